@@ -20,7 +20,7 @@ ASKED := .local/asked
 PARTS := test-e2e test-operation test-servers test-engine test-others test-resources test-gitops
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-engine test-gitops test-others e2e bench check image sbom generate page lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-engine test-gitops test-others e2e bench check image sbom release generate page docs lock cluster cluster-down cluster-env
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,7 +73,7 @@ e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on
 	@$(BIN)/python deploy/local/cluster.py build-e2e
 	@$(BIN)/pytest $(AGAIN) tests/e2e
 
-bench: setup  ## Measure the operator's speed and cost (half an hour; SIZES="200 1000" takes less)
+bench: setup  ## Measure the operator's speed and cost (an hour; SIZES="200 1000" takes less)
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m benchmarks.bench --sizes $(SIZES)
 
 check: setup  ## Lint, format and type checks, and the walls between layers; no cluster
@@ -86,11 +86,10 @@ image: setup  ## Build the operator's image as a docker-archive, without a conta
 	@$(BIN)/python deploy/local/images.py
 
 sbom: setup  ## List the Python packages of the image with their hashes, as CycloneDX
-	@mkdir -p $(dir $(SBOM))
-	@sed "s/^dynamic = .*/version = \"$$($(BIN)/kimi-linear --version | cut -d ' ' -f 2)\"/" pyproject.toml > $(SBOM).toml
-	@$(BIN)/cyclonedx-py requirements --pyproject $(SBOM).toml --mc-type application --output-reproducible \
-		--output-file $(SBOM) requirements/runtime.txt
-	@rm $(SBOM).toml
+	@$(BIN)/python deploy/local/sbom.py $(SBOM)
+
+release: setup  ## Make everything of a release from its tag in dist/, and publish nothing: make release TAG=v0.1.0 (root on Debian)
+	@$(BIN)/python deploy/local/release.py $(TAG)
 
 generate: setup  ## Write the generated files anew
 	@$(BIN)/kimi-linear crd --write crds
@@ -101,13 +100,17 @@ generate: setup  ## Write the generated files anew
 page: setup  ## Build the configurator's page anew, with Node
 	@$(BIN)/python deploy/local/configurator_page.py
 
-pictures: setup  ## Take the documentation's pictures of the HTML report and the configurator anew
+docs: setup  ## Build the documentation site into build/site, to be read from there or from any server of files
+	@$(BIN)/python deploy/local/documentation_site.py
+
+pictures: setup  ## Take the pictures of the documentation anew
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m browser.picture
 
 lock: setup  ## Pin all requirements anew, with hashes
 	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
 	@$(COMPILE) --extra dev --output-file requirements/dev.txt pyproject.toml
 	@$(COMPILE) --build-deps-for wheel --only-build-deps --output-file requirements/build.txt pyproject.toml
+	@$(COMPILE) --output-file requirements/docs.txt requirements/docs.in
 	@$(COMPILE) --output-file requirements/sglang-client.txt requirements/sglang-client.in
 	@cat requirements/sglang.txt >> requirements/sglang-client.txt
 	@$(COMPILE) --output-file requirements/sglang-arguments.txt requirements/sglang-arguments.in

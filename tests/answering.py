@@ -1,4 +1,4 @@
-"""An API server that answers as a test says, for faults that no real one shows on demand."""
+"""An API server with the answers of a test, for faults that a real API server does not show on demand."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

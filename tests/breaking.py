@@ -1,4 +1,4 @@
-"""Resources that each break one rule: what the tests of all rules are made of."""
+"""Resources that each break one rule. The tests of all rules use them."""
 
 from dataclasses import dataclass
 

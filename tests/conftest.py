@@ -1,4 +1,4 @@
-"""For all tests: the option that rewrites golden files, settings of hypothesis, the report of what was real."""
+"""For all tests: the option that updates golden files, settings of hypothesis, and the report about what was real."""
 
 import os
 import signal
@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples every time: a test fails because of a change, not because of the day.
+# The same examples every time, so that a test fails only because of a change.
 settings.register_profile("repeatable", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
 
-# Control planes and tools are written in Go. With the default, 100, the tests of servers take an eighth more processor
-# time (measured at 400); a control plane takes some hundred megabytes more.
+# Control planes and tools are written in Go. With the default of 100, the tests of servers need an eighth more
+# processor time than with 400. With 400, a control plane needs some hundred megabytes more.
 os.environ.setdefault("GOGC", "300")
 
-# The programs that the tests of each folder run besides our own code.
+# The programs that the tests of each folder run in addition to our own code.
 AGAINST = {
     "unit": "nothing: pure functions, and fakes that inject faults",
     "golden": "nothing: whole objects and statuses, as files",
@@ -39,12 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """On SIGTERM, which CI sends, end as after Ctrl-C, so that processes that tests started are ended."""
+    """After SIGTERM, which CI sends, end as after Ctrl-C, so that processes of tests are ended."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the tests ran against, so that skipped and simulated parts are not mistaken for real ones."""
+    """Print what the tests ran against, so that readers do not mistake skipped and simulated parts for real ones."""
     passed, skipped = (_by_folder(terminalreporter, outcome) for outcome in ("passed", "skipped"))
     terminalreporter.section("what ran for real")
     for folder, what in AGAINST.items():

@@ -1,4 +1,4 @@
-"""The queries of the dashboards and alerts that the project ships."""
+"""The queries of the project's dashboards and alerts."""
 
 import json
 import re
@@ -22,5 +22,5 @@ def with_values(query: str, interval: str = "5m") -> str:
 
 
 def metrics(query: str) -> set[str]:
-    """Return the names of SGLang's metrics in a query, without `sglang:` and what a histogram appends to them."""
+    """Return the names of SGLang's metrics in a query, without `sglang:` and without the suffixes of histograms."""
     return {re.sub(r"_bucket$", "", name) for name in re.findall(r"sglang\[:_\](\w+)", query)}

@@ -1,4 +1,4 @@
-"""Tests of code that waits, without waiting."""
+"""Runs tests of code that waits, without real waits."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,10 @@ from typing import Any
 
 
 class FastLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock stands still while anything runs, and jumps to the next timer when nothing does."""
+    """An event loop with its own clock.
+
+    The clock stands still while a task runs, and jumps to the next timer when no task runs.
+    """
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -23,7 +26,7 @@ class FastLoop(asyncio.SelectorEventLoop):
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run a test in an event loop whose time passes as fast as it can."""
+    """Run a test in an event loop whose time passes as fast as possible."""
     with asyncio.Runner(loop_factory=FastLoop) as runner:
         runner.run(asyncio.wait_for(test, 3600))
 

@@ -1,4 +1,4 @@
-"""Kubernetes objects as the API server keeps them: the only place where tests get objects from."""
+"""Kubernetes objects as the API server stores them. Tests get their objects only from this module."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ MANAGED_LABELS = {"app.kubernetes.io/managed-by": "kimi-linear-operator"}
 
 
 def make_server(name: str = "kimi", **spec: Any) -> Manifest:
-    """Return a KimiLinearServer as it is stored."""
+    """Return a stored KimiLinearServer."""
     return stored(
         {
             "apiVersion": "kimi-linear.io/v1alpha1",
@@ -23,7 +23,7 @@ def make_server(name: str = "kimi", **spec: Any) -> Manifest:
 
 
 def make_benchmark(name: str = "nightly", **spec: Any) -> Manifest:
-    """Return a KimiLinearBenchmark as it is stored, of the server kimi unless the spec names another."""
+    """Return a stored KimiLinearBenchmark, of the server kimi unless the spec names another one."""
     target = {} if "serverRef" in spec or "endpoint" in spec else {"serverRef": {"name": "kimi"}}
     return stored(
         {
@@ -36,7 +36,7 @@ def make_benchmark(name: str = "nightly", **spec: Any) -> Manifest:
 
 
 def make_weights(name: str = "kimi", **spec: Any) -> Manifest:
-    """Return a KimiLinearWeights as it is stored."""
+    """Return a stored KimiLinearWeights."""
     return stored(
         {
             "apiVersion": "kimi-linear.io/v1alpha1",
@@ -48,18 +48,18 @@ def make_weights(name: str = "kimi", **spec: Any) -> Manifest:
 
 
 def make_finished_benchmark(*results: Manifest, verdict: str = "Passed", **spec: Any) -> Manifest:
-    """Return a KimiLinearBenchmark that has these results and, unless the spec says otherwise, just these suites."""
+    """Return a KimiLinearBenchmark with these results and, unless the spec contains others, exactly their suites."""
     suites = [{"name": result["name"]} for result in results]
     benchmark = make_benchmark(**{"suites": suites, **spec})
     return {**benchmark, "status": {"verdict": verdict, "results": list(results)}}
 
 
 VALID: Manifest = {"rule": "Validity", "metric": "completed", "passed": True, "message": "all requests were completed"}
-"""The finding of a suite whose numbers count."""
+"""The finding of a suite with valid numbers."""
 
 
 def make_result(suite: str, metrics: Mapping[str, float] | None = None, **changes: Any) -> Manifest:
-    """Return the result of a suite of the recipe: with the recipe's own numbers unless others are given."""
+    """Return the result of a suite of the recipe, with the recipe's own numbers unless others are given."""
     published = recipe.PUBLISHED[suite]
     requests = int(published.get("completed", 200))
     return {
@@ -92,7 +92,7 @@ def make_pod(
 
 
 def make_failed_pod(name: str = "kimi-0", *, log: str = "", time: str = "2026-11-24T09:30:00Z") -> Manifest:
-    """Return a pod whose engine ended with an error and is not started again yet."""
+    """Return a pod whose engine has ended with an error and has not restarted yet."""
     ended = {"exitCode": 1, "reason": "Error", "message": log, "finishedAt": time}
     container = {
         "name": "sglang",
@@ -105,7 +105,7 @@ def make_failed_pod(name: str = "kimi-0", *, log: str = "", time: str = "2026-11
 
 
 def stored(manifest: Manifest) -> Manifest:
-    """Return an object with the metadata that the API server gives it."""
+    """Return an object with the API server's metadata."""
     given = {"namespace": "default", "uid": UID, "generation": 1, "resourceVersion": "1"}
     return {**manifest, "metadata": {**given, **manifest["metadata"]}}
 

@@ -1,4 +1,4 @@
-"""What NetworkPolicies let pass, by the words of Kubernetes' own documentation.
+"""Which connections NetworkPolicies allow, according to Kubernetes' own documentation.
 
 https://kubernetes.io/docs/concepts/services-networking/network-policies/
 """
@@ -25,7 +25,7 @@ def pod(namespace: str = "default", **labels: str) -> End:
 
 
 def reaches(policies: Sequence[Manifest], source: End, target: End, port: int, protocol: str = "TCP") -> bool:
-    """Return whether a connection is let through at both of its ends."""
+    """Return whether a connection is allowed at both of its ends."""
     leaves = _lets_pass(policies, source, target, "Egress", (port, protocol))
     return leaves and _lets_pass(policies, target, source, "Ingress", (port, protocol))
 

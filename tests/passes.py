@@ -1,4 +1,4 @@
-"""Passes over resources of any type, as the running operator makes them."""
+"""Makes passes over resources of any type, like the running operator."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -30,10 +30,10 @@ CHILDREN = kinds_of_children(TYPES)
 """The kinds of all other objects that the operator reads."""
 
 OPTIONAL = optional_kinds(TYPES)
-"""Those of them that only the resources need that ask for them."""
+"""The kinds that affect only resources that ask for them."""
 
 WRITTEN = written_kinds(TYPES)
-"""Those of them that it writes."""
+"""The kinds of the objects that it writes."""
 
 
 def new_cache() -> Cache:
@@ -47,12 +47,12 @@ def index_of(cache: Cache) -> BenchmarkIndex:
 
 
 def new_scopes(namespaces: list[str]) -> Scopes:
-    """Return the scopes of all that the operator reads in some namespaces; nothing has been read yet."""
+    """Return the scopes of all kinds that the operator reads in some namespaces. Nothing has been read yet."""
     return Scopes(namespaces, (*CHILDREN, *RESOURCES), OPTIONAL)
 
 
 def check_stored(manifest: Mapping[str, Any]) -> Checked[Any]:
-    """Check a resource of any type as the API server has it."""
+    """Check a resource of any type as the API server stores it."""
     checkers = {found.kind.kind: found.checker for found in TYPES.values()}
     return checkers.get(str(manifest.get("kind")), checkers["KimiLinearServer"]).check_stored(manifest)
 
@@ -67,7 +67,7 @@ def has_read_all(_: str, __: Iterable[Kind]) -> bool:
 
 
 def make_context(cluster: object, cache: Cache, *, options: Options | None = None, **more: Any) -> Context:
-    """Return what reconcilers work with: `now`, `enqueue` and `postpone` may be given."""
+    """Return the context of reconcilers. `now`, `enqueue` and `postpone` can be given."""
     timed = {"now": more.pop("now")} if "now" in more else {}
     return shared_context(
         TYPES, cast(Cluster, cluster), cache, options=options or Options(), scheduling=Scheduling(**more), **timed

@@ -1,4 +1,4 @@
-"""What `kimi-linear status` prints of a golden case: the same as in a cluster that has just these objects."""
+"""The output of `kimi-linear status` for a golden case, as in a cluster with exactly these objects."""
 
 import contextlib
 from pathlib import Path
@@ -16,7 +16,7 @@ CASES = Path(__file__).parent / "golden"
 
 
 class Observed:
-    """A cluster that has the objects of a golden case."""
+    """A cluster with the objects of a golden case."""
 
     def __init__(self, case: str) -> None:
         folder = CASES / case
@@ -44,7 +44,7 @@ def connect_to(monkeypatch: pytest.MonkeyPatch, cluster: Any, now: str = "2026-1
 def printed(
     case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str
 ) -> SimpleNamespace:
-    """Return the exit code and what is printed."""
+    """Return the exit code and the output."""
     cluster = Observed(case)
     connect_to(monkeypatch, cluster)
     name = cluster.resource["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""Prometheus' own programs, from Debian's package: they check rules, evaluate alerts and answer queries."""
+"""Prometheus' own programs, from Debian's package. They check rules, evaluate alerts and answer queries."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ _SCRAPE_SECONDS = 3
 
 
 def ensure_there() -> None:
-    """Unpack the package; skip if this machine cannot."""
+    """Unpack the package. Skip the test if this machine cannot."""
     if not _FOLDER.exists() and (reason := debian.obstacle({str(_FOLDER): "prometheus"})):
         pytest.skip(reason)
     debian.ensure_unpacked("prometheus", cache_folder())
@@ -59,7 +59,7 @@ class Prometheus:
         self.port = port
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return what an expression finds now."""
+        """Return the current result of an expression."""
         with urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{urlencode({'query': expression})}") as answer:
             found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
             return found
@@ -74,7 +74,7 @@ class Prometheus:
 
 @contextmanager
 def scraping(target: str, labels: Mapping[str, str], folder: Path) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes an address and puts labels on what it finds."""
+    """Run a Prometheus that scrapes an address and adds labels to its metrics."""
     [port] = free_ports(1)
     targets = [{"targets": [target], "labels": dict(labels)}]
     job = {"job_name": "sglang", "scrape_interval": f"{_SCRAPE_SECONDS}s", "static_configs": targets}

@@ -55,7 +55,7 @@ class RefusingCluster:
     async def unify(self, kind: Kind, live: Manifest) -> Manifest:
         return live
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         self.written.append(f"-{kind.kind}/{manifest['metadata']['name']}")
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
@@ -104,7 +104,7 @@ def pass_over(cluster: RefusingCluster, *known: Manifest, server: Manifest) -> N
 
 @dataclass
 class DefaultingCluster(RefusingCluster):
-    """A cluster whose definition has another default now; counts how often the server and its Deployment are read."""
+    """A cluster whose CRD now has another default. It counts how often the server and its Deployment are read."""
 
     reads: list[str] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Makes the root filesystem of an image that runs one Python environment: `rootfs.py ENVIRONMENT TARGET`.
+"""Makes the root filesystem of an image for one Python environment: `rootfs.py ENVIRONMENT TARGET`.
 
 It runs in the image's build stage, on Debian, with that system's own Python. It copies the environment without unused
 modules, the interpreter, its standard library, the shared libraries that any of these load, and certificates. It also
@@ -15,22 +15,22 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# The typed models and APIs of the Kubernetes client: 120 of its 126 MB, loaded by name when somebody uses one.
-# The operator reads and writes JSON. Their __init__.py is imported, and stays.
+# The typed models and APIs of the Kubernetes client are 120 of its 126 MB. They are loaded by name when code uses one,
+# but the operator reads and writes JSON. Only their __init__.py is imported, so it stays.
 _UNUSED_MODULES = (
     "kubernetes/client/models",
     "kubernetes/client/api",
     "kubernetes/aio/client/models",
     "kubernetes/aio/client/api",
 )
-# The last row has extensions that need more libraries: Berkeley DB, Kerberos, ncurses, Tk.
+# The last row contains extensions that need more libraries: Berkeley DB, Kerberos, ncurses, Tk.
 _UNUSED_LIBRARY = (
     *("site-packages", "dist-packages", "config-*"),
     *("ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo", "turtle.py"),
     *("_curses*", "_dbm*", "_gdbm*", "_tkinter*", "nis.*", "readline.*"),
 )
 _SCRIPTS = ("kimi-linear", "python")
-# Only this file tells the loader where the library of a Python in /usr/local is.
+# If Python is in /usr/local, only this file tells the loader where its library is.
 _LOADER_CACHE = Path("/etc/ld.so.cache")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _USER = 65532
@@ -67,7 +67,7 @@ def main(environment: Path, target: Path) -> None:
 
 
 def strip(environment: Path) -> None:
-    """Remove the modules that nobody imports, and the commands of other packages."""
+    """Remove the modules that no code imports, and the commands of other packages."""
     (packages,) = environment.glob("lib/python3*/site-packages")
     for folder in _UNUSED_MODULES:
         for module in (packages / folder).glob("*.py"):
@@ -80,10 +80,10 @@ def strip(environment: Path) -> None:
 
 def shared_libraries(programs: Iterable[Path], target: Path) -> set[Path]:
     """Return every library of the system that these programs and libraries load, and the loader."""
-    # ldd fails for files that load nothing, but still reports the other files.
+    # ldd fails for files that load no library, but still reports the other files.
     done = subprocess.run(["ldd", *map(str, programs)], check=False, capture_output=True, text=True)
     if missing := re.findall(r"(\S+) => not found", done.stdout):
-        sys.exit(f"These libraries are loaded by the operator and missing in the base image: {missing}")
+        sys.exit(f"The operator loads these libraries, but the base image lacks them: {missing}")
     found = {Path(path) for path in re.findall(r"^\t(?:\S+ => )?(/\S+) \(0x", done.stdout, re.MULTILINE)}
     return {library for library in found if not library.is_relative_to(target)}
 
@@ -122,7 +122,7 @@ def compile_all(folder: Path, target: Path) -> None:
 
 
 def record_packages(files: Iterable[Path], target: Path) -> None:
-    """Write what Debian's package database says about the owners of these files, as distroless images do."""
+    """Write the entries of Debian's package database for the owners of these files, as in distroless images."""
     folder = target / "var/lib/dpkg/status.d"
     folder.mkdir(parents=True)
     for package in sorted(set(owners(files))):
@@ -131,7 +131,7 @@ def record_packages(files: Iterable[Path], target: Path) -> None:
 
 
 def owners(files: Iterable[Path]) -> Iterator[str]:
-    """Yield the Debian packages that these files are from; Python in /usr/local is from none."""
+    """Yield the Debian packages of these files. Python in /usr/local belongs to no package."""
     for file in files:
         # /lib is a link, so the database may know a library by either of two names.
         for name in {file, file.resolve(), Path("/", *file.parts[2:])}:

@@ -1,4 +1,4 @@
-"""The labels that AMD's node labeller gives a node, computed as its source does; the labeller itself was never run.
+"""The labels that AMD's node labeller gives a node, computed as in its source. We have never run the labeller itself.
 
 Source: ROCm/k8s-device-plugin, commit ed76468, cmd/k8s-node-labeller/main.go and internal/pkg/amdgpu/amdgpu.go.
 """
@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# The labeller writes what its flags ask for. k8s-ds-amdgpu-labeller.yaml starts it with these:
+# The flags decide which labels the labeller writes. k8s-ds-amdgpu-labeller.yaml starts it with these:
 DAEMONSET = ("vram", "cu-count", "simd-count", "device-id", "family", "product-name")
-# helm/amd-gpu/templates/labeller.yaml with the same but one:
+# helm/amd-gpu/templates/labeller.yaml starts it with the same flags except one:
 CHART = tuple(flag for flag in DAEMONSET if flag != "product-name")
-# Neither asks for this label:
+# Neither of them asks for this label:
 PARTITION = "compute-memory-partition"
 
 _SIMDS_PER_COMPUTE_UNIT = 4
@@ -19,7 +19,7 @@ _SIMDS_PER_COMPUTE_UNIT = 4
 
 @dataclass(frozen=True)
 class Gpu:
-    """What the labeller reads of a GPU that is not partitioned.
+    """The properties that the labeller reads from a GPU without partitions.
 
     Attributes:
         device_id: The PCI device id, as the kernel prints it but without 0x.
@@ -35,8 +35,8 @@ class Gpu:
 
 
 # Device ids: cmd/k8s-node-labeller/amdgpu.ids. Compute units and memory: AMD's data sheets. Product names: AMD's
-# installation guide for MI300X; descriptions of real clusters for MI325X, MI355X and MI300X's virtual function; guesses
-# after these for MI350X and MI355X's virtual function.
+# installation guide for MI300X; descriptions of real clusters for MI325X, MI355X and MI300X's virtual function; for
+# MI350X and MI355X's virtual function, guesses from these names.
 MI300X = Gpu("74a1", "AMD Instinct MI300X OAM", 192, 304)
 MI300X_VF = Gpu("74b5", "AMD Instinct MI300X VF", 192, 304)
 MI325X = Gpu("74a5", "AMD Instinct MI325 OAM", 256, 304)
@@ -51,7 +51,7 @@ class Partitioning:
 
     Attributes:
         name: The compute mode and the memory mode.
-        number: Partitions of a GPU.
+        number: Number of partitions of a GPU.
     """
 
     name: str
@@ -67,7 +67,7 @@ def labels(gpus: Sequence[Gpu], flags: Iterable[str] = DAEMONSET, partitioning: 
 
     Args:
         gpus: Its GPUs.
-        flags: What the labeller is asked for.
+        flags: The labeller's flags.
         partitioning: How the GPUs are partitioned.
     """
     written: dict[str, str] = {}
@@ -82,7 +82,8 @@ def labels(gpus: Sequence[Gpu], flags: Iterable[str] = DAEMONSET, partitioning: 
 def _counted(flag: str, gpus: Sequence[Gpu], partitions: int) -> dict[str, str]:
     """Return the labels of one property (createLabels in main.go): its value, and how many GPUs have it.
 
-    With several values there are only counts, under both prefixes: the key that holds the value is missing.
+    If the GPUs have several values, there are only counts, under both prefixes. The label with the value itself is
+    missing.
     """
     counts = Counter(value for gpu in gpus for value in _values(flag, gpu, partitions))
     written = {f"beta.amd.com/gpu.{flag}.{value}": str(count) for value, count in counts.items()}
@@ -97,8 +98,8 @@ def _counted(flag: str, gpus: Sequence[Gpu], partitions: int) -> dict[str, str]:
 def _values(flag: str, gpu: Gpu, partitions: int) -> list[str]:
     """Return one value for each device in which the labeller finds this property.
 
-    Every partition is a device of its own. The files of a PCI device exist only once for each GPU, so there is one id,
-    one name and one family. No source says this: we infer it. Linux divides compute units and memory among the
+    Every partition is a separate device. The files of a PCI device exist only once for each GPU, so there is one id,
+    one name and one family. We infer this; no source says it. Linux divides compute units and memory among the
     partitions (kfd_crat.c, amdgpu_amdkfd.h).
     """
     compute_units = gpu.compute_units // partitions

@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def write_archive(archive: Path, name: str, files: Mapping[str, Path], entrypoint: Sequence[str]) -> None:
@@ -26,6 +27,28 @@ def write_archive(archive: Path, name: str, files: Mapping[str, Path], entrypoin
         _add(tar, "layer.tar", content)
         _add(tar, "config.json", json.dumps(config).encode())
         _add(tar, "manifest.json", json.dumps(manifest).encode())
+
+
+def copy_with_labels(archive: Path, target: Path, labels: Mapping[str, str]) -> None:
+    """Copy a docker-archive with one image, and add labels to the image. The layers stay as they are."""
+    with tarfile.open(archive) as old, tarfile.open(target, "w") as new:
+        [manifest] = _read(old, "manifest.json")
+        config = _read(old, manifest["Config"])
+        config["config"]["Labels"] = {**config["config"].get("Labels", {}), **labels}
+        content = json.dumps(config).encode()
+        name = f"{hashlib.sha256(content).hexdigest()}.json"
+        for entry in old:
+            if entry.name not in ("manifest.json", manifest["Config"]):
+                new.addfile(entry, old.extractfile(entry) if entry.isfile() else None)
+        _add(new, name, content)
+        _add(new, "manifest.json", json.dumps([{**manifest, "Config": name}]).encode())
+
+
+def _read(tar: tarfile.TarFile, name: str) -> Any:
+    file = tar.extractfile(name)
+    if file is None:
+        raise ValueError(f"no docker-archive: {name} is no file")
+    return json.load(file)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -23,7 +23,7 @@ _HEARTBEAT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Module:
-    """A folder with a go.mod and a go.sum that pin what is built there."""
+    """A folder with a go.mod and a go.sum that pin the versions of the built modules."""
 
     folder: Path
 
@@ -65,7 +65,7 @@ class Program:
     package: str
     module: Module
     seconds: int
-    """How long the build takes on two cores when nothing is cached, in the order below."""
+    """How long the build takes on two cores with an empty cache, in the order below."""
 
     @property
     def file(self) -> Path:
@@ -81,9 +81,11 @@ KUBERNETES = Module(_HERE / "kubernetes")
 _HELM = Module(_HERE / "helm")
 _GITOPS_TESTS = _HERE.parents[1] / "tests/gitops"
 _VERDICTS = Module(_GITOPS_TESTS / "verdicts")
+_BUNDLE_VALIDATOR = Module(_HERE.parents[1] / "tests/integration/bundle-validator")
 ARGO_CD = Module(_GITOPS_TESTS / "argocd")
 FLUX = Module(_GITOPS_TESTS / "flux")
 CONTOUR = Module(_HERE.parents[1] / "tests/exposure/contour-module")
+NETWORK_POLICIES = Module(_HERE.parents[1] / "tests/e2e/network-policies")
 CONTROL_PLANE = (
     Program("etcd", "go.etcd.io/etcd/server/v3", _TOOLS, 90),
     Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", _TOOLS, 110),
@@ -98,6 +100,7 @@ CHART_TOOLS = (
     Program("helm-3", "helm.sh/helm/v3/cmd/helm", _HELM, 30),
     Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", _HELM, 5),
     Program("verdicts", ".", _VERDICTS, 40),
+    Program("bundle-validator", ".", _BUNDLE_VALIDATOR, 60),
 )
 AUTOSCALING = (Program("metrics-adapter", ".", _METRICS_ADAPTER, 120),)
 GITOPS = (
@@ -117,12 +120,13 @@ REAL_NODE = (
 # A kubelet runs on Linux only.
 E2E: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platform.system() == "Linux" else ()))
 EXPOSURE = (Program("contour", "github.com/projectcontour/contour/cmd/contour", CONTOUR, 120),)
-PROGRAMS = (*E2E, *AUTOSCALING, *GITOPS, *EXPOSURE)
+ENFORCING = (Program("network-policies", "sigs.k8s.io/kube-network-policies/cmd", NETWORK_POLICIES, 60),)
+PROGRAMS = (*E2E, *AUTOSCALING, *GITOPS, *EXPOSURE, *ENFORCING)
 E2E_ON_KIND = tuple(program for program in CHART_TOOLS if program.name == "helm")
 
 
 def kubernetes_version(go_mod: str) -> str | None:
-    """The version of Kubernetes that a go.mod pins, if it pins one."""
+    """The version of Kubernetes in a go.mod, None if it names none."""
     found = re.search(r"^\s*k8s\.io/kubernetes (v\S+)", go_mod, re.MULTILINE)
     return found[1] if found else None
 
@@ -148,7 +152,7 @@ def missing(programs: Sequence[Program]) -> list[Program]:
 
 
 def ensure_built(programs: Sequence[Program]) -> None:
-    """Build the missing programs; an interrupted build continues where it stopped."""
+    """Build the missing programs. An interrupted build continues where it stopped."""
     if not missing(programs):
         return
     with _build_lock():
@@ -162,9 +166,10 @@ def ensure_built(programs: Sequence[Program]) -> None:
 
 
 def source_of(module: Module, path: str) -> Path:
-    """The folder with the source of a module that this module requires; downloaded if missing."""
+    """The folder with the source of a module that this module requires. It is downloaded if it is missing."""
     go = find_go(required_version(module.go_mod), cache_folder())
-    # Outside a module's folder, `go mod download` takes the newest version; inside, the required one.
+    # Outside a module's folder, `go mod download` takes the newest version. In the folder, it takes the required
+    # version.
     command: list[str | Path] = [go, "-C", module.folder, "mod", "download", "-json", path]
     return Path(json.loads(run(command, env=go_environment(), timeout=300))["Dir"])
 
@@ -176,7 +181,7 @@ def _build_lock() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Another process builds the local cluster's programs: waiting for it ...")
+            say("Another process is building the local cluster's programs: waiting for it ...")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -199,10 +204,11 @@ def _build(program: Program, go: Path, label: str) -> None:
 
 def _run_go(command: list[str], folder: Path, output: Path) -> int:
     started = time.monotonic()
-    # An interrupted go leaves its work folder behind. Below the output folder it is deleted with that folder.
+    # An interrupted go command leaves its work folder behind. So this folder is below the output folder, and is deleted
+    # with it.
     environment = go_environment() | {"GOTMPDIR": str(output.parent)}
     with output.open("wb") as file:
-        # A process group of its own, so that any interrupt also ends the compilers.
+        # A separate process group, so that an interrupt also ends the compilers.
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
         )

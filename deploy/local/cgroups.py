@@ -11,11 +11,11 @@ _SECONDS_TO_EMPTY = 60
 
 
 def create(name: str) -> None:
-    """Make a group in every hierarchy; the kubelet makes the ones below it."""
+    """Make a group in every hierarchy. The kubelet makes the groups below it."""
     for hierarchy in _hierarchies():
         group = hierarchy / name
         group.mkdir(exist_ok=True)
-        # In version 1 a new group has neither CPUs nor memory nodes, and takes no process without them.
+        # In version 1, a new group has neither CPUs nor memory nodes, and without them it accepts no process.
         for file in ("cpuset.cpus", "cpuset.mems"):
             if (group / file).exists() and not (group / file).read_text().strip():
                 (group / file).write_text((hierarchy / file).read_text())
@@ -32,7 +32,7 @@ def remove(name: str) -> None:
 
 
 def left(name: str) -> list[Path]:
-    """The folders of a group that exist."""
+    """The existing folders of a group."""
     return [hierarchy / name for hierarchy in _hierarchies() if (hierarchy / name).exists()]
 
 
@@ -43,7 +43,7 @@ def _hierarchies() -> list[Path]:
 
 
 def _deepest_first(group: Path) -> list[Path]:
-    # Unlike rglob, this ignores folders that disappear meanwhile.
+    # Unlike rglob, this ignores folders that disappear during the search.
     folders = [Path(folder) for folder, _, _ in os.walk(group)]
     return sorted(folders, key=lambda folder: len(folder.parts), reverse=True)
 

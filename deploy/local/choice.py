@@ -1,4 +1,4 @@
-"""Which local cluster somebody asks for, with the variable KIMI_LINEAR_CLUSTER."""
+"""The local cluster that the variable KIMI_LINEAR_CLUSTER asks for."""
 
 import os
 

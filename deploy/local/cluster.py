@@ -31,12 +31,12 @@ _Cluster = LocalCluster | KindCluster | RealCluster
 
 
 def up() -> None:
-    """Start a local cluster with simulated GPU nodes, or check the one that KUBECONFIG points at."""
+    """Start a local cluster with simulated GPU nodes, or check the cluster of KUBECONFIG."""
     if kubeconfig := _given_kubeconfig():
         kubectl = checked_cluster(kubeconfig)
         if not kubectl.answers():
             raise LocalClusterError(f"The cluster of KUBECONFIG ({kubeconfig}) does not answer.")
-        say(_description(kubectl, "is already there: nothing was started"))
+        say(_description(kubectl, "already exists, so nothing was started"))
         return
     cluster = _chosen()
     what = "is already running" if cluster.running() else "is running"
@@ -50,7 +50,7 @@ def up() -> None:
 
 
 def down() -> None:
-    """Stop the cluster that `up` started, and no other."""
+    """Stop the cluster that `up` started, and no other cluster."""
     for cluster in _own_clusters().values():
         cluster.stop()
     say("No local cluster runs.")
@@ -84,7 +84,7 @@ def build(programs: Sequence[Program]) -> None:
 
 
 def build_e2e() -> None:
-    """Bring the programs that tests in real pods need, of which kind has all but Helm."""
+    """Provide the programs that tests in real pods need. With kind, only Helm is missing."""
     build(E2E_ON_KIND if replaces_real_node() else E2E)
 
 
@@ -102,7 +102,7 @@ def _running() -> _Cluster | None:
 
 
 def _chosen() -> _Cluster:
-    """The cluster of KIMI_LINEAR_CLUSTER, else a running one, else kind if it works here, else our own."""
+    """The cluster of KIMI_LINEAR_CLUSTER, else a running one, else kind if it works on this machine, else our own."""
     clusters = _own_clusters()
     if asked := asked_for():
         return clusters[asked]
@@ -110,7 +110,7 @@ def _chosen() -> _Cluster:
 
 
 def _given_kubeconfig() -> str | None:
-    """KUBECONFIG, unless `env` printed it or KIMI_LINEAR_CLUSTER asks for a cluster of ours."""
+    """The value of KUBECONFIG, unless `env` printed it, or KIMI_LINEAR_CLUSTER asks for a cluster of ours."""
     kubeconfig = os.environ.get("KUBECONFIG")
     own = [str(cluster.kubeconfig) for cluster in _own_clusters().values()]
     if not kubeconfig or kubeconfig in own or asked_for():
@@ -151,7 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verb", choices=_VERBS)
     verb = parser.parse_args().verb
-    # CI ends its jobs with SIGTERM, and a shell's background jobs ignore SIGINT: clean up as after Ctrl-C.
+    # CI ends its jobs with SIGTERM, and background jobs of a shell ignore SIGINT. So SIGTERM cleans up, as Ctrl-C does.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:

@@ -1,4 +1,4 @@
-"""Running programs for the local cluster, with errors that a person can act on."""
+"""Runs programs for the local cluster. Errors say what to do."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class LocalClusterError(Exception):
-    """An expected kind of failure; the message says what failed and what to do."""
+    """An expected failure. The message says what failed and what to do."""
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -19,7 +19,7 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def exit_code(work: Callable[[], object]) -> int:
-    """Run an action, print its expected failure if there is one, and return the exit code for the program."""
+    """Run an action, print its expected failure, if any, and return the exit code for the program."""
     try:
         work()
     except (LocalClusterError, OSError) as error:
@@ -29,7 +29,7 @@ def exit_code(work: Callable[[], object]) -> int:
 
 
 def last_lines(text: str, count: int = 8) -> str:
-    """The end of a program's output, where the cause of a failure usually is."""
+    """The end of a program's output, which usually contains the cause of a failure."""
     return "\n".join(f"  {line}" for line in text.strip().splitlines()[-count:])
 
 
@@ -60,7 +60,7 @@ def succeeds(command: Sequence[str | Path]) -> bool:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a program that leads its own process group, if it still runs, and the rest of the group."""
+    """End a program that leads its own process group, and the rest of the group."""
     for number, seconds in ((signal.SIGINT, 5), (signal.SIGKILL, 60)):
         if process.poll() is None:
             os.killpg(process.pid, number)

@@ -13,12 +13,12 @@ _SECONDS = 600
 
 
 def obstacle() -> str | None:
-    """Why the page cannot be built; None if Node is there or can be installed."""
+    """Why the page cannot be built; None if Node is installed or can be installed."""
     return debian.obstacle(_PACKAGES)
 
 
 def ensure_installed() -> None:
-    """Install Node and the packages for building the page, unless those of the lock file are installed."""
+    """Install Node and the packages in the lock file, unless they are installed."""
     if reason := obstacle():
         raise LocalClusterError(f"{reason}. Install Node 18 or newer with npm, then retry.")
     debian.ensure_installed(_PACKAGES)

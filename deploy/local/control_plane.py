@@ -1,4 +1,7 @@
-"""A Kubernetes control plane of its own: real etcd, API server, controllers and scheduler, simulated nodes."""
+"""A Kubernetes control plane on this machine.
+
+etcd, API server, controllers and scheduler are real, and nodes are simulated.
+"""
 
 import os
 import random
@@ -21,7 +24,7 @@ from lifecycle import Lifecycle
 from nodes import SIMULATED, stages
 
 _START_SECONDS = 120
-# Below the ports of outgoing connections and below those of NodePorts.
+# Below the ports of outgoing connections, and below the ports of NodePorts.
 _PORTS = range(20000, 30000)
 _PORT_OPTIONS = (
     "etcdPort",
@@ -31,7 +34,8 @@ _PORT_OPTIONS = (
     "kubeSchedulerPort",
     "kwokControllerPort",
 )
-# Reads are logged, too, because the tests count them. Metadata has user and user agent of every request.
+# Reads are logged, too, because the tests count them. The level Metadata contains the user and the user agent of every
+# request.
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -41,16 +45,17 @@ _AUDIT_POLICY = {
 # kwok reads its Stages from the cluster, so that a test can add its own.
 _KWOK_RESOURCES = ["Stage", "Logs", "ClusterLogs"]
 SERVICE_ADDRESSES = "10.96.0.0/14"
-# The first of them is the API server's own Service.
+# The first address belongs to the API server's own Service.
 API_SERVICE_ADDRESS = "10.96.0.1"
 _CONTROLLERS = ["kube-controller-manager", "kube-scheduler", "kwok-controller"]
 
 
 class LocalCluster(Lifecycle):
-    """One control plane, started by kwokctl, with all its files in a folder of its own.
+    """One control plane, started by kwokctl. All its files are in one folder.
 
-    Without controllers it is only etcd and the API server: objects are stored and watched, and nothing else happens.
-    With an address, kubelets and pods reach the API server there; otherwise it listens on the loopback interface only.
+    Without controllers, it consists only of etcd and the API server: objects are stored and watched, and nothing else
+    happens. With an address, kubelets and pods reach the API server at this address. Otherwise the API server listens
+    only on the loopback interface.
     """
 
     description = "a Kubernetes control plane, built from source"
@@ -79,7 +84,7 @@ class LocalCluster(Lifecycle):
         return self.kubeconfig.exists() and not self._dead() and self.kubectl.answers()
 
     def start(self) -> None:
-        """Start it, unless it runs. Remove the remains of an earlier one first."""
+        """Start it, unless it runs. First remove the remains of an earlier one."""
         if any(letter.isspace() for letter in str(self.state)):
             raise LocalClusterError(f"kwokctl does not work in a folder with a space in its name: {self.state}")
         ensure_built(CONTROL_PLANE)
@@ -100,12 +105,13 @@ class LocalCluster(Lifecycle):
 
     @contextmanager
     def ended(self) -> Iterator[Path]:
-        """End its processes and give etcd's folder; at the end, start them with the contents of that folder."""
+        """End its processes and yield etcd's folder. Afterwards, start them again with the contents of that folder."""
         self._kwokctl("stop")
         yield self._workdir / "etcd"
         self._kwokctl("start")
         self.kubectl.wait_until_ready()
-        # Leases of the earlier kwok: the new one would not simulate these nodes before the Leases expire.
+        # Delete the Leases of the earlier kwok. Otherwise the new kwok would not simulate these nodes until the Leases
+        # expire.
         self.kubectl("delete", "leases", "--all", "--namespace=kube-node-lease")
 
     def _kwokctl(self, verb: str) -> None:
@@ -114,7 +120,7 @@ class LocalCluster(Lifecycle):
             subprocess.run(command, env=self._environment(), stdout=log, stderr=log, check=True, timeout=_START_SECONDS)
 
     def kubeconfig_for(self, service_account: str, cluster_role: str) -> Path:
-        """A kubeconfig of a service account in kube-system that has this ClusterRole in all namespaces.
+        """A kubeconfig of a service account in kube-system with this ClusterRole in all namespaces.
 
         The audit log names the user system:serviceaccount:kube-system:SERVICE_ACCOUNT.
         """
@@ -127,7 +133,7 @@ class LocalCluster(Lifecycle):
         content = _load(self.kubeconfig)
         content["users"] = [{"name": service_account, "user": {"token": token}}]
         content["contexts"][0]["context"]["user"] = service_account
-        file = self.state / f"{service_account}.kubeconfig"
+        file = self.state / f"{namespace}-{service_account}.kubeconfig"
         file.touch(mode=0o600)
         file.write_text(yaml.safe_dump(content))
         return file
@@ -139,7 +145,7 @@ class LocalCluster(Lifecycle):
 
     @property
     def _workdir(self) -> Path:
-        """Where kwokctl keeps the files of the cluster."""
+        """The folder in which kwokctl keeps the files of the cluster."""
         return self.state / "clusters" / self.name
 
     def _create(self) -> None:
@@ -156,12 +162,12 @@ class LocalCluster(Lifecycle):
             finally:
                 end_group(process)
         if self.address:
-            # kwokctl writes the loopback address, which is wrong in a pod and in another network.
+            # kwokctl writes the loopback address, but in a pod or in another network this address is wrong.
             text = self.kubeconfig.read_text()
             self.kubeconfig.write_text(text.replace("https://127.0.0.1:", f"https://{self.address}:"))
 
     def _settle(self) -> None:
-        """Wait until it can be used; with controllers, until nodes and pods work."""
+        """Wait until it can be used. With controllers, wait until nodes and pods work."""
         try:
             if self.controllers:
                 self._bring_stages()
@@ -171,7 +177,7 @@ class LocalCluster(Lifecycle):
             raise
 
     def _bring_stages(self) -> None:
-        """Apply the Stages, and wait until pods can be created, which needs the default service account."""
+        """Apply the Stages, and wait until pods can be created. Pods need the default service account."""
         self.kubectl.wait_until_served("stages.kwok.x-k8s.io")
         self.kubectl.apply(stages())
         self.kubectl("wait", "--timeout=60s", "--for=create", "serviceaccount/default", "--namespace=default")
@@ -192,7 +198,7 @@ class LocalCluster(Lifecycle):
             raise LocalClusterError(self._failure("kwokctl could not create the cluster"))
 
     def _dead(self) -> str | None:
-        """A component that was started and has ended."""
+        """A component that was started but has ended."""
         started = sorted(file.stem for file in (self._workdir / "pids").glob("*.pid"))
         alive = processes.of_cluster(self.state).values()
         return next((name for name in started if name not in alive), None)
@@ -219,7 +225,7 @@ class LocalCluster(Lifecycle):
                 "kubeApiserverCertSANs": [API_SERVICE_ADDRESS, *([self.address] if self.address else ())],
             },
             "componentsPatches": [
-                # What it stores goes with the cluster, so it need not outlive the machine.
+                # etcd's data is deleted with the cluster, so it need not survive a crash of the machine.
                 _patch("etcd", {"unsafe-no-fsync": "true"}),
                 *self._api_server_patches(),
                 *(_controllers_patches() if self.controllers else ()),
@@ -229,11 +235,12 @@ class LocalCluster(Lifecycle):
 
     def _api_server_patches(self) -> list[dict[str, Any]]:
         arguments = {
-            # The default, a /24, is full after 254 Services.
+            # The default is a /24, which is full after 254 Services.
             "service-cluster-ip-range": SERVICE_ADDRESSES,
             # Nothing uses 192.0.2.1. On a machine without a network, the API server does not start without an address.
             "advertise-address": self.address or "192.0.2.1",
-            # As in OpenShift: a client may block an owner's deletion only if it may update the owner's finalizers.
+            # As in OpenShift, a client may block an owner's deletion only if it has the permission to update the
+            # owner's finalizers.
             "enable-admission-plugins": "OwnerReferencesPermissionEnforcement",
             "audit-log-maxsize": "1000",
             "audit-log-maxbackup": "1",
@@ -250,13 +257,13 @@ class LocalCluster(Lifecycle):
 
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("KWOK_")}
-        # kwokctl calls the first kubectl on PATH, and downloads one if there is none.
+        # kwokctl calls the first kubectl on PATH. Without one, it would download kubectl.
         path = os.pathsep.join([*map(str, self.bin), os.environ.get("PATH", os.defpath)])
         return own | {"KWOK_WORKDIR": str(self.state), "PATH": path}
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nothing listens on, picked at random."""
+    """Free ports of the loopback interface, picked at random."""
     ports: list[int] = []
     for port in random.sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe:
@@ -285,8 +292,8 @@ def _binary_options() -> dict[str, str]:
 def _controllers_patches() -> list[dict[str, Any]]:
     [(key, value)] = SIMULATED.items()
     return [
-        # Each runs once, so it needs no Lease: it would lose the Lease and end if the machine stopped for ten seconds.
-        # By default, autoscalers look every 15 s, too seldom for tests.
+        # Each component runs only once, so it needs no Lease. If the machine stopped for ten seconds, it would lose the
+        # Lease and end. By default, autoscalers check every 15 s, which is too seldom for tests.
         _patch("kube-controller-manager", {"leader-elect": "false", "horizontal-pod-autoscaler-sync-period": "2s"}),
         _patch("kube-scheduler", {"leader-elect": "false"}),
         _patch("kwok-controller", {"manage-nodes-with-annotation-selector": f"{key}={value}"}),
@@ -295,7 +302,7 @@ def _controllers_patches() -> list[dict[str, Any]]:
 
 
 def _real_node_patches() -> list[dict[str, Any]]:
-    """How long a kubelet may be silent: kwokctl makes it 200 s, for many simulated nodes, and Kubernetes 50 s."""
+    """How long a kubelet may be silent. kwokctl sets 200 s, for many simulated nodes. Kubernetes' own value is 50 s."""
     return [_patch("kube-controller-manager", {"node-monitor-grace-period": "50s"}, override=True)]
 
 

@@ -1,6 +1,7 @@
 """Writes the dashboards for Grafana: `dashboards.py` writes deploy/monitoring/*.json anew.
 
-Grafana's own library builds them. Their queries use the names that the Prometheus operator gives: `namespace`, `pod`.
+Grafana's own library builds the dashboards. Their queries use the label names of the Prometheus operator: `namespace`,
+`pod`.
 """
 
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def lines(title: str, unit: str, *queries: Query, width: int = 8, about: str = "
 
 
 def number(title: str, query: Query, *, width: int = 4, is_bad: bool = False, shows_name: bool = False) -> stat.Panel:
-    """Return a panel with one number; if `is_bad`, it is red unless it is 0."""
+    """Return a panel with one number. If `is_bad`, it is red unless it is 0."""
     panel = (
         stat.Panel().title(title).unit("short").datasource(_SOURCE).span(width).height(4).with_target(_target(query))
     )
@@ -63,7 +64,7 @@ def number(title: str, query: Query, *, width: int = 4, is_bad: bool = False, sh
 
 
 def rows(title: str, query: Query, *, width: int = 12) -> table.Panel:
-    """Return a table of what a query finds now."""
+    """Return a table of the current results of a query."""
     target = _target(query).instant().format(PromQueryFormat.TABLE)
     return table.Panel().title(title).datasource(_SOURCE).span(width).height(8).with_target(target)
 
@@ -235,7 +236,7 @@ def _resources() -> list[Panel]:
 
 # The PodMonitor of a server gives its metrics the label `kimi_linear_io_server`.
 _SERVER = 'namespace=~"$namespace", kimi_linear_io_server=~"$server"'
-# The pods of these servers, in the metrics of AMD's exporter, which knows no labels of pods.
+# The pods of these servers in the metrics of AMD's exporter. Its metrics contain no labels of pods.
 _GPUS = 'namespace=~"$namespace", pod=~"($server)-[0-9a-z]+-[0-9a-z]{5}"'
 
 
@@ -275,7 +276,7 @@ def _load() -> list[Panel]:
             "reqps",
             Query(_rate("num_requests_total"), "answered"),
             Query(_rate("num_aborted_requests_total"), "aborted"),
-            about="The line of aborted requests begins with the first one.",
+            about="The line of aborted requests begins at the first aborted request.",
         ),
     ]
 
@@ -299,7 +300,7 @@ def _memory() -> list[Panel]:
 def _gpus() -> list[Panel]:
     """Return the panels with metrics of AMD's Device Metrics Exporter (docs/configuration/metricslist.md).
 
-    It can be configured to put a prefix before all names.
+    The exporter can be configured to put a prefix before all names.
     """
     memory = f"{_gpu('gpu_used_vram')} / {_gpu('gpu_total_vram')}"
     return [
@@ -311,7 +312,7 @@ def _gpus() -> list[Panel]:
 
 
 def _by_pod(gauge: str, outer: str = "") -> str:
-    """Return the query for a gauge; every process of an engine may report it."""
+    """Return the query for a gauge. Every process of an engine may report it."""
     query = f"max by (namespace, pod) ({metric(gauge, _SERVER)})"
     return f"{outer}({query})" if outer else query
 

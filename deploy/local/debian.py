@@ -11,18 +11,18 @@ from pathlib import Path
 from commands import LocalClusterError, last_lines, run, say
 
 _SUITE = "bookworm"
-# What an image of Python has, as python:3.11-slim-bookworm does.
+# The packages of an image of Python, as in python:3.11-slim-bookworm.
 _PACKAGES = "python3,python3-venv,ca-certificates"
-# Not needed in an image; they are half of its size.
+# Files that an image does not need. They are half of its size.
 _LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man")
 BASE = repr((_SUITE, _PACKAGES, _LEFT_OUT))
-"""Changes with everything that changes the base."""
+"""A hash that changes with the contents of the base."""
 _SYSTEM_PROGRAMS = ("/usr/sbin", "/sbin")
 _SECONDS = 600
 
 
 def missing(packages: Mapping[str, str]) -> list[str]:
-    """The missing ones of these packages, each given with one of its programs or files."""
+    """The missing packages among these. Each is given with one of its programs or files."""
     return sorted(package for program, package in packages.items() if not find(program))
 
 
@@ -32,40 +32,46 @@ def find(program: str) -> str | None:
 
 
 def obstacle(packages: Mapping[str, str]) -> str | None:
-    """Why the missing ones of these packages cannot be installed; None if they can, or if none is missing."""
+    """Why the missing packages among these cannot be installed.
+
+    None if they can be installed, or if none is missing.
+    """
     if (names := missing(packages)) and (os.geteuid() or not find("apt-get")):
         return f"Needed, and only root can install them on Debian: {', '.join(names)}"
     return None
 
 
 def ensure_installed(packages: Mapping[str, str]) -> None:
-    """Install the missing ones of these packages."""
+    """Install the missing packages among these."""
     if not (names := missing(packages)):
         return
     if reason := obstacle(packages):
         raise LocalClusterError(f"{reason}.")
     say(f"Installing Debian packages: {', '.join(names)} ...")
-    # The lists of what there is may be old, and images of Debian come without. If a source that somebody has added
-    # cannot be reached, the installation still continues.
+    # The lists of packages may be old, and images of Debian contain none. If a package source cannot be reached, the
+    # installation still continues.
     _apt("update")
     if not _apt("install", "--yes", "--no-install-recommends", *names):
         raise LocalClusterError(f"apt-get could not install {', '.join(names)} (see above). Install them, then retry.")
 
 
 def unpacked(package: str, cache: Path) -> Path:
-    """Return a folder with the files of a package that is not installed: installing it would also start its service."""
+    """Return a folder with the files of a package.
+
+    The package is not installed, because that would also start its service.
+    """
     return cache / f"debian-{package}"
 
 
 def ensure_unpacked(package: str, cache: Path) -> bool:
-    """Download a package and unpack it into the cache, unless it is there; return whether it is there now."""
+    """Download a package and unpack it into the cache, unless it is there. Return whether this succeeded."""
     folder = unpacked(package, cache)
     if folder.exists() or not find("apt-get"):
         return folder.exists()
     say(f"Unpacking Debian's package {package} ...")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        # Without root, the lists of what there is can only be used as they are.
+        # Without root, the lists of packages cannot be updated.
         if _apt("download", package, cwd=scratch) or (_apt("update") and _apt("download", package, cwd=scratch)):
             [archive] = Path(scratch).glob("*.deb")
             run(["dpkg-deb", "--extract", archive, Path(scratch) / "files"])
@@ -78,7 +84,7 @@ def make_base(target: Path) -> None:
     ensure_installed({"debootstrap": "debootstrap"})
     say(f"Making a base image of Debian {_SUITE} from packages, once (about a minute) ...")
     debootstrap = [find("debootstrap"), "--variant=minbase", f"--include={_PACKAGES}", _SUITE, target]
-    # Its mounts disappear with its mount namespace, even if it is interrupted.
+    # The mounts of debootstrap disappear with its mount namespace, even after an interrupt.
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", *map(str, debootstrap)],
         stdin=subprocess.DEVNULL,
@@ -96,6 +102,6 @@ def make_base(target: Path) -> None:
 def _apt(*arguments: str, cwd: str | None = None) -> bool:
     # Programs read stdout (see `cluster.py env`), so apt's output goes to stderr.
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    # Another program may be installing something: a new machine updates itself.
+    # Another program may hold apt's lock, for example because a new machine updates itself.
     command = ["apt-get", "--quiet=2", "--option=DPkg::Lock::Timeout=300", *arguments]
     return subprocess.run(command, env=environment, cwd=cwd, stdout=sys.stderr, timeout=_SECONDS).returncode == 0

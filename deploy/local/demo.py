@@ -1,4 +1,4 @@
-"""`make demo`: from nothing to a Ready server, and what happens when things go wrong."""
+"""`make demo`: from an empty machine to a Ready server, and what happens after a mistake."""
 
 import os
 import shlex
@@ -25,7 +25,7 @@ _COLLECTION_SECONDS = 60.0
 _INTERRUPTED = 130
 _Cluster = LocalCluster | KindCluster
 
-# A selection that the recipe's own generator refuses.
+# A selection that the recipe's generator refuses, too.
 _REJECTED = """\
 apiVersion: kimi-linear.io/v1alpha1
 kind: KimiLinearServer
@@ -46,7 +46,7 @@ class Shell:
     cluster: _Cluster
 
     def __call__(self, command: str, stdin: str = "", fails: bool = False) -> None:
-        """Run a command and show its output; LocalClusterError if it does not end as expected."""
+        """Run a command and show its output. Raises LocalClusterError if the command does not end as expected."""
         print(f"\n  $ {command}", flush=True)
         done = self._run(command, stdin)
         print("".join(f"    {line}\n" for line in done.stdout.splitlines()), end="", flush=True)
@@ -54,7 +54,7 @@ class Shell:
             raise LocalClusterError(f"This command should not end with exit code {done.returncode}.")
 
     def output(self, command: str) -> str:
-        """Run a command without showing it; empty output if it fails."""
+        """Run a command without showing it. The output is empty if it fails."""
         return self._run(command, "").stdout.strip()
 
     @property
@@ -79,7 +79,9 @@ class Shell:
 def demo(cluster: _Cluster) -> None:
     """Run all steps of the demo."""
     began = time.monotonic()
-    _step(f"1. A cluster: {cluster.description}. AMD GPU nodes are simulated: pods there turn Ready, nothing runs")
+    _step(
+        f"1. A cluster: {cluster.description}. AMD GPU nodes are simulated: their pods become Ready, but nothing runs"
+    )
     cluster.start()
     add_local_nodes(cluster.kubectl)
     shell = Shell(cluster)
@@ -177,7 +179,10 @@ def main() -> int:
 
 
 def _cluster() -> _Cluster:
-    """What KIMI_LINEAR_CLUSTER says, else kind if this machine can, where little has to be built; else our own."""
+    """The cluster of KIMI_LINEAR_CLUSTER.
+
+    Without it, kind if it works on this machine, because little must be built. Otherwise our own cluster.
+    """
     asked = asked_for()
     if asked == "kind" or (not asked and docker_and_kind_work()):
         return KindCluster(_LOCAL / "demo-kind", "kimi-linear-demo")

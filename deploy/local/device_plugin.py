@@ -1,6 +1,7 @@
-"""A device plugin that stands in for AMD's on a real node: its image, and the DaemonSet that runs it.
+"""A device plugin in place of AMD's, for a real node: its image, and the DaemonSet that runs it.
 
-The DaemonSet is AMD's (k8s-ds-amdgpu-dp.yaml in ROCm/k8s-device-plugin), without /sys: there is nothing to find there.
+The DaemonSet is AMD's (k8s-ds-amdgpu-dp.yaml in ROCm/k8s-device-plugin) without /sys, because /sys contains no GPUs on
+this node.
 """
 
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 NAME = "amdgpu-device-plugin-daemonset"
 NAMESPACE = "kube-system"
 IMAGE = "kimi-linear.local/device-plugin:1"
-# The kubelet serves its API there and looks there for that of plugins, whatever its root folder is.
+# The kubelet serves its API in this folder, and looks for sockets of plugins there, with any root folder.
 _SOCKETS = "/var/lib/kubelet/device-plugins"
 
 

@@ -1,4 +1,4 @@
-"""Guards existing clusters: only a cluster made for tests is ever used."""
+"""Protects existing clusters. Only clusters that are made for tests are used."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from binaries import binary
 from commands import LocalClusterError
 from kubectl import Kubectl
 
-# The usual tools name the contexts of clusters on the user's own machine like this.
+# The usual tools give clusters on the user's own machine such context names.
 TEST_CONTEXTS = (
     "kind-",
     "k3d-",
@@ -29,7 +29,7 @@ def is_test_context(context: str) -> bool:
 
 
 def current_context(kubeconfig: str) -> str:
-    """The current context of a KUBECONFIG value; as with kubectl, the first file that names one counts."""
+    """The current context of a KUBECONFIG value. As with kubectl, the first file with a context counts."""
     for file in filter(None, kubeconfig.split(os.pathsep)):
         content = yaml.safe_load(Path(file).read_text()) if Path(file).exists() else None
         if context := (content or {}).get("current-context"):

@@ -1,8 +1,8 @@
 """Builds container images without a container engine: `images.py` builds the operator's image and prints its path.
 
 buildah runs the usual Dockerfiles in a chroot, on a base made of Debian's packages instead of a base from a registry.
-Each result is a docker-archive in the user's cache. Its name has a hash of all inputs, so a second call needs neither
-time nor network. `ctr images import` and `kind load image-archive` read these archives.
+Each result is a docker-archive in the user's cache. Its name contains a hash of all inputs, so a second call needs
+neither time nor network. `ctr images import` and `kind load image-archive` read these archives.
 """
 
 import fcntl
@@ -29,7 +29,8 @@ _ROOT = Path(__file__).parents[2]
 _PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 _MINUTES = 20
 _KEPT = 3
-# pip may need these settings of this machine to reach an index. The build gets them, the image does not.
+# pip may need these settings of this machine to reach an index. They are used in the build, but they do not get into
+# the image.
 _PIP_SETTINGS = ("index-url", "cert")
 
 
@@ -37,8 +38,8 @@ _PIP_SETTINGS = ("index-url", "cert")
 class Image:
     """An image and its inputs.
 
-    DOCKERFILE.dockerignore beside the Dockerfile leaves out everything (`*`) except the paths after an exclamation
-    mark. These paths are copied for the build, and a change in any of them makes a new image.
+    DOCKERFILE.dockerignore beside the Dockerfile excludes everything (`*`) except the paths after an exclamation mark.
+    These paths are copied for the build. After a change in any of them, a new image is built.
     """
 
     name: str
@@ -79,21 +80,21 @@ OPERATOR = Image(
 )
 # The stand-in has the name of SGLang's image, so that the tests can use unchanged manifests.
 STAND_IN = Image(f"docker.io/{image_of(ServerSpec())}", _ROOT / "tests" / "stand_in" / "Dockerfile")
-# SGLang's router, for nodes that have no use for the rest of SGLang's image.
+# SGLang's router, for nodes that do not need the rest of SGLang's image.
 ROUTER = Image("kimi-linear.local/sglang-router:0.3.0", _ROOT / "tests" / "router" / "Dockerfile")
-# SGLang itself on a CPU, without its packages, which pods mount.
+# SGLang itself on a CPU. Its packages are not in the image, because pods mount them.
 SGLANG_ON_A_CPU = Image("kimi-linear.local/sglang:v0.5.7-cpu", _ROOT / "tests" / "cpu_engine" / "Dockerfile")
 
 
 def obstacle() -> str | None:
-    """Why no image can be built on this machine; None if one can."""
+    """Why images cannot be built on this machine; None if they can."""
     if sys.platform != "linux" or os.geteuid():
         return "images are built by root on Linux here"
     return debian.obstacle(_PACKAGES)
 
 
 def build(image: Image) -> Path:
-    """Return the image's docker-archive; build it on the base of Debian if it does not exist."""
+    """Return the image's docker-archive. If it does not exist, build it on the base of Debian."""
     archive = image.archive
     with _lock():
         if archive.exists():
@@ -108,12 +109,12 @@ def build(image: Image) -> Path:
 
 
 def build_in_docker(image: Image) -> str:
-    """Build the image with Docker, and return its name: a new one, because the real image of SGLang may exist."""
+    """Build the image with Docker, and return its name. The name is new, because the real image of SGLang may exist."""
     name = f"kimi-linear.local/{image.name.rpartition('/')[2]}"
     say(f"Building the image {name} with Docker ...")
     with _lock(), _context(image) as context:
-        # Without a provenance attestation, because kind cannot load an image with one. A variable, because Docker
-        # without buildx refuses the option.
+        # This switches off provenance attestations, because kind cannot load an image with an attestation. It is a
+        # variable, because Docker without buildx refuses the option.
         environment = {**os.environ, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
         options = [f"--tag={name}", *_build_arguments(image.arguments), f"--file={image.dockerfile}"]
         run(["docker", "build", *options, context], env=environment, timeout=_MINUTES * 60)
@@ -122,7 +123,7 @@ def build_in_docker(image: Image) -> str:
 
 @contextmanager
 def _context(image: Image) -> Iterator[Path]:
-    """Copy what the build may see."""
+    """Copy the files that the build may read."""
     with tempfile.TemporaryDirectory(dir=_folder(), prefix=".context-") as context:
         for file in image.inputs:
             copied = Path(context) / file.relative_to(_ROOT)
@@ -149,7 +150,7 @@ def base() -> Path:
 
 
 def _forget_old(archive: Path) -> None:
-    """Keep only the last used images of this name: every change makes a new one, of up to 800 MB."""
+    """Keep only the last used images of this name, because every change makes a new image of up to 800 MB."""
     name = archive.name.rpartition("-")[0]
     found = sorted(_folder().glob(f"{name}-*.tar"), key=lambda file: file.stat().st_mtime)
     for old in found[:-_KEPT]:
@@ -157,12 +158,12 @@ def _forget_old(archive: Path) -> None:
 
 
 def _buildah(dockerfile: Path, context: Path, arguments: Mapping[str, str], name: str, archive: Path) -> None:
-    """Build a Dockerfile into a docker-archive; nothing else is left behind."""
+    """Build a Dockerfile into a docker-archive, and leave no other files behind."""
     ensure_installed(_PACKAGES)
     partial = archive.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=_folder(), prefix=".storage-") as work:
-        # Only the driver vfs works in every container and file system. It copies each layer, so there are few.
+        # Only the driver vfs works in every container and file system. It copies each layer, so images have few layers.
         storage = ["--root", f"{work}/root", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
         volumes = [f"--volume={file}:{path}:ro" for path, file in pip_settings(Path(work)).items()]
         options = ["--isolation", "chroot", "--layers=false", "--format", "docker", *volumes]
@@ -187,7 +188,7 @@ def _run_buildah(words: list[str], work: Path) -> None:
 
 
 def pip_settings(work: Path) -> dict[str, Path]:
-    """Return the files that give pip in a build this machine's index and certificates, by their paths in the build."""
+    """Return the files with this machine's index and certificates for pip, by their paths in the build."""
     configuration = work / "pip.conf"
     lines, files = ["[global]"], {"/etc/pip.conf": configuration}
     for line in run([sys.executable, "-m", "pip", "config", "list"]).splitlines():

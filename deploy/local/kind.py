@@ -31,9 +31,9 @@ def docker_and_kind_work() -> bool:
 
 
 def replaces_real_node() -> bool:
-    """Whether tests in real pods run on kind: somebody asks for it, or this machine cannot have a real node.
+    """Whether tests in real pods run on kind, because somebody asks for kind or this machine cannot have a real node.
 
-    On Linux only: elsewhere Docker is in a virtual machine, which has neither this Python nor its packages.
+    Only on Linux: on other systems Docker runs in a virtual machine without this Python and its packages.
     """
     if sys.platform != "linux" or (asked := asked_for()) == "real":
         return False
@@ -41,9 +41,9 @@ def replaces_real_node() -> bool:
 
 
 class KindCluster(Lifecycle):
-    """One kind cluster, with kwok beside it on this machine for the simulated nodes.
+    """One kind cluster. kwok runs beside it on this machine and simulates nodes.
 
-    The variable KIMI_LINEAR_NODE_IMAGE names the image of its nodes; without it, kind takes its own.
+    The variable KIMI_LINEAR_NODE_IMAGE names the image of its nodes. Without it, kind uses its own image.
     """
 
     description = "Kubernetes on kind, in Docker"
@@ -102,12 +102,15 @@ class KindCluster(Lifecycle):
         return {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}
 
     def _kind(self, verb: str, *options: str) -> bool:
-        """Whether kind could do it. The output of kind goes to the terminal."""
+        """Run kind, and return whether it succeeded. Its output goes to the terminal."""
         command = ["kind", verb, "cluster", f"--name={self.name}", f"--kubeconfig={self.kubeconfig}", *options]
         return subprocess.run(command, stdout=sys.stderr).returncode == 0
 
     def _bring_kubectl(self) -> None:
-        """Take the node's own, which fits the API server and needs no building. Nodes are Linux: elsewhere build it."""
+        """Use the kubectl of the node, because it fits the API server and need not be built.
+
+        It is a Linux program, so on other systems build kubectl.
+        """
         program = self.kubectl.program
         program.parent.mkdir()
         if sys.platform == "linux":
@@ -129,10 +132,10 @@ class KindCluster(Lifecycle):
 
 
 class KindPodCluster(KindCluster, PodCluster):
-    """A kind cluster whose workers have GPUs, in place of a real node. Pods run there; nothing is simulated.
+    """A kind cluster in place of a real node. Its workers offer GPUs. Pods really run; nothing is simulated.
 
-    The control plane has a node of its own: its parts request 850m of a CPU (kubeadm, Kubernetes 1.37), so on a machine
-    with two CPUs a benchmark would not fit beside them.
+    The control plane has a separate node. Its parts request 850m of a CPU (kubeadm, Kubernetes 1.37), so on a machine
+    with two CPUs a benchmark would not fit on the same node.
     """
 
     def __init__(self, state: Path, name: str, workers: int = 1) -> None:
@@ -149,7 +152,7 @@ class KindPodCluster(KindCluster, PodCluster):
 
     @property
     def machine_address(self) -> str:
-        """This machine's address, as pods reach it: the gateway of the nodes' network."""
+        """This machine's address for pods: the gateway of the nodes' network."""
         gateway = "--format={{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}"
         return run(["docker", "inspect", gateway, self.node_name]).strip()
 
@@ -160,8 +163,9 @@ class KindPodCluster(KindCluster, PodCluster):
     def enter(self, *command: str) -> list[str]:
         """Return a command that runs this machine's command in the node's network, with the cluster's DNS.
 
-        The command needs Python and packages that the node lacks. So it runs in a container in the node's network that
-        sees this machine's files read-only. /run is hidden, because its sockets resolve names outside the cluster.
+        The node lacks Python and packages that the command needs. So the command runs in a container in the node's
+        network, with this machine's files mounted read-only. /run is hidden, because programs would use its sockets to
+        resolve names outside the cluster.
         """
         dns = ["service/kube-dns", "--namespace=kube-system", "--output=jsonpath={.spec.clusterIP}"]
         resolver = self.state / "resolv.conf"
@@ -179,12 +183,12 @@ class KindPodCluster(KindCluster, PodCluster):
         return self._containerd_of(self.node_name, *arguments, timeout=timeout)
 
     def tag_image(self, name: str, other: str) -> None:
-        """Give an image that the nodes have another name as well."""
+        """Give an image on the nodes a second name."""
         for node in self.node_names:
             self._containerd_of(node, "images", "tag", "--force", name, other)
 
     def signal_kubelet(self, signal: str) -> None:
-        """Send the kubelet a signal, as STOP."""
+        """Send the kubelet a signal, for example STOP."""
         self.on_node("pkill", f"--signal={signal}", "--exact", "kubelet")
 
     def _containerd_of(self, node: str, *arguments: str, timeout: float = 60) -> str:

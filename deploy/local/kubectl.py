@@ -18,10 +18,10 @@ class Kubectl:
 
     program: Path
     kubeconfig: Path | None
-    """None for what the variable KUBECONFIG says."""
+    """None for the kubeconfig of the variable KUBECONFIG."""
 
     def __call__(self, *arguments: str, stdin: str = "", timeout: float = 60) -> str:
-        """The output of kubectl with these arguments; LocalClusterError if it fails."""
+        """The output of kubectl with these arguments. Raises LocalClusterError if it fails."""
         return run([*self._command, *arguments], stdin=stdin, timeout=timeout)
 
     def apply(self, manifests: Sequence[dict[str, Any]]) -> None:
@@ -39,7 +39,7 @@ class Kubectl:
         _wait_until(self.answers, "become ready")
 
     def wait_until_served(self, *kinds: str) -> None:
-        """Wait until objects of these kinds, named as their definitions are, can be read.
+        """Wait until objects of these kinds can be read. The kinds have the names of their definitions.
 
         `kubectl wait` fails while a definition has no status, and the API server serves a kind only some time after its
         definition is established.
@@ -55,7 +55,7 @@ class Kubectl:
 
 
 def _wait_until(holds: Callable[[], bool], wanted: str) -> None:
-    """Wait until a condition about the API server holds; LocalClusterError if it does not in time."""
+    """Wait until a condition about the API server is true. Raises LocalClusterError if this takes too long."""
     deadline = time.monotonic() + _SECONDS_TO_ANSWER
     while not holds():
         if time.monotonic() > deadline:

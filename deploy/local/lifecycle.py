@@ -1,4 +1,4 @@
-"""Starting and stopping, as all local clusters do it; also in a `with` block."""
+"""The start and stop of all local clusters, also in a `with` block."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -6,7 +6,7 @@ from typing import Self
 
 
 class Lifecycle(ABC):
-    """Runs inside its `with` block."""
+    """Something that runs during its `with` block."""
 
     @abstractmethod
     def start(self) -> None:

@@ -1,4 +1,7 @@
-"""The packages that a real node needs from the machine, such as Debian's container runtime, installed with apt."""
+"""The packages that a real node needs on the machine, such as Debian's container runtime.
+
+They are installed with apt.
+"""
 
 import os
 import sys
@@ -15,7 +18,8 @@ _PACKAGES = {
     "conntrack": "conntrack",
     "ip": "iproute2",
 }
-# New namespaces for network, mounts and process ids. A container without privileges may not create them.
+# Creates new namespaces for network, mounts and process ids. A container without privileges is not allowed to create
+# them.
 _UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "true"]
 
 
@@ -24,11 +28,14 @@ def obstacle() -> str | None:
     if sys.platform != "linux":
         return "a real node needs Linux"
     if os.geteuid():
-        return "a real node needs root: its network and mounts are made by the kernel for root only"
+        return "a real node needs root, because the kernel lets only root create its network and mounts"
     if not succeeds(_UNSHARE):
-        return "a real node needs network and mount namespaces of its own, and `unshare` may not make them here"
+        return (
+            "a real node needs its own network and mount namespaces, and `unshare` is not allowed to create them on "
+            "this machine"
+        )
     if missing_packages() and not debian.find("apt-get"):
-        return f"a real node needs {', '.join(missing_packages())}, and only apt is known to install them"
+        return f"a real node needs {', '.join(missing_packages())}, and this script can install them only with apt"
     return None
 
 
@@ -38,7 +45,7 @@ def missing_packages() -> list[str]:
 
 
 def ensure_installed() -> None:
-    """Install what is missing; LocalClusterError with the remedy if this machine does not let us."""
+    """Install missing packages. Raises LocalClusterError with the remedy if this machine does not allow it."""
     if reason := obstacle():
-        raise LocalClusterError(f"There can be no real node on this machine: {reason}.")
+        raise LocalClusterError(f"This machine cannot have a real node: {reason}.")
     debian.ensure_installed(_PACKAGES)

@@ -10,13 +10,13 @@ from control_plane import LocalCluster
 
 NODE_NAME = "mi300x-real"
 PAUSE_IMAGE = "kimi-linear.local/pause:1"
-# Programs of ours that run in containers of the node itself, and the images that have them.
+# Our programs that run in containers of the node itself, and the images that contain them.
 IMAGES = {"pause": PAUSE_IMAGE, "device-plugin": device_plugin.IMAGE}
 # The node's only link, seen from inside.
 UPLINK = "uplink"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-# kubelet, containerd and its network plugins use these folders whatever the configuration says.
-# In the node's namespace, each of them is an empty folder.
+# kubelet, containerd and its network plugins use these folders with any configuration. In the node's namespace, each of
+# these folders is empty at first.
 PRIVATE_FOLDERS = tuple(
     map(Path, ("/run", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/usr/libexec/kubernetes"))
 )
@@ -30,7 +30,7 @@ QUICK_RESTARTS = {"crashLoopBackOff": {"maxContainerRestartPeriod": "5s"}}
 
 @dataclass(frozen=True)
 class Node:
-    """One real node and the control plane beside it, all in one network of their own.
+    """One real node and the control plane beside it, in a separate network.
 
     Several can run on a machine: their links, addresses and control groups have the node's number.
     """
@@ -45,7 +45,7 @@ class Node:
 
     @property
     def cgroup(self) -> str:
-        """The control group that all pods are in, below the root of each hierarchy."""
+        """The control group of all pods, below the root of each hierarchy."""
         return f"kimi-linear-{self.number}"
 
     @property
@@ -84,7 +84,7 @@ class Node:
 
 
 def control_plane(state: Path, address: str | None = None) -> LocalCluster:
-    """The control plane beside a real node with that state folder; only its start uses the address."""
+    """The control plane beside a real node with that state folder. Only its start uses the address."""
     return LocalCluster(state / "control-plane", "real", address=address)
 
 
@@ -113,8 +113,8 @@ def resolv_conf(address: str) -> str:
 def _containerd(node: Node) -> str:
     """https://github.com/containerd/containerd/blob/release/1.6/docs/cri/config.md.
 
-    restrict_oom_score_adj: in a container or a virtual machine, root may not protect a process from the out-of-memory
-    killer.
+    restrict_oom_score_adj: in a container or a virtual machine, root may lack the right to protect a process from the
+        out-of-memory killer.
     """
     return f"""\
 version = 2
@@ -173,15 +173,16 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "failSwapOn": False,
         "clusterDomain": "cluster.local",
         "clusterDNS": [node.address],
-        # Names outside the cluster have no answer, because pods have no way out.
+        # Names outside the cluster get no answer, because pods cannot connect to the outside.
         "resolvConf": "",
         "podLogsDir": str(node.state / "pod-logs"),
         "volumePluginDir": str(node.state / "volume-plugins"),
-        # The number of GPUs is in the node's status, so the kubelet reports it often: tests wait for it.
+        # The node's status contains the number of GPUs. Tests wait for it, so the kubelet reports the status often.
         "nodeStatusUpdateFrequency": "1s",
         "nodeStatusReportFrequency": "5m",
         **QUICK_RESTARTS,
-        # The node shares the machine, so it limits only the pods, and evicts none because of disk and memory.
+        # The node shares the machine with other programs. So it limits only the pods, and evicts no pods because of
+        # disk and memory.
         "enforceNodeAllocatable": [],
         "evictionHard": {"memory.available": "1Mi"},
         "imageGCHighThresholdPercent": 100,
@@ -195,7 +196,7 @@ def _kube_proxy(node: Node) -> dict[str, Any]:
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": str(node.control_plane.kubeconfig)},
         "mode": "iptables",
-        # This limit is for the whole machine, and can be set only from the machine's own network.
+        # This limit applies to the whole machine, and can be set only from the machine's own network.
         "conntrack": {"maxPerCore": 0},
     }
 

@@ -1,6 +1,6 @@
 """The first process of a real node's namespaces: it makes the network, starts all parts, and ends when a part ends.
 
-The kernel ends all other processes there, pods included, when this one ends.
+When this process ends, the kernel ends all other processes of the namespaces, including pods.
 """
 
 import os
@@ -19,7 +19,7 @@ from node_config import CONTAINERD_SOCKET, IMAGES, NODE_NAME, PRIVATE_FOLDERS, U
 
 _SETTINGS = {
     "net/ipv4/ip_forward": "1",
-    # Without it, a pod gets no answer from itself or a neighbour through a Service.
+    # Without this module, a pod gets no answer from itself or from a pod of the same node through a Service.
     "net/bridge/bridge-nf-call-iptables": "1",
 }
 _PATIENCE_SECONDS = 30
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _hide_the_machine(node: Node) -> None:
-    """Mount empty folders over folders of the machine's own kubelet or containerd, and use the cluster's DNS."""
+    """Mount empty folders over those of the machine's own kubelet or containerd, and use the cluster's DNS."""
     for folder in PRIVATE_FOLDERS:
         run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder])
     # Images are in memory, because importing and removing them on a disk is slow.
@@ -61,7 +61,7 @@ def _make_network(node: Node) -> None:
     run(["ip", "address", "add", f"{node.address}/24", "dev", UPLINK])
     for link in ("lo", UPLINK):
         run(["ip", "link", "set", link, "up"])
-    # Processes of the node reach Services, too: they need a route before kube-proxy's rules see the packet.
+    # Processes of the node use Services, too. They need a route before kube-proxy's rules see the packet.
     run(["ip", "route", "add", SERVICE_ADDRESSES, "dev", UPLINK])
 
 
@@ -92,7 +92,7 @@ def _spawn(node: Node, command: list[str]) -> tuple[int, str]:
     name = Path(command[0]).name
     with (node.logs / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    # _wait_for_an_end waits for it, together with all others.
+    # _wait_for_an_end waits for it together with all others.
     process.returncode = 0
     return process.pid, name
 
@@ -104,7 +104,7 @@ def _containerd_answers(pid: int) -> bool:
 
 
 def _wait_for_an_end(components: dict[int, str]) -> str:
-    """Wait until one of them ends, and reap orphaned processes meanwhile."""
+    """Wait until one of them ends. In the meantime, reap orphaned processes."""
     while True:
         pid, _ = os.wait()
         if pid in components:

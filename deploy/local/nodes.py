@@ -1,4 +1,4 @@
-"""Simulated nodes with AMD Instinct GPUs: the scheduler sees them, but nothing runs there."""
+"""Simulated nodes with AMD Instinct GPUs. The scheduler sees them, but no pod really runs on them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import yaml
 from amd_labels import MI300X, MI325X, MI355X, Gpu, labels
 from kubectl import Kubectl
 
-# kwok simulates the kubelet of the nodes with this annotation, and of no others.
+# kwok simulates only the kubelets of nodes with this annotation.
 SIMULATED = {"kwok.x-k8s.io/node": "fake"}
 LOCAL_NODES = {"mi300x-0": "MI300X", "mi325x-0": "MI325X", "mi355x-0": "MI355X"}
 STAGES_FILE = Path(__file__).parent / "stages.yaml"
@@ -19,7 +19,7 @@ _GPUS: dict[str, Gpu] = {"MI300X": MI300X, "MI325X": MI325X, "MI355X": MI355X}
 
 
 def gpu_node(name: str, hardware: str, gpus: int = 8) -> dict[str, Any]:
-    """A simulated node with GPUs of that model (MI300X, MI325X or MI355X), labelled as AMD's daemonset does it."""
+    """A simulated node with GPUs of that model (MI300X, MI325X or MI355X), with the labels of AMD's DaemonSet."""
     return simulated_node(name, labels([_GPUS[hardware]] * gpus), gpus)
 
 
@@ -41,7 +41,7 @@ def simulated_node(name: str, amd_labels: Mapping[str, str], gpus: int = 8) -> d
 
 
 def stages() -> list[dict[str, Any]]:
-    """The kwok Stages that make simulated nodes Ready, and pods on them Ready or gone, at once."""
+    """The kwok Stages that make simulated nodes Ready at once, and their pods Ready or gone at once."""
     return list(yaml.safe_load_all(STAGES_FILE.read_text()))
 
 

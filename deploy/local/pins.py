@@ -1,8 +1,8 @@
-"""Pins packages with hashes, without what they depend on: `pins.py FILE.in` writes FILE.txt.
+"""Pins packages with hashes, without their dependencies: `pins.py FILE.in` writes FILE.txt.
 
 pip-compile would add all dependencies. SGLang depends on 3 GB of CUDA libraries, which a CPU does not need, and on a
-version of torch that its newest release does not need on a CPU. So FILE.in names every package with its version, one a
-line.
+version of torch that its newest release does not need on a CPU. So FILE.in names every package with its version, one
+per line.
 """
 
 import sys
@@ -16,7 +16,7 @@ def pin(repository: PyPIRepository, requirement: str) -> str:
     """Return a requirement with the hashes of all its wheels for Linux on x86-64.
 
     Raises:
-        LookupError: There is none.
+        LookupError: There is no such wheel.
     """
     name, _, version = requirement.partition("==")
     links = [item.link for item in repository.find_all_candidates(name) if str(item.version) == version]

@@ -1,4 +1,4 @@
-"""A cluster in which pods run: the methods that tests in real pods use, for any kind of node."""
+"""A cluster in which pods run. These are the methods that tests in real pods use, for any kind of node."""
 
 import json
 from abc import abstractmethod
@@ -12,8 +12,8 @@ from kubectl import Kubectl
 from lifecycle import Lifecycle
 
 GPUS = [MI300X] * 8
-# Servers request GPUs, and also the processors, memory and disk of machines with GPUs, which this node lacks. The
-# policy changes only pods, so Deployments stay as the operator wants them.
+# Servers request GPUs, and also processors, memory and disk as on machines with GPUs. This node does not have so much.
+# The policy changes only pods, so Deployments stay as the operator wants them.
 _SERVERS = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
 _ONLY_GPUS = """
 [JSONPatch{
@@ -26,12 +26,12 @@ _CHECK_OF_DEVICES = f"""
   op: "replace", path: "{_CHECK}/resources/requests",
   value: {{"amd.com/gpu": object.spec.containers[0].resources.limits["amd.com/gpu"]}}
 """
-# On a node that offers a number of GPUs without devices, the check of a server's pod has nothing to look at.
+# If a node offers GPUs without devices, the check of a server's pod would find no GPUs.
 _NO_CHECK = f'op: "remove", path: "{_CHECK}"'
 
 
 def small_node(*, has_devices: bool) -> list[dict[str, Any]]:
-    """A policy that lets pods of servers request GPUs only, and its binding."""
+    """A policy that makes pods of servers request only GPUs, and its binding."""
     expression = _ONLY_GPUS % (_CHECK_OF_DEVICES if has_devices else _NO_CHECK)
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     spec = {
@@ -53,14 +53,14 @@ def small_node(*, has_devices: bool) -> list[dict[str, Any]]:
 
 
 class PodCluster(Lifecycle):
-    """A control plane and nodes that say they have eight AMD GPUs each."""
+    """A control plane and nodes. Each node offers eight AMD GPUs that do not exist."""
 
     state: Path
     """The folder of its files."""
     kubeconfig: Path
     kubectl: Kubectl
     bin: list[Path]
-    """The folders to be put on PATH, with kubectl in one of them."""
+    """The folders for PATH. One of them contains kubectl."""
     node_names: Sequence[str]
     """The nodes with GPUs. No pod of ours runs on another."""
     has_devices = False
@@ -68,13 +68,13 @@ class PodCluster(Lifecycle):
 
     @property
     def node_name(self) -> str:
-        """The only node with GPUs, or the first of them."""
+        """The first node with GPUs."""
         return self.node_names[0]
 
     @property
     @abstractmethod
     def machine_address(self) -> str:
-        """This machine's address, as pods reach it."""
+        """This machine's address for pods."""
 
     @abstractmethod
     def on_node(self, *command: str) -> str:
@@ -90,13 +90,13 @@ class PodCluster(Lifecycle):
 
     @abstractmethod
     def signal_kubelet(self, signal: str) -> None:
-        """Send the node's kubelet a signal: STOP, and it does not answer until CONT."""
+        """Send the node's kubelet a signal. After STOP, it does not answer until CONT."""
 
     def load_images(self, sglang: images.Image | None = None) -> None:
         """Load the operator's image and one for SGLang's into the nodes; build them if they do not exist.
 
         Args:
-            sglang: If unset, the stand-in's.
+            sglang: The image for SGLang's. If unset, it is the stand-in.
         """
         for image in (images.OPERATOR, sglang or images.STAND_IN):
             self.load(image)
@@ -110,7 +110,7 @@ class PodCluster(Lifecycle):
         """Build an image, unless it exists, and load it into the node."""
 
     def _add_gpus(self) -> None:
-        """Do what AMD's node labeller and device plugin would."""
+        """Label the node and offer GPUs, in place of AMD's node labeller and device plugin."""
         written = [f"{key}={value}" for key, value in labels(GPUS).items()]
         for name in self.node_names:
             self.kubectl("label", "node", name, "--overwrite", *written)
@@ -118,7 +118,7 @@ class PodCluster(Lifecycle):
         self.kubectl.apply(small_node(has_devices=self.has_devices))
 
     def _offer_gpus(self) -> None:
-        """Offer a number of GPUs, without a device: the kubelet keeps what it does not know."""
+        """Offer a number of GPUs without devices. The kubelet keeps resources that it does not know."""
         offered = {"amd.com/gpu": str(len(GPUS))}
         status = {"status": {"capacity": offered, "allocatable": offered}}
         for name in self.node_names:

@@ -1,4 +1,4 @@
-"""The processes of one local cluster, found by their command lines, never by a number in a file.
+"""The processes of one local cluster. They are found by their command lines, not by stored process ids.
 
 After a restart of the machine, a stored process id may belong to another process.
 """
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from commands import LocalClusterError, run
 
-# Programs outside the state folder; all others run from a copy in it.
+# Programs outside the state folder. All other programs run from a copy in the state folder.
 _STARTED_FROM_ELSEWHERE = ("kwok", "kwokctl", "unshare", "containerd", "kubelet", "kube-proxy", "coredns")
-# A program that waits for a disk ends only when the disk has answered.
+# A program that waits for a disk ends only after the disk has answered.
 _SECONDS_TO_DIE = 60
 
 
 def belongs_to(command: list[str], state: Path) -> bool:
-    """Whether a command line is one of the cluster in that state folder."""
+    """Whether a command line belongs to the cluster in that state folder."""
     if not command:
         return False
     inside = f"{state}/"
@@ -27,13 +27,13 @@ def belongs_to(command: list[str], state: Path) -> bool:
 
 
 def of_cluster(state: Path) -> dict[int, str]:
-    """The running processes of the cluster in that state folder: process id to name of the program."""
+    """The running processes of the cluster in that state folder, as names of programs by process id."""
     commands = _commands_from_proc() if Path("/proc/self/cmdline").exists() else _commands_from_ps()
     return {pid: Path(words[0]).name for pid, words in commands.items() if belongs_to(words, state)}
 
 
 def kill_all(state: Path) -> None:
-    """Kill them at once: their data is deleted, too, so they have nothing to save."""
+    """Kill them at once. Their data is deleted, too, so they need not save anything."""
     deadline = time.monotonic() + _SECONDS_TO_DIE
     while alive := of_cluster(state):
         if time.monotonic() > deadline:

@@ -29,8 +29,8 @@ _START_SECONDS = 120
 class RealCluster(PodCluster):
     """A control plane and one node, started by this project.
 
-    All its processes are in namespaces of their own: when the first of them ends, the kernel ends the others and
-    removes mounts, links and packet filters. With `bound_to_us` that happens when this process ends, however it ends.
+    All its processes are in separate namespaces. When the first process ends, the kernel ends the others and removes
+    mounts, links and packet filters. With `bound_to_us`, this also happens when this process ends, for any reason.
     """
 
     has_devices = True
@@ -55,7 +55,7 @@ class RealCluster(PodCluster):
         return self._number.exists() and bool(self._unshare()) and self.control_plane.running()
 
     def start(self) -> None:
-        """Start it, unless it runs. Remove the remains of an earlier one first."""
+        """Start it, unless it runs. First remove the remains of an earlier one."""
         machine.ensure_installed()
         ensure_built((*CONTROL_PLANE, *REAL_NODE))
         if self.running():
@@ -93,7 +93,8 @@ class RealCluster(PodCluster):
         if not pid:
             raise LocalClusterError("The real node does not run.")
         spaces = {"net": "net", "mount": "mnt", "pid": "pid_for_children"}
-        # The current folder may be below a mount of the node, which would be refused, so it starts in the root.
+        # The command starts in the root folder, because the current folder may be below a mount of the node, and would
+        # be refused.
         return ["nsenter", *(f"--{name}=/proc/{pid}/ns/{file}" for name, file in spaces.items()), "--wd=/", *command]
 
     def containerd(self, *arguments: str, timeout: float = 60) -> str:
@@ -101,7 +102,7 @@ class RealCluster(PodCluster):
         return run(self.enter("ctr", "--namespace=k8s.io", *arguments), timeout=timeout)
 
     def signal_kubelet(self, signal: str) -> None:
-        """Send the kubelet a signal, as STOP."""
+        """Send the kubelet a signal, for example STOP."""
         self.on_node("sh", "-c", f"kill -{signal} $(pidof kubelet)")
 
     def load(self, image: Image) -> None:
@@ -113,7 +114,7 @@ class RealCluster(PodCluster):
         self.wait_for_gpus(len(GPUS))
 
     def wait_for_gpus(self, number: int) -> None:
-        """Wait until the kubelet says that pods can have so many GPUs."""
+        """Wait until the kubelet offers so many GPUs to pods."""
         offered = f"--for=jsonpath={{.status.allocatable.amd\\.com/gpu}}={number}"
         self.kubectl("wait", f"node/{self.node_name}", offered, "--timeout=60s", timeout=70)
 
@@ -149,7 +150,7 @@ class RealCluster(PodCluster):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                # The number is taken as long as the namespaces exist.
+                # The number is in use as long as the namespaces exist.
                 pass_fds=[lock.fileno()],
                 env=os.environ | {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
             )
@@ -181,7 +182,7 @@ class RealCluster(PodCluster):
 
 
 def _take_number() -> tuple[IO[str], int]:
-    """A number that no other node of this machine has, and the lock that keeps it."""
+    """A number that no other node of this machine uses, and the lock that reserves it."""
     for number in _NUMBERS:
         lock = (cache_folder() / f"node-{number}.lock").open("w")
         try:
@@ -190,7 +191,7 @@ def _take_number() -> tuple[IO[str], int]:
             lock.close()
         else:
             return lock, number
-    raise LocalClusterError(f"{len(_NUMBERS)} real nodes run on this machine already.")
+    raise LocalClusterError(f"{len(_NUMBERS)} real nodes already run on this machine, which is the maximum.")
 
 
 def _connect(node: Node, unshare: subprocess.Popen[bytes]) -> None:
@@ -205,12 +206,12 @@ def _connect(node: Node, unshare: subprocess.Popen[bytes]) -> None:
     run(["ip", "link", "add", node.link, "type", "veth", *peer])
     run(["ip", "address", "add", f"{node.host_address}/24", "dev", node.link])
     run(["ip", "link", "set", node.link, "up"])
-    # Pods get answers from this machine, and from nothing beyond it.
+    # Pods get answers only from this machine, and from no other address outside the node.
     run(["ip", "route", "add", node.pod_addresses, "via", node.address, "dev", node.link])
 
 
 def _remove_rest(node: Node) -> None:
-    """Remove what outlives the processes, also after a node that was killed."""
+    """Remove parts that outlive the processes, also after a node was killed."""
     cgroups.remove(node.cgroup)
-    # The kernel removes it with the node's network, a moment after the last process ended.
+    # The kernel removes the link with the node's network, a moment after the last process has ended.
     succeeds(["ip", "link", "delete", node.link])

@@ -1,6 +1,6 @@
-"""SGLang's own benchmark clients, without its server and torch: a virtual environment in the user's cache.
+"""A virtual environment in the user's cache with SGLang's own benchmark clients, without its server and torch.
 
-`sglang_client.py` makes it, once for all checkouts.
+`sglang_client.py` creates it once for all checkouts.
 """
 
 import sys
@@ -13,7 +13,7 @@ REQUIREMENTS = Path(__file__).parents[2] / "requirements/sglang-client.txt"
 
 
 def environment() -> VirtualEnvironment:
-    """Return the environment, which may have to be made: 500 MB, in a minute."""
+    """Return the environment. If it does not exist, create it: 500 MB, in a minute."""
     return VirtualEnvironment("sglang-client", "SGLang's benchmark clients", REQUIREMENTS)
 
 

@@ -13,7 +13,10 @@ _PRERELEASE = -1
 
 
 def go_version(text: str) -> tuple[int, int, int]:
-    """The version in `go env GOVERSION` or the go line of a go.mod; a release candidate sorts before the release."""
+    """The version in `go env GOVERSION`, or in the go line of a go.mod.
+
+    A release candidate sorts before the release.
+    """
     found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?(rc|beta)?", text)
     if not found:
         return (0, 0, 0)
@@ -28,7 +31,10 @@ def required_version(go_mod: str) -> tuple[int, int, int]:
 
 
 def go_environment() -> dict[str, str]:
-    """The environment of every go command here: it ignores a go.work above, and uses only the chosen toolchain."""
+    """The environment of every go command of this folder.
+
+    go then ignores a go.work in a folder above, and uses only the chosen toolchain.
+    """
     return os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 
 

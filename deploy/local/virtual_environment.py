@@ -1,4 +1,4 @@
-"""Virtual environments in the user's cache, made once for all checkouts."""
+"""Virtual environments in the user's cache, created once for all checkouts."""
 
 import fcntl
 import hashlib
@@ -25,10 +25,10 @@ class VirtualEnvironment:
 
     Attributes:
         name: The beginning of its folder's name.
-        what: What is in it, for whoever waits for it.
+        what: What it contains, in words for the user who waits.
         requirements: The file.
-        complete: Adds to the environment in this folder what no package has.
-        made_by: Other files whose change makes it another environment.
+        complete: Adds files that are in no package to the environment in this folder.
+        made_by: Other files. After a change of one of them, another environment is created.
     """
 
     name: str
@@ -39,7 +39,7 @@ class VirtualEnvironment:
 
     @property
     def folder(self) -> Path:
-        """Where it is once it is made: the name changes with all that is in it."""
+        """Its folder. The name changes with its contents."""
         texts = [*(file.read_text() for file in (self.requirements, *self.made_by)), sys.version, platform.machine()]
         return cache_folder() / f"{self.name}-{hashlib.sha256(''.join(texts).encode()).hexdigest()[:12]}"
 
@@ -54,7 +54,7 @@ class VirtualEnvironment:
         return packages_in(self.folder)
 
     def ensure_made(self) -> None:
-        """Make it, unless it is there.
+        """Create it, unless it exists.
 
         Raises:
             LocalClusterError: Its packages could not be installed.
@@ -65,7 +65,7 @@ class VirtualEnvironment:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_name(f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # Another process may have made it while this one waited.
+            # Another process may have created it while this one waited.
             if not folder.exists():
                 self._make(folder)
 
@@ -76,12 +76,13 @@ class VirtualEnvironment:
             venv.create(environment, with_pip=True)
             self._install(environment)
             self.complete(environment)
-            # It can be moved: only the scripts in its bin contain the path where it was made, and none of them is used.
+            # The environment can be moved. Only the scripts in its bin contain the original path, and these are not
+            # used.
             environment.rename(folder)
 
     def _install(self, environment: Path) -> None:
         pip = [str(environment / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # All that it needs is in the list. Python compiles what is imported, when it is.
+        # The list contains all dependencies. Python compiles modules when they are imported.
         exact = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile"]
         done = subprocess.run([*pip, *exact, "--requirement", str(self.requirements)], stdout=sys.stderr)
         if done.returncode:

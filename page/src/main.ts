@@ -6,7 +6,7 @@ import type { Data, Group, ResourceKey } from "./data";
 import { byId, element, renew } from "./element";
 import { Outputs } from "./output";
 import { problemLine, type Problem } from "./problem";
-import { setUpScheme } from "./scheme";
+import "./scheme.js";
 import * as selections from "./selection";
 import { nameOf, texts } from "./texts";
 
@@ -125,5 +125,4 @@ function unfold(root: HTMLElement): void {
   if (folded) folded.open = true;
 }
 
-setUpScheme();
 new Page(JSON.parse(byId("data").textContent ?? "") as Data);

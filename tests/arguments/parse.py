@@ -18,7 +18,7 @@ from arguments import stubs
 
 
 class _ParsedError(BaseException):
-    """Ends a module when its arguments are known; no handler of Exception catches it."""
+    """Ends a module when its arguments are known. It is not an Exception, so no handler catches it."""
 
     def __init__(self, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
         self.parser = parser
@@ -36,7 +36,7 @@ def _stop_after_parsing() -> None:
 
 
 def parse(module: str, arguments: list[str]) -> dict[str, Any]:
-    """Run a module as `python -m` does, until it has parsed its arguments."""
+    """Run a module like `python -m`, until it has parsed its arguments."""
     said = io.StringIO()
     given, sys.argv = sys.argv, [module, *arguments]
     try:

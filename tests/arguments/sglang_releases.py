@@ -1,4 +1,4 @@
-"""The real argument parsers of SGLang's releases, each in a process of its own."""
+"""The real argument parsers of SGLang's releases, each in a separate process."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from binaries import cache_folder
 _TESTS = Path(__file__).parents[1]
 _REQUIREMENTS = _TESTS.parent / "requirements"
 RELEASES = {"0.5.7": "sglang.txt", "0.5.23": "sglang-newest.txt"}
-"""The release of the recipe, and the newest: release to the file that pins it."""
+"""The release of the recipe and the newest release, each with the file that pins it."""
 
 
 @dataclass(frozen=True)

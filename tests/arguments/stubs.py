@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-# The real modules of these names are installed.
+# For these names, the real modules are installed.
 _REAL = {"arguments", "sglang", "msgspec", "packaging", *sys.stdlib_module_names}
 # SGLang looks for this module only to find out whether the machine has a Huawei NPU.
 _ABSENT = {"npu"}
@@ -85,7 +85,7 @@ class _EmptyModule(types.ModuleType):
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds an empty module for every name that is not real."""
+    """Finds an empty module for every name without a real module."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -107,7 +107,7 @@ def install() -> None:
     module("torch.version").hip = "7.0.0"
     module("torch.version").cuda = None
     module("torch.cuda").is_available = lambda: True
-    # Of a MI300X, which is gfx942.
+    # The properties of a MI300X, which is gfx942.
     module("torch.cuda").get_device_capability = lambda *_: (9, 4)
     module("torch.library").Library.m.name = "sglang"
     module("triton").runtime.driver.active.get_current_target().backend = "hip"
@@ -115,7 +115,7 @@ def install() -> None:
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """Return an empty attribute, the same each time; names of protocols are not there."""
+    """Return an empty attribute, the same each time. Names of Python's protocols do not exist."""
     if name.startswith("__") and name != _HAS_VALIDATORS:
         raise AttributeError(name)
     value = _EmptyType(name, (_Empty,), {"is_empty": True})

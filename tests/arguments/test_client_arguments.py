@@ -78,7 +78,7 @@ def test_the_clients_take_every_command_line(release: str) -> None:
 def test_every_flag_of_the_client_that_the_operator_owns_exists(release: str) -> None:
     known = spellings(release, *SPEED)
     absent = [flag for flag in commands.OWNED_FLAGS if f"--{flag}" not in known]
-    # 0.5.7 cannot send headers; newer releases can.
+    # Release 0.5.7 cannot send headers, but newer releases can.
     assert absent == (["header"] if release == "0.5.7" else [])
 
 

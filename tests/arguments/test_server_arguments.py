@@ -1,4 +1,4 @@
-"""SGLang's own parser accepts every command line that the operator makes for a server."""
+"""SGLang's own parser accepts every command line of the operator for a server."""
 
 import itertools
 import re
@@ -31,7 +31,7 @@ FIELDS: dict[str, list[Any]] = {
 
 
 def servers() -> Iterator[tuple[str, Manifest]]:
-    """Yield every golden case, every sample, and every combination of fields that are on the command line."""
+    """Yield every golden case, every sample, and every combination of fields for the command line."""
     for file in sorted([*ROOT.glob("tests/golden/*/cr.yaml"), *ROOT.glob("deploy/samples/*.yaml")]):
         for number, document in enumerate(yaml.safe_load_all(file.read_text())):
             if document and document["kind"] == "KimiLinearServer":

@@ -1,4 +1,4 @@
-"""The API server's own limit: the operator's writes, made without an operator.
+"""The API server's own limit: the same writes as the operator's, made without an operator.
 
 A program. It watches servers and sends the operator's writes for each: by server-side apply the record of its pods, the
 Service and the Deployment, then the status. The bytes are the operator's; they were made

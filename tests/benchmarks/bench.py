@@ -1,4 +1,4 @@
-"""`make bench`: how fast the operator is and what it costs, beside the API server's own limit and a plain operator."""
+"""`make bench` measures the operator's speed and cost, beside the API server's own limit and a plain operator."""
 
 import argparse
 import json
@@ -15,18 +15,19 @@ from typing import Any
 import kimi_linear_operator
 from benchmarks import report
 from benchmarks.converge import measure_beside_controllers, measure_convergence
-from benchmarks.figures import LIMIT, OURS, PLAIN, Finished, Round, Size
+from benchmarks.figures import LIMIT, OURS, PLAIN, Finished, Outfit, Results, Round, Size
 from benchmarks.finished import measure_finished
 from benchmarks.life import Plan, measure_life
+from benchmarks.outfits import measure_outfits
 from benchmarks.waiting import BenchmarkError
 from binaries import KUBERNETES, kubernetes_version
 from commands import LocalClusterError, say
 
 _ROOT = Path(__file__).parents[2]
 _SIZES = [200, 1000, 5000]
-# With more servers, one round says enough, and three take too long.
+# With more servers, one round is precise enough, and three rounds take too long.
 _LARGEST_REPEATED = 1000
-# Kubernetes' controllers would take minutes with more.
+# With more servers, Kubernetes' controllers would need minutes.
 _LARGEST_BESIDE = 200
 _FINISHED_SERVERS = 5000
 _INTERRUPTED = 130
@@ -34,7 +35,7 @@ _INTERRUPTED = 130
 
 def measure(options: argparse.Namespace) -> Iterator[Size]:
     """Measure one size after the other, and print the progress."""
-    plan = Plan(options.patience, options.steady_seconds, options.repairs, options.storms)
+    plan = _plan(options)
     for servers in options.sizes:
         count = options.rounds if servers <= _LARGEST_REPEATED else min(options.rounds, 1)
         rounds = [_contest(servers, number, options) for number in range(count)]
@@ -44,8 +45,12 @@ def measure(options: argparse.Namespace) -> Iterator[Size]:
         yield Size(servers, rounds, life, [_contest_beside(servers, number, options) for number in range(repeats)])
 
 
+def _plan(options: argparse.Namespace) -> Plan:
+    return Plan(options.patience, options.steady_seconds, options.repairs, options.storms)
+
+
 def _contest(servers: int, number: int, options: argparse.Namespace) -> Round:
-    """Run all contenders one after the other, in each round beginning with another one."""
+    """Run all contenders one after the other. Each round begins with another contender."""
     order = [OURS, LIMIT, PLAIN]
     turn = number % len(order)
     contest = {}
@@ -59,7 +64,7 @@ def _contest(servers: int, number: int, options: argparse.Namespace) -> Round:
 
 
 def _contest_beside(servers: int, number: int, options: argparse.Namespace) -> Round:
-    """Let the operator and plain kopf do the same beside Kubernetes' own controllers."""
+    """Measure the operator and plain kopf while Kubernetes' own controllers run, too."""
     contest = {}
     for name in [OURS, PLAIN] if number % 2 == 0 else [PLAIN, OURS]:
         contest[name] = measure_beside_controllers(name, servers, options.plain_seconds)
@@ -92,6 +97,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--repairs", type=int, default=20, help="how often to break something")
     parser.add_argument("--storms", type=int, default=5, help="how many storms, with two changes of a person in each")
     parser.add_argument("--no-life", action="store_true", help="only compare times to converge")
+    parser.add_argument("--outfits", type=int, default=200, help="servers with everything on, 0 for none")
     parser.add_argument("--finished", type=int, default=10_000, help="finished benchmarks that are kept, 0 for none")
     return parser.parse_args(arguments)
 
@@ -106,11 +112,15 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     machine, sizes = describe_machine(), []
     finished: list[Finished] = []
+    outfits: list[Outfit] = []
     code = 0
     try:
         if options.finished:
             say(f"{options.finished} finished benchmarks of {_FINISHED_SERVERS} servers ...")
             finished.append(measure_finished(_FINISHED_SERVERS, options.finished))
+        if options.outfits:
+            say(f"{options.outfits} servers, plain ones and then with everything on ...")
+            outfits.extend(measure_outfits(options.outfits, _plan(options)))
         for size in measure(options):
             sizes.append(size)  # noqa: PERF402 - what was measured before something failed is told too
     except (BenchmarkError, LocalClusterError) as error:
@@ -118,15 +128,16 @@ def main(arguments: Sequence[str]) -> int:
         code = 1
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    if sizes or finished:
-        _tell(machine, sizes, finished, options.output)
+    results = Results(machine, sizes, finished, outfits)
+    if sizes or finished or outfits:
+        _tell(results, options.output)
     return code
 
 
-def _tell(machine: dict[str, Any], sizes: list[Size], finished: list[Finished], output: Path) -> None:
+def _tell(results: Results, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report.document(machine, sizes, finished), indent=2) + "\n")
-    print(report.text(machine, sizes, finished))
+    output.write_text(json.dumps(report.document(results), indent=2) + "\n")
+    print(report.text(results))
     say(f"Written: {output}")
 
 

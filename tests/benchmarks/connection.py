@@ -1,4 +1,4 @@
-"""A minimal client of an API server: HTTP/1.1 over TLS, bytes in, bytes out.
+"""A minimal client of an API server: HTTP/1.1 over TLS, without decoding of contents.
 
 A general client would need more processor time than the code that is measured; this one needs about 0.1 ms a request.
 """
@@ -49,7 +49,7 @@ class Access:
 
 
 class Connection:
-    """One connection, which carries one request at a time."""
+    """A connection for one request at a time."""
 
     def __init__(self, access: Access, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -69,14 +69,14 @@ class Connection:
                 await writer.wait_closed()
 
     async def send(self, method: str, path: str, body: bytes = b"", content_type: str = JSON) -> bytes:
-        """Return the content of a good answer; RefusedError otherwise."""
+        """Return the content of a successful answer. Raises RefusedError otherwise."""
         status, content = await self.exchange(method, path, body, content_type)
         if status >= 400:
             raise RefusedError(f"{method} {path}: {status} {content[:300].decode(errors='replace')}")
         return content
 
     async def exchange(self, method: str, path: str, body: bytes = b"", content_type: str = JSON) -> tuple[int, bytes]:
-        """Return an answer's status and content, whatever they are."""
+        """Return any answer's status and content."""
         async with asyncio.timeout(_REQUEST_SECONDS):
             head = f"{method} {path} HTTP/1.1\r\n{self._headers}Content-Type: {content_type}\r\n"
             self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

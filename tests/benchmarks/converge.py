@@ -9,7 +9,6 @@ from typing import NamedTuple, Self
 
 from benchmarks import measure
 from benchmarks.figures import PLAIN, Convergence
-from benchmarks.load import Load
 from benchmarks.manifests import NAMESPACE, server_names
 from benchmarks.stage import Running, Stage, fresh_stage, run
 from benchmarks.waiting import BenchmarkError, wait_until
@@ -19,15 +18,15 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE
 from kimi_linear_operator.server.spec import SERVER
 
 FIRST = "person-00001"
-"""A server that is there before all others."""
+"""A server that exists before all others."""
 
 _FIRST_SECONDS = 60.0
 CHANGED = (DEPLOYMENT.plural, f"{SERVER.plural}/status")
-"""What is written for a server whose pods change."""
+"""The writes for a server whose pods change."""
 
 _CHILDREN = (DEPLOYMENT.plural, SERVICE.plural)
 _CREATED = (*CHANGED, SERVICE.plural)
-# The writes that plain kopf does not make.
+# Plain kopf does not make these writes.
 _RECORDED = (*_CREATED, REVISION.plural)
 
 
@@ -77,14 +76,14 @@ class _Clocks(NamedTuple):
 
 
 def measure_convergence(contender: str, servers: int, patience: float) -> Convergence:
-    """Let a contender converge servers on a control plane of its own; give up after some seconds."""
+    """Let a contender handle new servers on a separate control plane. Give up after some seconds."""
     with fresh_stage() as stage, stage.running(contender) as running:
         make_first(stage, running)
         return converge(stage, running, server_names(servers), patience)
 
 
 def measure_beside_controllers(contender: str, servers: int, patience: float) -> Convergence:
-    """Do the same beside Kubernetes' own controllers, until the last Deployment and Service exist."""
+    """Do the same while Kubernetes' own controllers run, until the last Deployment and Service exist."""
     with fresh_stage(controllers=True) as stage, stage.running(contender) as running:
         make_first(stage, running)
         return converge(stage, running, server_names(servers), patience, _CHILDREN)
@@ -95,9 +94,9 @@ def _written_by(contender: str) -> tuple[str, ...]:
 
 
 def make_first(stage: Stage, running: Running) -> None:
-    """Let a contender make one server, so that one-time work is done before the measurement."""
+    """Let a contender handle one server, so that one-time work is done before the measurement."""
     stage.ledger.begin()
-    run(Load(stage.access).create_servers([FIRST]))
+    run(stage.load().create_servers([FIRST]))
     wait_for_all(stage, running, Progress(running.contender.user), {FIRST}, _FIRST_SECONDS)
 
 
@@ -115,7 +114,7 @@ def converge(
     """
     stage.ledger.begin()
     before = _Clocks.read(stage, running)
-    run(Load(stage.access).create_servers(names))
+    run(stage.load().create_servers(names))
     progress = Progress(running.contender.user, expected or _written_by(running.name))
     progress.note(stage.ledger.requests)
     seconds: float | None = None

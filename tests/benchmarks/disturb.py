@@ -1,4 +1,4 @@
-"""How soon the operator repairs drift, and how soon it serves one person's change while it is busy."""
+"""How fast the operator repairs drift, and how fast it applies one user's change while it is busy."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from kimi_linear_operator.server.spec import SERVER
 _PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = 0.005
 _IMAGE = "/spec/template/spec/containers/0/image"
-# The moments in a storm when the person makes a change: while others still send theirs, and when nearly all are sent.
+# When the user makes a change in a storm: while others still send changes, and when nearly all changes are sent.
 _MOMENTS = (0.3, 0.9)
 
 
@@ -61,9 +61,9 @@ def _image(deployment: Manifest) -> str:
 async def _seconds_until(
     connection: Connection, path: str, is_right: Callable[[Manifest], bool], began: float
 ) -> float:
-    """Read an object until it is right; return the seconds."""
+    """Read an object until it has the expected state. Return the seconds."""
     async with asyncio.timeout(_PATIENCE_SECONDS):
-        # While there is no such object, the answer is a Status, with empty metadata.
+        # While the object does not exist, the answer is a Status with empty metadata.
         while not is_right(json.loads((await connection.exchange("GET", path))[1])):  # noqa: ASYNC110 - it is far away
             await asyncio.sleep(_PAUSE_SECONDS)
     return time.monotonic() - began
@@ -80,7 +80,7 @@ class _Storm:
 
 @dataclass(frozen=True)
 class _Answer:
-    """When a person made a change, in seconds since 1970, and how long it took."""
+    """When a user made a change, in seconds since 1970, and how long the operator needed to apply it."""
 
     at: float
     seconds: float

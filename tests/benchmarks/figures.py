@@ -1,8 +1,12 @@
-"""The measured figures, and figures that are computed from them. Values only: nothing here measures anything."""
+"""The measured figures, and figures that are computed from them.
+
+This module contains only values, and measures nothing.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 OURS, LIMIT, PLAIN = "operator", "API server limit", "plain kopf"
 
@@ -91,12 +95,31 @@ class Cost:
 
 @dataclass(frozen=True)
 class Steady:
-    """A time in which nothing happens to Ready servers."""
+    """A period in which nothing happens to Ready servers."""
 
     seconds: float
     reads: dict[str, int]
     writes: int
     cpu_percent: float
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """The cost of servers with different specs.
+
+    Attributes:
+        name: What they ask for.
+        servers: How many there are.
+        children: How many children each has.
+        cost: Until all are Ready.
+        steady: While nothing happens.
+    """
+
+    name: str
+    servers: int
+    children: int
+    cost: Cost
+    steady: Steady
 
 
 @dataclass(frozen=True)
@@ -122,7 +145,7 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class StormSample:
-    """One person's change to one server while others are created or changed.
+    """One user's change of one server while others are created or changed.
 
     Attributes:
         seconds: Until the Deployment showed it.
@@ -148,7 +171,7 @@ class Life:
 
 @dataclass(frozen=True)
 class Size:
-    """All that was measured with this many servers.
+    """All measurements with this number of servers.
 
     Attributes:
         servers: How many.
@@ -163,7 +186,7 @@ class Size:
     beside: Sequence[Round] = ()
 
     def seconds(self, contender: str) -> float | None:
-        """Return the median time to converge; None if no round was made, or if one was given up."""
+        """Return the median time to converge. None if there was no round, or if a round was given up."""
         times = [contest[contender].seconds for contest in self.rounds if contender in contest]
         finished = [time for time in times if time is not None]
         return median(finished) if finished and len(finished) == len(times) else None
@@ -190,6 +213,23 @@ def _ratio(rounds: Sequence[Round], contender: str, figure: str) -> float | None
     ]
     ratios = [ours / others for ours, others in pairs if ours is not None and others is not None]
     return median(ratios) if ratios else None
+
+
+@dataclass(frozen=True)
+class Results:
+    """All measurements.
+
+    Attributes:
+        machine: Facts about the machine.
+        sizes: For each number of servers.
+        finished: Of finished benchmarks.
+        outfits: For each kind of servers.
+    """
+
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Sequence[Size] = ()
+    finished: Sequence[Finished] = ()
+    outfits: Sequence[Outfit] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Finished benchmarks that are kept: what they cost in memory, at a scrape, and how late the event loop is meanwhile.
+"""The cost of finished benchmarks: memory, time of a scrape, and the delay of the event loop during a scrape.
 
 In a process of its own, with the operator's store, metrics and HTTP server, and without an API server: objects go into
 the store as a watch would put them there. Each server has Deployment, Service and pod, each benchmark its ConfigMap.
@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.figures import Finished
-from benchmarks.manifests import NAMESPACE, PLACEHOLDER, UID, build_children, build_server, server_names
+from benchmarks.manifests import NAMESPACE, PLACEHOLDER, UID, build_main_children, build_server, server_names
 from kimi_linear_operator.benchmark import baseline, load, recipe, results_config_map, verdict
 from kimi_linear_operator.benchmark.spec import BENCHMARK, RECIPE_SUITES, KimiLinearBenchmark, Suite
 from kimi_linear_operator.kubernetes import metadata
@@ -34,7 +34,7 @@ from passes import new_cache
 _SCRAPES = 5
 _LAG_SECONDS = 0.01
 _TIME = "2026-11-24T09:30:00Z"
-# In a separate process, because reading the answer must not delay the loop that is measured.
+# In a separate process, because a read of the answer must not delay the measured loop.
 _SCRAPE = """
 import json, sys, time, urllib.request
 began = time.monotonic()
@@ -45,7 +45,7 @@ print(json.dumps([time.monotonic() - began, len(body), body.count(b"\\n")]))
 
 
 def measure_finished(servers: int, benchmarks: int) -> Finished:
-    """Measure in another process, whose memory holds nothing else."""
+    """Measure in another process, so that its memory contains nothing else."""
     command = [sys.executable, "-m", "benchmarks.finished", str(servers), str(benchmarks)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
     return Finished(**json.loads(done.stdout))
@@ -61,7 +61,7 @@ def _fill(servers: int, benchmarks: int) -> Cache:
 
 def _objects(servers: list[str], benchmarks: int) -> Iterator[tuple[Kind, Manifest]]:
     ready = {"type": "Ready", "status": "True", "reason": "AllReplicasServe", "message": "1 of 1 replicas serve"}
-    children = {kind: json.dumps(child) for kind, child in build_children().items()}
+    children = {kind: json.dumps(child) for kind, child in build_main_children().items()}
     for name in servers:
         server = json.loads(json.dumps(build_server()).replace(PLACEHOLDER, name))
         server["metadata"] |= {"uid": UID, "generation": 1}

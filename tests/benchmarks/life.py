@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from benchmarks import disturb
 from benchmarks.converge import FIRST, converge, make_first
 from benchmarks.figures import OURS, ColdStart, Cost, Life, Steady
-from benchmarks.load import Load
 from benchmarks.manifests import NAMESPACE, server_names
 from benchmarks.measure import count_by_kind
 from benchmarks.stage import Running, Stage, fresh_stage, run
@@ -43,16 +42,16 @@ class Plan:
 
 
 def measure_life(servers: int, plan: Plan) -> Life:
-    """Let the operator bring up servers on a control plane of its own, and measure all that follows."""
+    """Let the operator bring up servers on a separate control plane, and measure all phases."""
     with fresh_stage() as stage:
         return live(stage, server_names(servers), plan)
 
 
 def live(stage: Stage, names: list[str], plan: Plan) -> Life:
-    """Let the operator bring up servers, and measure all that follows."""
+    """Let the operator bring up servers, and measure all phases."""
     with stage.running(OURS) as running:
-        cost = _bring_up(stage, running, names, plan)
-        steady = _rest(stage, running, plan.steady_seconds)
+        cost = bring_up(stage, running, names, plan)
+        steady = rest(stage, running, plan.steady_seconds)
     stage.ledger.begin()
     began = time.monotonic()
     running = stage.start(OURS)
@@ -65,11 +64,11 @@ def live(stage: Stage, names: list[str], plan: Plan) -> Life:
     return Life(cost, steady, cold_start, repairs, storms)
 
 
-def _bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> Cost:
+def bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> Cost:
     """Create servers, play Kubernetes' controllers, and wait until all servers are Ready."""
     make_first(stage, running)
     _make_ready(stage, [FIRST], plan.patience)
-    # The Event comes after the status, and must not be counted as an Event of another server.
+    # The Event is written after the status, and must not count as an Event of another server.
     _wait_until_quiet(stage, running, plan.patience)
     before = running.cpu_seconds()
     if converge(stage, running, names, plan.patience).seconds is None:
@@ -92,7 +91,7 @@ def _bring_up(stage: Stage, running: Running, names: list[str], plan: Plan) -> C
 
 
 def _make_ready(stage: Stage, names: list[str], patience: float) -> None:
-    run(Load(stage.access).play_controllers(names))
+    run(stage.load().play_controllers(names))
     wait_until(lambda: _are_ready(stage), f"{len(names)} servers are Ready", patience, pause=0.5)
 
 
@@ -101,7 +100,7 @@ def _are_ready(stage: Stage) -> bool:
 
 
 def _wait_until_quiet(stage: Stage, running: Running, patience: float) -> None:
-    """Wait until the operator has asked for nothing for a while."""
+    """Wait until the operator has sent no request for a while."""
 
     def is_quiet() -> bool:
         running.check()
@@ -112,8 +111,8 @@ def _wait_until_quiet(stage: Stage, running: Running, patience: float) -> None:
     wait_until(is_quiet, "the operator asks for nothing", patience, pause=0.5)
 
 
-def _rest(stage: Stage, running: Running, seconds: float) -> Steady:
-    """Measure the operator while nothing happens."""
+def rest(stage: Stage, running: Running, seconds: float) -> Steady:
+    """Measure the operator while nothing happens for some seconds."""
     stage.ledger.begin()
     before, began = running.cpu_seconds(), time.monotonic()
     time.sleep(seconds)
@@ -125,7 +124,7 @@ def _rest(stage: Stage, running: Running, seconds: float) -> Steady:
 
 
 def _start_anew(stage: Stage, running: Running, began: float, plan: Plan) -> ColdStart:
-    """Wait until the operator says that it is ready, then until it is idle."""
+    """Wait until the operator is ready, and then until it is idle."""
 
     def is_ready() -> bool:
         running.check()

@@ -1,12 +1,13 @@
-"""The requests of people and of Kubernetes' own controllers, sixteen at a time."""
+"""The requests of users and of Kubernetes' own controllers, sixteen at a time."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.connection import MERGE_PATCH, Access, Connection, Job, do_all
 from benchmarks.manifests import (
     PLACEHOLDER,
+    README,
     Template,
     build_server,
     child_name,
@@ -26,13 +27,14 @@ _Do = Callable[[Connection, str], Awaitable[None]]
 
 @dataclass
 class Load:
-    """Sends requests for many servers, and counts the servers that are done."""
+    """Sends requests for many servers of a spec, and counts the servers that are done."""
 
     access: Access
+    spec: Manifest = field(default_factory=lambda: README)
     done: int = 0
 
     async def create_servers(self, names: Sequence[str]) -> None:
-        template = Template.of(build_server())
+        template = Template.of(build_server(self.spec))
 
         async def create(connection: Connection, name: str) -> None:
             await connection.send("POST", path_of(SERVER) + _AS_GITOPS, template.named(name))
@@ -40,7 +42,7 @@ class Load:
         await do_all(self.access, self._jobs(create, names))
 
     async def change_servers(self, names: Sequence[str], spec: Manifest) -> None:
-        """Merge changes into the spec of each."""
+        """Merge changes into the spec of each server."""
         body = json.dumps({"spec": spec}).encode()
 
         async def change(connection: Connection, name: str) -> None:
@@ -49,8 +51,8 @@ class Load:
         await do_all(self.access, self._jobs(change, names))
 
     async def play_controllers(self, names: Sequence[str]) -> None:
-        """Bring up a pod for each, and report that it is ready and its Deployment complete."""
-        writes = list(controller_writes())
+        """Create a pod for each server. Report that the pod is ready and the Deployment is complete."""
+        writes = list(controller_writes(self.spec))
 
         async def play(connection: Connection, name: str) -> None:
             for method, path, content_type, template in writes:
@@ -59,7 +61,7 @@ class Load:
         await do_all(self.access, self._jobs(play, names))
 
     async def warm_up(self, count: int) -> None:
-        """Make and remove servers with their children, so that the API server has done its one-time work."""
+        """Create and remove servers with their children, so that the API server has done its one-time work."""
         template, writes = Template.of(build_server()), Writes()
 
         async def pass_by(connection: Connection, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A process's use of processor and memory, and the requests that the API server got."""
+"""A process's use of processor and memory, and the requests to the API server."""
 
 import json
 import os
@@ -23,7 +23,7 @@ class Memory:
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process and its threads have used: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html."""
-    # The name of the program is in parentheses and may hold anything; user and system time are fields 14 and 15.
+    # The name of the program is in parentheses and can contain any text. User and system time are fields 14 and 15.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -36,7 +36,7 @@ def memory(pid: int) -> Memory:
 
 
 def busy_seconds() -> float:
-    """Return the processor time that this machine has used for anything, or that its host has kept, since it started.
+    """Return the processor time that this machine has used since its start, including time that its host has taken.
 
     https://man7.org/linux/man-pages/man5/proc_stat.5.html: user, nice, system, idle, iowait, irq, softirq, steal.
     """
@@ -64,7 +64,7 @@ class Ledger:
         self.requests.clear()
 
     def collect(self) -> list[Request]:
-        """Read on; return the new requests."""
+        """Read the log from the last position. Return the new requests."""
         with self.file.open("rb") as file:
             file.seek(self._position)
             new = file.read()
@@ -82,5 +82,5 @@ class Ledger:
 
 
 def count_by_kind(requests: Iterable[Request]) -> dict[str, int]:
-    """Return how many requests there were of each verb and resource, most first."""
+    """Return the number of requests for each verb and resource, the largest number first."""
     return dict(Counter(f"{request.verb} {request.resource}" for request in requests).most_common())

@@ -1,4 +1,4 @@
-"""A kopf operator as most people write one: the same children, by a creation handler and the typed client.
+"""A usual kopf operator. It creates the same children, with a creation handler and the typed client.
 
 Run by `kopf run`, with its defaults. It makes what our operator makes, and reports the same status.
 """
@@ -9,11 +9,11 @@ from typing import Any
 import kopf
 
 import kubernetes
-from benchmarks.manifests import Template, build_children, build_first_status
+from benchmarks.manifests import Template, build_first_status, build_main_children
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, SERVICE
 
-_DEPLOYMENT = Template.of(build_children()[DEPLOYMENT])
-_SERVICE = Template.of(build_children()[SERVICE])
+_DEPLOYMENT = Template.of(build_main_children()[DEPLOYMENT])
+_SERVICE = Template.of(build_main_children()[SERVICE])
 _STATUS = Template.of(build_first_status())
 
 

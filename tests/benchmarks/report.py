@@ -1,49 +1,55 @@
 """The figures as a table for people and as JSON for programs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from benchmarks.figures import LIMIT, OURS, PLAIN, Finished, Life, Size, Target, growth
+from benchmarks.figures import LIMIT, OURS, PLAIN, Finished, Life, Outfit, Results, Size, Target, growth
 
 _MOST_STATUS_WRITES = 2
 _CHILDREN = 3
 _NONE = "-"
 
 
-def document(machine: Mapping[str, Any], sizes: Sequence[Size], finished: Sequence[Finished] = ()) -> dict[str, Any]:
+def document(results: Results) -> dict[str, Any]:
     """Return all raw and computed figures."""
+    sizes = results.sizes
     return {
-        "machine": dict(machine),
+        "machine": dict(results.machine),
         "sizes": [{**asdict(size), "ratios": {name: size.ratio(name) for name in (LIMIT, PLAIN)}} for size in sizes],
-        "finished benchmarks": [asdict(figures) for figures in finished],
+        "finished benchmarks": [asdict(figures) for figures in results.finished],
+        "outfits": [asdict(outfit) for outfit in results.outfits],
         "growth": {figure: growth(sizes, figure) for figure in ("cpu_seconds", "writes")},
-        "targets": [{**asdict(target), "met": target.is_met} for target in targets(sizes, finished)],
+        "targets": [{**asdict(target), "met": target.is_met} for target in targets(results)],
     }
 
 
-def text(machine: Mapping[str, Any], sizes: Sequence[Size], finished: Sequence[Finished] = ()) -> str:
+def text(results: Results) -> str:
     """Return everything as tables."""
+    sizes = results.sizes
     lived = [(size.servers, size.life) for size in sizes if size.life]
     parts = [
-        ", ".join(f"{key} {value}" for key, value in machine.items()),
+        ", ".join(f"{key} {value}" for key, value in results.machine.items()),
         _convergence(sizes),
         _beside(sizes),
         _costs(lived),
         _rest(lived),
         _starts(lived),
         _answers(lived),
-        _finished(finished),
-        _targets(targets(sizes, finished)),
+        _finished(results.finished),
+        _outfits(results.outfits),
+        _targets(targets(results)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def targets(sizes: Sequence[Size], finished: Sequence[Finished] = ()) -> list[Target]:
+def targets(results: Results) -> list[Target]:
     """Return the targets that were measured."""
+    sizes = results.sizes
     found = [target for size in sizes for target in _targets_of(size)]
-    found += [target for figures in finished for target in _finished_targets(figures)]
+    found += [target for figures in results.finished for target in _finished_targets(figures)]
+    found += [target for outfit in results.outfits for target in _outfit_targets(outfit)]
     for figure, name in (("cpu_seconds", "processor time"), ("writes", "writes")):
         ratio = growth(sizes, figure)
         if ratio is not None:
@@ -86,6 +92,38 @@ def _finished_targets(figures: Finished) -> Iterable[Target]:
     yield Target(f"{kept}: MiB in all", 400, figures.rss_mib)
     yield Target(f"{kept}: seconds of a scrape", 5, figures.packed_seconds)
     yield Target(f"{kept}: seconds that the event loop was late at worst", 0.5, figures.lag_seconds)
+
+
+def _outfit_targets(outfit: Outfit) -> Iterable[Target]:
+    servers = f"{outfit.servers} servers, {outfit.name}"
+    # The writes for a server are its children, its statuses and an Event. When pods serve, two children are written
+    # again: the Service, because it then leads to the router, and the autoscaler, because it may then add replicas.
+    most = outfit.children + _MOST_STATUS_WRITES + 3
+    yield Target(f"{servers}: writes a server until Ready", most, outfit.cost.writes / outfit.servers)
+    yield Target(f"{servers}: writes at rest", 0, outfit.steady.writes)
+
+
+def _outfits(outfits: Sequence[Outfit]) -> str:
+    head = ["servers", "number", "children", "writes", "most status writes", "reads", "CPU ms"]
+    rest = ["reads at rest", "writes at rest", "seconds of rest", "% of a core"]
+    rows = [
+        [
+            outfit.name,
+            str(outfit.servers),
+            str(outfit.children),
+            _number(outfit.cost.writes / outfit.servers, 2),
+            str(outfit.cost.status_writes_most),
+            _number((sum(outfit.cost.requests.values()) - outfit.cost.writes) / outfit.servers, 2),
+            _number(outfit.cost.cpu_seconds * 1000 / outfit.servers, 2),
+            str(sum(outfit.steady.reads.values())),
+            str(outfit.steady.writes),
+            _number(outfit.steady.seconds, 0),
+            _number(outfit.steady.cpu_percent, 2),
+        ]
+        for outfit in outfits
+    ]
+    title = "Servers by what they ask for: writes, reads and CPU a server until all are Ready, then at rest in all"
+    return f"{title}\n\n{table([*head, *rest], rows)}"
 
 
 def _finished(finished: Sequence[Finished]) -> str:
@@ -260,7 +298,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return columns under their headings, as Markdown that can be read as it is."""
+    """Return columns under their headings, as Markdown that is also readable as text."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, ["-" * width for width in widths], *rows]
     return "\n".join(_line(line, widths) for line in lines)

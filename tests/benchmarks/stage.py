@@ -30,18 +30,19 @@ from benchmarks import measure
 from benchmarks.connection import Access
 from benchmarks.figures import LIMIT, OURS, PLAIN
 from benchmarks.load import Load
-from benchmarks.manifests import NAMESPACE
+from benchmarks.manifests import NAMESPACE, README
 from benchmarks.measure import Ledger, Memory
 from benchmarks.waiting import BenchmarkError, wait_until
 from chart import DEFINITIONS
 from control_plane import LocalCluster
 from integration.client import Client
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.spec import SERVER
 from nodes import add_nodes, gpu_node
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
-# With files in memory, no other program's use of the disk is measured.
+# With files in memory, other programs' use of the disk has no effect.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of a name of its own is made there
 _WARM_UP = 50
 # A node takes 110 pods.
@@ -54,7 +55,7 @@ _QUIET_SERVER_PERCENT = 15.0
 
 @dataclass(frozen=True)
 class Contender:
-    """A program that makes children for servers."""
+    """A program that creates children for servers."""
 
     command: list[str]
     account: str
@@ -93,7 +94,10 @@ class Running:
         return self._get("/readyz") is not None
 
     def loop_lag_seconds(self) -> float:
-        """Return the longest delay of the operator's event loop: an upper bound, because its histogram has buckets."""
+        """Return the longest delay of the operator's event loop.
+
+        It is an upper bound, because the histogram has buckets.
+        """
         counts = {
             float(sample.labels["le"]): sample.value
             for family in text_string_to_metric_families(self._get("/metrics") or "")
@@ -103,7 +107,7 @@ class Running:
         return min((bound for bound, count in counts.items() if count == max(counts.values())), default=math.nan)
 
     def _get(self, path: str) -> str | None:
-        """Return what the operator answers, None if it does not answer or the status is not 200."""
+        """Return the operator's answer, None without an answer or if the status is not 200."""
         listening = re.search(r"Listening on 127\.0\.0\.1:(\d+)", self.log.read_text())
         if not listening:
             return None
@@ -116,7 +120,7 @@ class Running:
             connection.close()
 
     def check(self) -> None:
-        """Raise a BenchmarkError if it does not live any more."""
+        """Raise a BenchmarkError if the process has ended."""
         if self.process.poll() is not None:
             raise BenchmarkError(f"{self.contender.command[0]} ended:\n{self.log.read_text()[-3000:]}")
 
@@ -131,21 +135,26 @@ class Running:
 
 @dataclass
 class Stage:
-    """A control plane with an empty namespace, and its audit log."""
+    """A control plane with an empty namespace, its audit log, and the spec of the later servers."""
 
     cluster: LocalCluster
     access: Access
     ledger: Ledger
     client: Client
+    spec: Manifest = field(default_factory=lambda: README)
     _kubeconfigs: dict[str, Path] = field(default_factory=dict)
 
+    def load(self) -> Load:
+        """Return the object that creates its servers."""
+        return Load(self.access, self.spec)
+
     def server_cpu_seconds(self) -> float:
-        """Return what API server and etcd have used of the processor."""
+        """Return the processor time of API server and etcd."""
         return sum(map(measure.cpu_seconds, processes.of_cluster(self.cluster.state)))
 
     @contextmanager
     def running(self, name: str) -> Iterator[Running]:
-        """Start a contender and wait until it watches servers; end it when the block ends."""
+        """Start a contender and wait until it watches servers. End it at the end of the block."""
         running = self.start(name)
         try:
             self.wait_until_watching(running)
@@ -154,7 +163,7 @@ class Stage:
             running.stop()
 
     def start(self, name: str) -> Running:
-        """Start a contender as a user of its own."""
+        """Start a contender with its own user."""
         contender = CONTENDERS[name]
         kubeconfig = self._kubeconfig(contender.account)
         log = self.cluster.state / f"{contender.account}.log"
@@ -185,7 +194,7 @@ class Stage:
 
 @contextmanager
 def fresh_stage(*, controllers: bool = False) -> Iterator[Stage]:
-    """Start a control plane with our CRDs; it is gone with all its files in the end.
+    """Start a control plane with our CRDs. At the end, it is removed with all its files.
 
     Args:
         controllers: Whether Kubernetes' own controllers, its scheduler and simulated nodes are there, too.
@@ -211,7 +220,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _prepare(cluster: LocalCluster) -> None:
-    """Install our CRDs, make a namespace in which pods can be, and wait until the API server has nothing left to do."""
+    """Install our CRDs, create a namespace in which pods can be created, and wait until the API server is idle."""
     cluster.kubectl("apply", "--server-side", f"--filename={_ROOT / 'crds'}")
     cluster.kubectl.wait_until_served(*DEFINITIONS)
     account = {"kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}}

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 
 class BenchmarkError(Exception):
-    """The event to be measured did not happen; the message names it and the seconds."""
+    """The event to measure did not happen. The message names the event and the seconds."""
 
 
 def wait_until(holds: Callable[[], bool], expected: str, seconds: float, pause: float = 0.1) -> None:
-    """Look until something holds; BenchmarkError if it does not in time."""
+    """Check until something is true. Raises BenchmarkError after the time limit."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:

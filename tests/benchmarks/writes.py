@@ -1,9 +1,9 @@
-"""The operator's own writes for one new server, as bytes that were made beforehand."""
+"""The operator's writes for a new server, as prepared bytes."""
 
 from dataclasses import dataclass, field
 
 from benchmarks.connection import APPLY, MERGE_PATCH, Connection
-from benchmarks.manifests import UID, Template, build_children, build_first_status, child_name, path_of
+from benchmarks.manifests import UID, Template, build_first_status, build_main_children, child_name, path_of
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, SERVICE, Kind
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.server.spec import SERVER
@@ -12,10 +12,10 @@ _APPLIED = f"?fieldManager={MANAGER}"
 
 
 def _children() -> dict[Kind, Template]:
-    """Return what is applied, if no object of its name exists."""
+    """Return the applied object, if no object with its name exists."""
     return {
         kind: Template.of({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "1"}})
-        for kind, manifest in build_children().items()
+        for kind, manifest in build_main_children().items()
     }
 
 
@@ -25,7 +25,7 @@ def _report() -> Template:
 
 @dataclass(frozen=True)
 class Writes:
-    """The record of the pods, Service and Deployment by server-side apply, then the status."""
+    """Server-side applies of the record of the pods, the Service and the Deployment, and then the status."""
 
     children: dict[Kind, Template] = field(default_factory=_children)
     report: Template = field(default_factory=_report)

@@ -1,4 +1,4 @@
-"""Debian's Chromium: where it is, and how it is started."""
+"""Debian's Chromium: its place, and its start."""
 
 from playwright.sync_api import Browser, Playwright
 
@@ -20,11 +20,11 @@ _PACKAGES = {"chromium": "chromium"}
 
 
 def obstacle() -> str | None:
-    """Why there can be no browser; None if it is there or can be installed."""
+    """Why there can be no browser; None if the browser is installed or can be installed."""
     return debian.obstacle(_PACKAGES)
 
 
 def launch(playwright: Playwright) -> Browser:
-    """Start Chromium, and install it first if need be."""
+    """Start Chromium. If necessary, install it first."""
     debian.ensure_installed(_PACKAGES)
     return playwright.chromium.launch(executable_path=debian.find("chromium"), args=_ARGUMENTS, timeout=180_000)

@@ -1,4 +1,4 @@
-"""A real browser for the tests here."""
+"""A real browser for the tests in this folder."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from browser import chromium
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser for one module only: while Playwright runs, no other test can run an event loop."""
+    """A browser for a single module, because no other test can run an event loop while Playwright runs."""
     if (reason := chromium.obstacle()) and not os.environ.get("CI"):
         pytest.skip(reason)
     with sync_playwright() as playwright, chromium.launch(playwright) as started:

@@ -87,7 +87,7 @@ def test_every_selection_of_the_recipe_gets_the_answer_of_the_command_line(
 
 @cache
 def expected(text: str) -> dict[str, Any]:
-    """The messages that the page should show for a resource: those of `kimi-linear validate`."""
+    """The messages that the page should show for a resource: the messages of `kimi-linear validate`."""
     _, output, errors = said_by("validate", "-f", "-", given=text)
     [manifest] = documents.read(text)
     title = f"{manifest['kind']} {manifest['metadata']['name'] or '(no name)'}"
@@ -116,7 +116,7 @@ def yamls(texts: dict[str, str]) -> list[str]:
 
 
 def assert_texts_fit(texts: dict[str, str], where: str) -> None:
-    """The other tabs show what the operator builds for the same server."""
+    """The other tabs show the objects that the operator builds for the same server."""
     [server] = documents.read(texts["server"])
     [values] = documents.read(texts["helm"])
     [benchmark] = documents.read(texts["benchmark"])

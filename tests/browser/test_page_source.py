@@ -31,7 +31,7 @@ _MAKERS: dict[str, Callable[..., Manifest]] = {
     "KimiLinearWeights": make_weights,
 }
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*/cr.yaml"))
-# One for each rule that only warns, and resources without a problem.
+# A resource for each rule that only warns, and resources without a problem.
 WARNED = [
     make_server(tensorParallelism=2),
     make_server(hardware="mi355x"),

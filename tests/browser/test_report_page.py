@@ -1,4 +1,4 @@
-"""The HTML report in a real browser: it shows everything, fetches and runs nothing, and everybody can read it."""
+"""The HTML report in a real browser. It shows everything, fetches no files, runs no scripts, and is accessible."""
 
 from collections.abc import Iterator
 from pathlib import Path

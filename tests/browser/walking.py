@@ -15,7 +15,7 @@ Walk = list[tuple[str, str]]
 
 STEPS = 6
 
-# Does to the controls what a person does, and reads the page after each step.
+# Changes the controls like a user, and reads the page after each step.
 _TAKE = """
 (walk) => walk.map(([key, text]) => {
   const root = document.querySelector(`[data-choice="${key}"]`);
@@ -42,7 +42,7 @@ _TAKE = """
 
 
 def take(page: Page, walk: Walk) -> list[dict[str, Any]]:
-    """Take a walk from the beginning, and return what the page says after each step."""
+    """Take a walk from the beginning, and return the page's messages after each step."""
     page.locator("#reset").click()
     return list(page.evaluate(_TAKE, walk))
 
@@ -211,7 +211,7 @@ def text_for(choice: Manifest, source: random.Random) -> str:
 
 
 def random_walks(count: int) -> list[Walk]:
-    """This number of walks, the same every time."""
+    """This number of walks. They are the same every time."""
     source = random.Random("configurator")  # noqa: S311 - nothing has to be hard to guess
     steps = [[source.choice(CHOICES) for _ in range(STEPS)] for _ in range(count)]
     return [[(key, text_for(choice, source)) for key, choice in walk] for walk in steps]

@@ -1,4 +1,4 @@
-"""Requests to a server that speaks as SGLang does."""
+"""Requests to a server with SGLang's API."""
 
 import http.client
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def ask(url: str, body: object = None, key: str = "", seconds: float = 10) -> tuple[int, str]:
-    """Return status and text of an answer; 0 where nothing answers.
+    """Return status and text of an answer; status 0 without an answer.
 
     Raises:
         TimeoutError: There was no answer in time.
@@ -24,7 +24,7 @@ def ask(url: str, body: object = None, key: str = "", seconds: float = 10) -> tu
 
 
 def answer(url: str, body: object, key: str = "", seconds: float = 10) -> dict[str, Any]:
-    """Return an answer, which must be good."""
+    """Return an answer, which must be successful."""
     status, text = ask(url, body, key, seconds)
     assert status == 200, text
     result: dict[str, Any] = json.loads(text)
@@ -32,7 +32,7 @@ def answer(url: str, body: object, key: str = "", seconds: float = 10) -> dict[s
 
 
 def events(url: str, body: dict[str, Any], key: str = "", seconds: float = 10) -> Iterator[dict[str, Any]]:
-    """Yield the events of a stream as they come; it must end as SGLang's do."""
+    """Yield the events of a stream. The stream must end like SGLang's streams."""
     with urllib.request.urlopen(_request(url, body | {"stream": True}, key), timeout=seconds) as response:  # noqa: S310
         assert response.status == 200
         lines = (line.decode().removeprefix("data: ").strip() for line in response)

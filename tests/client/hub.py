@@ -1,4 +1,4 @@
-"""A hub on this machine that serves one model, and fails as it is told to. It counts what it sends."""
+"""A hub on this machine that serves one model, with faults that a test sets. It counts the sent bytes."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one download.
+    """A fault of one download.
 
     Attributes:
         after: Bytes that are sent before.
@@ -34,7 +34,7 @@ class Fault:
 
 @dataclass
 class Hub:
-    """The hub. `commits` has the files of each commit, `branches` the commit of each branch.
+    """The hub. `commits` contains the files of each commit, and `branches` the commit of each branch.
 
     Attributes:
         commits: Files by name, by commit.
@@ -70,7 +70,7 @@ class Hub:
         self.close()
 
     def open(self) -> None:
-        """Answer from now on."""
+        """Start to answer."""
         hub = self
 
         class Handler(_Handler):
@@ -83,7 +83,7 @@ class Hub:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Stop answering: the port refuses connections."""
+        """Stop answering, so that the port refuses connections."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
@@ -104,7 +104,7 @@ class Hub:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: killed clients leave their connections."""
+        """Print nothing, because killed clients leave open connections."""
 
 
 class _Handler(BaseHTTPRequestHandler):

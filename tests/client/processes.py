@@ -1,4 +1,4 @@
-"""The stand-in and the runner as real processes, with a folder in place of a pod's file system."""
+"""The stand-in and the runner as real processes. A folder takes the place of a pod's file system."""
 
 import json
 import os
@@ -25,7 +25,7 @@ QUICK = {"load_seconds": 0, "warm_up_seconds": 0, "seconds_per_token": 0.0001}
 
 @dataclass
 class StandIn:
-    """A stand-in that runs inside its `with` block, quick unless told otherwise, on a free port of loopback."""
+    """A stand-in that runs in its `with` block, on a free port of the loopback interface. By default, it is quick."""
 
     arguments: Sequence[str]
     behaviour: Mapping[str, float]
@@ -59,7 +59,7 @@ class StandIn:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the runner that has ended."""
+    """A finished run of the runner."""
 
     code: int
     log: str
@@ -103,7 +103,7 @@ class Pod:
         return self._start(words, hub | dict(environment or {}))
 
     def run_job(self, job: Manifest, program: Manifest) -> Run:
-        """Run the container of a Job unchanged, except that its folders are replaced by ours."""
+        """Run the container of a Job unchanged, except for its folders, which are replaced by ours."""
         (self.folder / "runner.py").write_text(program["data"]["runner.py"])
         [container] = job["spec"]["template"]["spec"]["containers"]
         assert "command" not in container

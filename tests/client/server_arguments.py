@@ -1,4 +1,4 @@
-"""Reads the arguments of SGLang's server out of its source, without importing it: that would need torch.
+"""Reads the arguments of SGLang's server from its source, without an import, because an import needs torch.
 
 python tests/client/server_arguments.py PACKAGE > tests/stand_in/arguments.jsonl
 """
@@ -19,7 +19,7 @@ _TABLES = {
 
 
 def read_arguments(package: Path) -> list[dict[str, Any]]:
-    """Return the arguments as `argparse` takes them, given the folder of the package sglang."""
+    """Return the arguments for `argparse`, given the folder of the package sglang."""
     tree = ast.parse((package / "srt/server_args.py").read_text())
     choices = _constants(ast.parse((package / "srt/utils/common.py").read_text())) | _constants(tree)
     for expression, (file, name) in _TABLES.items():
@@ -52,7 +52,7 @@ def _argument(call: ast.Call, known: dict[str, ast.expr]) -> dict[str, Any]:
 
 
 def _choices(node: ast.expr, known: dict[str, ast.expr]) -> list[Any]:
-    """Return the values of an expression that is made of literals and known names."""
+    """Return the values of an expression of literals and known names."""
     match node:
         case ast.List(elts=parts) | ast.Set(elts=parts):
             return [value for part in parts for value in _choices(part, known)]

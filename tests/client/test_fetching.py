@@ -1,4 +1,4 @@
-"""The program that fetches weights, with the hub's own client and a hub on loopback that fails as it is told to."""
+"""The program that fetches weights, with the hub's own client, and with a hub on loopback that has faults."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ FIRST, SECOND = "1" * 40, "2" * 40
 SHARD = "model-00002-of-00003.safetensors"
 FILES = make_files("first", size=4_000_000)
 SIZE = sum(map(len, FILES.values()))
-# Bytes that may be lost in a kill: one piece of each shard, and data that has not arrived yet.
+# Bytes that a kill may lose: one piece of each shard, and data that has not arrived yet.
 LOST = 3 * (2**20 + 2**17)
 
 
@@ -57,7 +57,7 @@ class Pod:
         return self.hub.url if self.hub._server else "http://127.0.0.1:9"
 
     def run(self, revision: str = "main", holder: str = "pod-1", **options: float) -> Manifest:
-        """Return what it said last, with its exit code."""
+        """Return its last message and its exit code."""
         return ended(self.start(revision, holder, **options))
 
     def holds(self, commit: str, files: dict[str, bytes]) -> bool:
@@ -74,7 +74,7 @@ def ended(process: subprocess.Popen[bytes]) -> Manifest:
 
 @pytest.fixture
 def pod(hub: Hub, tmp_path: Path) -> Pod:
-    """Return a pod that asks the hub."""
+    """Return a pod that uses the hub."""
     environment = sglang_client.environment()
     environment.ensure_made()
     volume = tmp_path / "volume"
@@ -180,7 +180,7 @@ def test_a_missing_and_a_wrong_token_are_told_apart_and_a_right_one_works(pod: P
     assert outcome(pod.run()) == (0, "Complete")
 
 
-def test_a_gated_model_is_told(pod: Pod, hub: Hub) -> None:
+def test_a_gated_model_is_reported(pod: Pod, hub: Hub) -> None:
     hub.gated = True
     said = pod.run()
     assert outcome(said) == (1, "TokenRefused")
@@ -204,7 +204,7 @@ def test_a_full_volume_is_told_before_and_while_it_is_written(pod: Pod, tmp_path
         pod.volume = too_small
         said = pod.run()
         assert outcome(said) == (1, "VolumeFull")
-        assert "has room for" in said["message"]
+        assert "are free on the volume" in said["message"]
     finally:
         subprocess.run(["umount", too_small], check=True)
 
@@ -217,7 +217,7 @@ def mounted(folder: Path, megabytes: int) -> Path:
     return folder
 
 
-def test_a_volume_that_fills_up_meanwhile_is_told() -> None:
+def test_a_volume_that_fills_up_in_the_meantime_is_reported() -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     error = RuntimeError("the client wraps it")
     error.__cause__ = full
@@ -234,7 +234,9 @@ KILLS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.97)
 
 
 def test_a_killed_download_never_starts_over(pod: Pod, hub: Hub) -> None:
-    """It is killed at ten points. Each time the same container starts again, and takes its own lock back at once.
+    """The program is killed at ten points.
+
+    Each time, the same container starts again, and takes its own lock back at once.
 
     Data that is on the volume is not sent again, and after a kill only one piece of each connection is lost.
     """
@@ -244,7 +246,7 @@ def test_a_killed_download_never_starts_over(pod: Pod, hub: Hub) -> None:
         wait_for(lambda least=share * SIZE + lost: hub.sent.total() >= least, "so much is sent")  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        time.sleep(0.3)  # what the hub still sends to nobody
+        time.sleep(0.3)  # data that the hub still sends to a killed client
         now_lost = hub.sent.total() - on_volume(pod)
         assert now_lost - lost <= LOST
         assert hub.sent.total() > before
@@ -267,7 +269,7 @@ def test_two_pods_on_one_volume_fetch_once(pod: Pod, hub: Hub) -> None:
     assert hub.sent.total() == SIZE
 
 
-# A file system whose locks fail, as NFS without a lock service does.
+# A file system whose locks fail, like NFS without a lock service.
 _NO_LOCKS = """
 import errno, fcntl, os
 lock = fcntl.flock
@@ -321,7 +323,7 @@ def test_pauses_grow_until_there_is_progress() -> None:
 
 
 def waited(seconds: float, pause: float | None, *, marks: int = 0) -> float:
-    """Return for how long a program waits for a hub that always fails so, until it gives up.
+    """Return how long a program waits for a hub that always fails in this way, before it gives up.
 
     Args:
         seconds: Its patience.

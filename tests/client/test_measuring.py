@@ -1,4 +1,4 @@
-"""The runner, with SGLang's own clients and the stand-in, reports their results or why they failed."""
+"""With SGLang's own clients and the stand-in, the runner reports results, or why a client failed."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def failure(message: str, requested: int = 10) -> dict[str, Any]:
 
 
 def is_measured(name: str, value: object) -> bool:
-    """Whether a key of the client's file is a measurement: every number that is no argument."""
+    """Whether a key of the client's file is a measurement. Every number that is not an argument is one."""
     return isinstance(value, int | float) and not name.startswith(("random_", "request_rate", "max_concurrency"))
 
 
@@ -55,7 +55,7 @@ def test_of_the_recipes_speed_suites_every_metric_is_what_the_client_wrote(suite
     counts = {"requested": requests, "completed": requests}
     assert run.result == {"outcome": "Succeeded", "message": "", **counts, "metrics": metrics}
     assert run.code == 0
-    # The same load as in the recipe, to the token.
+    # Exactly the same load as in the recipe.
     same = ("completed", "total_input_tokens", "total_output_tokens")
     assert [metrics[name] for name in same] == [recipe.PUBLISHED[suite][name] for name in same]
 
@@ -125,7 +125,7 @@ def test_questions_to_a_server_that_dies_are_a_failure(start: Start, pod: Pod) -
     assert run.result == failure(run.result["message"], 20)
 
 
-def test_a_dataset_that_is_too_small_is_told(start: Start, pod: Pod) -> None:
+def test_a_dataset_that_is_too_small_is_reported(start: Start, pod: Pod) -> None:
     url = start().url
     (pod.downloads / "few.jsonl").write_text("".join((pod.downloads / "gsm8k.jsonl").read_text().splitlines(True)[:8]))
     few = [*questions(pod)[:-1], str(pod.downloads / "few.jsonl")]

@@ -1,4 +1,4 @@
-"""The stand-in's own parts: command line, faults and answers. `tests/engine` compares it with SGLang."""
+"""The stand-in's own parts: command line, faults and answers. `tests/engine` compares the stand-in with SGLang."""
 
 import json
 import re

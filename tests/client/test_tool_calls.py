@@ -1,4 +1,7 @@
-"""The client of tool calls, run by the runner against the stand-in: valid, mangled, unread and refused calls."""
+"""The client of tool calls.
+
+The runner runs it against the stand-in, with valid, damaged, unparsed and refused calls.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +38,7 @@ def test_arguments_that_end_in_the_middle_do_not_count_and_the_first_is_quoted(s
 def test_without_the_parser_no_call_is_valid(start: Start, pod: Pod) -> None:
     result = ask(pod, start())
     assert (result["metrics"]["valid_tool_calls"], result["metrics"]["valid_streamed_tool_calls"]) == (0, 0)
-    assert "a call that no parser has read" in result["message"]
+    assert "a call that the parser missed" in result["message"]
 
 
 def test_a_wrong_key_is_a_failure_that_names_it(start: Start, pod: Pod) -> None:

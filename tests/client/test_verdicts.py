@@ -45,7 +45,7 @@ def _ended(built: Manifest) -> Manifest:
 
 
 def _pod(pod: Pod, run: Run) -> Manifest:
-    """Return the pod as the kubelet would have it."""
+    """Return the pod with the kubelet's status."""
     ended = {"exitCode": run.code, "message": pod.termination_message.read_text(), "finishedAt": MOMENT}
     return {"status": {"containerStatuses": [{"name": commands.CONTAINER, "state": {"terminated": ended}}]}}
 
@@ -78,7 +78,7 @@ def test_a_slow_server_misses_its_threshold(start: Start, pod: Pod) -> None:
 
 
 def test_requests_that_fail_make_it_invalid_unless_so_many_may(start: Start, pod: Pod) -> None:
-    # The first is the warm-up; then the third, sixth and ninth fail.
+    # The first request is the warm-up. Then the third, sixth and ninth fail.
     [result], concluded = judge(pod, start(fail_after=1, fail_every=3), SPEED)
     failed = "3 of 10 requests failed, the first with: Internal Server Error: Internal Server Error"
     assert (result["outcome"], result["message"]) == ("Succeeded", f"{failed}.")

@@ -1,4 +1,4 @@
-"""SGLang's own server on a CPU: the recipe's release and the newest, with a tiny Kimi-Linear of random weights.
+"""SGLang's own server on a CPU: the recipe's release and the newest one, with a tiny Kimi-Linear of random weights.
 
 HTTP server, scheduler, detokenizer, tokenizer, loader, metrics and command line are SGLang's. These parts are replaced:
 

@@ -1,4 +1,7 @@
-"""A model that SGLang takes for Kimi-Linear: the same layers and kind of tokenizer, with 6 million random weights."""
+"""A model that SGLang loads as Kimi-Linear.
+
+It has the same layers and kind of tokenizer, with 6 million random weights.
+"""
 
 import array
 import base64
@@ -14,10 +17,11 @@ from typing import Any
 from stand_in.data import MODEL, snapshot
 
 _BYTES = 256
-# The number of special tokens of Kimi's tokenizer above its base vocabulary, here of one token a byte.
+# The number of special tokens of Kimi's tokenizer above its base vocabulary. Our base vocabulary has one token per
+# byte.
 _SPECIAL_TOKENS = 256
 _VOCABULARY = _BYTES + _SPECIAL_TOKENS
-# The special tokens that have a name, by their place above the base vocabulary. Source: tokenizer_config.json of
+# The special tokens with a name, by their position above the base vocabulary. Source: tokenizer_config.json of
 # moonshotai/Kimi-Linear-48B-A3B-Instruct.
 SPECIAL = {
     0: "[BOS]",
@@ -182,7 +186,7 @@ def _mlp_tensors(here: str, width: int, names: tuple[str, str, str]) -> Iterator
 
 
 def write(folder: Path) -> None:
-    """Write the model under the name of the real one as a cache of the hub, below a folder that becomes HF_HOME."""
+    """Write the model as a cache of the hub, under the name of the real model, below a folder for HF_HOME."""
     model = snapshot(folder / "hub", "models", MODEL)
     _write_json(model / "config.json", configuration())
     _write_json(model / "generation_config.json", {"max_length": _LONGEST, "eos_token_id": _BYTES + 2})
@@ -227,7 +231,7 @@ def _write_weights(file: Path, shapes: Iterable[tuple[str, Shape]]) -> None:
 
 
 def _weights(name: str, count: int, source: random.Random) -> bytes:
-    """Return this many bfloat16 numbers: 1.0 for a norm, else of either sign and 0.03 to 0.12."""
+    """Return this many bfloat16 numbers. For a norm they are 1.0, otherwise 0.03 to 0.12 with either sign."""
     if name.endswith("norm.weight"):
         return array.array("H", [0x3F80] * count).tobytes()
     values = array.array("H", source.randbytes(2 * count))

@@ -1,4 +1,6 @@
-"""Completes an environment with SGLang's server: adds what the packages lack, and removes what is not needed.
+"""Completes an environment with SGLang's server.
+
+It adds parts that the packages lack, and removes parts that are not needed.
 
 Python's bytecode is written here, because servers may not be able to: a pod mounts the environment read-only, and some
 machines tell Python to write none. Without it, each of a server's three processes compiles thousands of modules.
@@ -15,12 +17,12 @@ from virtual_environment import packages_in
 
 # Headers for extensions in C++, and NVIDIA's profiler: 190 MB.
 _FOR_GPUS = ("torch/include", "triton/backends/nvidia/lib/cupti")
-# As regular expression. Kimi-Linear is in SGLang itself, so few of the models of transformers are imported.
+# As a regular expression. Kimi-Linear is in SGLang itself, so only a few models of transformers are imported.
 _NOT_IMPORTED = r"/tests?/|/transformers/models/|/pip/"
 
 
 def complete(environment: Path) -> None:
-    """Add the missing libraries and the bytecode to a virtual environment, and remove what only GPUs need.
+    """Add the missing libraries and the bytecode to a virtual environment, and remove files that only GPUs need.
 
     Raises:
         LocalClusterError: Python could not compile.

@@ -1,4 +1,4 @@
-"""Shared libraries that do nothing, in place of those of CUDA that PyPI's torch is linked against.
+"""Shared libraries that do nothing. They replace the CUDA libraries against which PyPI's torch is linked.
 
 The x86-64 wheel of torch on PyPI is the CUDA build, which cannot be imported without NVIDIA's libraries (3 GB).
 Without a GPU, torch calls only functions of libcudart, which is in a wheel of 1 MB. Of all other libraries, only the
@@ -19,10 +19,10 @@ from typing import NamedTuple
 from virtual_environment import packages_in
 
 _SYSTEM = re.compile(r"(ld-linux|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|util)\.so)")
-# Loaded only where there is a GPU; programs look for the first to see whether there is one.
+# Loaded only on machines with a GPU. Programs look for the first one to find out whether there is a GPU.
 _LATER = re.compile(r"lib(cuda|nvrtc)\.so")
 _FUNCTION_OF_CUDA = re.compile(r"(cu|nccl|nv)[A-Za-z]")
-# Needed by a library of torch that is loaded only where there is a GPU.
+# Needed by a library of torch that is loaded only on machines with a GPU.
 _FOR_GPUS = "nvrtc"
 
 # Constants of ELF: types of sections, tags of the dynamic section, and how symbols are bound.
@@ -76,7 +76,7 @@ class SharedLibrary:
         ]
 
     def needed(self) -> set[str]:
-        """Return the libraries that it is linked against."""
+        """Return the libraries against which it is linked."""
         return {
             self._text(section, place)
             for section in self._of_type(_DYNAMIC)
@@ -85,7 +85,7 @@ class SharedLibrary:
         }
 
     def symbols(self) -> Iterator[Symbol]:
-        """Yield what it has and what it needs of others."""
+        """Yield the symbols that it defines, and the symbols that it needs from other libraries."""
         versions = dict(self.versions())
         for section in self._of_type(_DYNAMIC_SYMBOLS):
             numbers = [0] * (section.size // section.entry_size)
@@ -122,7 +122,7 @@ class SharedLibrary:
 
 @dataclass(frozen=True)
 class Missing:
-    """A library that is not there: its name, and its functions by their version, which may be empty."""
+    """A missing library: its name, and its functions by version. The version may be empty."""
 
     name: str
     functions: Mapping[str, frozenset[str]]
@@ -139,7 +139,7 @@ def complete(environment: Path) -> None:
 
 
 def find_missing(files: Sequence[Path], present: Sequence[Path]) -> list[Missing]:
-    """Return the libraries of CUDA that some files need and that are not there.
+    """Return the missing CUDA libraries that some files need.
 
     If no version says to which library a function belongs, it is in the first one.
     """
@@ -225,7 +225,10 @@ def _padded(content: bytes) -> bytes:
 
 
 def _symbol_table(texts: _Texts, names: Sequence[str], address: int) -> bytes:
-    """All functions are at the same address, in section 1: a library needs no sections, but 0 means undefined."""
+    """All functions are at the same address, in section 1.
+
+    A library needs no sections, but section 0 means undefined.
+    """
     entries = (struct.pack("<IBBHQQ", texts[name], _GLOBAL_FUNCTION, 0, 1, address, len(_TRAP)) for name in names)
     return bytes(24) + b"".join(entries)
 
@@ -251,7 +254,7 @@ def hash_of(name: str) -> int:
 
 
 def _version_table(texts: _Texts, names: Sequence[str]) -> bytes:
-    """The versions that the library defines; the first is the library's own name."""
+    """The versions that the library defines. The first one is the library's own name."""
     entries = []
     for number, name in enumerate(names, start=1):
         is_last = number == len(names)

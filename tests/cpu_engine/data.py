@@ -1,4 +1,4 @@
-"""Writes what a server and SGLang's clients would download: a tiny Kimi-Linear, conversations, and questions.
+"""Writes the files that a server and SGLang's clients would download: a tiny Kimi-Linear, conversations, and questions.
 
     PYTHONPATH=tests python -m cpu_engine.data FOLDER
 

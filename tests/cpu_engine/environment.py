@@ -16,33 +16,33 @@ from virtual_environment import VirtualEnvironment
 
 _REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 RELEASES = ("0.5.7", "0.5.23")
-"""The recipe's release, and the newest one that runs."""
+"""The recipe's release, and the newest release that runs on a CPU."""
 SITE = Path(__file__).with_name("site")
-"""The folder that SGLang's processes have on PYTHONPATH."""
+"""The folder on the PYTHONPATH of SGLang's processes."""
 
 VARIABLES: Mapping[str, str] = {
     "SGLANG_USE_CPU_ENGINE": "1",
-    # Threads that wait for each other beside other programs make it 40 times slower.
+    # If other programs run, threads that wait for each other make SGLang 40 times slower.
     "OMP_NUM_THREADS": "1",
-    # PyTorch would compile some functions with g++ for more than a minute, in each start.
+    # Otherwise PyTorch would compile some functions with g++ for more than a minute in each start.
     "TORCHDYNAMO_DISABLE": "1",
     "PYTHONPATH": str(SITE),
 }
-"""What SGLang needs in its environment to run on a CPU."""
+"""The environment variables that SGLang needs on a CPU."""
 
-# Without the first two, SGLang sizes its caches for all memory of the machine; without the third, an idle server takes
-# one of its processors.
+# Without the first two, SGLang makes its caches as large as the machine's memory. Without the third, an idle server
+# uses a whole processor.
 _COMMON = ("--max-total-tokens=20000", "--max-running-requests=16", "--sleep-on-idle")
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "0.5.7": _COMMON,
-    # On a CPU it refuses to share the beginnings of prompts between requests of a model with delta attention.
+    # On a CPU, SGLang cannot share the beginnings of prompts between requests of a model with delta attention.
     "0.5.23": (*_COMMON, "--disable-radix-cache"),
 }
-"""What SGLang needs on its command line, by release."""
+"""The arguments that SGLang needs, by release."""
 
 
 def environment(release: str) -> VirtualEnvironment:
-    """Return the environment of a release, which may have to be made."""
+    """Return the environment of a release. If it does not exist, create it."""
     return VirtualEnvironment(
         name=f"sglang-server-{release}",
         what=f"SGLang {release} for a CPU",
@@ -53,7 +53,7 @@ def environment(release: str) -> VirtualEnvironment:
 
 
 def obstacle() -> str | None:
-    """Return why SGLang cannot run here; None if it can."""
+    """Return why SGLang cannot run on this machine; None if it can."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return (
             f"SGLang's packages for a CPU are for Linux on x86-64, and this is {sys.platform} on {platform.machine()}"
@@ -64,7 +64,7 @@ def obstacle() -> str | None:
 
 
 def ensure_made() -> None:
-    """Make all environments, where they can run.
+    """Create all environments that can run on this machine.
 
     Raises:
         LocalClusterError: Packages could not be installed.

@@ -1,4 +1,4 @@
-"""A tokenizer as Kimi's: tiktoken, and code that is loaded from the model's folder (--trust-remote-code)."""
+"""A tokenizer like Kimi's: tiktoken, and code that is loaded from the model's folder (--trust-remote-code)."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _PATTERN = r"""\p{N}{1,3}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+"""
 
 
 class TikTokenTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
-    """A base vocabulary from a file of tiktoken; above it special tokens, of which some have names."""
+    """A base vocabulary from a file of tiktoken, and special tokens above it. Some special tokens have names."""
 
     vocab_files_names = {"vocab_file": "tiktoken.model"}  # noqa: RUF012 - as transformers declares it
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
@@ -60,7 +60,10 @@ class TikTokenTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         return "".join(tokens).encode("latin-1", "replace").decode("utf-8", "replace")
 
     def encode(self, text: str, allow_special_tokens: bool = True, **options: Any) -> list[int]:
-        """Return the numbers of a text's tokens: by tiktoken, as Kimi's does, unless more is asked for."""
+        """Return the numbers of a text's tokens.
+
+        Like Kimi's tokenizer, use tiktoken unless there are more arguments.
+        """
         if options:
             encoded: list[int] = super().encode(text, **options)
             return encoded

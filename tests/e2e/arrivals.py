@@ -1,4 +1,4 @@
-"""Requests that arrive at a steady rate, whole answers and streams in turn, whatever becomes of those before them."""
+"""Requests at a steady rate, independent of earlier answers. Whole answers and streams alternate."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ import aiohttp
 
 from exposure.contour import NUMBER
 
-# Longer than a replica may take to end; a request that waits this long has failed.
+# Longer than the limit for the end of a replica. A request that waits for this time has failed.
 _REQUEST_SECONDS = 120
 _SHORTEST, _LONGEST = 300, 1500
 _MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
@@ -21,7 +21,7 @@ _MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request.
+    """The result of a request.
 
     Attributes:
         number: Its number, from 0 on.
@@ -38,7 +38,7 @@ class Outcome:
 
 @dataclass
 class Arrivals:
-    """Requests to one address under one host name.
+    """Requests to one address with one host name.
 
     Attributes:
         url: The address.
@@ -55,12 +55,12 @@ class Arrivals:
 
     @property
     def failures(self) -> list[Outcome]:
-        """Those whose answer is not whole and right."""
+        """Requests whose answer is incomplete or wrong."""
         return [outcome for outcome in self.outcomes if outcome.problem]
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
-        """Let requests arrive until the block ends, and then wait for their answers."""
+        """Send requests until the end of the block, and then wait for the answers."""
         thread = threading.Thread(target=asyncio.run, args=[self._arrive()])
         thread.start()
         try:
@@ -97,7 +97,7 @@ class Arrivals:
         self.outcomes.append(Outcome(number, streamed, loop.time() - began, problem))
 
     async def _answer(self, session: aiohttp.ClientSession, number: int, question: str, *, streamed: bool) -> str:
-        """Return the text of an answer, of a stream only if its end came."""
+        """Return the text of an answer. For a stream, only if it is complete."""
         body = {"model": _MODEL, "messages": [{"role": "user", "content": question}], "max_tokens": 4096}
         headers = {"Host": self.host, NUMBER: str(number)}
         async with session.post("/v1/chat/completions", json=body | {"stream": streamed}, headers=headers) as response:

@@ -1,4 +1,4 @@
-"""Talks to a server with OpenAI's own client and prints what came as JSON: python chat.py URL [--tools].
+"""Talks to a server with OpenAI's own client, and prints the answers as JSON: python chat.py URL [--tools].
 
 It is run on the node, where the names of Services are known.
 """
@@ -25,7 +25,10 @@ _LONGEST = 64
 
 
 def talk(cluster: PodCluster, url: str, *, with_tools: bool) -> dict[str, Any]:
-    """Return a server's answers in one piece and as a stream; with a tool, also its call and the next answer."""
+    """Return a server's answers, one not streamed and one streamed.
+
+    With a tool, also return its call and the next answer.
+    """
     path = f"PYTHONPATH={':'.join(sys.path)}"
     command = cluster.enter("env", path, sys.executable, __file__, url, *([_TOOLS] if with_tools else []))
     done = subprocess.run(command, capture_output=True, text=True, timeout=90)
@@ -61,7 +64,7 @@ def _use_tool(client: OpenAI, model: str) -> dict[str, Any]:
 
 
 def _main() -> None:
-    # A request that fails must be visible, not repeated.
+    # A failed request must be visible, so it is not repeated.
     with OpenAI(base_url=f"{sys.argv[1]}/v1", api_key="none", max_retries=0, timeout=30) as opened:
         told = _ask(opened)
         if _TOOLS in sys.argv:

@@ -17,20 +17,23 @@ from machine import missing_packages, obstacle
 from pod_cluster import PodCluster
 from real_node import RealCluster
 
-# Its tests end with an empty cluster, and must begin with one.
+# The tests of this module end with an empty cluster, and must begin with one.
 _FIRST_ON_SHARED_NODE = "test_operator"
 
 
 @pytest.fixture(scope="session")
 def real_node_possible() -> None:
-    """Skip with the reason if this machine cannot run a real node; in CI, fail if it should be able to."""
+    """If this machine cannot run a real node, skip with the reason. In CI, fail if the machine should be able to."""
     if reason := "tests run on kind" if replaces_real_node() else obstacle():
         pytest.skip(reason)
     skip_unless_built(E2E, missing_packages())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what shares a node last, so that it is the only one then, and first of that the life of an installation."""
+    """Run modules that share a node last, so that it is then the only node.
+
+    The first of them is the life of an installation.
+    """
     here = Path(__file__).parent
     ours = [item for item in items if item.path.is_relative_to(here)]
     ordered = iter(sorted(ours, key=lambda item: (_is_on_shared_node(item), item.path.stem != _FIRST_ON_SHARED_NODE)))
@@ -54,12 +57,12 @@ def shared_node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def cluster(shared_node: PodCluster) -> PodCluster:
-    """The node that all modules share which do not start one of their own; each installs the operator."""
+    """The shared node of all modules that do not start their own. Each module installs the operator."""
     return shared_node
 
 
 def _new_cluster(request: pytest.FixtureRequest, state: Path) -> PodCluster:
-    """A real node, or kind if it is requested or is the only possibility; else skip with the reason."""
+    """A real node, or kind if it is requested or is the only possibility. Otherwise skip with the reason."""
     if replaces_real_node():
         return new_kind_cluster(state)
     request.getfixturevalue("real_node_possible")
@@ -80,7 +83,7 @@ def client(cluster: PodCluster) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def models(client: Client) -> Namespace:
-    """The namespace that the servers are in."""
+    """The namespace of the servers."""
     return Namespace(client, "default")
 
 

@@ -1,4 +1,4 @@
-"""The GPUs of a real node: which of them a container can open, and the device plugin that stands in for AMD's."""
+"""The GPUs of a real node: which of them a container can open, and the device plugin in place of AMD's."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from pod_cluster import GPUS
 from real_node import RealCluster
 
-# Opens each device for reading and writing and prints its path. A path that is no character device is an error.
+# Opens each device for reading and writing, and prints its path. A path that is not a character device is an error.
 _OPEN_ALL = """
 import os, stat
 paths = ["/dev/kfd", *(f"/dev/dri/{name}" for name in sorted(os.listdir("/dev/dri")))]
@@ -41,14 +41,14 @@ class DevicePlugin:
     cluster: RealCluster
 
     def restart(self) -> None:
-        """End it, and wait until the next one has registered."""
+        """End the plugin, and wait until the next one has registered."""
         [old] = self._running()
         self._kubectl("delete", "pod", old, "--wait=false")
         wait_for(self._running, "another plugin runs", lambda pods: len(pods) == 1 and pods != [old], seconds=60)
         self.cluster.wait_for_gpus(len(GPUS))
 
     def lose(self, gpu: int) -> str:
-        """Make it report a GPU as unhealthy until it starts again; return the GPU's id."""
+        """Make the plugin report a GPU as unhealthy until its restart. Return the GPU's id."""
         identity = f"0000:{16 * gpu + 5:02x}:00.0"
         self._kubectl("exec", f"daemonset/{device_plugin.NAME}", "--", "/device-plugin", "lose", identity)
         self.cluster.wait_for_gpus(len(GPUS) - 1)
@@ -56,7 +56,7 @@ class DevicePlugin:
 
     @contextmanager
     def missing(self) -> Iterator[None]:
-        """Remove it for as long as a block takes."""
+        """Remove the plugin during the block."""
         self._kubectl("delete", f"daemonset/{device_plugin.NAME}")
         self.cluster.wait_for_gpus(0)
         try:
@@ -66,7 +66,7 @@ class DevicePlugin:
             self.cluster.wait_for_gpus(len(GPUS))
 
     def _running(self) -> list[str]:
-        """Return the names of its pods that run and were not told to end."""
+        """Return the names of its running pods that were not deleted."""
         pods = json.loads(self._kubectl("get", "pods", "--selector=name=amdgpu-dp-ds", "--output=json"))["items"]
         return [pod["metadata"]["name"] for pod in pods if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
 

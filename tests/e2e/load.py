@@ -27,7 +27,7 @@ _BEGUN = "begun\n"
 
 @dataclass(frozen=True)
 class Load:
-    """What users ask.
+    """The questions of the users.
 
     Attributes:
         users: How many ask at a time.
@@ -42,13 +42,13 @@ class Load:
     tokens: int
 
 
-# The stand-in repeats what it is asked, with a millisecond a letter: half a second to two seconds.
+# The stand-in repeats the question, one millisecond per letter. So an answer takes half a second to two seconds.
 ON_STAND_IN = Load(users=8, shortest=500, longest=2000, tokens=4096)
 
 
 @dataclass
 class Tally:
-    """How the requests went."""
+    """The results of the requests."""
 
     answered: int = 0
     failures: list[str] = field(default_factory=list)
@@ -56,12 +56,12 @@ class Tally:
 
 @contextmanager
 def steady_load(cluster: PodCluster, url: str, wanted: Load = ON_STAND_IN) -> Iterator[Tally]:
-    """Load a server from the node; the tally is filled in when the block ends.
+    """Send load to a server from the node. The tally is complete at the end of the block.
 
     The block begins after the first request: a program needs seconds to start on a busy machine.
     """
     tally = Tally()
-    # The modules of the tests are found as here.
+    # The process finds the modules of the tests as this one does.
     path = f"PYTHONPATH={':'.join(sys.path)}"
     command = cluster.enter("env", path, sys.executable, __file__, url, *map(str, astuple(wanted)))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -81,7 +81,7 @@ async def load(url: str, wanted: Load, tally: Tally) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.run_in_executor(None, sys.stdin.read)
     limit = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
-    # The name is looked up once, because the test is about answers, not DNS.
+    # The name is resolved only once, because the test is about answers and not about DNS.
     connector = aiohttp.TCPConnector(force_close=True, ttl_dns_cache=None)
     async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
         await _ask(session, url, wanted, tally)

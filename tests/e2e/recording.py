@@ -1,4 +1,4 @@
-"""The walkthrough's recordings of a terminal: their commands are run, and the output compared with what they show.
+"""The walkthrough's recordings of a terminal. Their commands are run, and the output is compared with the recordings.
 
 Each is the block after a comment with its name: `<!-- recording: NAME -->`.
 """
@@ -22,17 +22,17 @@ _CHANGING = (
     # On kind, where GPUs are only a number, no pod has the check, and the node has another name.
     (r"(?m)^(preflight |.* Init container preflight: ).*\n", ""),
     (r"(?m)(^.* Pod \S+ on )\S+:", r"\1NODE:"),
-    # Which states a command that follows a resource meets on the way depends on the machine.
+    # A command that follows a resource may see different states, depending on the machine.
     (r"(?m)^[-0-9T:]+Z \S+ is not ready: .*\n", ""),
     # Generated names have no vowels, but the hash of a Job that fetches is hexadecimal.
     (r"-fetch-[0-9a-f]{6}\b", "-fetch-HASH"),
     (r"-[b-df-hj-np-tv-xz24-9]{5,10}\b", "-NAME"),
-    # What a model with random weights says.
+    # Answers of a model with random weights.
     (r'(?m)^".*"$', "NONSENSE"),
     (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) .*", "DATE"),
     (r"\d+(\.\d+)?(h|m|s)(\d+s)?\b", "AGE"),
     (r"\d+([.,]\d+)*", "NUMBER"),
-    # How fast this machine happens to be.
+    # Speeds of this machine.
     (r"(?m)\b(better|worse|same)$", "CHANGE"),
     # The width of a column depends on its contents.
     (r" {2,}", " "),
@@ -59,7 +59,7 @@ def record(cluster: PodCluster, name: str) -> str:
 
 
 def output_of(cluster: PodCluster, command: str) -> str:
-    """Return what a command prints that is typed in the root of the project."""
+    """Return the output of a command in the root folder of the project."""
     folders = [*map(str, cluster.bin), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": os.pathsep.join(folders)}
     done = subprocess.run(
@@ -82,7 +82,7 @@ def _explanation(cluster: PodCluster) -> str:
 
 
 def compare(name: str, recorded: str, *, update: bool) -> None:
-    """Fail if the walkthrough shows another recording; with `update`, put this one there first."""
+    """Fail if the walkthrough shows another recording. With `update`, first write this one into the walkthrough."""
     if update:
         WALKTHROUGH.write_text(_block(name).sub(lambda _: recorded, WALKTHROUGH.read_text()))
     assert _without_numbers(shown(name)) == _without_numbers(recorded), "run pytest with --update-golden"

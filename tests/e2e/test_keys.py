@@ -1,4 +1,4 @@
-"""The API key of a server in real pods: who is asked for it, who can see it, and when a new one counts."""
+"""The API key of a server in real pods: who needs it, who can see it, and when a new key takes effect."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ OLD, NEW = "sk-planted-old", "sk-planted-new"
 _IMAGE = "lmsysorg/sglang:v0.5.7-rocm700-mi30x"
 _SECONDS_TO_SERVE = 120
 _SECONDS_TO_END = 60
-# The kubelet may keep a Secret for a minute before it looks again.
+# The kubelet may cache a Secret for a minute.
 _SECONDS_TO_A_NEW_SECRET = 150
 _SPEC = {
     "tensorParallelism": 1,
@@ -30,7 +30,7 @@ _SPEC = {
         }
     },
 }
-# What a root process of another container finds out about all processes, as one text.
+# All information that a root process of another container can read about processes, as one text.
 _LOOK = """
 import glob
 for path in [*glob.glob("/proc/[0-9]*/cmdline"), *glob.glob("/proc/[0-9]*/environ"),
@@ -40,7 +40,7 @@ for path in [*glob.glob("/proc/[0-9]*/cmdline"), *glob.glob("/proc/[0-9]*/enviro
     except OSError as error:
         print(path, error.strerror)
 """
-# Prints the status of each path, with the key that is given.
+# Prints the status of each path with the given key.
 _ASK = """
 import sys, urllib.error, urllib.request
 for path in ("/health", "/metrics", "/v1/models", "/flush_cache"):

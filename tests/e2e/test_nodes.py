@@ -14,7 +14,8 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
 from kind import KindPodCluster, replaces_real_node
 
 _SECONDS_TO_SERVE = 120
-# The control plane takes 50 s to see that a node is lost; the rest is for a machine that is busy with three nodes.
+# The control plane notices after 50 s that a node is lost. The rest of the time is for a machine that is busy with
+# three nodes.
 _SECONDS_TO_LOSE_A_NODE = 120
 _SPEC = {"tensorParallelism": 1, "replicas": 2, "drain": {"timeoutSeconds": 30}}
 

@@ -1,4 +1,4 @@
-"""The operator and a server in real pods: a life, from the installation to an empty cluster. The order matters."""
+"""The operator and a server in real pods, from the installation to an empty cluster. The order of the tests matters."""
 
 import json
 import re
@@ -26,11 +26,12 @@ from pod_cluster import PodCluster
 
 # Two checks before the stand-in opens its port, and one before it is healthy.
 _SECONDS_TO_LOAD = 3
-# Start-up and readiness are asked about every ten seconds.
+# The startup and readiness probes run every ten seconds.
 _SECONDS_TO_SERVE = 120
-# Replicas are replaced one after the other: 15 s until no more requests come, then the answers under way.
+# Replicas are replaced one after the other. Each needs 15 s until no more requests come, and then time for the open
+# requests.
 _SECONDS_TO_ROLL_OUT = 300
-# The Lease of an operator that is gone runs out after 15 s.
+# The Lease of a dead operator ends after 15 s.
 _SECONDS_TO_TAKE_OVER = 90
 # Ten requests, and a Job controller that has to try again first.
 _SECONDS_TO_MEASURE = 240
@@ -51,7 +52,7 @@ def url_of(server: Manifest) -> str:
 
 
 def lives(pods: list[Manifest]) -> set[tuple[str, int]]:
-    """Return what changes when a pod or its container is replaced."""
+    """Return values that change when a pod or its container is replaced."""
     return {
         (pod["metadata"]["uid"], sum(container["restartCount"] for container in pod["status"]["containerStatuses"]))
         for pod in pods
@@ -59,7 +60,7 @@ def lives(pods: list[Manifest]) -> set[tuple[str, int]]:
 
 
 def crash(cluster: PodCluster, pod: Manifest) -> None:
-    """Kill the only container of a pod, as the kernel does when memory is short."""
+    """Kill the only container of a pod, as the kernel does when memory runs out."""
     [container] = pod["status"]["containerStatuses"]
     cluster.containerd("tasks", "kill", "--signal=SIGKILL", container["containerID"].removeprefix("containerd://"))
 
@@ -97,7 +98,7 @@ def test_the_sample_was_ready_only_once_the_server_had_loaded(server: Manifest, 
 def test_a_real_kubelet_and_the_log_of_a_real_pod_tell_the_phases_of_a_start(
     server: Manifest, models: Namespace
 ) -> None:
-    # The log is read once more when the server is Ready.
+    # When the server is Ready, the log is read once more.
     startup = wait_for(
         lambda: models.server("kimi")["status"]["startup"],
         "all phases",
@@ -122,7 +123,7 @@ def test_the_recipes_benchmark_passed_with_sglangs_own_clients(server: Manifest,
         ("speed-high", "Succeeded", 500),
         ("gsm8k", "Succeeded", 200),
     ]
-    # 141 of 200 answers are right: the test configures the stand-in for that.
+    # 141 of 200 answers are right, because the test configures the stand-in for this.
     assert status["results"][-1]["metrics"]["accuracy"] == 0.705
 
 
@@ -131,7 +132,7 @@ def low(name: str, namespace: str, **spec: Any) -> Manifest:
     return benchmark_manifest(name, namespace, {"suites": [{"name": "speed-low"}], **spec})
 
 
-def test_a_sidecar_that_goes_on_does_not_hold_up_a_result(server: Manifest, models: Namespace) -> None:
+def test_a_sidecar_that_continues_does_not_hold_up_a_result(server: Manifest, models: Namespace) -> None:
     forever = ["python3", "-c", "import time; time.sleep(3600)"]
     sidecar = {"name": "goes-on", "image": server["status"]["image"], "command": forever}
     template = {"spec": {"containers": [sidecar]}}
@@ -268,7 +269,7 @@ def test_uninstalling_leaves_only_what_is_to_be_kept(cluster: PodCluster, record
         "customresourcedefinition.apiextensions.k8s.io/kimilinearbenchmarks.kimi-linear.io",
         "customresourcedefinition.apiextensions.k8s.io/kimilinearservers.kimi-linear.io",
         "customresourcedefinition.apiextensions.k8s.io/kimilinearweights.kimi-linear.io",
-        # Made by the operator itself, which gave it back.
+        # The operator itself created this Lease, and released it.
         f"lease.coordination.k8s.io/{chart.RELEASE}",
     }
     wait_for(lambda: sorted(everything(cluster) - before - kept), "all is gone", lambda left: not left, seconds=60)

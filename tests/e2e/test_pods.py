@@ -1,4 +1,4 @@
-"""The pods of a server on a real kubelet: what survives a restart, the order of a stop, the addresses."""
+"""The pods of a server on a real kubelet: what survives a restart, the order of a stop, and the addresses."""
 
 import re
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from real_node import RealCluster
 
 _SECONDS_TO_SERVE = 120
 _SECONDS_TO_START_AGAIN = 60
-# 15 s until no more requests come, and some for the stand-in to end.
+# 15 s until no more requests come, and some seconds for the end of the stand-in.
 _SECONDS_TO_END = 60
 _SECONDS_TO_A_SUCCESSOR = 10
-# The control plane waits 50 s for the node's answer; the rest is for a busy machine.
+# The control plane waits 50 s for the node's answer. The rest of the time is for a busy machine.
 _SECONDS_TO_LOSE_A_NODE = 120
-# Asks the engine once and prints the status, or that nothing came.
+# Sends one request to the engine, and prints the status, or that there was no answer.
 _ASK = """
 import urllib.request
 body = b'{"text": "x", "sampling_params": {"max_new_tokens": 1}}'
@@ -44,7 +44,7 @@ _SPEC = {"tensorParallelism": 1, "drain": {"timeoutSeconds": 30}}
 
 @pytest.fixture(scope="module")
 def installed(cluster: PodCluster) -> None:
-    """The operator, as people install it."""
+    """The operator, installed as by users."""
     chart.install(cluster.kubeconfig)
 
 
@@ -94,7 +94,7 @@ def test_a_dead_engine_leaves_its_service_within_a_minute_and_requests_no_longer
     assert python(cluster, pod, _ASK) == "timed out"
     models.wait_for_condition("dead", "Available", "False", "NotResponding", seconds=60)
     models.delete(SERVER, "dead")
-    # The kubelet knows that the engine is dead, so the pod ends at once, although a request is open.
+    # The kubelet knows that the engine is dead. So the pod ends at once, although a request is open.
     wait_for(lambda: models.pods("dead"), "the pod is gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
 
 
@@ -325,7 +325,7 @@ def _env(name: str, value: str) -> Manifest:
 
 @contextmanager
 def _server_of(models: Namespace, name: str, pod: Manifest | None = None, **spec: Any) -> Iterator[None]:
-    """A server with its own fields of the pod and of the spec, until the end of the block."""
+    """A server with additional fields of the pod and of the spec, until the end of the block."""
     models.create_server(name, {**_SPEC, **({"podTemplate": {"spec": pod}} if pod else {}), **spec})
     try:
         yield

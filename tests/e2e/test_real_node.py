@@ -1,4 +1,4 @@
-"""The real node itself: it comes and goes, and leaves nothing on the machine, however it ends."""
+"""The real node itself. It starts and ends, and leaves nothing on the machine after any kind of end."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ class Traces:
 
     node: Node
     network: str
-    """The identity of its network namespace: pods have their own, but their first processes began in this one."""
+    """The identity of its network namespace. Pods have their own, but their first processes began in this one."""
 
     def links(self) -> list[str]:
         return [name for _, name in socket.if_nameindex() if name == self.node.link]
@@ -101,7 +101,7 @@ def test_a_node_ends_with_the_process_that_it_is_bound_to_even_if_that_is_killed
         process.send_signal(signal.SIGKILL)
     _assert_nothing_runs(traces)
     assert not traces.mounts()
-    # Only empty control groups and files stay, until the next start or stop.
+    # Only empty control groups and files remain until the next start or stop.
     cluster.stop()
     assert not traces.cgroups()
     assert not cluster.state.exists()

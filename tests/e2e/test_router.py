@@ -1,4 +1,4 @@
-"""SGLang's router in real pods, found by the cluster's DNS: what becomes of requests when pods end."""
+"""SGLang's router in real pods, with the cluster's DNS: what happens to requests when pods end."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from kimi_linear_operator.server.spec import SERVER
 from pod_cluster import PodCluster
 
 _SECONDS_TO_SERVE = 180
-# 15 s until no more requests come, then the answers under way.
+# 15 s until no more requests come, and then time for the open requests.
 _SECONDS_TO_END = 90
 _SECONDS_OF_LOAD = 5
 _ROUTER = {

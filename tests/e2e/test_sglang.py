@@ -1,4 +1,4 @@
-"""SGLang itself in a pod, on a CPU: from Ready to its deletion. The order matters.
+"""SGLang itself in a pod on a CPU, from Ready to its deletion. The order of the tests matters.
 
 `sglang.yaml` has the fields that a CPU and a tiny model need. The packages are on a volume of the node, as weights can
 be.
@@ -30,11 +30,11 @@ from real_node import RealCluster
 
 _SPEC = yaml.safe_load(Path(__file__).with_name("sglang.yaml").read_text())
 _MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
-# It takes a minute to be ready on two processors, and several when they are busy.
+# On two processors, it needs a minute to become ready, and several minutes if they are busy.
 _SECONDS_TO_SERVE = 600
 # The old pod gets 15 s until no more requests come.
 _SECONDS_TO_ROLL_OUT = 900
-# Two bad answers to the readiness probe, which come after 20 s.
+# Two failed readiness probes. Each answer comes after 20 s.
 _SECONDS_TO_NOTICE = 120
 _SECONDS_TO_END = 90
 _LOAD = Load(users=3, shortest=10, longest=40, tokens=16)

@@ -1,4 +1,4 @@
-"""Steady traffic through Contour's Envoy and SGLang's router while replicas and routers drain, die, come and go.
+"""Steady traffic through Contour's Envoy and SGLang's router, while replicas and routers are added, killed and removed.
 
 One round takes about three minutes. KIMI_LINEAR_TRAFFIC_SECONDS=300 repeats rounds until five minutes are over.
 """
@@ -36,7 +36,7 @@ _NAME, _HOST = "busy", "busy.example.com"
 _SECONDS = float(os.environ.get("KIMI_LINEAR_TRAFFIC_SECONDS", "0"))
 _A_SECOND = 30.0
 _SECONDS_TO_SERVE = 180
-# 15 s until no more requests come, then the answers under way.
+# 15 s until no more requests come, and then time for the open requests.
 _SECONDS_TO_END = 90
 # Envoy writes its access log every ten seconds.
 _SECONDS_TO_LOG = 60
@@ -50,7 +50,7 @@ _SPEC = {
         "image": images.ROUTER.name,
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
     },
-    # As docs/guide/expose.md says for Contour.
+    # The annotations for Contour in docs/guide/expose.md.
     "service": {"annotations": {"projectcontour.io/max-retries": "1000"}},
     "ingress": {
         "className": INGRESS_CLASS,
@@ -69,7 +69,7 @@ _SPEC = {
 
 @dataclass(frozen=True)
 class Way:
-    """How a request went through Envoy.
+    """A request in Envoy's log.
 
     Attributes:
         host: The pod that it was sent to last.
@@ -104,7 +104,7 @@ class Death:
 
 @pytest.fixture(scope="module")
 def gateway(cluster: PodCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contour]:
-    """Contour and Envoy on this machine, which reaches the pods of a real node."""
+    """Contour and Envoy on this machine. The machine can reach the pods of a real node."""
     if not isinstance(cluster, RealCluster):
         pytest.skip("this machine does not reach the pods of kind's nodes by their addresses")
     skip_unless_built(EXPOSURE)
@@ -114,7 +114,7 @@ def gateway(cluster: PodCluster, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def arrivals(cluster: PodCluster, gateway: Contour, models: Namespace) -> Iterator[Arrivals]:
-    """Requests to a server with one replica, which Envoy leads to two pods of its router."""
+    """Requests to a server with one replica. Envoy sends them to two pods of its router."""
     cluster.load(images.ROUTER)
     chart.install(cluster.kubeconfig, "--set=rbac.expose=true")
     models.create_server(_NAME, _SPEC)
@@ -130,12 +130,12 @@ def arrivals(cluster: PodCluster, gateway: Contour, models: Namespace) -> Iterat
 
 
 class Disturbance:
-    """What happens to a server meanwhile; it remembers which requests that may cost."""
+    """The disturbances of a server. It remembers which requests may fail because of them."""
 
     def __init__(self, cluster: PodCluster, client: Client, models: Namespace) -> None:
         self._cluster, self._client, self._models = cluster, client, models
         self.held: set[int] = set()
-        """The requests that killed replicas were answering."""
+        """The open requests of killed replicas."""
         self.killed_routers: list[Death] = []
 
     def go_through_a_round(self) -> None:
@@ -158,7 +158,7 @@ class Disturbance:
         self._wait_until_settled(self._replicas, replicas)
 
     def _evict(self, look: Callable[[], list[Manifest]]) -> None:
-        """Evict a pod as `kubectl drain` does, and wait until another one has taken its place."""
+        """Evict a pod like `kubectl drain`, and wait until another pod has replaced it."""
         pods = look()
         name = pods[0]["metadata"]["name"]
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
@@ -211,7 +211,7 @@ def _all_serve(pods: list[Manifest], number: int) -> bool:
 
 
 def unfinished(log: str) -> set[int]:
-    """Return the numbers of the requests that a replica had not answered to the end when its log ended."""
+    """Return the numbers of the requests that were open at the end of a replica's log."""
     received = dict(re.findall(r"Receive: obj=GenerateReqInput\(rid='(\w+)', text='.*?request (\d+) ", log))
     for rid in re.findall(r"Finish: obj=GenerateReqInput\(rid='(\w+)'", log):
         received.pop(rid, None)
@@ -219,7 +219,7 @@ def unfinished(log: str) -> set[int]:
 
 
 def ways(gateway: Contour) -> dict[int, Way]:
-    """Return how each request went, by its number."""
+    """Return the result of each request, by its number."""
     entries = [json.loads(line) for line in gateway.access_log.read_text().splitlines()]
     found = {}
     for entry in entries:
@@ -245,7 +245,8 @@ def test_only_what_a_killed_pod_was_answering_fails(
     )
     at_routers = {number for number, way in seen.items() if any(death.meets(way) for death in deaths)}
     _report(outcomes, seconds, at_replicas=disturbance.held, at_routers=at_routers)
-    # The router sends a request again if nothing of its answer has gone to the client, as of an answer in one piece.
+    # The router sends a request again if no part of the answer has gone to the client. This is true for answers that
+    # are not streamed.
     cut_off = {outcome.number for outcome in outcomes if outcome.streamed and outcome.number in disturbance.held}
     assert [failure for failure in arrivals.failures if failure.number not in cut_off | at_routers] == []
     assert len(outcomes) == pytest.approx(_A_SECOND * seconds, rel=0.02)

@@ -1,4 +1,4 @@
-"""The model from a hub to a verdict in real pods, with the hub's own client. The order matters.
+"""The model from a hub to a verdict in real pods, with the hub's own client. The order of the tests matters.
 
 The hub is on this machine. In the namespace `others`, downloads are killed, stall and lack room meanwhile.
 """
@@ -41,11 +41,11 @@ WEIGHTS_NAME, SERVER_NAME = "kimi-linear", "kimi-from-volume"
 COMMIT = "1" * 40
 SHARDS = [f"model-{number:05}-of-00003.safetensors" for number in (1, 2, 3)]
 _SHARD_BYTES = 8_000_000
-# Of each connection, so that a download can be killed on the way.
+# Speed of each connection. It is low, so that a download can be killed.
 _BYTES_PER_SECOND = 1_000_000
-# What a kill or a cut may cost: a piece for each connection, and what is on its way.
+# Bytes that a kill or a lost connection may lose: a piece for each connection, and data in transit.
 LOST = len(SHARDS) * (2**20 + 2**17)
-# Of the download that is killed, so that more comes between two kills than one of them may cost.
+# Size of each shard of the download that is killed: between two kills, more bytes arrive than a kill may lose.
 _KILLED_SHARD_BYTES = 20_000_000
 # Shares of all bytes after which the container that fetches is killed.
 KILLS = tuple(number / 11 for number in range(1, 11))
@@ -65,10 +65,11 @@ def model(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def hub(cluster: PodCluster, models: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """The hub of the file. It asks for a token, cuts a download off, limits it then, and damages another."""
+    """The hub of the file. It asks for a token, interrupts a download, then limits it, and damages another download."""
     files = model(tmp_path_factory.mktemp("tokenizer"))
     with _hub_of(cluster, files, token=_SECRETS[0]) as opened:
-        # Of each connection, so that the operator looks several times, and a terminal shows it.
+        # Speed of each connection. It is low, so that the operator reads the log several times, and a terminal shows
+        # the progress.
         opened.rate = 500_000
         opened.fail(SHARDS[0], Fault("cut", after=3_000_000), Fault("status", status=429, headers={"Retry-After": "1"}))
         opened.fail(SHARDS[1], Fault("corrupt"))
@@ -83,7 +84,7 @@ def _hub_of(cluster: PodCluster, files: dict[str, bytes], **more: Any) -> Hub:
 
 
 def _service_of(opened: Hub) -> list[Manifest]:
-    """Return the Service that gives a hub the name that it has in the file."""
+    """Return the Service that gives a hub its name in the file."""
     metadata = {"name": "hub", "namespace": "default"}
     labels = {"labels": {"kubernetes.io/service-name": "hub"}}
     return [
@@ -101,7 +102,7 @@ def _service_of(opened: Hub) -> list[Manifest]:
 
 @dataclass
 class Others:
-    """Downloads to volumes of their own.
+    """Downloads to separate volumes.
 
     Attributes:
         cluster: Where they are.
@@ -129,7 +130,7 @@ class Others:
 
 @pytest.fixture(scope="module")
 def others(cluster: PodCluster, client: Client) -> Iterator[Others]:
-    """Two resources on one claim, one on a volume that is too small, and one whose hub does not answer."""
+    """Two resources on the same claim, one on a volume that is too small, and one whose hub does not answer."""
     chart.install(cluster.kubeconfig)
     client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "others"}})
     for claim, mebibytes in (("twins", None), ("small", 8), ("late", None)):
@@ -141,7 +142,7 @@ def others(cluster: PodCluster, client: Client) -> Iterator[Others]:
         made = Others(cluster, Namespace(client, "others"), opened, plain, late)
         made.fetch("full", "small", plain)
         made.full = made.wait_for_reason("full", "VolumeFull", "Stalled")
-        # At once, so that the next attempt has room.
+        # Immediately, so that the next attempt has room.
         volumes.enlarge(cluster, "others", "small", 64)
         opened.fail("api", Fault("status", status=429, headers={"Retry-After": "3"}))
         made.fetch("first", "twins", opened)
@@ -153,7 +154,7 @@ def others(cluster: PodCluster, client: Client) -> Iterator[Others]:
 
 @pytest.fixture(scope="module")
 def killed(others: Others) -> Iterator[Future[None]]:
-    """The end of the kills, which happen beside the tests."""
+    """The end of the kills, which run concurrently with the tests."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(_kill, others)
 
@@ -198,7 +199,7 @@ def wait_for_reason(
 
 @dataclass(eq=False)
 class Looks(threading.Thread):
-    """Looks at weights again and again, and keeps when the number of their bytes changed, and the reasons of Ready."""
+    """Reads weights again and again. Records when the number of their bytes changed, and the reasons of Ready."""
 
     kubeconfig: Path
     changes: list[tuple[float, int]] = field(default_factory=list)
@@ -222,7 +223,7 @@ class Looks(threading.Thread):
 
 @dataclass(frozen=True)
 class Session:
-    """What a terminal shows of the file, and what the status of the weights said meanwhile."""
+    """The terminal's output for the file, and the statuses of the weights during that time."""
 
     shown: str
     looks: Looks
@@ -230,7 +231,7 @@ class Session:
 
 @pytest.fixture(scope="module")
 def session(cluster: PodCluster, killed: Future[None], hub: Hub) -> Session:
-    """The walkthrough's commands: one file, from nothing to a verdict."""
+    """The walkthrough's commands for one file, from an empty namespace to a verdict."""
     looks = Looks(cluster.kubeconfig)
     looks.start()
     shown = recording.record(cluster, "weights")
@@ -290,7 +291,7 @@ def test_secrets_are_in_no_other_object_no_log_no_report_and_no_process(
         seen += cluster.kubectl("logs", *names, "--all-containers", "--ignore-errors")
     for kind in ("json", "html"):
         seen += recording.output_of(cluster, f"kimi-linear report {SERVER_NAME} --output={kind}")
-    # Every process of every container; the clients, which have the key in their environment, have ended.
+    # Every process of every container. The clients, which had the key in their environment, have ended.
     seen += cluster.on_node("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; true")
     assert "sglang.launch_server" in seen
     for secret in _SECRETS:
@@ -346,7 +347,7 @@ def test_the_claim_outlives_its_weights_and_the_next_of_this_name_need_no_hub(
 
 def test_nothing_is_written_at_rest(cluster: PodCluster, session: Session, models: Namespace) -> None:
     def versions() -> dict[str, str]:
-        """Return those of all objects but pods: the kubelet writes to these when it likes."""
+        """Return the versions of all objects except pods, because the kubelet writes to pods at any time."""
         found = volumes.versions(cluster, models.name)
         return {key: version for key, version in found.items() if not key.startswith("Pod/")}
 

@@ -1,4 +1,4 @@
-"""Volumes for the claims of tests: folders of the only node, which all its pods can write to."""
+"""Volumes for the claims of tests. They are folders of the only node, and all its pods can write to them."""
 
 import json
 
@@ -36,7 +36,7 @@ def provide(cluster: PodCluster, namespace: str, claim: str, *, mebibytes: int |
 
 
 def enlarge(cluster: PodCluster, namespace: str, claim: str, mebibytes: int) -> None:
-    """Give a volume with a file system of its own another size."""
+    """Change the size of a volume with its own file system."""
     cluster.on_node("mount", "-o", f"remount,size={mebibytes}m", _folder(cluster, namespace, claim))
 
 

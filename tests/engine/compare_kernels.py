@@ -1,4 +1,6 @@
-"""Compares the kernels for a CPU with SGLang's own, which Triton's interpreter runs, on small random inputs.
+"""Compares the kernels for a CPU with SGLang's own kernels on small random inputs.
+
+Triton's interpreter runs SGLang's kernels.
 
 In the environment of SGLang 0.5.7, with TRITON_INTERPRET=1; it prints the relative error of each kernel as JSON.
 """
@@ -13,7 +15,7 @@ import torch
 
 import sitecustomize
 
-# SGLang's kernels stay as they are.
+# SGLang's kernels are not replaced in this process.
 sitecustomize.CHANGES.clear()
 
 import triton  # noqa: E402
@@ -35,7 +37,7 @@ def error(ours: Tensor, theirs: Tensor) -> float:
 
 
 def interpret() -> None:
-    """Let the interpreter run functions that are for GPUs only: fast exponentials, and self-tuning kernels."""
+    """Let the interpreter run functions that exist only for GPUs: fast exponentials, and self-tuning kernels."""
     for name in ("kda", "fused_recurrent", "op"):
         module = importlib.import_module(f"sglang.srt.layers.attention.fla.{name}")
         for function in ("exp", "exp2", "log", "log2"):
@@ -46,7 +48,7 @@ def interpret() -> None:
 
 
 def _with_index(patch: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Let a tensor of one value be an index: newer versions of numpy convert only arrays without dimensions."""
+    """Let a tensor with one value be an index. Newer versions of numpy convert only arrays without dimensions."""
 
     def patch_more(tensor: Any) -> None:
         patch(tensor)
@@ -56,12 +58,12 @@ def _with_index(patch: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _looked_up_late(name: str) -> Callable[[Any], Any]:
-    """Return a function of Triton's language: while a kernel runs, the interpreter puts another in its place."""
+    """Return a function of Triton's language. While a kernel runs, the interpreter replaces it by another function."""
     return lambda value: getattr(triton.language, name)(value)
 
 
 class _Untuned:
-    """A kernel with the first of the configurations that it would choose from."""
+    """A kernel with the first of its possible configurations."""
 
     def __init__(self, tuner: Any) -> None:
         self._kernel = tuner.fn

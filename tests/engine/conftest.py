@@ -1,4 +1,4 @@
-"""SGLang's releases and the stand-in, the model that they serve, and what clients would download."""
+"""SGLang's releases and the stand-in, their model, and the files that clients would download."""
 
 from pathlib import Path
 

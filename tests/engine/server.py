@@ -18,13 +18,14 @@ from engine.targets import KEY, Target
 from integration.waiting import wait_for
 from kimi_linear_operator.server.sglang import entrypoint, environment
 
-# It takes a minute on two processors, and several when they are busy.
+# A start takes a minute on two processors, and several minutes if they are busy.
 SECONDS_TO_READY = 600
 _SECONDS_TO_ANSWER = 120
-# SGLang takes a port up to 1000 above its own for its processes, seconds after it has seen that it is free. So both
-# are below 32768, where Linux begins to assign ports to programs that ask for any port.
+# For its processes, SGLang uses a port up to 1000 above its own port. It takes this port some seconds after it has
+# checked that the port is free. So both ports are below 32768, because Linux assigns ports from 32768 to programs that
+# ask for any port.
 _PORTS = range(20000, 31000)
-# Runs a command as the first process of a container, with signals as there.
+# Runs a command like the first process of a container, with the same handling of signals.
 FIRST_PROCESS = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -40,7 +41,7 @@ class Server:
         key: str | None = None,
         is_first: bool = False,
     ) -> None:
-        """Take a server with these arguments besides those of its target.
+        """Take a server with these arguments in addition to its target's arguments.
 
         Args:
             target: What to start.
@@ -67,7 +68,7 @@ class Server:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        # All of them may have ended.
+        # All processes may have ended.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -79,22 +80,22 @@ class Server:
 
     @property
     def log(self) -> str:
-        """Return what it said."""
+        """Return its output."""
         return self._log.read_text(errors="replace")
 
     def terminate(self) -> None:
-        """Send SIGTERM to the process that the container starts with."""
+        """Send SIGTERM to the container's first process."""
         os.kill(self._first_child() if self._is_first else self.process.pid, signal.SIGTERM)
 
     def _first_child(self) -> int:
         return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0])
 
     def status(self, path: str, body: object = None, key: str = KEY, seconds: float = _SECONDS_TO_ANSWER) -> int:
-        """Return the status of an answer; 0 where nothing answers."""
+        """Return the status of an answer, 0 without an answer."""
         return asking.ask(self.url + path, body, key, seconds)[0]
 
     def answer(self, path: str, body: object = None) -> dict[str, Any]:
-        """Return an answer, which must be good."""
+        """Return an answer, which must be successful."""
         return asking.answer(self.url + path, body, KEY, _SECONDS_TO_ANSWER)
 
     def text(self, path: str, key: str = KEY) -> str:
@@ -106,7 +107,7 @@ class Server:
         return asking.events(self.url + path, body, KEY, _SECONDS_TO_ANSWER)
 
     def wait_until_ready(self) -> None:
-        """Wait as the kubelet does; fail if it ends instead."""
+        """Wait until it is ready, like the kubelet. Fail if it ends."""
         wait_for(self._is_ready, f"it is ready; its log ends with\n{self.log[-2000:]}", seconds=SECONDS_TO_READY)
 
     def wait_until_loading(self) -> None:
@@ -128,7 +129,7 @@ class Server:
         return self.status("/health") == 200
 
     def memory(self) -> int:
-        """Return how many bytes of memory its processes take; what they share counts once."""
+        """Return how many bytes of memory its processes use. Shared memory counts once."""
         texts = [_read(Path(f"/proc/{number}/smaps_rollup")) for number in _group(self.process.pid)]
         return sum(1024 * int(amount) for text in texts for amount in re.findall(r"^Pss: +(\d+)", text, re.MULTILINE))
 
@@ -146,7 +147,7 @@ class Server:
         return (number for number in _group(self.process.pid) if _name(number).startswith("sglang::schedul"))
 
     def kill_scheduler(self) -> None:
-        """Kill the process that makes the tokens; return when it is dead."""
+        """Kill the process that makes the tokens. Return when it is dead."""
         number = self.scheduler()
         os.kill(number, signal.SIGKILL)
         wait_for(lambda: _read(Path(f"/proc/{number}/stat")), "it is dead", lambda text: not text or ") Z" in text)
@@ -199,7 +200,7 @@ def _name(process: int) -> str:
 
 
 def _read(file: Path) -> str:
-    """Return a file's text; none if its process has just ended."""
+    """Return a file's text, empty if its process has just ended."""
     try:
         return file.read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -15,7 +15,7 @@ KEY = "sk-planted"
 
 @dataclass(frozen=True)
 class Manner:
-    """What differs between releases.
+    """The differences between releases.
 
     Attributes:
         ping_unready: What /ping answers while the server warms up and while it drains.
@@ -36,8 +36,7 @@ class Manner:
 
 MANNERS = {
     # At its end, 0.5.7 kills all its processes and itself, unless it is process 1 of a container. In the operator's
-    # pods
-    # it is not, so Kubernetes sees 137.
+    # pods it is not process 1, so Kubernetes sees exit code 137.
     "0.5.7": Manner(
         ping_unready=200,
         ready=(404, 404),
@@ -59,7 +58,7 @@ MANNERS = {
 
 @dataclass(frozen=True)
 class Target:
-    """A server that must behave like a release of SGLang: its program and environment."""
+    """A server that must behave like a release of SGLang, with its program and environment."""
 
     release: str
     program: tuple[str, ...]
@@ -76,7 +75,7 @@ class Target:
         return MANNERS[self.release]
 
     def spec(self, *more: str) -> ServerSpec:
-        """Return a server of one GPU, with these arguments besides those that a CPU needs."""
+        """Return a server with one GPU, with these arguments in addition to the arguments for a CPU."""
         extra = [*environment.ARGUMENTS[self.release], *more]
         spec = {"tensorParallelism": 1, "toolCallParser": "enabled", "engine": {"extraArgs": extra}}
         return ServerSpec.model_validate(spec)
@@ -95,7 +94,8 @@ def _sglang(release: str) -> Target:
 
 def targets() -> dict[str, Target]:
     """Return all servers by the name that tests show."""
-    # As slow as SGLang here, with a token an event: a test can tell the phases of its life apart.
+    # The stand-in is as slow as SGLang on a CPU, with one token per event, so that a test can distinguish the phases of
+    # its life.
     slow = {"STAND_IN_SECONDS_PER_TOKEN": "0.02", "STAND_IN_TOKENS_PER_EVENT": "1"}
     stand_in = Target("0.5.7", (sys.executable, "-m", "stand_in"), {"PYTHONPATH": str(_TESTS), **slow})
     return {"stand-in": stand_in, **{release: _sglang(release) for release in environment.RELEASES}}

@@ -1,4 +1,7 @@
-"""Servers that fail: a killed scheduler, and starts with a mistake. SGLang itself in two releases, and the stand-in."""
+"""Servers that fail.
+
+Their scheduler is killed, or they start with a mistake. The servers are SGLang in two releases, and the stand-in.
+"""
 
 import signal
 from pathlib import Path
@@ -28,7 +31,7 @@ def test_a_killed_scheduler_is_noticed_by_sglang_or_by_the_probes(target: Target
         server.wait_until_ready()
         server.kill_scheduler()
         if target.manner.watches_its_processes:
-            # A shell, and Kubernetes, call it 137.
+            # A shell and Kubernetes show this as 137.
             assert server.process.wait(timeout=60) == -signal.SIGKILL
             return
         assert server.status(liveness["httpGet"]["path"], seconds=liveness["timeoutSeconds"]) == 503

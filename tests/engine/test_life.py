@@ -1,4 +1,4 @@
-"""The life of a server: SGLang itself in two releases, and the stand-in, which must be like it.
+"""The life of a server. The servers are two releases of SGLang itself, and the stand-in, which must behave like SGLang.
 
 Each server is started once for all tests of this file, with an API key, and is told to stop at the end.
 """
@@ -199,7 +199,7 @@ def test_it_refuses_a_chat_without_messages(server: Server) -> None:
 
 
 def test_a_tool_call_as_the_stand_in_writes_it_is_found(server: Server) -> None:
-    """By SGLang's own parser in a text, and by the stand-in in its own answer."""
+    """SGLang's own parser finds the call in a text. The stand-in finds it in its own answer."""
     if server.target.is_real:
         text = answers.as_tokens("weather", '{"city": "city"}')
         given = {"text": text, "tools": [WEATHER], "tool_call_parser": "kimi_k2"}
@@ -219,12 +219,12 @@ def test_it_chats_about_tools(server: Server) -> None:
     assert server.status("/health_generate") == 200
 
 
-# Exists only after a client has gone away.
+# This metric exists only after a client has disconnected.
 ABORTED = "num_aborted_requests_total"
 
 
 def test_prometheus_finds_what_the_dashboard_asks_for(server: Server, tmp_path: Path) -> None:
-    """The stand-in has only some of the metrics, so only those queries are asked that it can answer."""
+    """The stand-in has only some of the metrics, so only queries with these metrics are tested."""
     prometheus.ensure_there()
     asked = {query: metrics(query) for _, query in queries("servers-dashboard.json") if metrics(query)}
     offered = set(re.findall(r"^# TYPE sglang:(\w+)", _after_some_answers(server), re.MULTILINE))
@@ -259,7 +259,7 @@ def pod(target: Target, cache: Path, tmp_path: Path) -> Pod:
 
 
 def measure(pod: Pod, server: Server, suite: dict[str, Any], dataset: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Run a suite as its Job does, to the end."""
+    """Run a suite to its end, like its Job."""
     given = Suite.model_validate({"name": "suite", **suite})
     command = [*commands.build_command(BenchmarkSpec(), given, MODEL), *dataset]
     variables = {"OPENAI_API_KEY": KEY, "PYTHONPATH": server.target.variables["PYTHONPATH"]}
@@ -321,7 +321,7 @@ class End:
 
 @pytest.fixture(scope="module")
 def end(life: Life) -> End:
-    """Tell the server to stop while it answers a request."""
+    """Stop the server while it answers a request."""
     server = life.server
     body = {"text": "x", "sampling_params": {"max_new_tokens": 250, "ignore_eos": True}}
     events = server.events("/generate", body)

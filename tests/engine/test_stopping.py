@@ -1,4 +1,4 @@
-"""SIGTERM in each phase of a server's life, to an ordinary process and to the first process of a container.
+"""SIGTERM in each phase of a server's life, for an ordinary process and for the first process of a container.
 
 In the operator's pods SGLang is an ordinary process (shareProcessNamespace). It is the first where somebody changes
 that in `podTemplate`.
@@ -19,7 +19,7 @@ from engine.targets import Target
 from integration.waiting import wait_for
 
 _SECONDS_TO_END = 60
-# SGLang asks itself 120 times, once a second, whether it is there.
+# SGLang sends a request to itself 120 times, once per second, to check whether it answers.
 _SECONDS_TO_GIVE_UP = 180
 _LONG = {"text": "x", "sampling_params": {"max_new_tokens": 100, "ignore_eos": True}}
 
@@ -28,7 +28,7 @@ WHO = {"an ordinary process": False, "the first process": True}
 
 @pytest.fixture(scope="module", autouse=True)
 def early(target: Target, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """Two servers that were told to stop as soon as their port was open. They may need two minutes to end.
+    """Two servers that got SIGTERM as soon as their port was open. They may need two minutes to end.
 
     So they come first, and the other tests run meanwhile.
     """

@@ -1,4 +1,4 @@
-"""Contour with Envoy, as processes: an ingress controller and the controller and proxy of one Gateway."""
+"""Contour and Envoy as processes: an ingress controller, and the controller and proxy of one Gateway."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,13 +56,13 @@ def envoy() -> Path:
 
 
 def own_definitions() -> list[Manifest]:
-    """Return the definitions of Contour's own kinds."""
+    """Return the CRDs of Contour's own kinds."""
     file = source_of(CONTOUR, "github.com/projectcontour/contour") / "examples/contour/01-crds.yaml"
     return [document for document in yaml.safe_load_all(file.read_text()) if document]
 
 
 def gateway(port: int) -> list[Manifest]:
-    """Return a Gateway that HTTPRoutes of all namespaces may use, in a namespace of its own, and its class."""
+    """Return a Gateway for HTTPRoutes of all namespaces, its class and its namespace."""
     listener = {"name": "http", "protocol": "HTTP", "port": port, "allowedRoutes": {"namespaces": {"from": "All"}}}
     metadata = {"name": GATEWAY, "namespace": NAMESPACE}
     spec = {"gatewayClassName": "contour", "listeners": [listener]}
@@ -76,7 +76,7 @@ def gateway(port: int) -> list[Manifest]:
 
 @contextmanager
 def contour(cluster: LocalCluster, state: Path) -> Iterator[Contour]:
-    """Run Contour and Envoy in a cluster that has no definitions of the Gateway API yet."""
+    """Run Contour and Envoy in a cluster without CRDs of the Gateway API."""
     port, *others = free_ports(6)
     cluster.kubectl.apply([*gateway_api("experimental"), *own_definitions()])
     cluster.kubectl.wait_until_served("gateways.gateway.networking.k8s.io", "httpproxies.projectcontour.io")
@@ -120,7 +120,7 @@ def _contour(cluster: LocalCluster, configuration: Path, ports: list[int]) -> li
 
 
 def _bootstrap(state: Path, xds: int) -> Path:
-    """Let Contour write Envoy's configuration, which says where Contour is."""
+    """Let Contour write Envoy's configuration, which contains Contour's address."""
     file = state / "envoy.json"
     options = [f"--xds-address={ADDRESS}", f"--xds-port={xds}", f"--admin-address={state / 'admin.sock'}"]
     run([binary("contour"), "bootstrap", file, *options], timeout=60)

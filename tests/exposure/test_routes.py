@@ -1,4 +1,7 @@
-"""Contour and Envoy lead real requests to a server, by its Ingress and by its HTTPRoute; a long stream stays whole."""
+"""Contour and Envoy send real requests to a server, by its Ingress and by its HTTPRoute.
+
+A long stream stays complete.
+"""
 
 import http.client
 import json
@@ -30,7 +33,7 @@ TOKENS = 65
 SECONDS_PER_TOKEN = 1.0
 PARENT = {"name": GATEWAY, "namespace": NAMESPACE}
 ROUTE = {"parentRefs": [PARENT], "hostnames": [BY_ROUTE], "path": "/kimi", "scheme": "http"}
-# As docs/guide/expose.md says for Contour.
+# The annotations for Contour in docs/guide/expose.md.
 ENTRY = {
     "className": INGRESS_CLASS,
     "hosts": [BY_INGRESS],
@@ -43,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("operator")
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The stand-in for SGLang, which makes a token each second; its address, which a pod could have."""
+    """The stand-in for SGLang, which makes a token per second, and its address, which a pod could have."""
     address = _own_address()
     environment = {
         **os.environ,
@@ -71,7 +74,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _own_address() -> str:
-    """Return an address of this machine outside the loopback interface: Kubernetes refuses that for a pod."""
+    """Return an address of this machine that is not a loopback address, because Kubernetes refuses these for pods."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing
@@ -128,7 +131,7 @@ def test_a_gateway_that_refuses_the_route_is_quoted(namespace: Namespace, gatewa
 
 
 def _models(gateway: Contour, host: str, path: str) -> str:
-    """Return the model that the server behind a name has, empty if nothing leads there yet."""
+    """Return the model of the server behind a name, empty if the name does not lead to a server yet."""
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
     try:
         connection.request("GET", f"{path}/v1/models", headers={"Host": host})

@@ -19,13 +19,13 @@ from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
 APPLICATION = Kind("argoproj.io", "v1alpha1", "Application", "applications")
 NAMESPACE = "argocd"
-# Argo CD takes two minutes, and loses events of the cluster that come while it compares.
+# By default, Argo CD takes two minutes. It loses events of the cluster that come while it compares.
 RESYNC_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class Application:
-    """An Application that was applied."""
+    """An applied Application."""
 
     client: Client
     name: str
@@ -36,12 +36,12 @@ class Application:
         return dict(found.get("status", {}))
 
     def refresh(self) -> None:
-        """Make Argo CD ask Git at once, as its webhook does."""
+        """Make Argo CD read Git at once, like its webhook."""
         annotations = {"argocd.argoproj.io/refresh": "normal"}
         self.client.patch(APPLICATION, NAMESPACE, self.name, {"metadata": {"annotations": annotations}})
 
     def wait_until(self, sync: str, health: str, revision: str) -> Manifest:
-        """Wait until this commit is compared with the cluster, with these results."""
+        """Wait until Argo CD has compared this commit with the cluster, with these results."""
 
         def matches(status: Manifest) -> bool:
             compared = status.get("sync", {})
@@ -53,7 +53,7 @@ class Application:
         return wait_for(self.status, expected, matches, TOOL_SECONDS)
 
     def wait_for_operation(self, revision: str, phase: str) -> Manifest:
-        """Wait until the sync to a commit has come to this phase; return its state."""
+        """Wait until the sync to a commit is in this phase. Return its state."""
 
         def state() -> dict[str, Any]:
             return dict(self.status().get("operationState", {}))
@@ -84,7 +84,7 @@ def argo_cd(cluster: LocalCluster, state: Path) -> Iterator[None]:
 
 
 def _start(stack: ExitStack, name: str, options: list[str], state: Path, environment: dict[str, str]) -> None:
-    """Start one of Argo CD's programs: all are one binary, and the name selects the program."""
+    """Start one of Argo CD's programs. All programs are one binary, and the name selects the program."""
     log = state / f"{name}.log"
     stack.enter_context(controller([binary("argocd"), *options], log, environment | {"ARGOCD_BINARY_NAME": name}))
 
@@ -110,7 +110,7 @@ def _install(cluster: LocalCluster, state: Path) -> None:
 
 
 def _configuration(manifests: Path, state: Path) -> list[Manifest]:
-    """Return Argo CD's own configuration with our health checks, which a Kustomize component brings."""
+    """Return Argo CD's own configuration with our health checks, from our Kustomize component."""
     names = [f"argocd-{name}.yaml" for name in ("cm", "secret")]
     for name in names:
         (state / name).write_text((manifests / "base/config" / name).read_text())

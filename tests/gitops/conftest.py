@@ -1,4 +1,4 @@
-"""For each tool a cluster of its own, a Git repository with our examples, and the operator as a process."""
+"""For each tool: a separate cluster, a Git repository with our examples, and the operator as a process."""
 
 from collections.abc import Iterator
 
@@ -48,7 +48,7 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def models(client: Client) -> Namespace:
-    """The namespace that the examples put servers in."""
+    """The namespace of the servers in the examples."""
     return Namespace(client, folder_of_servers.NAMESPACE)
 
 

@@ -16,7 +16,7 @@ from integration.processes_under_test import operator_of_release
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 GITOPS = ROOT / "deploy/gitops"
-# The most that a tool may take on a busy machine; otherwise it takes a few seconds.
+# The time limit for a tool on a busy machine. On an idle machine, it takes a few seconds.
 TOOL_SECONDS = 180.0
 # Git would use a proxy for the loopback interface, too.
 _NO_PROXY = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1")
@@ -26,7 +26,7 @@ _NO_PROXY = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1")
 def controller(
     command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Run a controller with its log in a file; it must not end before its block does."""
+    """Run a controller with its log in a file. It must not end before the end of the block."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             [str(word) for word in command],
@@ -58,6 +58,6 @@ def running_operator(cluster: LocalCluster, log: Path) -> Iterator[None]:
 
 
 def example(file: Path, repository: Repository) -> list[Manifest]:
-    """Return the objects of an example, with our Git host in place of its own."""
+    """Return the objects of an example, with our Git host in place of the example's."""
     text = file.read_text().replace("https://git.example.com", repository.host)
     return [document for document in yaml.safe_load_all(text) if document]

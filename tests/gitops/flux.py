@@ -1,4 +1,7 @@
-"""Flux: its controllers for sources and for Kustomizations. The one for Helm releases cannot be had as a Go module."""
+"""Flux.
+
+Only its controllers for sources and for Kustomizations run: the one for Helm releases is in no Go module.
+"""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +24,7 @@ _SOURCE = Kind("source.toolkit.fluxcd.io", "v1", "GitRepository", "gitrepositori
 
 @dataclass(frozen=True)
 class Kustomization:
-    """A Kustomization that was applied, and its source."""
+    """An applied Kustomization, and its source."""
 
     client: Client
     name: str
@@ -37,7 +40,7 @@ class Kustomization:
         return {**condition, **found["status"]}
 
     def reconcile(self) -> None:
-        """Let Flux ask Git and apply everything at once, as `flux reconcile kustomization --with-source` does."""
+        """Let Flux read Git and apply everything at once, like `flux reconcile kustomization --with-source`."""
         annotations = {"reconcile.fluxcd.io/requestedAt": str(time.time_ns())}
         for kind, name in ((_SOURCE, self.source), (_KUSTOMIZATION, self.name)):
             self.client.patch(kind, NAMESPACE, name, {"metadata": {"annotations": annotations}})
@@ -79,7 +82,7 @@ def _install(cluster: LocalCluster) -> None:
     for name in ("source-controller", "kustomize-controller"):
         definitions = source_of(FLUX, f"github.com/fluxcd/{name}") / "config/crd/bases"
         cluster.kubectl("apply", "--server-side", f"--filename={definitions}")
-    # A controller ends when a kind that it watches is not there.
+    # A controller ends if a kind that it watches does not exist.
     sources = ("gitrepositories", "ocirepositories", "helmrepositories", "helmcharts", "buckets")
     cluster.kubectl.wait_until_served(
         *(f"{kind}.source.toolkit.fluxcd.io" for kind in sources), "kustomizations.kustomize.toolkit.fluxcd.io"

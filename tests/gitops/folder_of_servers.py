@@ -26,14 +26,14 @@ def change_kimi(repository: Repository, **changes: Manifest) -> str:
 
 
 def change_everything(repository: Repository, name: str, **spec: object) -> str:
-    """Commit a server of this name and spec in place of all that is there; return the commit."""
+    """Replace all files by a server with this name and spec, and commit. Return the commit."""
     repository.write(_KIMI, {**repository.read(_KIMI), "metadata": {"name": name}, "spec": spec})
     repository.write(FOLDER / "kustomization.yaml", {"namespace": NAMESPACE, "resources": ["kimi.yaml"]})
     return repository.push("One server, and no gate")
 
 
 def wait_until_pruned(models: Namespace, name: str) -> None:
-    """Wait until a server is gone, and its Deployment with it; the garbage collector learns of new kinds late."""
+    """Wait until a server and its Deployment are gone. The garbage collector notices new kinds late."""
     wait_for(lambda: not models.find(SERVER, name), f"the server {name} is pruned", seconds=TOOL_SECONDS)
     wait_for(lambda: not models.find(DEPLOYMENT, name), "its Deployment went with it", seconds=TOOL_SECONDS)
 
@@ -48,7 +48,7 @@ def wait_until_repaired(models: Namespace) -> None:
 
 
 def end_gate(models: Namespace, **metrics: float) -> None:
-    """Let the gate's clients end with the recipe's numbers, except these numbers of the first suite."""
+    """Let the gate's clients succeed with the recipe's numbers, except for these numbers of the first suite."""
     running_pod(models, "gate", "speed-low", TOOL_SECONDS)
     end_suite(models, "gate", "speed-low", result("speed-low", metrics))
     running_pod(models, "gate", "gsm8k", TOOL_SECONDS)

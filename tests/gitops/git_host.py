@@ -1,4 +1,4 @@
-"""A Git repository that tools fetch over HTTP: Git's own server program behind a small web server on loopback."""
+"""A Git repository that tools fetch over HTTP. Git's own server program runs behind a small web server on loopback."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from commands import run
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 _BRANCH = "main"
-# As in the examples, behind the host's name.
+# The path in the examples, after the host's name.
 _NAME = "platform/kimi-linear-operator.git"
 
 # The user's own Git configuration may sign commits, run hooks or replace hosts, so it is not read.
@@ -31,15 +31,15 @@ GIT_CONFIGURATION = {
 
 @dataclass(frozen=True)
 class Repository:
-    """A checkout, and the bare repository that it is pushed to."""
+    """A checkout, and the bare repository to which it is pushed."""
 
     checkout: Path
     bare: Path
     host: str
-    """The address of the web server, in place of that of a Git host."""
+    """The address of the web server, in place of a Git host's address."""
 
     def copy(self, source: Path, path: Path) -> None:
-        """Copy a folder to this path; it is not committed yet."""
+        """Copy a folder to this path, without a commit."""
         shutil.copytree(source, self.checkout / path)
 
     def read(self, path: Path) -> dict[str, Any]:

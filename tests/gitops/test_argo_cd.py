@@ -1,4 +1,4 @@
-"""Argo CD itself brings the operator and servers from Git, by our examples: it waits, gates, repairs and prunes."""
+"""Argo CD itself installs the operator and servers from Git, with our examples. It waits, gates, repairs and prunes."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ def operator(
 
 @pytest.fixture(scope="module")
 def servers_application(operator: None, cluster: LocalCluster, client: Client, repository: Repository) -> Application:
-    """The example's Application; it does not pause between retries."""
+    """The example's Application, without pauses between retries."""
     [application] = example(GITOPS / "argocd/servers.yaml", repository)
     retry = application["spec"]["syncPolicy"]["retry"]
     assert retry["limit"] == RETRIES
@@ -120,7 +120,7 @@ def test_a_sync_fails_when_the_gate_has_failed_and_each_retry_measures_again(
     assert models.condition("kimi", "Ready")["status"] == "True"
 
 
-def test_what_the_api_server_refuses_is_told_and_changes_nothing(
+def test_what_the_api_server_refuses_is_reported_and_changes_nothing(
     servers: Application, models: Namespace, repository: Repository
 ) -> None:
     before = models.server("kimi")

@@ -1,4 +1,7 @@
-"""Argo CD, Flux and Helm read our resources' health from their status; their examples are of the right form."""
+"""Argo CD, Flux and Helm read the health of our resources from their status.
+
+Our examples for these tools have the right form.
+"""
 
 import json
 import subprocess
@@ -44,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("programs")
 
 
 def ask(*arguments: str | Path, objects: list[Manifest]) -> list[Any]:
-    """Ask the program in tests/gitops/verdicts about these objects."""
+    """Return the answers of the program in tests/gitops/verdicts for these objects."""
     command = [str(word) for word in (binary("verdicts"), *arguments)]
     done = subprocess.run(command, input=json.dumps(objects), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -129,7 +132,7 @@ def documents(*files: Path) -> list[Manifest]:
 
 
 def examples_for_flux() -> dict[str, Manifest]:
-    """Return by their kinds the objects that only Flux knows; a namespace is among them, too."""
+    """Return the objects that only Flux knows, by their kinds. A namespace is one of them."""
     found = documents(*sorted((GITOPS / "flux").glob("*.yaml")))
     return {example["kind"]: example for example in found if ".fluxcd.io/" in example["apiVersion"]}
 
@@ -140,7 +143,7 @@ def test_the_examples_for_flux_are_of_its_types() -> None:
     assert ask("decode", objects=list(examples.values())) == [""] * len(examples)
 
 
-def test_a_misspelt_field_is_none_of_their_types() -> None:
+def test_a_misspelt_field_is_refused_by_their_types() -> None:
     example = examples_for_flux()["Kustomization"]
     example["spec"]["healthcheck"] = []
     [told] = ask("decode", objects=[example])

@@ -1,4 +1,4 @@
-"""Flux itself brings servers from Git, by our example: it waits for them, fails early, repairs and prunes."""
+"""Flux itself installs servers from Git, with our example. It waits for them, fails early, repairs and prunes."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def operator(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def servers(tool: None, operator: None, cluster: LocalCluster, client: Client, repository: Repository) -> Kustomization:
-    """The example's Kustomization; a HelmRelease has no controller here."""
+    """The example's Kustomization. In these tests, no controller handles HelmReleases."""
     repository.push("A server and a gate")
     [source, _] = example(GITOPS / "flux/operator.yaml", repository)
     [namespace, kustomization] = example(GITOPS / "flux/servers.yaml", repository)
@@ -41,7 +41,7 @@ def servers(tool: None, operator: None, cluster: LocalCluster, client: Client, r
 
 
 def measure_again(servers: Kustomization, models: Namespace, **metrics: float) -> None:
-    """Let Flux make the gate anew, and its clients end with these metrics."""
+    """Let Flux create the gate again, and let its clients end with these metrics."""
     models.delete(BENCHMARK, "gate")
     servers.reconcile()
     end_gate(models, **metrics)
@@ -87,7 +87,7 @@ def test_a_server_that_is_suspended_on_purpose_is_healthy(
     assert models.condition("kimi", "Ready")["reason"] == "Suspended"
 
 
-def test_what_the_api_server_refuses_is_told_and_changes_nothing(
+def test_what_the_api_server_refuses_is_reported_and_changes_nothing(
     servers: Kustomization, models: Namespace, repository: Repository
 ) -> None:
     before = models.server("kimi")

@@ -1,4 +1,4 @@
-"""Golden files: all objects and the status of a resource, in a form that a person can review.
+"""Golden files: all objects and the status of a resource, in a form that people can review.
 
 Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` holds a Deployment, Jobs and pods,
 `cr.yaml` and those become `status.yaml`, with what a pod logs in `pod.log`. What a benchmark measures is in
@@ -67,7 +67,7 @@ class RecordingCluster:
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
         return manifest
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         assert kind in (CONFIG_MAP, JOB)
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
@@ -111,7 +111,7 @@ def valid(manifest: Manifest) -> Resource:
 
 
 def without_programs(manifest: Manifest) -> Manifest:
-    """Leave out the texts of programs that run in pods, which have tests of their own, and what follows from them."""
+    """Leave out the texts of programs in pods, and hashes of these texts. The programs have their own tests."""
     if manifest["kind"] == "Deployment":
         text = json.dumps(manifest)
         for program in (POD_CHECK, LAUNCHER):
@@ -133,7 +133,7 @@ def hash_of_program() -> str:
 
 
 def _without_hash_of_program(manifest: Manifest) -> Manifest:
-    """Leave out the hash of the program that fetches, which is in a name, and the fingerprint that follows from it."""
+    """Leave out the hash of the fetching program, which is part of a name, and the fingerprint, which depends on it."""
     named: Manifest = json.loads(re.sub(rf"-fetch-{hash_of_program()}\b", "-fetch-...", json.dumps(manifest)))
     annotations: Manifest = named["metadata"].get("annotations", {})
     if manifest["kind"] == "Job":
@@ -172,7 +172,7 @@ def test_what_is_observed_becomes_this_status(case: str, request: pytest.Fixture
 
 
 async def passes(reconciler: Passes, key: Key, number: int) -> None:
-    """Make so many passes. What a log says is known in the pass after it was read."""
+    """Make this number of passes. The contents of a log are known in the pass after the read."""
     for _ in range(number):
         await reconciler.reconcile(key)
         await asyncio.sleep(0)

@@ -1,4 +1,7 @@
-"""The operators' requests to the API server, kept in a folder, because several runs of pytest share the tests."""
+"""The operators' requests to the API server.
+
+They are stored in a folder, because several runs of pytest share the tests.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from integration.audit import AuditLog, Request
+from integration.processes_under_test import USER_OF_THE_BUNDLE
 from integration.sandbox import CURTAILED_ACCOUNTS, user_of
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
@@ -40,14 +44,14 @@ class Asked:
 def asked_in(session: pytest.Session, audit_log: AuditLog) -> Asked:
     """Return the requests of this run's operators so far."""
     requests = _of_operators(audit_log)
-    # An apply that makes an object needs both verbs.
+    # An apply that creates an object needs both verbs.
     made = {(item.group, item.resource, "create") for item in requests if (item.verb, item.status) == ("patch", 201)}
     return Asked(_whole_files(session), _permissions(requests) | made, _permissions(filter(_is_forbidden, requests)))
 
 
 def _of_operators(audit_log: AuditLog) -> list[Request]:
     """Return the requests of operators with all their roles; the verbs of the command line run as other users."""
-    curtailed = {user_of(account) for account in CURTAILED_ACCOUNTS}
+    curtailed = {*map(user_of, CURTAILED_ACCOUNTS), USER_OF_THE_BUNDLE}
     accounts = (item for item in audit_log.of_agent(f"{MANAGER}/") if item.user.startswith("system:serviceaccount:"))
     return [item for item in accounts if item.resource and item.user not in curtailed]
 

@@ -11,14 +11,14 @@ from typing import Any
 from integration.waiting import wait_for
 from kimi_linear_operator.runtime.queue import LONGEST_QUIET_SECONDS
 
-# The Event about a change comes after the status.
+# The Event about a change is written after the status.
 _QUIET_SECONDS = LONGEST_QUIET_SECONDS + 0.5
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request that the API server answered, and when, in seconds since 1970."""
+    """A request to the API server, with the time of its answer in seconds since 1970."""
 
     user: str
     agent: str
@@ -59,7 +59,7 @@ class AuditLog:
         return [item for item in self.since(mark, user, namespace) if item.is_write]
 
     def wait_until_quiet(self, mark: int, user: str, namespace: str) -> None:
-        """Wait until a user has written nothing for longer than the operator waits for things to settle."""
+        """Wait until a user has written nothing for longer than the operator's own waits."""
         last: tuple[float, int] = (time.monotonic(), -1)
 
         def seconds_without_write() -> float:
@@ -71,11 +71,11 @@ class AuditLog:
         wait_for(seconds_without_write, "nothing is written for a while", lambda seconds: seconds > _QUIET_SECONDS)
 
     def _read(self, mark: int, *words: bytes) -> Iterator[Request]:
-        """Read the lines that have these words: decoding all lines, again and again, would take a processor."""
+        """Read only the lines with these words. To decode all lines again and again would use a whole processor."""
         with self.file.open("rb") as file:
             file.seek(mark)
             for line in file:
-                # The last line may still be being written.
+                # The last line may be incomplete.
                 if line.endswith(b"\n") and all(word in line for word in words):
                     yield request_of(json.loads(line))
 
@@ -85,7 +85,7 @@ def request_of(event: dict[str, Any]) -> Request:
     subject = event.get("objectRef", {})
     resource = "/".join(filter(None, (subject.get("resource", ""), subject.get("subresource", ""))))
     return Request(
-        # A request that ends before the API server knows who asks has no user.
+        # A request that ends before the API server knows its user has none.
         user=event["user"].get("username", ""),
         agent=event.get("userAgent", ""),
         verb=event["verb"],

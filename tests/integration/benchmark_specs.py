@@ -1,4 +1,7 @@
-"""Hypothesis strategies for benchmarks: whole ones from good parts, and the same with something odd in one place."""
+"""Hypothesis strategies for benchmarks.
+
+They make whole benchmarks from good parts, and the same with an odd value in one place.
+"""
 
 from collections.abc import Mapping
 
@@ -101,7 +104,7 @@ _ODD_FILES = st.sampled_from(
     ({"configMap": "a", "path": "/x"}, {"configMap": "A", "path": "x"}, {"configMap": "a"}, [])
 )
 
-# Each field: its good values, and values that are nearly right. Good ones may exclude each other.
+# For each field: its good values, and values that are nearly right. Good values of two fields may exclude each other.
 _FIELDS: Mapping[str, tuple[Strategy, Strategy]] = {
     "serverRef.name": (st.sampled_from(("kimi", "a.b")), _ODD_NAMES),
     "endpoint": (
@@ -137,6 +140,6 @@ _NAMES = st.sampled_from(("nightly", "nightly", "nightly", "a" * 40, "a" * 41, "
 
 @st.composite
 def benchmark_manifests(draw: st.DrawFn) -> dict[str, Json]:
-    """A KimiLinearBenchmark as somebody might write it; about half of them are right."""
+    """A KimiLinearBenchmark as users might write it. About half of them are valid."""
     spec: dict[str, Json] = {"serverRef": {"name": "kimi"}} if draw(st.integers(0, 9)) else {}
     return draw_manifest(draw, "KimiLinearBenchmark", _NAMES, _FIELDS, spec)

@@ -1,4 +1,4 @@
-"""A small client for the tests: JSON in, JSON out, over one connection that stays open."""
+"""A small JSON client for the tests, with one connection that stays open."""
 
 import base64
 import http.client
@@ -81,14 +81,14 @@ class Client:
         query: Query | None = None,
         content_type: str = JSON,
     ) -> Answer:
-        """Return the answer, whatever it is. A body of bytes is sent as it is."""
+        """Return any answer. A body of bytes is sent without a change."""
         text = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         target = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "integration-tests"}
         try:
             return self._exchange(method, target, text, headers)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-            # The API server ends connections now and then; the next request opens another one.
+            # Sometimes the API server closes connections. The next request opens another one.
             self._connection.close()
             return self._exchange(method, target, text, headers)
         except (http.client.HTTPException, OSError):
@@ -104,7 +104,7 @@ class Client:
         query: Query | None = None,
         content_type: str = JSON,
     ) -> Manifest:
-        """Return the content of a good answer; RefusedError otherwise."""
+        """Return the content of a successful answer. Raises RefusedError otherwise."""
         answer = self.send(method, path, body, query, content_type)
         if answer.status >= 400:
             raise RefusedError(method, path, answer)
@@ -125,12 +125,12 @@ class Client:
         return list(self.request("GET", path_of(kind, namespace), query=query)["items"])
 
     def patch(self, kind: Kind, namespace: str | None, name: str, patch: object, subresource: str = "") -> Manifest:
-        """Merge a patch into an object, as `kubectl patch --type merge` does."""
+        """Merge a patch into an object, like `kubectl patch --type merge`."""
         path = path_of(kind, namespace, name) + (f"/{subresource}" if subresource else "")
         return self.request("PATCH", path, patch, {"fieldManager": "tests"}, MERGE_PATCH)
 
     def apply(self, kind: Kind, manifest: Manifest, manager: str) -> Manifest:
-        """Apply an object on the server's side, as `kubectl apply --server-side` does."""
+        """Apply an object by server-side apply, like `kubectl apply --server-side`."""
         metadata = manifest["metadata"]
         path = path_of(kind, metadata.get("namespace"), metadata["name"])
         return self.request("PATCH", path, manifest, {"fieldManager": manager, "force": "true"}, APPLY)
@@ -148,7 +148,10 @@ class Client:
 
 
 def _file(entry: Mapping[str, str], name: str, folder: Path) -> Path:
-    """Return the file that an entry of a kubeconfig names; if the entry has the content itself, write it to a file."""
+    """Return the file that an entry of a kubeconfig names.
+
+    If the entry contains the content itself, write it to a file.
+    """
     if name in entry:
         return Path(entry[name])
     file = folder / name
@@ -157,7 +160,7 @@ def _file(entry: Mapping[str, str], name: str, folder: Path) -> Path:
 
 
 def path_of(kind: Kind, namespace: str | None, name: str = "") -> str:
-    """Return where the API server keeps a kind, or an object of it."""
+    """Return the path of a kind, or of an object, at the API server."""
     root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     scope = f"/namespaces/{namespace}" if namespace else ""
     return f"{root}{scope}/{kind.plural}" + (f"/{name}" if name else "")

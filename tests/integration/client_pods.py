@@ -1,4 +1,4 @@
-"""Playing the kubelet of a benchmark's pods: they wait until a test says how SGLang's client has ended."""
+"""Plays the kubelet of a benchmark's pods. They wait until a test says how SGLang's client has ended."""
 
 import json
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def create_benchmark(namespace: Namespace, name: str, **spec: Any) -> Manifest:
 
 
 def create_for_endpoint(namespace: Namespace, name: str, **spec: Any) -> Manifest:
-    """Create a benchmark of an address that no other has."""
+    """Create a benchmark of an address that no other benchmark measures."""
     address = {"url": f"http://{name}.{namespace.name}.example.com"}
     return create_benchmark(namespace, name, **{"serverRef": None, "endpoint": address, "suites": LOW, **spec})
 
@@ -48,13 +48,13 @@ def benchmark(namespace: Namespace, name: str) -> Manifest:
 
 
 def jobs(namespace: Namespace, name: str) -> dict[str, str]:
-    """The Jobs of a benchmark, in the order in which they were made: suite and UID."""
+    """The suite and the UID of each Job of a benchmark, in the order of their creation."""
     found = namespace.client.list(JOB, namespace.name, {"labelSelector": f"{BENCHMARK_LABEL}={name}"})
     return {job["metadata"]["labels"][SUITE_LABEL]: job["metadata"]["uid"] for job in found}
 
 
 def pods_made(namespace: Namespace, name: str) -> int:
-    """The number of pods that the Jobs of a benchmark had, counted by Events, which outlive Jobs and pods."""
+    """The number of pods that the Jobs of a benchmark had. Events are counted, because they outlive Jobs and pods."""
     query = {"fieldSelector": "involvedObject.kind=Job,reason=SuccessfulCreate"}
     events = namespace.client.list(EVENT, namespace.name, query)
     return sum(event["involvedObject"]["name"].startswith(f"{name}-") for event in events)
@@ -80,7 +80,7 @@ def wait_for_reason(
 
 
 def running_pod(namespace: Namespace, name: str, suite: str, seconds: float = PATIENCE_SECONDS) -> Manifest:
-    """Wait for the pod of a suite, on a node and not ended."""
+    """Wait for a running pod of a suite on a node."""
     selector = f"{BENCHMARK_LABEL}={name},{SUITE_LABEL}={suite}"
 
     def living() -> list[Manifest]:
@@ -96,7 +96,7 @@ def running_pod(namespace: Namespace, name: str, suite: str, seconds: float = PA
 
 
 def end_all(namespace: Namespace) -> None:
-    """Let every client that waits end well, with the recipe's numbers."""
+    """Let every waiting client succeed, with the recipe's numbers."""
     for pod in namespace.client.list(POD, namespace.name, {"labelSelector": SUITE_LABEL}):
         if pod["status"]["phase"] == "Pending" and "nodeName" in pod["spec"]:
             labels = pod["metadata"]["labels"]
@@ -104,7 +104,7 @@ def end_all(namespace: Namespace) -> None:
 
 
 def result(suite: str, metrics: Mapping[str, float] | None = None, **more: Any) -> str:
-    """The runner's message after a suite: the recipe's own numbers unless a test sets others."""
+    """The runner's message after a suite, with the recipe's numbers unless a test sets others."""
     asked = REQUESTS[suite]
     numbers = dict(PUBLISHED[suite]) if metrics is None else {**PUBLISHED[suite], **metrics}
     if "completed" in numbers and "completed" in more:

@@ -1,4 +1,4 @@
-"""A control plane and an operator for all tests here, and a namespace for each."""
+"""A control plane and an operator for all tests in this folder, and a namespace for each test."""
 
 import logging
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from integration.client import Client
 from integration.definitions import ROUTES, gateway_api
 from integration.kubelet import HELD, stages_without
 from integration.namespace import Namespace, temporary_namespace
+from integration.permissions import EVERY_PERMISSION
 from integration.processes_under_test import Operator, log_for_failures, operator_of_release
 from integration.sandbox import Sandbox, Sandboxes
 from integration.waiting import wait_for
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let a second attempt build its module's fixtures anew, so that it does not use leftovers of the first attempt."""
+    """Let a second attempt create its module's fixtures again, so that it uses no leftovers of the first one."""
     if isinstance(item, pytest.Function) and getattr(item, "execution_count", 1) > 1:
         request: Any = item._request
         defined = item._fixtureinfo.name2fixturedefs.values()
@@ -45,7 +46,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             try:
                 fixture.finish(request)
             except (Exception, pytest.fail.Exception):
-                # The first attempt has failed already.
+                # The first attempt has already failed.
                 logger.exception("Its fixture %s did not end well", fixture.argname)
 
 
@@ -66,7 +67,7 @@ def cluster(
     """
     with LocalCluster(tmp_path_factory.mktemp("cluster"), "integration") as started:
         roomy = [gpu_node(f"mi300x-{number}", "MI300X", gpus=128) for number in range(2)]
-        chart.install(started.kubeconfig, "--set=replicas=0", "--set=rbac.expose=true")
+        chart.install(started.kubeconfig, "--set=replicas=0", *EVERY_PERMISSION)
         started.kubectl.apply(stages_without(f'.metadata.annotations["{HELD}"]'))
         add_nodes(started.kubectl, [*roomy, gpu_node("mi325x-0", "MI325X")])
         started.kubectl.apply(gateway_api())
@@ -90,7 +91,7 @@ def audit_log(cluster: LocalCluster) -> AuditLog:
 
 @pytest.fixture(scope="session")
 def operator_process(cluster: LocalCluster) -> Iterator[Operator]:
-    """The operator as a process and a user of its own, not started yet; it must exit with code 0 after SIGTERM."""
+    """The operator as a process with its own user, not started yet. It must exit with code 0 after SIGTERM."""
     process = operator_of_release(cluster, cluster.state / "operator.log")
     yield process
     assert process.stop() == 0, f"the operator's exit code after SIGTERM:\n{process.log.read_text()[-3000:]}"
@@ -98,7 +99,7 @@ def operator_process(cluster: LocalCluster) -> Iterator[Operator]:
 
 @pytest.fixture
 def operator(operator_process: Operator) -> Iterator[Operator]:
-    """The running operator, one for all tests that do not stop it."""
+    """The running operator. All tests that do not stop it share it."""
     operator_process.start()
     with log_for_failures(operator_process.log):
         yield operator_process
@@ -116,7 +117,7 @@ def sandboxes(cluster: LocalCluster, client: Client, operator_process: Operator)
 
 @pytest.fixture
 def sandbox(sandboxes: Sandboxes) -> Iterator[Sandbox]:
-    """An operator of the test's own behind a proxy, started, with a namespace that it looks after."""
+    """A running operator only for this test, behind a proxy, with the namespace that it watches."""
     with sandboxes.open() as opened:
         opened.operator.start()
         yield opened
@@ -124,14 +125,14 @@ def sandbox(sandboxes: Sandboxes) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def namespace(client: Client) -> Iterator[Namespace]:
-    """A namespace of the test's own; it goes in the background when the test is over."""
+    """A namespace only for this test. After the test, it is deleted in the background."""
     with temporary_namespace(client) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def shared_namespace(client: Client) -> Iterator[Namespace]:
-    """A namespace for tests of one module that can share objects."""
+    """A namespace for the tests of one module that can share objects."""
     with temporary_namespace(client) as opened:
         yield opened
 
@@ -144,7 +145,7 @@ def other_namespace(client: Client) -> Iterator[Namespace]:
 
 @pytest.fixture
 def scarce(client: Client) -> str:
-    """Hardware of which there is one node with eight GPUs, all of them free."""
+    """Hardware for which there is one node with eight free GPUs."""
     wait_for(
         lambda: [
             f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"

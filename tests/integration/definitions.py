@@ -1,4 +1,4 @@
-"""Definitions of others: the Gateway API's, and how a test takes a definition away."""
+"""CRDs of others, of the Gateway API and the Prometheus operator, and how a test removes a CRD."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from binaries import CONTOUR, source_of
 from control_plane import LocalCluster
 from integration.client import DEFINITION, Client
 from integration.waiting import wait_for
-from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, Manifest
+from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest
 
 ROUTES = f"{HTTP_ROUTE.plural}.{HTTP_ROUTE.group}"
 """The name of the definition of HTTPRoute."""
@@ -22,9 +22,51 @@ def gateway_api(channel: str = "standard") -> list[Manifest]:
     return [document for document in documents if document and document.get("kind") == DEFINITION.kind]
 
 
+def prometheus_operator() -> list[Manifest]:
+    """Return CRDs for the Prometheus operator's kinds. They accept any spec.
+
+    No available Go module contains the real CRDs. tests/gitops checks a server's objects with the Prometheus operator's
+    own types.
+    """
+    return [_that_accepts_any_spec(kind) for kind in (POD_MONITOR, PROMETHEUS_RULE)]
+
+
+def _that_accepts_any_spec(kind: Kind) -> Manifest:
+    schema = {
+        "type": "object",
+        "properties": {"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    }
+    version = {"name": kind.version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()}
+    spec = {"group": kind.group, "scope": "Namespaced", "names": names, "versions": [version]}
+    metadata = {"name": f"{kind.plural}.{kind.group}"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+
+@contextmanager
+def with_prometheus_operator(client: Client, cluster: LocalCluster) -> Iterator[None]:
+    """Install the CRDs of the Prometheus operator during the block."""
+    definitions = prometheus_operator()
+    for definition in definitions:
+        client.create(DEFINITION, definition)
+    names = [definition["metadata"]["name"] for definition in definitions]
+    cluster.kubectl.wait_until_served(*names)
+    try:
+        yield
+    finally:
+        for name in names:
+            client.delete(DEFINITION, None, name)
+            wait_for(lambda name=name: client.get(DEFINITION, None, name), f"{name} is gone", lambda found: not found)  # type: ignore[misc]
+
+
 @contextmanager
 def without_definition(client: Client, cluster: LocalCluster, name: str) -> Iterator[None]:
-    """Take a definition away, and all its objects with it."""
+    """Remove a CRD and all its objects."""
     definition = client.get(DEFINITION, None, name)
     assert definition
     client.delete(DEFINITION, None, name)

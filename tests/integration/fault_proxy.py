@@ -1,4 +1,4 @@
-"""A proxy between an operator and the API server, which breaks what a test tells it to break.
+"""A proxy between an operator and the API server. It causes the faults that a test asks for.
 
 It forwards every request with its token, and every line of a watch as it comes, and records each call. At any moment, a
 test may inject faults into calls that it selects, freeze or cut watches, or refuse connections.
@@ -33,13 +33,14 @@ _LOOPBACK = "127.0.0.1"
 _PATIENCE_SECONDS = 60.0
 # Objects with their managed fields are longer than aiohttp's own limit of a line.
 _LONGEST_LINE = 2**22
-# Headers that belong to one connection only, and compression, because compressed answers could not be cut into lines.
+# Headers that belong to a single connection, and the header for compression, because compressed answers cannot be cut
+# into lines.
 _NOT_PASSED_ON = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
 
 
 @dataclass(eq=False)
 class _Watch:
-    """A watch that is being passed on."""
+    """A watch that the proxy passes on."""
 
     call: Call
     passing: asyncio.Task[None]
@@ -49,14 +50,14 @@ class _Watch:
 
 @dataclass
 class FaultProxy:
-    """Stands before the API server of a cluster, on a port of its own; used as a context.
+    """A proxy before the API server of a cluster, on its own port. It is used as a context.
 
     It ends TLS with the certificate of the API server, which kwokctl also gives to the administrator as a client.
     """
 
     cluster: LocalCluster
     calls: list[Call] = field(default_factory=list)
-    """All calls so far, in the order in which they came."""
+    """All calls so far, in order."""
     _faults: list[tuple[Matches, Fault]] = field(default_factory=list)
     _watches: set[_Watch] = field(default_factory=set)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
@@ -89,7 +90,7 @@ class FaultProxy:
             self._loop.close()
 
     def kubeconfig_for(self, kubeconfig: Path, file: Path) -> Path:
-        """Write a copy of a kubeconfig whose cluster is reached through this proxy."""
+        """Write a copy of a kubeconfig that uses this proxy."""
         content = yaml.safe_load(kubeconfig.read_text())
         content["clusters"][0]["cluster"]["server"] = f"https://{_LOOPBACK}:{self._port}"
         file.touch(mode=0o600)
@@ -101,7 +102,7 @@ class FaultProxy:
         self._faults = [(matches, fault), *self._faults]
 
     def heal(self) -> None:
-        """Remove all faults, resume frozen watches, deliver calls that were held back, and accept connections again."""
+        """Remove all faults, resume frozen watches, deliver delayed calls, and accept connections again."""
         for _, fault in self._faults:
             if isinstance(fault, Silence):
                 fault.end()
@@ -119,15 +120,15 @@ class FaultProxy:
             self._faults = [item for item in self._faults if item != (matches, fault)]
 
     def freeze_watches(self, matches: Matches = everything) -> None:
-        """Send nothing more to the open watches; their connections stay open."""
+        """Send no more to the open watches. Their connections stay open."""
         self._do(self._freeze(matches))
 
     def cut_watches(self, matches: Matches = everything, last: bytes = b"") -> None:
-        """End the watches that are open, with these last bytes."""
+        """End the open watches with these last bytes."""
         self._do(self._cut(matches, last))
 
     def refuse_connections(self) -> None:
-        """Drop all connections and take no new ones."""
+        """Drop all connections and accept no new ones."""
         self._do(self._refuse_connections())
 
     def count(self, matches: Matches) -> int:
@@ -169,8 +170,9 @@ class FaultProxy:
 
     async def _refuse_connections(self) -> None:
         if self._site:
-            # A connection that is accepted in the moment in which the server closes is lost without being closed
-            # (https://github.com/python/cpython/issues/109564): accept none more, and let the last one begin.
+            # If a connection is accepted at the moment when the server closes, it is lost but not closed
+            # (https://github.com/python/cpython/issues/109564). So accept no more connections, and let the last one
+            # begin.
             self._loop.remove_reader(self._socket)
             await asyncio.sleep(0)
             await self._site.stop()
@@ -237,7 +239,7 @@ class FaultProxy:
         return forward
 
     async def _pass_on(self, call: Call, answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
-        """Pass a watch on line by line until its end, or until a test cuts it."""
+        """Pass on a watch line by line until its end, or until a test ends it."""
         flows = asyncio.Event()
         flows.set()
 

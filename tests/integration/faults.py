@@ -1,4 +1,4 @@
-"""Faults of calls to the API server, with the API server's own answers."""
+"""Faults of calls to the API server, with realistic answers."""
 
 import asyncio
 import concurrent.futures
@@ -26,12 +26,12 @@ _REASONS = {
 }
 
 TRUNCATED = b'{"type":"MODIFIED","object":{"kind":"Kimi'
-"""The end of a watch whose sender died in the middle of a line."""
+"""The end of a watch after its sender died in the middle of a line."""
 
 
 @dataclass
 class Call:
-    """A request as it came, and how it was answered."""
+    """A request and its answer."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class Call:
     began: float
     ended: float | None = None
     status: int = 0
-    """0 while, or if, there is no answer."""
+    """The status of the answer, 0 without an answer."""
 
     @property
     def is_write(self) -> bool:
@@ -65,7 +65,7 @@ class Call:
 Matches = Callable[[Call], bool]
 Forward = Callable[[], Awaitable[web.StreamResponse]]
 Fault = Callable[[Call, Forward], Awaitable[web.StreamResponse]]
-"""Answers a call in its own way; `forward` has it answered as if this fault were not there."""
+"""Answers a call with a fault. `forward` gets the answer without this fault."""
 
 
 class DroppedError(Exception):
@@ -87,7 +87,7 @@ def refuse(status: int, headers: dict[str, str] | None = None) -> Fault:
 
 
 def refuse_every(nth: int, *statuses: int) -> Fault:
-    """Answer every nth call with an error: with these errors, one after the other."""
+    """Answer every nth call with one of these errors, in turn."""
     count = 0
 
     async def fault(call: Call, forward: Forward) -> web.StreamResponse:
@@ -120,7 +120,7 @@ def delay(seconds: float) -> Fault:
 
 
 def commit_late(seconds: float) -> Fault:
-    """Deliver a call to the API server late, even if its client has given up: a webhook or etcd may take that long."""
+    """Deliver a call to the API server late, even if its client has given up, like a slow webhook or etcd."""
 
     async def fault(_: Call, forward: Forward) -> web.StreamResponse:
         async def late() -> web.StreamResponse:
@@ -148,7 +148,7 @@ async def drop(_: Call, __: Forward) -> web.StreamResponse:
 
 
 class Silence:
-    """Gives no answer until it ends; then delivers the calls of clients that have not given up."""
+    """Gives no answer until the fault ends. Then delivers the calls of clients that have not given up."""
 
     def __init__(self) -> None:
         self._over = concurrent.futures.Future[None]()
@@ -162,7 +162,7 @@ class Silence:
 
 
 class Hold:
-    """Holds the nth call for ever, either before the API server gets it or before the client gets the answer.
+    """Holds the nth call for ever, either before the API server gets the call or before the client gets the answer.
 
     It also holds every later call: the test kills the client when the nth call is reached.
     """
@@ -184,7 +184,7 @@ class Hold:
 
 
 def error_event(code: int) -> bytes:
-    """Return the line with which the API server ends a watch that it cannot go on with."""
+    """Return the line with which the API server ends a watch that it cannot continue."""
     return json.dumps({"type": "ERROR", "object": _status(code)}).encode() + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""Objects that nobody writes by accident, but that the API server stores."""
+"""Hostile objects that the API server stores."""
 
 import json
 import random
@@ -34,7 +34,7 @@ from passes import RESOURCES
 DEEPEST = 9_900
 """The API server reads 10,000 levels of JSON. Its record of who owns which field is a little deeper than the spec."""
 
-# It stores up to 1.5 MB, with that record.
+# The API server stores up to 1.5 MB, including that record.
 _LARGEST = 600_000
 _ODD_NUMBERS = ("0", "-0.0", "1", "-1", "9223372036854775807", "-9223372036854775808", "1e308", "5e-324", "1e15", "0.1")
 _ODD_TEXTS = (
@@ -73,7 +73,7 @@ class Hostile:
 
 
 def deep(levels: int, opening: str = '{"a":', closing: str = "}") -> str:
-    """Return JSON that is nested so deep."""
+    """Return JSON with this depth."""
     return opening * levels + "1" + closing * levels
 
 
@@ -97,7 +97,7 @@ def hostile_text(kind: Kind, name: str, namespace: str, unknown: str) -> bytes:
 
 
 def hostile_objects(seed: int, count: int, namespace: str) -> Iterator[Hostile]:
-    """Yield hostile objects, the same for the same seed."""
+    """Yield hostile objects. The same seed gives the same objects."""
     choose = random.Random(seed)  # noqa: S311 - nothing secret
     for number in range(count):
         kind = choose.choice(RESOURCES)
@@ -109,8 +109,10 @@ def hostile_objects(seed: int, count: int, namespace: str) -> Iterator[Hostile]:
 
 
 NO_TEXT = b"\xe2\x82"
-"""Two bytes of a character that has three. We read one U+FFFD. Two come from the API server, which returns such bytes
-unchanged only where it stores JSON that it does not parse.
+"""Two bytes of a character with three bytes.
+
+We read one U+FFFD. The API server, which returns such bytes, gives two unchanged only where it stores JSON that it does
+not parse.
 """
 
 _POD_SPEC: Manifest = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}
@@ -158,7 +160,7 @@ _ODD_METADATA: tuple[Manifest, ...] = (
 
 
 def hostile_children(seed: int, namespace: str) -> Iterator[Hostile]:
-    """Yield objects of every kind that claim to be our children, with invalid UTF-8 wherever a string may be."""
+    """Yield objects of every kind that claim to be our children, with invalid UTF-8 in all strings."""
     choose = random.Random(seed)  # noqa: S311 - nothing secret
     for kind, content in _CONTENTS.items():
         for number, odd in enumerate(_ODD_METADATA):
@@ -230,7 +232,7 @@ def _annotations(choose: random.Random) -> bytes:
 
 
 def _status(choose: random.Random, kind: Kind) -> bytes:
-    """Return a status that the schema allows and no operator writes."""
+    """Return a status that the schema allows, but that no operator writes."""
     statuses = {SERVER: _server_status, BENCHMARK: _benchmark_status, WEIGHTS: _weights_status}
     status = statuses[kind](choose)
     kept = {key: value for key, value in status.items() if choose.random() < 0.7}

@@ -1,4 +1,4 @@
-"""A built image without a container engine: its parts, its files, and its program in a read-only chroot."""
+"""A built image, used without a container engine: its parts, its files, and its program in a read-only chroot."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ from typing import Any
 
 from chart import NAMESPACE
 
-# With full paths, because the PATH is the image's. The root filesystem is bound to
-# itself, so that it can be read-only for what runs in it and for nobody else.
+# With full paths, because the PATH is the image's. The root filesystem is bind-mounted to itself, so that it can be
+# read-only only for programs in it.
 _ENTER = (
     '/bin/mount --bind "$1" "$1" && /bin/mount -o remount,bind,ro "$1" && exec /usr/sbin/chroot --userspec="$0" "$@"'
 )
@@ -44,7 +44,7 @@ class UnpackedImage:
         return {str(path.relative_to(self.root)): _content(path) for path in self.files()}
 
     def mount_service_account(self, token: str, certificate: bytes) -> None:
-        """Put a pod's credentials where the kubelet would."""
+        """Write a pod's credentials to the place that the kubelet uses."""
         folder = self.root / _SERVICE_ACCOUNT
         folder.mkdir(parents=True)
         for name, content in {"token": token.encode(), "ca.crt": certificate, "namespace": NAMESPACE.encode()}.items():
@@ -52,7 +52,7 @@ class UnpackedImage:
 
 
 def unpack(archive: Path, folder: Path) -> UnpackedImage:
-    """Unpack a docker-archive with its layers, one over the other."""
+    """Unpack the layers of a docker-archive in order."""
     root = folder / "root"
     with tarfile.open(archive) as tar:
         (manifest,) = _read(tar, "manifest.json")

@@ -1,4 +1,4 @@
-"""Playing the kubelet of held pods: reports about their containers."""
+"""Plays the kubelet of held pods, and reports the states of their containers."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from integration.waiting import wait_for
 from kimi_linear_operator.kubernetes.kinds import POD, Manifest
 from nodes import stages
 
-# A pod with this annotation never turns Ready by itself: a test plays its kubelet.
+# A pod with this annotation does not become Ready by itself, because a test plays its kubelet.
 HELD = "tests/held"
-# A pod with this annotation turns Ready after its value, a duration in Go's format ("3s").
+# A pod with this annotation becomes Ready after the time in its value, a duration in Go's format ("3s").
 SLOW = "tests/slow"
-# A pod with this annotation does not end by itself when it is deleted: a test ends it.
+# A deleted pod with this annotation does not end by itself. A test ends it.
 DRAINS = "tests/drains"
 
 _SLOWNESS = f'.metadata.annotations["{SLOW}"]'
@@ -20,14 +20,16 @@ HELD_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
 
 
 def stages_without(field: str) -> list[Manifest]:
-    """Return the local Stages, but a pod with this field never becomes Ready, and a slow pod only after a delay.
+    """Return the local Stages with two changes.
+
+    A pod with this field never becomes Ready, and a slow pod only after a delay.
 
     A pod with the annotation for draining does not end by itself.
     """
     changed = stages()
     [ready] = [stage for stage in changed if stage["metadata"]["name"] == "pod-ready"]
     ready["spec"]["delay"] = {"durationMilliseconds": 0, "durationFrom": {"jq": {"expression": _SLOWNESS}}}
-    # A Job's pod would end as soon as it runs.
+    # Otherwise a Job's pod would end as soon as it runs.
     [complete] = [stage for stage in changed if stage["metadata"]["name"] == "pod-complete"]
     for stage in (ready, complete):
         stage["spec"]["selector"]["matchExpressions"].append({"key": field, "operator": "DoesNotExist"})
@@ -38,7 +40,7 @@ def stages_without(field: str) -> list[Manifest]:
 
 
 def held_pod(namespace: Namespace, server: str = "kimi") -> Manifest:
-    """Wait until a server has exactly one held pod that is on a node and not Ready; return it."""
+    """Wait until a server has exactly one held pod that is on a node and not Ready. Return the pod."""
     [pod] = wait_for(
         lambda: [pod for pod in namespace.pods(server) if _is_held(pod) and not is_ready(pod)],
         "one held pod is on a node",
@@ -73,12 +75,12 @@ def report_ready(namespace: Namespace, pod: Manifest, since: str = _NOW) -> None
 
 
 def waiting(reason: str, message: str) -> dict[str, Any]:
-    """Return the state of a container that does not start."""
+    """Return the state of a container that cannot start."""
     return {"state": {"waiting": {"reason": reason, "message": message}}}
 
 
 def crashing(exit_code: int, reason: str, log: str) -> dict[str, Any]:
-    """Return the state of a container that ended and waits to be started again."""
+    """Return the state of a container that has ended and waits for a restart."""
     ended = {"exitCode": exit_code, "reason": reason, "message": log, "startedAt": _NOW, "finishedAt": _NOW}
     back_off = waiting("CrashLoopBackOff", "back-off 10s restarting failed container=sglang")
     return {**back_off, "lastState": {"terminated": ended}, "restartCount": 1}

@@ -1,4 +1,4 @@
-"""Metrics of pods, as a cluster gets them: a real Prometheus, and an adapter that offers what it has to autoscalers.
+"""Metrics of pods as in a cluster: a real Prometheus, and an adapter that offers its metrics to autoscalers.
 
 Simulated nodes run nothing. So a test runs a stand-in for SGLang for each pod, on this machine, and plays the kubelet.
 """
@@ -30,7 +30,7 @@ _REQUEST_SECONDS = 30
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A Prometheus of the test's own, which learns of its targets by a file."""
+    """A Prometheus only for this test. It reads its targets from a file."""
 
     folder: Path
     port: int
@@ -44,7 +44,7 @@ class Prometheus:
         return self.folder / "targets.json"
 
     def scrape(self, targets: Sequence[tuple[str, dict[str, str]]]) -> None:
-        """Scrape these addresses, each with its labels, and no others."""
+        """Scrape only these addresses, each with its labels."""
         partial = self.folder / "targets.partial"
         partial.write_text(json.dumps([{"targets": [address], "labels": labels} for address, labels in targets]))
         partial.rename(self._targets)
@@ -64,7 +64,7 @@ class Prometheus:
 
 @contextmanager
 def running(command: Sequence[str], log: Path) -> Iterator[None]:
-    """Run a program while the block runs."""
+    """Run a program during the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
@@ -76,7 +76,7 @@ def running(command: Sequence[str], log: Path) -> Iterator[None]:
 
 @contextmanager
 def adapted_metrics(cluster: LocalCluster, folder: Path) -> Iterator[Prometheus]:
-    """Run Prometheus and the adapter, and offer custom metrics at the API server while the block runs."""
+    """During the block, run Prometheus and the adapter, and offer custom metrics at the API server."""
     ports = free_ports(2)
     prometheus = Prometheus(folder, ports[0])
     kubeconfigs = [
@@ -138,7 +138,7 @@ class ServingPods:
     server: str
     prometheus: Prometheus
     may_start: bool = True
-    """Whether pods that are new become Ready."""
+    """Whether new pods become Ready."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _engines: dict[str, StandIn] = field(default_factory=dict)
 
@@ -157,7 +157,7 @@ class ServingPods:
         return [engine.url for engine in self._engines.values()]
 
     def tend(self) -> list[Manifest]:
-        """Do what kubelets would: start engines of new pods, end those of pods that have gone. Return the pods."""
+        """Play the kubelets: start engines of new pods, and end engines of deleted pods. Return the pods."""
         pods = [pod for pod in self.namespace.pods(self.server) if "deletionTimestamp" not in pod["metadata"]]
         names = {pod["metadata"]["name"] for pod in pods}
         for gone in self._engines.keys() - names:
@@ -189,7 +189,10 @@ class ServingPods:
 
 @contextmanager
 def load(pods: ServingPods, users: int) -> Iterator[None]:
-    """Let users ask, each after the last answer, any of the pods that serve, as their Service would choose."""
+    """Let users send requests to any serving pod, as through the Service.
+
+    Each user waits for the last answer before the next request.
+    """
     ended = threading.Event()
     threads = [threading.Thread(target=_ask_until, args=(ended, pods)) for _ in range(users)]
     for thread in threads:
@@ -205,13 +208,13 @@ def load(pods: ServingPods, users: int) -> Iterator[None]:
 def _ask_until(ended: threading.Event, pods: ServingPods) -> None:
     body = {"text": "x", "sampling_params": {"max_new_tokens": 100, "ignore_eos": True}}
     while not ended.is_set():
-        # A replica that has gone meanwhile does not answer.
+        # A replica that was deleted in the meantime does not answer.
         with suppress(TimeoutError):
             ask(f"{random.choice(pods.urls)}/generate", body, seconds=_REQUEST_SECONDS)  # noqa: S311 - no secret
 
 
 def wait_for_pods(pods: ServingPods, number: int, seconds: float) -> None:
-    """Tend pods until there are so many, all Ready if they may start."""
+    """Play the kubelets until there is this number of pods. If pods may start, all must be Ready."""
     wait_for(
         pods.tend,
         f"{number} pods",

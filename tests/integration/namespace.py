@@ -1,4 +1,4 @@
-"""One namespace of the cluster and the servers in it: where a test lives."""
+"""A namespace for tests, and the servers in it."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ class Namespace:
         return self.existing(SERVICE, name)
 
     def existing(self, kind: Kind, name: str) -> Manifest:
-        """Return an object that must be there."""
+        """Return an object that must exist."""
         found = self.client.get(kind, self.name, name)
         assert found is not None, f"there is no {kind.kind} {name} in {self.name}"
         return found
@@ -104,11 +104,11 @@ class Namespace:
 
 @contextmanager
 def temporary_namespace(client: Client) -> Iterator[Namespace]:
-    """Make a namespace; it goes in the background afterwards."""
+    """Create a namespace. Afterwards, it is deleted in the background."""
     name = f"test-{next(_numbers)}"
     client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield Namespace(client, name)
-    # The end of a namespace takes seconds; its servers, and with them their GPUs, are free before.
+    # The deletion of a namespace takes seconds. Its servers are deleted before that, so that their GPUs are free.
     client.request("DELETE", path_of(SERVER, name))
     client.delete(NAMESPACE, None, name)
 

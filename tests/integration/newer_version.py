@@ -1,4 +1,4 @@
-"""A newer version of the operator: an existing optional field has a default there.
+"""A newer version of the operator, in which an existing optional field has a default.
 
 Run as a program, it is that version's `kimi-linear`.
 """
@@ -13,7 +13,7 @@ FRACTION = 0.85
 
 
 def set_default() -> None:
-    """Give the models of this process the default."""
+    """Add the default to the models of this process."""
     Engine.model_fields["memory_fraction_static"].default = FRACTION
     for model in (Engine, ServerSpec, KimiLinearServer):
         model.model_rebuild(force=True)

@@ -1,4 +1,4 @@
-"""Another version of the operator: one that builds other pods, as a release does that adds a variable or moves a probe.
+"""Another version of the operator. It builds different pods, like a release that adds a variable or changes a probe.
 
 Run as a program, it is that version's `kimi-linear`.
 """
@@ -15,7 +15,7 @@ MARK = "BUILT_BY_ANOTHER_VERSION"
 
 
 def is_built_by_other(template: Manifest) -> bool:
-    """Return whether a pod template is that version's."""
+    """Return whether a pod template was built by that version."""
     [engine_container] = [item for item in template["spec"]["containers"] if item["name"] == ENGINE_CONTAINER]
     return any(variable["name"] == MARK for variable in engine_container["env"])
 

@@ -1,4 +1,4 @@
-"""What an operator of one namespace may do in the tests: exactly what the chart gives it, and nothing else."""
+"""The permissions of an operator of one namespace in the tests: exactly the permissions in the chart."""
 
 from functools import cache
 
@@ -17,14 +17,23 @@ KINDS = {
 }
 _REVIEWS = Kind("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews")
 _PLACEHOLDER = "namespace-of-a-test"
+# The chart gives the operator these permissions only if they are asked for.
+EVERY_PERMISSION = ("--set=rbac.expose=true", "--set=rbac.monitoring=true")
 
 
-def grant(client: Client, namespace: str, account: str) -> None:
-    """Let a service account in kube-system, which is made if there is none, be an operator of this namespace alone."""
+def grant(client: Client, namespace: str, account: str, *options: str) -> None:
+    """Give a service account in kube-system the permissions of an operator of only this namespace.
+
+    Args:
+        client: Writes the Role.
+        namespace: The namespace.
+        account: The service account.
+        options: More options of `helm template`, for example to give fewer permissions.
+    """
     subject = {"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}
     own: Manifest = {"metadata": {"name": account, "namespace": "kube-system"}}
     client.apply(_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", **own}, "tests")
-    for manifest in yaml.safe_load_all(rendered_roles().replace(_PLACEHOLDER, namespace)):
+    for manifest in yaml.safe_load_all(rendered_roles(*options).replace(_PLACEHOLDER, namespace)):
         if manifest["kind"] == "RoleBinding":
             manifest["metadata"]["name"] += f"-{account}"
             manifest["subjects"] = [subject]
@@ -33,7 +42,9 @@ def grant(client: Client, namespace: str, account: str) -> None:
 
 
 def _may_lease(client: Client, namespace: str, account: str) -> bool:
-    """Return whether the API server knows all granted permissions; until then, a refusal looks like a missing verb.
+    """Return whether the API server knows all granted permissions.
+
+    Before that, a refusal would look like a missing verb.
 
     It learns of writes in their order, and the permission for leases was written last.
     """
@@ -44,7 +55,7 @@ def _may_lease(client: Client, namespace: str, account: str) -> bool:
 
 
 @cache
-def rendered_roles() -> str:
-    """Return the chart's roles and bindings of an operator of one namespace, which is also where its Lease is."""
+def rendered_roles(*options: str) -> str:
+    """Return the chart's roles and bindings of an operator of one namespace. Its Lease is in the same namespace."""
     only = f"--set=watchNamespaces={{{_PLACEHOLDER}}}"
-    return render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true", only, namespace=_PLACEHOLDER)
+    return render("--show-only=templates/rbac.yaml", *EVERY_PERMISSION, only, *options, namespace=_PLACEHOLDER)

@@ -1,4 +1,4 @@
-"""The product's command as real processes: the operator, and the verbs that talk to a cluster."""
+"""The project's command as real processes: the operator, and the verbs that use a cluster."""
 
 import logging
 import os
@@ -25,19 +25,22 @@ COMMAND = str(Path(sys.executable).with_name("kimi-linear"))
 Program = tuple[str, ...]
 THIS_VERSION: Program = (COMMAND,)
 OTHER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("other_version.py")))
-"""A version that builds other pods."""
+"""A version that builds different pods."""
 NEWER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("newer_version.py")))
-"""A version in which a field has got a default: that of `schema.newer_definition`."""
+"""A version in which a field has a new default, as in `schema.newer_definition`."""
 
 USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 """The user name, in the audit log, of the operator for all namespaces."""
 
+USER_OF_THE_BUNDLE = f"system:serviceaccount:operators:{RELEASE}"
+"""The user name of the operator that OLM would install. With the chart's default rights, it may read no Ingresses."""
+
 _NOT_IN_THE_IMAGE = Path(__file__).with_name("not_in_the_image")
 """A folder with modules that cannot be imported."""
 
-# As long as a pod has.
+# The same time as for a pod.
 _SECONDS_TO_STOP = 30
-# Fifteen operators start at once for the tests of outages.
+# For the tests of outages, fifteen operators start at the same time.
 _SECONDS_TO_START = 120
 _LONGEST_LOG = 6000
 _LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
@@ -45,7 +48,7 @@ _LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
 
 @contextmanager
 def log_for_failures(file: Path) -> Iterator[None]:
-    """Log the end of the operator's log of this block, because pytest shows it if a test fails."""
+    """Log the end of the operator's log for this block. pytest shows it if a test fails."""
     begin = file.stat().st_size if file.exists() else 0
     try:
         yield
@@ -56,7 +59,7 @@ def log_for_failures(file: Path) -> Iterator[None]:
 
 @dataclass
 class Operator:
-    """`kimi-linear run`, as its own user, with its log in a file."""
+    """`kimi-linear run` with its own user. Its log is in a file."""
 
     kubeconfig: Path
     log: Path
@@ -73,7 +76,7 @@ class Operator:
         self.wait_until_leading()
 
     def launch(self) -> None:
-        """Start it without waiting for anything."""
+        """Start it without a wait."""
         self._begin = self.log.stat().st_size if self.log.exists() else 0
         command = [*self.program, "run", "--listen=127.0.0.1:0", *self.arguments]
         environment = _environment(self.kubeconfig)
@@ -91,7 +94,7 @@ class Operator:
             pytest.fail(f"The operator ended:\n{self.log.read_text()[-3000:]}")
 
     def told(self) -> str:
-        """Return what it has logged since it was started last."""
+        """Return its log since the last start."""
         return self.log.read_bytes()[self._begin :].decode()
 
     @property
@@ -99,7 +102,7 @@ class Operator:
         return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:
-        """End it as a crash does: without a chance to finish anything."""
+        """Kill it like a crash, so that it cannot finish its work."""
         if self.process:
             self.process.kill()
             self.process.wait()
@@ -118,7 +121,7 @@ class Operator:
             pytest.fail(f"The operator did not end within {_SECONDS_TO_STOP} s:\n{self.log.read_text()[-3000:]}")
 
     def ask(self, path: str) -> tuple[int, str]:
-        """Return the status and the text of what it answers on its port."""
+        """Return the status and the text of an answer on its port."""
         address = wait_for(lambda: _LISTENING.search(self.told()), "the operator says where it listens")
         assert address
         try:
@@ -129,7 +132,7 @@ class Operator:
 
     @contextmanager
     def stopped(self) -> Iterator[int]:
-        """Keep it stopped for a while; gives its exit code."""
+        """Keep it stopped during the block; yields its exit code."""
         code = self.stop()
         try:
             yield code
@@ -138,12 +141,12 @@ class Operator:
 
 
 def operator_of_release(cluster: LocalCluster, log: Path) -> Operator:
-    """Return the operator that the release would run, not started yet: as its service account, with its Lease."""
+    """Return the operator of the release, not started yet, with its service account and its Lease."""
     return Operator(cluster.kubeconfig_of(RELEASE, NAMESPACE), log, (f"--lease={NAMESPACE}/{RELEASE}",))
 
 
 def run_command(kubeconfig: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a verb of `kimi-linear` and return what it printed and its exit code."""
+    """Run a verb of `kimi-linear`. Return its output and its exit code."""
     return subprocess.run(
         [COMMAND, *arguments],
         input=stdin,
@@ -155,7 +158,7 @@ def run_command(kubeconfig: Path, *arguments: str, stdin: str = "") -> subproces
 
 
 def start_command(kubeconfig: Path, output: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a verb of `kimi-linear`, with all that it prints in a file, where a test can see it at once."""
+    """Start a verb of `kimi-linear`. Its output goes to a file, so that a test can read it at once."""
     with output.open("wb") as file:
         return subprocess.Popen([COMMAND, *arguments], stdout=file, stderr=file, env=_environment(kubeconfig))
 

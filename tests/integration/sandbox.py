@@ -1,4 +1,4 @@
-"""Operators of a test's own: each looks after one namespace, and reaches the API server only through a proxy."""
+"""Operators only for one test. Each watches one namespace, and reaches the API server only through a proxy."""
 
 import time
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ from passes import CHILDREN, OPTIONAL, RESOURCES
 SANDBOX_ACCOUNT = "sandboxed-operator"
 PAIR_ACCOUNTS = ("first-replica", "second-replica")
 CURTAILED_ACCOUNTS = ("curtailed-operator", "curtailed-second-replica")
-"""Operators whose roles tests take away: a request that is forbidden to them is no fault of the chart."""
+"""Operators whose roles are removed by tests. A forbidden request of such an operator is not a fault of the chart."""
 
 
 def _is_list_of(kind: Kind) -> Matches:
-    """Match a list that shows objects. kopf's own, before a watch, shows none."""
+    """Match a list with objects. kopf's own lists, before a watch, contain none."""
     return lambda call: (
         call.is_list and call.concerns(kind) and call.status == 200 and "fieldSelector" not in call.query
     )
@@ -39,7 +39,7 @@ def user_of(account: str) -> str:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A namespace, the operator that looks after it, and the proxy between it and the API server.
+    """A namespace, its operator, and the proxy between the operator and the API server.
 
     Attributes:
         others: More namespaces that the same operator looks after. The Lease is in the first.
@@ -51,7 +51,9 @@ class Sandbox:
     others: tuple[Namespace, ...] = ()
 
     def wait_for_resync(self) -> None:
-        """Wait until the operator has listed everything after its start: that would hide what watches lose.
+        """Wait until the operator has listed everything after its start.
+
+        Otherwise these lists would hide lost events of a watch.
 
         The cluster may not have optional kinds.
         """
@@ -63,7 +65,7 @@ class Sandbox:
         wait_for(unlisted, "every kind was listed", lambda kinds: not kinds)
 
     def wait_until_lists_rest(self) -> None:
-        """Wait until each watch has had the list that follows its start, so that no further list is due."""
+        """Wait for the list after the start of each watch, so that no more lists are due."""
         pause = REST.first + 2 * GATHER_SECONDS
         wait_for(self._seconds_since_list, "no list is left to come", lambda seconds: seconds > pause)
 
@@ -71,14 +73,14 @@ class Sandbox:
         return time.monotonic() - max(call.began for call in self.proxy.calls if call.is_list)
 
     def restart_after_crash(self) -> None:
-        """Start the operator again; nobody has to wait until the lease of the dead one runs out."""
+        """Start the operator again, without a wait for the end of the dead operator's lease."""
         self.namespace.delete(LEASE, MANAGER)
         self.operator.start()
 
 
 @dataclass(frozen=True)
 class Sandboxes:
-    """Opens sandboxes. The operator for all namespaces is stopped, because it would do their work."""
+    """Opens sandboxes. The operator for all namespaces is stopped, because otherwise it would do their work."""
 
     cluster: LocalCluster
     client: Client
@@ -86,13 +88,13 @@ class Sandboxes:
 
     @contextmanager
     def open(self) -> Iterator[Sandbox]:
-        """Make a sandbox with an operator that is not started yet; in the end it must stop on SIGTERM."""
+        """Create a sandbox with an operator that is not started yet. At the end, it must stop on SIGTERM."""
         with temporary_namespace(self.client) as namespace, self._replica((namespace,), SANDBOX_ACCOUNT) as sandbox:
             yield sandbox
 
     @contextmanager
     def open_wide(self, namespaces: int, replicas: int = 1) -> Iterator[list[Sandbox]]:
-        """Make replicas of an operator of several namespaces, with a Role in each that may be taken away."""
+        """Create replicas of an operator of several namespaces. Each namespace has a Role that a test can remove."""
         with ExitStack() as opened:
             places = tuple(opened.enter_context(temporary_namespace(self.client)) for _ in range(namespaces))
             accounts = CURTAILED_ACCOUNTS[:replicas]
@@ -130,5 +132,5 @@ class Sandboxes:
                     operator.kill()
 
     def _kubeconfig(self, account: str) -> Path:
-        file = self.cluster.state / f"{account}.kubeconfig"
+        file = self.cluster.state / f"kube-system-{account}.kubeconfig"
         return file if file.exists() else self.cluster.kubeconfig_of(account, "kube-system")

@@ -1,4 +1,4 @@
-"""Storing objects that the API server would refuse now, but that an older version of our schema accepted."""
+"""Stores objects that the API server now refuses, but that an older version of our schema accepted."""
 
 import copy
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ BROKEN_RULE = {"reasoningParser": "enabled"}
 
 
 def without_rules(schema: Manifest) -> Manifest:
-    """Return a schema without any rule in it."""
+    """Return a schema without its rules."""
     plain = {key: value for key, value in schema.items() if key != "x-kubernetes-validations"}
     if "properties" in plain:
         plain["properties"] = {name: without_rules(field) for name, field in plain["properties"].items()}
@@ -33,7 +33,7 @@ def without_rules(schema: Manifest) -> Manifest:
 
 @contextmanager
 def relaxed_schema(client: Client) -> Iterator[None]:
-    """Let the API server take `tensorParallelism: four`, and what breaks rules, for a while."""
+    """For a while, let the API server accept `tensorParallelism: four` and objects that break rules."""
     definitions = [found.manifest() for found in DEFINITIONS]
     try:
         for definition in definitions:
@@ -60,7 +60,10 @@ def _relaxed(definition: Manifest) -> Manifest:
 
 @contextmanager
 def newer_definition(client: Client) -> Iterator[None]:
-    """Let the API server have a newer version's definition for a while: a field has got a default, and one is new."""
+    """Let the API server use the CRD of a newer version for a while.
+
+    In it, a field has a new default, and another field is new.
+    """
     definition = SERVER_DEFINITION.manifest()
     newer = copy.deepcopy(definition)
     [version] = newer["spec"]["versions"]
@@ -80,12 +83,12 @@ def newer_definition(client: Client) -> Iterator[None]:
 
 
 PULL_POLICY = "Always"
-"""What `definition_of_containers` sets in every container of a podTemplate that lacks it."""
+"""The default that `definition_of_containers` sets in every container of a podTemplate without this field."""
 
 
 @contextmanager
 def definition_of_containers(client: Client) -> Iterator[None]:
-    """Let the API server have a newer version's definition for a while, which describes more of a podTemplate.
+    """Let the API server use the CRD of a newer version for a while. It declares more fields of a podTemplate.
 
     It sets a default within items of a list, and drops the null that removes hostAliases.
     """
@@ -108,7 +111,7 @@ def definition_of_containers(client: Client) -> Iterator[None]:
 
 @contextmanager
 def definition_of_energy(client: Client) -> Iterator[None]:
-    """Let the API server have a newer version's definition of benchmarks for a while.
+    """Let the API server use a newer version's CRD of benchmarks for a while.
 
     Results have the field energy, and what was completed may be text.
     """
@@ -144,14 +147,14 @@ def _wait_for_default(client: Client, expected: float | None) -> None:
 
 
 def serve(client: Client, definition: Manifest) -> None:
-    """Let the API server have these versions of a definition; it takes a moment until it uses them."""
+    """Install these versions of a CRD, and wait until the API server uses them."""
     client.patch(
         DEFINITION, None, definition["metadata"]["name"], {"spec": {"versions": definition["spec"]["versions"]}}
     )
 
 
 def _wait_for_answer(client: Client, expected: int) -> None:
-    """Wait until the API server uses the current definitions: until it gives this answer to a broken object."""
+    """Wait until the API server uses the current CRDs, and so gives this answer to a broken object."""
     for kind, broken in ((SERVER, _server(UNREADABLE)), (SERVER, _server(BROKEN_RULE)), (BENCHMARK, _benchmark())):
         wait_for(
             lambda kind=kind, broken=broken: (

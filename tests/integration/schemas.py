@@ -1,16 +1,16 @@
-"""Schemas of Kubernetes for kubeconform, which would fetch them from the internet otherwise."""
+"""Schemas of Kubernetes for kubeconform. Otherwise kubeconform would fetch them from the internet."""
 
 import json
 from importlib.resources import files
 from pathlib import Path
 
 VERSIONS = ("1.30.0", "1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0")
-"""The versions of Kubernetes that the chart says to support."""
+"""The versions of Kubernetes that the chart supports."""
 
 LOCATION = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
-"""Where kubeconform finds the schema of a kind, in the folder of `write_schemas`."""
+"""The path of a kind's schema for kubeconform, in the folder of `write_schemas`."""
 
-# The file that schemas of kinds refer to, under its name in the package kubernetes-validate.
+# The file to which schemas of kinds refer, with its name in the package kubernetes-validate.
 _DEFINITIONS = "/api/_definitions.json#"
 
 
@@ -22,7 +22,7 @@ def write_schemas(folder: Path) -> Path:
         target.mkdir()
         for file in source.glob("*.json"):
             schema = json.loads(file.read_text().replace(_DEFINITIONS, "_definitions.json#"))
-            # Without it, references are relative to the file.
+            # Without an id, references are relative to the file.
             schema.pop("$id", None)
             (target / file.name).write_text(json.dumps(schema))
     return folder

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for specs: whole ones from good parts, and the same with something odd in one place."""
+"""Hypothesis strategies for specs: whole specs from good parts, and the same with an odd value in one place."""
 
 import copy
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 Json = Any
 Strategy = st.SearchStrategy[Json]
 
-# Values that people and templates write by mistake. Some are right in some places.
+# Values that people and templates write by mistake. In some places, some of them are valid.
 ODD_ANYWHERE: tuple[Json, ...] = (
     None,
     True,
@@ -57,7 +57,7 @@ _ODD_HOSTS = st.sampled_from(("", "*", "a.*", "A.example", "a..b", ".a", "a_b", 
 _QUANTITIES = st.sampled_from((1, 2, 4, 8, "1", "4", "8", "04", "4k", "1Gi", "", "x" * 32))
 _ODD_QUANTITIES = st.sampled_from((4.0, 4.5, True, "x" * 33, "ä" * 32, [4], {"a": 1}, 2**63))
 
-# Each field: its good values, and values that are nearly right.
+# For each field: its good values, and values that are nearly right.
 _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     "hardware": (st.sampled_from(("mi300x", "mi325x", "mi355x")), st.sampled_from(("MI300X", "mi300x ", "h100"))),
     "model.variant": (st.just("instruct"), st.sampled_from(("thinking", "Instruct"))),
@@ -264,7 +264,7 @@ _LISTS = {**_LISTS, "networkPolicy.from": _PEERS, "networkPolicy.to": _PEERS}
 
 
 def _containers(names: Strategy) -> Strategy:
-    """Containers of a pod template; a field that is valid in one may be invalid in another."""
+    """Containers of a pod template. A field that is valid in one container may be invalid in another."""
     plain = {
         "image": st.sampled_from(("busybox", "", "x" * 513)),
         "command": st.lists(st.sampled_from(("sh", "")), max_size=2),
@@ -392,7 +392,7 @@ _SERVER_NAMES = st.one_of(
 
 @st.composite
 def _good(draw: st.DrawFn) -> dict[str, Json]:
-    """A spec of good parts; parts may still exclude each other."""
+    """A spec of good parts. The parts may still exclude each other."""
     chosen = draw(st.lists(st.sampled_from(sorted(_FIELDS)), max_size=6, unique=True))
     spec: dict[str, Json] = {}
     for path in chosen:
@@ -409,7 +409,7 @@ def _good(draw: st.DrawFn) -> dict[str, Json]:
 
 @st.composite
 def _odd(draw: st.DrawFn) -> Json:
-    """A good spec with one thing that is odd, and perhaps wrong."""
+    """A good spec with one odd value, which may be invalid."""
     spec = draw(_good())
     kind = draw(st.sampled_from(("nearly", "nearly", "nearly", "podTemplate", "anything", "group", "unknown", "all")))
     if kind == "nearly":
@@ -431,7 +431,7 @@ def _odd(draw: st.DrawFn) -> Json:
 
 @st.composite
 def manifests(draw: st.DrawFn) -> dict[str, Json]:
-    """A KimiLinearServer as somebody might write it; about half of them are right."""
+    """A KimiLinearServer as users might write it. About half of them are valid."""
     manifest: dict[str, Json] = {
         "apiVersion": "kimi-linear.io/v1alpha1",
         "kind": "KimiLinearServer",
@@ -444,7 +444,7 @@ def manifests(draw: st.DrawFn) -> dict[str, Json]:
 
 
 def put(spec: dict[str, Json], path: str, value: Json) -> None:
-    """Set a field; groups on the way that hold something else are replaced."""
+    """Set a field. Values on its path that are not objects are replaced."""
     *groups, last = path.split(".")
     for group in groups:
         if not isinstance(spec.get(group), dict):
@@ -460,7 +460,7 @@ def draw_manifest(
     fields: Mapping[str, tuple[Strategy, Strategy]],
     spec: dict[str, Json],
 ) -> dict[str, Json]:
-    """Return a resource as somebody might write it; about half of them are right.
+    """Return a resource as users might write it. About half of them are valid.
 
     Args:
         draw: Hypothesis' own.

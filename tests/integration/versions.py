@@ -1,4 +1,4 @@
-"""Servers under one version of the operator after another: their pods and their offers."""
+"""Servers under several versions of the operator, one after the other: their pods and their offers."""
 
 from integration.namespace import Namespace, Spec
 from integration.other_version import is_built_by_other
@@ -20,7 +20,7 @@ def create_servers(namespace: Namespace, names: list[str], spec: Spec | None = N
 
 
 def go_on_as(sandbox: Sandbox, program: Program) -> None:
-    """Kill the operator and start another version of it: no chance to finish anything."""
+    """Kill the operator, so that it cannot finish its work, and start another version."""
     sandbox.operator.kill()
     sandbox.operator.program = program
     sandbox.restart_after_crash()
@@ -43,7 +43,7 @@ def wait_for_offer(namespace: Namespace, names: list[str], status: str) -> None:
 
 
 def scale(namespace: Namespace, name: str, replicas: int) -> None:
-    """Scale as a HorizontalPodAutoscaler does."""
+    """Scale like a HorizontalPodAutoscaler."""
     namespace.client.patch(SERVER, namespace.name, name, {"spec": {"replicas": replicas}}, "scale")
     wait_for(lambda: len(namespace.pods(name)), f"{name} has {replicas} pods", replicas.__eq__)
     namespace.wait_until_ready(name)
@@ -54,7 +54,7 @@ def has_other_pods(namespace: Namespace, name: str) -> bool:
 
 
 def records(namespace: Namespace, name: str) -> list[Manifest]:
-    """Wait until one record of a server's pod templates is left; return the records."""
+    """Wait until only one record of a server's pod templates is left. Return the records."""
     return wait_for(
         lambda: namespace.client.list(REVISION, namespace.name, {"labelSelector": f"{SERVER_LABEL}={name}"}),
         "one record is left",

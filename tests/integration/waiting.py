@@ -1,4 +1,4 @@
-"""Waiting with a limit: until something happens, or to check that it does not happen."""
+"""Waits with a time limit: until something happens, or to check that it does not happen."""
 
 import json
 import time
@@ -9,10 +9,10 @@ import pytest
 
 Seen = TypeVar("Seen")
 
-# Many times longer than anything takes, because shared machines stand still for seconds now and then.
+# Many times longer than necessary, because shared machines sometimes stand still for seconds.
 PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.04
-# A wait that takes longer is looked at less often: each look costs the API server as much as the operator's own.
+# A longer wait checks less often, because each check costs the API server as much as a request of the operator.
 _LONGEST_PAUSE_SECONDS = 0.25
 _PAUSE_OF_A_WAIT = 1 / 40
 _LONGEST_SHOWN = 3000
@@ -26,7 +26,7 @@ def wait_for(
     *,
     passes_soon: bool = False,
 ) -> Seen:
-    """Observe until the value is accepted and return it; on a timeout fail with the last value.
+    """Observe until the value is accepted, and return it. After the time limit, fail with the last value.
 
     Args:
         look: Observes.
@@ -63,5 +63,5 @@ def seconds_until(look: Callable[[], object], expected: str) -> float:
 
 def _shown(seen: object) -> str:
     text = json.dumps(seen, indent=1, default=str)
-    # The status of an object comes last.
+    # The status of an object is written last.
     return text if len(text) <= _LONGEST_SHOWN else f"... {text[-_LONGEST_SHOWN:]}"

@@ -1,4 +1,4 @@
-"""Playing the kubelet of the pod that fetches weights: it waits until a test says what its program does."""
+"""Plays the kubelet of the pod that fetches weights. The pod waits until a test says what its program does."""
 
 import json
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ def jobs(namespace: Namespace) -> list[Manifest]:
 
 
 def pod_of(namespace: Namespace) -> Manifest:
-    """Wait for the pod that fetches, on a node and not ended."""
+    """Wait for the running pod that fetches, on a node."""
 
     def waiting() -> list[Manifest]:
         found = namespace.client.list(POD, namespace.name, OF_WEIGHTS)
@@ -72,14 +72,14 @@ def ended(code: int, **said: Any) -> Manifest:
 
 
 def finish(namespace: Namespace, commit: str = FIRST) -> None:
-    """Let the program end well."""
+    """Let the program succeed."""
     state = ended(0, state="Complete", message="", commit=commit, bytes=SIZE, totalBytes=SIZE)
     status = {"phase": "Succeeded", "containerStatuses": [container(state=state)]}
     report(namespace, pod_of(namespace), status)
 
 
 def fail(namespace: Namespace, **said: Any) -> None:
-    """Let the program end with an error; the kubelet will start it again."""
+    """Let the program end with an error. The kubelet will start it again."""
     waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}
     status = {"phase": "Running", "containerStatuses": [container(state=waiting, lastState=ended(1, **said))]}
     report(namespace, pod_of(namespace), status)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for weights: whole ones from good parts, and the same with something odd in one place."""
+"""Hypothesis strategies for weights: whole weights from good parts, and the same with an odd value in one place."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from integration.specs import POD_TEMPLATES, Json, Strategy, draw_manifest
 
 _ODD_NAMES = st.sampled_from(("A", "a_b", "-a", "a" * 254, "", "a\n", 1))
 
-# Each field: its good values, and values that are nearly right. Good ones may exclude each other.
+# For each field: its good values, and values that are nearly right. Good values of two fields may exclude each other.
 _FIELDS: Mapping[str, tuple[Strategy, Strategy]] = {
     "source.variant": (st.just("instruct"), st.sampled_from(("thinking", "Instruct"))),
     "source.revision": (
@@ -45,5 +45,5 @@ _NAMES = st.sampled_from(("kimi", "kimi", "kimi", "a" * 50, "a" * 51, "1a", "a.b
 
 @st.composite
 def weights_manifests(draw: st.DrawFn) -> dict[str, Json]:
-    """A KimiLinearWeights as somebody might write it; about half of them are right."""
+    """A KimiLinearWeights as users might write it. About half of them are valid."""
     return draw_manifest(draw, "KimiLinearWeights", _NAMES, _FIELDS, {})

@@ -1,4 +1,4 @@
-"""SGLang's router as a process, started by the launcher of its container, with a file in place of DNS."""
+"""SGLang's router as a process. The launcher of its container starts it, and a file takes the place of DNS."""
 
 import asyncio
 import json
@@ -31,12 +31,15 @@ from make import make_server
 
 _REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 RELEASES = ("0.3.0", "0.3.2")
-"""The last release before SGLang 0.5.7, whose image has the router of its own sources, and the newest."""
+"""The last release before SGLang 0.5.7, and the newest one.
+
+The image of 0.5.7 contains a router from its own sources.
+"""
 
 KEY = "k-e-y"
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 _READY_SECONDS = 30
-# Answers for the name of the headless Service with the addresses in a file; all other names are looked up.
+# For the name of the headless Service, answers with the addresses in a file. All other names are resolved as usual.
 _DNS = """
 import pathlib, socket
 look_up = socket.getaddrinfo
@@ -52,7 +55,7 @@ socket.getaddrinfo = answer
 
 
 def package(release: str) -> Path:
-    """Return the folder with a release of the router and what it imports."""
+    """Return the folder with a release of the router and its imports."""
     requirements = [_REQUIREMENTS / f"sglang-router-{release}.txt"]
     return packages.installed(cache_folder(), f"sglang-router-{release}", f"SGLang's router {release}", requirements)
 
@@ -77,7 +80,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 @dataclass
 class Router:
-    """A router that runs, and the addresses that DNS has for it."""
+    """A running router, and the addresses in DNS for it."""
 
     release: str
     folder: Path
@@ -104,13 +107,13 @@ class Router:
             )
 
     def publish(self, hosts: Iterable[str]) -> None:
-        """Let DNS have these addresses."""
+        """Set the addresses in DNS."""
         partial = self.folder / "partial"
         partial.write_text(" ".join(hosts))
         partial.rename(self.folder / "dns")
 
     def ask(self, path: str, body: Any = None, key: str | None = KEY) -> tuple[int, Any]:
-        """Return the status and the answer to a request; status 0 if there is none."""
+        """Return the status and the answer to a request; status 0 without an answer."""
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
@@ -124,7 +127,7 @@ class Router:
 
     @property
     def listed(self) -> set[str]:
-        """The hosts of the replicas that the router has."""
+        """The hosts of the router's replicas."""
         _, answer = self.ask("/workers")
         return {worker["url"].split("/")[2].split(":")[0] for worker in (answer or {}).get("workers", ())}
 
@@ -166,13 +169,13 @@ def running(release: str, folder: Path, replicas_port: int) -> Iterator[Router]:
 
 
 def start_replica(host: str, port: int, log: Path, **behaviour: float) -> StandIn:
-    """Return a replica that is to be entered; it takes a hundredth of a second for each letter that it repeats."""
+    """Return a replica, not started yet. It needs a hundredth of a second for each letter that it repeats."""
     arguments = ["--host", host, "--port", str(port), "--api-key", KEY]
     return StandIn(arguments, {"seconds_per_token": 0.01, **behaviour}, log)
 
 
 async def load(router: Router, users: int, seconds: float, tokens: int = 50) -> Counter[str]:
-    """Ask for some seconds; return how often each status came, or the name of an error."""
+    """Send requests for some seconds. Return the number of answers by status, or by the name of an error."""
     tally: Counter[str] = Counter()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -198,7 +201,7 @@ def question(tokens: int, **more: Any) -> Manifest:
 
 
 def parsed(release: str, commands: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Return what the router's own parser reads on command lines `python3 -m sglang_router.launch_router ...`."""
+    """Return the results of the router's own parser for command lines `python3 -m sglang_router.launch_router ...`."""
     program = (
         "import json, sys; from sglang_router.launch_router import parse_router_args as parse; "
         "json.dump([vars(parse(words)) for words in json.load(sys.stdin)], sys.stdout, default=repr)"

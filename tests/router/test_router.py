@@ -1,4 +1,4 @@
-"""SGLang's router, of two releases, in front of three replicas: what becomes of requests."""
+"""Two releases of SGLang's router in front of three replicas: what happens to requests."""
 
 import asyncio
 import threading
@@ -48,7 +48,7 @@ class Replicas:
         self._by_host[host].process.wait()
 
     def drain(self, host: str) -> int:
-        """End a replica as the kubelet does; return its exit code."""
+        """End a replica like the kubelet. Return its exit code."""
         self._by_host[host].stop()
         return self._by_host[host].process.wait(_SECONDS_TO_END)
 
@@ -83,10 +83,10 @@ def test_a_replica_that_drains_gets_no_new_request_and_loses_none(router: Router
     thread = threading.Thread(target=lambda: outcome.update(asyncio.run(load(router, users=9, seconds=8))))
     thread.start()
     try:
-        # The endpoints change when a pod begins to end; SIGTERM comes after the pause of the preStop hook.
+        # The endpoints change when a pod is deleted. SIGTERM comes after the pause of the preStop hook.
         router.publish([FIRST, THIRD])
         router.wait_until_listed(FIRST, THIRD)
-        # It may end as soon as it has no request: so it gets no new one, although eight users ask.
+        # The replica ends as soon as it has no request. So it gets no new request, although eight users send requests.
         replicas.drain(SECOND)
     finally:
         thread.join()
@@ -134,7 +134,7 @@ def test_without_an_address_in_dns_the_replicas_stay_for_a_while(router: Router)
     router.publish(HOSTS)
 
 
-# The last test with each router, which ends then.
+# This is the last test with each router, because it ends the router.
 def test_a_router_that_ends_finishes_what_it_has(router: Router) -> None:
     outcome: list[int] = []
     thread = threading.Thread(target=lambda: outcome.append(router.ask("/v1/chat/completions", question(300))[0]))
@@ -143,7 +143,7 @@ def test_a_router_that_ends_finishes_what_it_has(router: Router) -> None:
     router.stop()
     thread.join()
     assert outcome == [200]
-    # The launcher ends as the router does.
+    # The launcher ends like the router.
     assert router.process.wait(_SECONDS_TO_END) == 0
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for SGLang's server: the same command line and endpoints, no model and no GPU.
+"""A stand-in for SGLang's server with the same command line and endpoints, but without a model and a GPU.
 
 It loads slowly, opens its port only then, is not healthy until it is warm, answers what SGLang's own client and clients
 of OpenAI's API send, drains on SIGTERM, and can be told to fail.

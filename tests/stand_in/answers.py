@@ -1,4 +1,4 @@
-"""The stand-in's answers: made up, the same every time, and only ASCII. A token is a byte."""
+"""The stand-in's answers. They are invented, the same every time, and only ASCII. A token is a byte."""
 
 import json
 import re
@@ -9,20 +9,20 @@ from typing import Any
 _SENTENCE = "This is no model, only a stand-in that repeats itself. "
 _QUESTION = re.compile(r"Question: Ann has (\d+) apples and gets (\d+) more\. How many apples has Ann\?\nAnswer:$")
 _QUESTIONS = 200
-# Shares no factor with 200, so the wrong answers are spread over the questions.
+# This number has no common factor with 200, so the wrong answers are spread over the questions.
 _STRIDE = 59
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A text and why it ends there: `stop` by itself, `length` because no more tokens were asked for."""
+    """A text, and why it ends: `stop` means by itself, `length` means that no more tokens were requested."""
 
     text: str
     reason: str
 
 
 def complete(prompt: str, longest: int, *, ignores_end: bool, accuracy: float) -> Answer:
-    """Go on after a prompt: with the answer to a question of `data.py`, else with our sentence."""
+    """Continue a prompt with the answer to a question of `data.py`, or else with our sentence."""
     if question := _QUESTION.search(prompt):
         return shorten(answer_to(int(question[1]), int(question[2]), accuracy), longest)
     if ignores_end:
@@ -31,17 +31,20 @@ def complete(prompt: str, longest: int, *, ignores_end: bool, accuracy: float) -
 
 
 def shorten(text: str, longest: int) -> Answer:
-    """Stop at the end of a text, or at the longest length that was asked for."""
+    """Stop at the end of a text, or at the requested length."""
     return Answer(text, "stop") if len(text) <= longest else Answer(text[:longest], "length")
 
 
 def repeat(text: str, longest: int) -> Answer:
-    """Say a text again and again, up to the longest length that was asked for."""
+    """Repeat a text up to the requested length."""
     return Answer((text * (longest // len(text) + 1))[:longest], "length")
 
 
 def is_right(apples: int, accuracy: float) -> bool:
-    """Whether the question about this number of apples gets the right answer: `accuracy` of 200 in a row do."""
+    """Whether the question about this number of apples gets the right answer.
+
+    Of 200 such questions in a row, the share `accuracy` does.
+    """
     return apples * _STRIDE % _QUESTIONS < round(accuracy * _QUESTIONS)
 
 
@@ -77,13 +80,13 @@ def choose_tool(messages: Sequence[dict[str, Any]], request: dict[str, Any]) -> 
 
 
 def as_tokens(name: str, arguments: str) -> str:
-    """Return a call of a tool in Kimi's own format: the parser recognizes it, and without a parser it is plain text."""
+    """Return a call of a tool in Kimi's own format. The parser recognises it, and without a parser it is plain text."""
     call = f"<|tool_call_begin|>functions.{name}:0<|tool_call_argument_begin|>{arguments}<|tool_call_end|>"
     return f"<|tool_calls_section_begin|>{call}<|tool_calls_section_end|>"
 
 
 def _sample(schema: dict[str, Any], name: str = "") -> Any:
-    """Return a value that a schema allows; texts are the names of their fields."""
+    """Return a value that a schema allows. Texts are the names of their fields."""
     if schema.get("enum"):
         return schema["enum"][0]
     if schema.get("type") == "object":

@@ -1,4 +1,4 @@
-"""SGLang's command line of release 0.5.7: an unknown argument ends the process with exit code 2.
+"""SGLang's command line of release 0.5.7. An unknown argument ends the process with exit code 2.
 
 `arguments.jsonl` holds one argument a line; a test compares it with SGLang's own source.
 """
@@ -18,7 +18,7 @@ _TYPES = {"int": int, "float": float, "json": json.loads, "str": str}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return a parser that takes what SGLang's takes."""
+    """Return a parser that accepts the same arguments as SGLang's."""
     parser = argparse.ArgumentParser(prog="launch_server.py")
     for line in FILE.read_text().splitlines():
         argument = json.loads(line)
@@ -33,7 +33,7 @@ def _options(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
-    """Return SGLang's settings, with its defaults for those that matter here.
+    """Return SGLang's settings, with SGLang's defaults for the settings that the stand-in uses.
 
     Raises:
         ValueError: The context is longer than Kimi-Linear's.

@@ -56,7 +56,7 @@ def write_conversations(file: Path, count: int) -> None:
 
 
 def write_questions(file: Path, count: int) -> None:
-    """Write questions in GSM8K's format; `answers.py` knows how to answer them."""
+    """Write questions in GSM8K's format. `answers.py` can answer them."""
     lines = []
     for apples in range(count):
         question = f"Ann has {apples} apples and gets {_MORE} more. How many apples has Ann?"
@@ -65,7 +65,7 @@ def write_questions(file: Path, count: int) -> None:
 
 
 def snapshot(hub: Path, kind: str, name: str) -> Path:
-    """Return the folder of the only version of something in a hub's cache, which is made if it is not there."""
+    """Return the folder of the only version of a repository in a hub's cache. Create it if it does not exist."""
     repository = hub / f"{kind}--{name.replace('/', '--')}"
     version = repository / "snapshots" / _REVISION
     for folder in (repository / "refs", version):

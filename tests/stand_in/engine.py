@@ -1,4 +1,4 @@
-"""The life of the stand-in: loading, warming up, serving, failing, draining. Its counters."""
+"""The life of the stand-in: loading, warm-up, serving, failing and draining, with its counters."""
 
 import asyncio
 import os
@@ -18,12 +18,12 @@ _LOOKS_FOR_A_PLACE_SECONDS = 0.01
 
 
 class ToldToFailError(Exception):
-    """A request that fails because it was told to."""
+    """A request fails, because the test asked for it."""
 
 
 @dataclass
 class Engine:
-    """The state that SGLang keeps in its processes."""
+    """The state that SGLang has in its processes."""
 
     arguments: Namespace
     behaviour: Behaviour
@@ -31,20 +31,20 @@ class Engine:
     is_warm: bool = False
     is_draining: bool = False
     is_known_to_be_dead: bool = False
-    """Health was asked, and nothing came back."""
+    """Whether a health check got no answer from the engine."""
     open_requests: int = 0
-    """HTTP requests that have no whole answer yet."""
+    """Number of HTTP requests without a complete answer."""
     running: int = 0
-    """Requests for text that are being answered."""
+    """Number of requests for text that are being answered."""
     queued: int = 0
-    """Requests for text that wait until fewer are being answered, with --max-running-requests."""
+    """Number of requests for text that wait because of --max-running-requests."""
     requests: int = 0
-    """Requests for text so far, including those that failed."""
+    """Number of requests for text so far, including failed ones."""
     prompt_tokens: int = 0
     generated_tokens: int = 0
 
     async def answers_within(self, seconds: float) -> bool:
-        """Whether the scheduler gives a sign of life in time."""
+        """Whether the scheduler answers in time."""
         deadline = time.monotonic() + seconds
         while not self.scheduler.is_running and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_LOOKS_FOR_THE_SCHEDULER_SECONDS)
@@ -60,7 +60,7 @@ class Engine:
         return self.is_warm and not self.is_draining
 
     async def generate(self, prompt_tokens: int, answer: Answer) -> AsyncIterator[int]:
-        """Yield the number of generated tokens whenever it grows; the limit may be 0.
+        """Yield the number of generated tokens whenever it grows. The limit may be 0.
 
         Raises:
             ToldToFailError: This request is to fail.
@@ -104,7 +104,7 @@ class Engine:
             self.running -= 1
 
     def metrics(self) -> str:
-        """Return some of SGLang's metrics in Prometheus' format: its counters begin with the first request."""
+        """Return some of SGLang's metrics in Prometheus' format. The counters exist after the first request."""
         gauges = {"num_running_reqs": self.running, "num_queue_reqs": self.queued, "token_usage": 0}
         counters = {
             "num_requests_total": self.requests,

@@ -1,4 +1,4 @@
-"""Takes the place of sglang/launch_server.py in an image: `python3 -m sglang.launch_server` starts the stand-in."""
+"""Replaces sglang/launch_server.py in an image, so that `python3 -m sglang.launch_server` starts the stand-in."""
 
 import sys
 

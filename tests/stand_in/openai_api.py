@@ -13,7 +13,7 @@ from stand_in import answers
 from stand_in.engine import Engine
 from stand_in.keys import ENGINE
 
-# The longest answer of a chat without a limit; SGLang's limit is the rest of the context.
+# The longest answer of a chat without a limit. In SGLang, the limit is the rest of the context.
 _DEFAULT_LENGTH = 4096
 # SGLang's name for the model in a request without one.
 _DEFAULT_MODEL = "default"
@@ -28,7 +28,7 @@ def add_routes(app: web.Application) -> None:
 
 
 async def stream(request: web.Request, events: AsyncIterator[dict[str, Any]]) -> web.StreamResponse:
-    """Send events as they come. A failure before the first is an ordinary answer."""
+    """Send events when they come. A failure before the first event is an ordinary answer."""
     first = await anext(events, None)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
@@ -70,7 +70,7 @@ class _Chat:
         return _usage(self.prompt_tokens, len(self.answer.text))
 
     def tool_call(self, name: str | None, arguments: str) -> dict[str, Any]:
-        """Return a call of the tool, or a part of one; Kimi's ids name the function."""
+        """Return a call of the tool, or a part of a call. Kimi's ids contain the name of the function."""
         identifier = f"functions.{name}:0" if name else None
         return {
             "id": identifier,
@@ -95,7 +95,7 @@ class _Chat:
         return self._envelope("chat.completion.chunk", [choice], None)
 
     def usage_chunk(self) -> dict[str, Any]:
-        """Return the event that SGLang sends last, where asked for."""
+        """Return the event that SGLang sends last, if it was requested."""
         return self._envelope("chat.completion.chunk", [], self.usage())
 
     def _envelope(self, kind: str, choices: list[Any], usage: dict[str, Any] | None) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _answer(messages: list[dict[str, Any]], body: dict[str, Any], engine: Engine
         model=body.get("model", _DEFAULT_MODEL),
         prompt_tokens=len(json.dumps(messages)),
         answer=answers.repeat(text, longest) if body.get("ignore_eos") else answers.shorten(text, longest),
-        # Without its parser the model's call of a tool is the text of the answer.
+        # Without the parser, the model's call of a tool is the text of the answer.
         tool=tool if engine.arguments.tool_call_parser == "kimi_k2" else None,
     )
 

@@ -1,18 +1,18 @@
-"""A process that does nothing, in place of SGLang's scheduler: tests kill or stop it as they do SGLang's."""
+"""A process that does nothing, in place of SGLang's scheduler. Tests kill or stop it like SGLang's scheduler."""
 
 import os
 import signal
 import time
 from pathlib import Path
 
-# Linux shows fifteen letters of it.
+# Linux shows only fifteen letters of the name.
 NAME = "sglang::scheduler"
 _LOOKS_FOR_ITS_PARENT_SECONDS = 0.2
 _DYING_SECONDS = 0.001
 
 
 class Scheduler:
-    """The process; it ends with the one that starts it."""
+    """The process. It ends together with the process that starts it."""
 
     def __init__(self) -> None:
         parent = os.getpid()
@@ -27,7 +27,7 @@ class Scheduler:
         return text.rpartition(")")[2].split()[0] in {"R", "S", "D"}
 
     def kill(self) -> None:
-        """Let it die, as of a fault of a GPU; return when it is dead."""
+        """Kill it, as if a GPU failed. Return when it is dead."""
         os.kill(self.number, signal.SIGKILL)
         while self.is_running:
             time.sleep(_DYING_SECONDS)

@@ -1,4 +1,4 @@
-"""The stand-in's endpoints that are SGLang's own, and its process."""
+"""The stand-in's endpoints for SGLang's own API, and its process."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from stand_in.scheduler import Scheduler
 
 VERSION = "0.5.7"
 _LOOKS_FOR_OPEN_REQUESTS_SECONDS = 0.1
-# How often SGLang asks itself, a second apart, before it gives up (http_server.py).
+# How often SGLang sends a request to itself, once per second, before it gives up (http_server.py).
 _WARM_UP_ATTEMPTS = 120
 # HEALTH_CHECK_TIMEOUT of SGLang's http_server.py.
 _HEALTH_CHECK_SECONDS = 20
@@ -54,7 +54,7 @@ def build_app(engine: Engine) -> web.Application:
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Ask for the API key, as SGLang does: of everything but health and metrics."""
+    """Require the API key like SGLang, for everything except health and metrics."""
     key = request.app[ENGINE].arguments.api_key
     is_free = request.path.startswith(("/health", "/metrics"))
     if key and not is_free and request.headers.get("Authorization") != f"Bearer {key}":
@@ -64,7 +64,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _count(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count the requests that a drain must wait for, and let requests fail as in SGLang's web server."""
+    """Count the requests for which a drain must wait, and let requests fail like SGLang's web server."""
     engine = request.app[ENGINE]
     engine.open_requests += 1
     try:
@@ -77,7 +77,7 @@ async def _count(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Log when a request for text comes and when its answer is sent to the end, as SGLang does with --log-requests.
+    """Like SGLang with --log-requests, log when a request for text comes and when its answer is complete.
 
     SGLang logs the end a moment earlier: when the answer is made. With ours, a log tells which answers were cut off.
     """
@@ -99,7 +99,7 @@ async def _ok(_request: web.Request) -> web.Response:
 
 
 async def _health(request: web.Request) -> web.Response:
-    """Say whether the engine gives a sign of life; without generation, /health looks only at the process."""
+    """Answer whether the engine is alive. Without generation, /health checks only the process."""
     engine = request.app[ENGINE]
     is_cheap = request.path == "/health" and os.environ.get("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION") == "false"
     if engine.is_healthy and not is_cheap:
@@ -126,7 +126,7 @@ async def _model_info(request: web.Request) -> web.Response:
 
 
 async def _server_info(request: web.Request) -> web.Response:
-    """All settings, twice: with the API key, as SGLang's has it."""
+    """All settings, twice. Like SGLang's answer, they contain the API key."""
     settings = vars(request.app[ENGINE].arguments)
     memory = {"weight": 0.0, "kvcache": 0.0, "token_capacity": 0, "graph": 0.0}
     state = {**settings, "last_gen_throughput": 0.0, "memory_usage": memory}
@@ -189,7 +189,7 @@ class _Output:
 
 
 async def serve(engine: Engine) -> None:
-    """Open the port, warm up, and serve until SIGTERM; then finish open requests."""
+    """Open the port, warm up, and serve until SIGTERM. Then finish open requests."""
     runner = web.AppRunner(build_app(engine))
     await runner.setup()
     # Before the port is open, as in SGLang: whoever sees the port may send SIGTERM at once.
@@ -205,7 +205,7 @@ async def serve(engine: Engine) -> None:
     engine.is_warm = True
     _log("The server is fired up and ready to roll!")
     await stopped.wait()
-    # SGLang looks every five seconds.
+    # SGLang checks every five seconds.
     while engine.open_requests and not engine.is_known_to_be_dead:  # noqa: ASYNC110
         await asyncio.sleep(_LOOKS_FOR_OPEN_REQUESTS_SECONDS)
     await runner.cleanup()
@@ -216,7 +216,9 @@ def _url(host: str, port: int) -> str:
 
 
 async def _ask_itself(url: str, key: str | None) -> None:
-    """Ask the server for its model, once a second until it answers: SGLang does, by a proxy if the environment says so.
+    """Like SGLang, request the server's model once per second until there is an answer.
+
+    Use a proxy if the environment names one.
 
     Raises:
         RuntimeError: It does not answer.
@@ -266,6 +268,6 @@ def main() -> int:
     _load(told.load_seconds)
     asyncio.run(serve(engine))
     if os.getpid() != 1:
-        # As SGLang does, with all its processes: its exit code is 137 then, although all went well.
+        # Like SGLang, kill all processes. So the exit code is 137, although there was no error.
         os.kill(os.getpid(), signal.SIGKILL)
     return 0

@@ -1,16 +1,19 @@
-"""The key of the server that an address names: all ways to write the address give the same key."""
+"""The key of the server that an address names. All ways to write the address give the same key."""
 
 import hashlib
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import annotations
+from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 
 _URL = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-# The end of the name of a server's headless Service, see `server/labels.py`.
+# The suffix of the name of a server's headless Service, see `server/labels.py`.
 _HEADLESS_SUFFIX = "-headless"
 
 
@@ -28,7 +31,29 @@ def target_of(manifest: Manifest) -> TargetKey | None:
     server, endpoint = (part if isinstance(part, dict) else {} for part in parts)
     if isinstance(name := server.get("name"), str):
         return TargetKey(namespace, name)
-    return key_of(url, namespace) if isinstance(url := endpoint.get("url"), str) else None
+    url = endpoint.get("url")
+    return key_of_endpoint(url, namespace, annotations(manifest)) if isinstance(url, str) else None
+
+
+def key_of_endpoint(url: str, namespace: str, annotations: Mapping[str, str]) -> TargetKey:
+    """Return the key of the address that a benchmark names.
+
+    A benchmark that verifies a server asks a pod by its IP address, which serves nobody else yet. Users of other
+    namespaces can guess the address and measure it for days, and the pod must not wait for them. So such a benchmark
+    takes turns only with those of its own namespace.
+
+    Args:
+        url: The address.
+        namespace: The benchmark's namespace.
+        annotations: The benchmark's annotations.
+    """
+    key = key_of(url, namespace)
+    is_of_pod = REVISION_ANNOTATION in annotations and _is_ip_address(key)
+    return TargetKey("", f"{namespace}/{key.name}") if is_of_pod else key
+
+
+def _is_ip_address(key: TargetKey) -> bool:
+    return not key.namespace and _ip_address(key.name.rpartition(":")[0]) is not None
 
 
 def key_of(url: str, namespace: str) -> TargetKey:
@@ -36,8 +61,8 @@ def key_of(url: str, namespace: str) -> TargetKey:
 
     With any scheme and port, a DNS name of a Service
     (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/) gives the same key as a `serverRef` to
-    the server of the same name. The key of any other address is its
-    host and port. A host of two labels may be a Service or an outside host; it is taken for a Service.
+    the server of the same name. The key of any other address is its host and port. A host of two labels may be a
+    Service or a host outside the cluster. It counts as a Service.
     """
     parts = _URL.fullmatch(url)
     if parts is None:
@@ -51,7 +76,7 @@ def key_of(url: str, namespace: str) -> TargetKey:
 
 
 def label_of(key: TargetKey) -> str:
-    """Return the value of a label for a key, different for different keys."""
+    """Return the value of a label for a key. Different keys give different values."""
     text = f"{key.name}.{key.namespace}"
     if key.namespace and _LABEL.fullmatch(text):
         return text
@@ -68,7 +93,7 @@ def _ip_address(host: str) -> str | None:
 
 
 def _service(labels: list[str], namespace: str) -> TargetKey | None:
-    """Return the Service that the labels of a host name mean, None if the host is outside the cluster."""
+    """Return the Service for the labels of a host name, None if the host is outside the cluster."""
     if len(labels) == 1:
         return TargetKey(namespace, labels[0].removesuffix(_HEADLESS_SUFFIX))
     svc = labels.index("svc", 2) if "svc" in labels[2:] else 2

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 # How often to retry while another benchmark is about to start, or a client of a deleted benchmark still runs.
 LEFTOVER_RETRY_SECONDS = 5.0
-# How many requests all looks together may have under way: a list may hold a page of 4 MiB in memory.
+# How many requests of all looks may be under way, because each list can hold a page of 4 MiB in memory.
 REQUESTS_AT_ONCE = 16
 
 
@@ -40,7 +40,7 @@ class Wait:
     """Why a suite may not start although the server is ready.
 
     Attributes:
-        reason: Which benchmark is in the way.
+        reason: The reason, with the name of the benchmark that goes first.
         again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
     """
 
@@ -54,7 +54,7 @@ class Admission:
     def __init__(
         self, cluster: Cluster, cache: Cache, has_read: HasRead, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Take the cluster, which is read just before a start, and the cache, which is read for all else.
+        """Take the cluster, which is read only just before a start, and the cache.
 
         Args:
             cluster: Where Jobs and pods are read.
@@ -71,10 +71,10 @@ class Admission:
         self._requests = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
     async def wait(self, key: Key, target: Target, now: str) -> Wait | None:
-        """Return what keeps a benchmark from starting a suite, None if nothing does.
+        """Return why a benchmark may not start a suite, None if it may.
 
-        The cache decides whose turn it is. Then the API server is asked for clients that the cache does not show: those
-        of a deleted benchmark, and those that another replica of the operator has just started.
+        First, the cache shows whose turn it is. Then the API server is asked for clients that the cache does not show:
+        clients of a deleted benchmark, and clients that another replica of the operator has just started.
         """
         manifest = self.cache.get(key.of(BENCHMARK)) or {}
         if wait := self._wait_for_long(key, manifest, target, now):
@@ -87,27 +87,29 @@ class Admission:
         return self._wait_for_news(key, target, asker, rivals)
 
     def _wait_for_news(self, key: Key, target: Target, asker: Asker, looked_at: Mapping[Key, Claim]) -> Wait | None:
-        """Return why a benchmark must wait after all: rivals may have appeared while the API server was asked."""
+        """Return why a benchmark must still wait. Rivals may have appeared during the request to the API server."""
         rivals = self._claims(self.cache.get(key.of(BENCHMARK)) or {})
         news = (claim for rival, claim in rivals.items() if rival not in looked_at and claim.is_willing)
         if any(not asker.goes_before(claim) for claim in news):
-            message = f"another benchmark of {target.name} has just been seen"
+            message = f"another benchmark of {target.name} has just appeared"
             return Wait(Reason("WaitingForTurn", message), LOOK_RETRY_SECONDS)
         return self._wait_for_turn(key, target, asker, rivals)
 
     def _wait_for_long(self, key: Key, manifest: Manifest, target: Target, now: str) -> Wait | None:
-        """Return why it is not a benchmark's turn yet, as far as this can be decided without reading every rival."""
+        """Return why it is not a benchmark's turn yet, without reading every rival."""
         rest = _rest_seconds(failed_start(manifest), now)
         if rest > 0:
-            message = f"other benchmarks of {target.name} go first, because this one could not start"
+            message = f"other benchmarks of {target.name} go first, because this benchmark could not start"
             return Wait(Reason("WaitingForTurn", message), rest)
         if self._index.is_far(key):
-            message = f"{FEW_RIVALS} or more benchmarks go first on {target.name}: this one waits until these are done"
+            message = (
+                f"{FEW_RIVALS} or more benchmarks go first on {target.name}: this benchmark waits until they are done"
+            )
             return Wait(Reason("WaitingForTurn", message))
         return None
 
     def _wait_for_turn(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
-        """Return which benchmark's turn it is instead, None if it is this one's."""
+        """Return a wait that names the benchmark whose turn it is, None if it is this benchmark's turn."""
         contenders = [*self._contenders(rivals, asker)]
         while first := turn.first(contenders):
             other = Key(first.namespace, first.name, BENCHMARK)
@@ -116,7 +118,8 @@ class Admission:
             left = self._seconds_left_for(first, rivals[other], asker)
             if left > 0:
                 message = (
-                    f"benchmark {_shown_name(first, key)} goes first on {target.name}: this one waits until it is done"
+                    f"benchmark {_shown_name(first, key)} goes first on {target.name}: this benchmark waits until "
+                    "that one is done"
                 )
                 return Wait(Reason("WaitingForTurn", message), left if left < math.inf else None)
             contenders.remove(first)
@@ -126,7 +129,8 @@ class Admission:
         """Return for how many more seconds others wait for the benchmark whose turn it is.
 
         No watch event comes when a Job of another namespace may no longer hold the server, or when a benchmark cannot
-        go on. The server's own namespace has no limit: its benchmarks go first also while the server is not ready.
+        go on. In the server's own namespace there is no limit: its benchmarks also go first while the server is not
+        ready.
         """
         key = Key(first.namespace, first.name, BENCHMARK)
         if first.is_active:
@@ -136,10 +140,12 @@ class Admission:
         return math.inf if is_own else self._patience.seconds_left(key, claim.last_end)
 
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
-        """Return a wait if the API server shows a client that still runs, or if too many benchmarks ask at once."""
+        """Return a wait if the API server shows a running client, or if too many benchmarks ask at the same time."""
         with self._looks.place(key.namespace) as has_place:
             if not has_place:
-                message = "other benchmarks are about to start, and only a few at a time may check for running clients"
+                message = (
+                    "other benchmarks are about to start, and only a few can check for running clients at the same time"
+                )
                 return Wait(Reason("WaitingForTurn", message), LOOK_RETRY_SECONDS)
             is_busy = await self._is_busy(key, target, asker, rivals)
         message = f"a client of an earlier benchmark still runs against {target.name}"
@@ -151,7 +157,7 @@ class Admission:
         return any(claim.is_willing for rival, claim in rivals.items() if rival != key)
 
     def _claims(self, manifest: Manifest) -> dict[Key, Claim]:
-        """Return the claims on the same target, in a copy. There may be thousands, so no object is decoded."""
+        """Return a copy of the claims on the same target. There may be thousands, so no object is decoded."""
         target = target_of(manifest) if manifest else None
         return dict(self._index.claims(target)) if target else {}
 
@@ -164,17 +170,18 @@ class Admission:
                 yield claim.contender
 
     def _may_start(self, key: Key, claim: Claim) -> bool:
-        """Return whether a benchmark may want to start. The operator starts none where it cannot read."""
+        """Return whether a benchmark may want to start. In namespaces that the operator cannot read, it starts none."""
         return claim.is_willing and self._has_read(key.namespace, (BENCHMARK, JOB, POD))
 
     async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:
-        """Return whether any client runs against a target. The benchmark that asks has none.
+        """Return whether any client runs against a target. The asking benchmark itself has no client.
 
-        The cache shows all Jobs, except Jobs that another replica made in the last seconds. Such a Job belongs to one
-        of the benchmarks that go first. Where the operator cannot read any more, it knows only the Jobs that it saw.
+        The cache shows all Jobs, except Jobs that another replica created in the last seconds. Such a Job belongs to
+        one of the benchmarks that go first. In namespaces that the operator can no longer read, it knows only the Jobs
+        that it saw before.
 
         Raises:
-            ApiError: An answer is missing, and the others show no client: one may run.
+            ApiError: An answer is missing, and the other answers show no client. So a client may run.
         """
         others = ((rival, claim) for rival, claim in rivals.items() if rival.namespace != key.namespace)
         elsewhere = (claim for rival, claim in others if self._may_start(rival, claim))
@@ -183,7 +190,7 @@ class Admission:
         return await _is_any([self._is_busy_in(key.namespace, target), *looks])
 
     async def _is_busy_in(self, namespace: str, target: Target) -> bool:
-        """Return whether a client in the namespace of the benchmark that asks runs against a target."""
+        """Return whether a client in the asking benchmark's namespace runs against a target."""
         selector = f"{TARGET_LABEL} in ({target.label},{target.former_label})"
         jobs, pods = await _all_of(self._list(kind, namespace, selector) for kind in (JOB, POD))
         return job_status.is_busy(jobs, pods)
@@ -191,8 +198,8 @@ class Admission:
     async def _runs(self, claim: Claim, suite: str, asker: Asker) -> bool:
         """Return whether a suite of a benchmark of another namespace runs.
 
-        Only the Job with the operator's name counts. A user there could make any number of others with its labels, and
-        hold a target for ever with them.
+        Only the Job with the operator's name counts. A user of that namespace could create any number of other Jobs
+        with its labels, and hold a target for ever.
         """
         benchmark, namespace = claim.contender.name, claim.contender.namespace
         async with self._requests:
@@ -209,10 +216,10 @@ class Admission:
 
 
 async def _is_any(questions: Iterable[Coroutine[None, None, bool]]) -> bool:
-    """Ask questions at the same time and return whether one is answered by yes. An error spoils no other answer.
+    """Ask questions at the same time, and return whether any answer is yes. An error does not affect the other answers.
 
     Raises:
-        ApiError: There is no yes, and an answer is missing.
+        ApiError: No answer is yes, and an answer is missing.
     """
     answers = await asyncio.gather(*questions, return_exceptions=True)
     errors = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -236,12 +243,15 @@ async def _all_of(coroutines: Iterable[Coroutine[None, None, Result]]) -> list[R
 
 
 def _shown_name(contender: Contender, key: Key) -> str:
-    """Return the name of a contender for the message of a benchmark, with its namespace if that is another one."""
+    """Return the name of a contender for the message of a benchmark.
+
+    If the contender's namespace is different, add it.
+    """
     is_elsewhere = contender.namespace != key.namespace
     return f"{contender.name} of namespace {contender.namespace}" if is_elsewhere else contender.name
 
 
 def _rest_seconds(failed: str, now: str) -> float:
-    """Return for how many more seconds a benchmark lets others go first, if it gave its turn back at this time."""
+    """Return for how many more seconds a benchmark lets others go first after it gave its turn back at this time."""
     age = seconds_between(failed, now) if failed else None
     return 0.0 if age is None else max(0.0, turn.REST_SECONDS - max(0.0, age))

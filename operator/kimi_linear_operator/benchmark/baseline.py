@@ -1,4 +1,4 @@
-"""The baseline of a suite: numbers of the same load, or the reason why there are none."""
+"""The baseline of a suite: numbers for the same load, or the reason why there are no numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Baseline:
-    """The numbers that a suite is compared with.
+    """The numbers with which a suite is compared.
 
     Attributes:
         metrics: The numbers by metric, empty if there are none.
-        missing: Why there are none although the spec names a benchmark, empty otherwise.
+        missing: Why there are no numbers although the spec names a benchmark, empty otherwise.
     """
 
     metrics: Metrics = field(default_factory=dict)
@@ -41,7 +41,7 @@ def of_benchmark(name: str, suites: Sequence[Suite], results: Sequence[Manifest]
     theirs = next((other for other in suites if other.name == suite.name and load.is_known(other)), None)
     result = next((result for result in results if result["name"] == suite.name), None)
     if not suites or not results:
-        return Baseline(missing=f"there is no complete benchmark {name} to compare with")
+        return Baseline(missing=f"the comparison needs a complete benchmark {name}, but there is none")
     if theirs is None or result is None:
         return Baseline(missing=f"benchmark {name} has no suite {suite.name}")
     if not load.is_same(suite, theirs):
@@ -62,7 +62,10 @@ def is_valid(result: Manifest) -> bool:
 
 
 def validity_of(result: Manifest) -> list[Manifest]:
-    """Return the findings about whether a result's numbers count. Each result that this version judged has one."""
+    """Return the findings that say whether a result's numbers count.
+
+    Each result of this version contains such a finding.
+    """
     return [finding for finding in result.get("findings") or () if finding.get("rule") == "Validity"]
 
 
@@ -70,11 +73,11 @@ def _differences(suite: Suite, other: Suite) -> Iterator[str]:
     """Yield the parameters in which the loads of two suites differ."""
     ours, theirs = (load.of(item).model_dump(by_alias=True) for item in (suite, other))
     if ours.keys() != theirs.keys():
-        yield f"{load.kind(other)} there, {load.kind(suite)} here"
+        yield f"{load.kind(other)} in the baseline, {load.kind(suite)} in this benchmark"
         return
     for name, value in ours.items():
         if value != theirs[name]:
-            yield f"{name} is {_shown(theirs[name])} there, {_shown(value)} here"
+            yield f"{name} is {_shown(theirs[name])} in the baseline, {_shown(value)} in this benchmark"
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,7 @@
-"""The facts of benchmarks, their Jobs and their pods, which decide whose turn it is.
+"""The facts of benchmarks, their Jobs and their pods. They decide whose turn it is.
 
-They are read once, when an object enters the cache. Users can create thousands of these objects, of any size, so no
-object is decoded to find out whose turn it is.
+Facts are read once, when an object enters the cache. Users can create thousands of these objects, of any size. So no
+object is decoded later to find out whose turn it is.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from kimi_linear_operator.kubernetes.metadata import owner_uids
 
 # The limit of `spec.suites`.
 MOST_SUITES = 16
-# How many suites of a benchmark may be running although the cache is late by seconds: the first without a result, and
-# the one after it. Suites run one after the other.
+# How many suites of a benchmark may be running, if the cache is late by seconds: the first suite without a result, and
+# the next one. Suites run one after the other.
 _MAY_RUN = 2
-# Jobs of the operator have one owner; a user can create a Job with any number.
+# Jobs of the operator have one owner. A user can create a Job with any number of owners.
 _MOST_OWNERS = 16
 # The limit of `spec.timeoutSeconds`.
 _LONGEST_SECONDS = 604_800.0
@@ -37,12 +37,12 @@ class Claim:
     Attributes:
         target: What it measures.
         uid: Its UID.
-        contender: The benchmark as if none of its suites ran.
+        contender: The benchmark as a contender without a running suite.
         rank: The rank of `contender`.
         is_willing: Whether it wants to run: it is not suspended, its spec is valid, and it is not being deleted.
-        suites: The names of its suites; none if `spec.timeoutSeconds` or `spec.suites` cannot be read.
+        suites: The names of its suites; empty if `spec.timeoutSeconds` or `spec.suites` cannot be read.
         timeout_seconds: How long a suite may take.
-        last_end: When a suite of it ended last, as RFC 3339; empty if none has ended.
+        last_end: When its last suite ended, as RFC 3339; empty if no suite has ended.
         ended: How many of its suites have a result.
     """
 
@@ -58,7 +58,7 @@ class Claim:
 
     @property
     def may_run(self) -> tuple[str, ...]:
-        """Return the names of the suites of which one may be running."""
+        """Return the names of the suites that may be running. At most one of them runs."""
         return self.suites[self.ended : self.ended + _MAY_RUN]
 
 
@@ -72,7 +72,7 @@ class Task:
         has_ended: Whether it has ended.
         benchmark: The name of the benchmark in its label.
         suite: The name of the suite in its label.
-        owner: The UID of the owner for which the operator would give the Job this name; empty if there is none.
+        owner: The UID of the owner, if the operator would give this name to a Job of this owner; otherwise empty.
     """
 
     uid: str
@@ -112,7 +112,7 @@ def claim_of(manifest: Manifest) -> Claim | None:
 
 
 def last_result(status: Manifest) -> Manifest:
-    """Return the result of a benchmark's last suite, empty if none has ended or it cannot be read."""
+    """Return the result of a benchmark's last suite, empty if no suite has ended or the result cannot be read."""
     last = next(reversed(_results(status)), None)
     return last if isinstance(last, dict) else {}
 
@@ -136,7 +136,7 @@ def is_willing(manifest: Manifest) -> bool:
 
 
 def failed_start(manifest: Manifest) -> str:
-    """Return when a benchmark gave its turn back, as RFC 3339; empty if it has not."""
+    """Return when a benchmark gave its turn back, as RFC 3339; empty if it did not."""
     return str(manifest.get("status", {}).get("failedStart", {}).get("time", ""))
 
 
@@ -221,11 +221,11 @@ def measured_by(manifest: Manifest) -> Measured | None:
 
 
 def _suites_with_results(status: Manifest) -> tuple[str, ...]:
-    """Return the names of the suites with a result, at most as many as a spec may have."""
+    """Return the names of the suites with a result, at most as many as a spec can contain."""
     return tuple(str(result.get("name")) for result in status.get("results", ())[:MOST_SUITES])
 
 
 @lru_cache(maxsize=1024)
 def _shared_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the same tuple for equal names: most benchmarks run the recipe's suites."""
+    """Return the same tuple for equal names, to save memory: most benchmarks run the recipe's suites."""
     return names

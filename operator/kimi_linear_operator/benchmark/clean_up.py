@@ -28,11 +28,11 @@ class CleanUp:
 
         Args:
             key: The key of the benchmark.
-            manifest: The benchmark, with its status as it was written last.
+            manifest: The benchmark with the last written status.
             benchmark: The same, None if it cannot be read.
 
         Returns:
-            The seconds until the next deletion is due, a day at most; None if no time is set for any.
+            The seconds until the next deletion, a day at most; None if no deletion is planned.
 
         Raises:
             ApiError: An object could not be deleted.
@@ -52,14 +52,14 @@ class CleanUp:
         """Delete the Jobs whose result is in the status and whose log is no longer needed.
 
         Returns:
-            The seconds until the next Job can be deleted, None if every Job left still lacks a result.
+            The seconds until the next Job can be deleted, None if no remaining Job has a result.
         """
         jobs = self._cache.children(JOB, key, manifest["metadata"]["uid"])
         jobs = [suite_job for suite_job in jobs if "deletionTimestamp" not in suite_job["metadata"]]
         left = [retention.job_seconds_left(suite_job, manifest["status"], self._now()) for suite_job in jobs]
         for suite_job in (suite_job for suite_job, seconds in zip(jobs, left, strict=True) if seconds == 0.0):
             await self._cluster.delete(JOB, suite_job)
-            logger.info("Deleted Job %s: its result is kept", suite_job["metadata"]["name"])
+            logger.info("Deleted Job %s. Its result stays in the status", suite_job["metadata"]["name"])
         return retention.soonest([seconds for seconds in left if seconds])
 
     async def _delete_runner(self, benchmark: KimiLinearBenchmark) -> None:
@@ -68,7 +68,10 @@ class CleanUp:
             await self._cluster.delete(CONFIG_MAP, runner)
 
     async def _expire(self, key: Key, manifest: Manifest) -> None:
-        """Delete a benchmark whose time is up, unless it was changed: then a watch event enqueues it."""
+        """Delete a benchmark whose time has passed.
+
+        If it was changed, do nothing, because a watch event enqueues it.
+        """
         live = await self._cluster.get(BENCHMARK, key.namespace, key.name)
         if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return
@@ -76,4 +79,4 @@ class CleanUp:
         is_due = retention.seconds_to_live(benchmark, live.get("status", {}), self._now()) == 0.0
         if is_due and retention.is_wanted(live):
             await self._cluster.delete(BENCHMARK, live)
-            logger.info("Deleted the benchmark: spec.ttlSecondsAfterFinished is over")
+            logger.info("Deleted the benchmark, because spec.ttlSecondsAfterFinished has passed")

@@ -1,14 +1,16 @@
-"""Command lines of the clients: SGLang's bench_serving for speed and few_shot_gsm8k for accuracy, ours for tool calls.
+"""Command lines of the clients.
 
-The recipe's suites have the recipe's command lines, custom suites use the flags of SGLang 0.5.7. `runner.py` adds the
+They are SGLang's bench_serving for speed, its few_shot_gsm8k for accuracy, and our client for tool calls.
+
+The recipe's suites use the recipe's command lines. Custom suites use the flags of SGLang 0.5.7. `runner.py` adds the
 server's address and the output file in the pod.
 """
 
 from kimi_linear_operator.benchmark import load
 from kimi_linear_operator.benchmark.spec import Accuracy, BenchmarkSpec, Speed, Suite, ToolCalls
 
-# Flags of bench_serving that have a field, and those that the runner sets. --header is refused because it could hold an
-# API key.
+# Flags of bench_serving that have a field, and flags that the runner sets. --header is refused because it could contain
+# an API key.
 OWNED_FLAGS = (
     "apply-chat-template",
     "backend",
@@ -48,7 +50,7 @@ TOOL_CALLS = "tool_calls.py"
 
 
 def build_command(spec: BenchmarkSpec, suite: Suite, model: str) -> list[str]:
-    """Return a suite's command line, without what the runner adds.
+    """Return a suite's command line, without the arguments that the runner adds.
 
     Args:
         spec: The benchmark's spec.

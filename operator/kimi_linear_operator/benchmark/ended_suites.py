@@ -29,7 +29,7 @@ class EndedSuites:
         self._now = context.now
 
     async def results(self, measurement: Measurement, previous: Manifest, facts: Manifest) -> list[Manifest]:
-        """Return the results of the suites that have ended: those in the status, and those that are judged now.
+        """Return the results of the suites that have ended. Some are in the status already; the others are judged now.
 
         Args:
             measurement: The benchmark.
@@ -67,7 +67,7 @@ class EndedSuites:
     async def _result(self, measurement: Measurement, suite: Suite, job: Manifest, facts: Manifest) -> Manifest:
         """Return the judged result of a suite that has ended."""
         benchmark = measurement.benchmark
-        # The pods are listed because the cache may not have the last one yet.
+        # The pods are listed, because the cache may not contain the last pod yet.
         selector = f"{metadata.selector_text(benchmark)},{SUITE_LABEL}={suite.name}"
         pods = job_status.pods_of(job, await self._cluster.essences(POD, benchmark.metadata.namespace, selector))
         limit = benchmark.spec.timeout_seconds
@@ -79,7 +79,7 @@ class EndedSuites:
         return verdict.judge(benchmark.spec, suite, result, baseline=self._baseline(benchmark, suite), changes=changes)
 
     def _baseline(self, benchmark: KimiLinearBenchmark, suite: Suite) -> Baseline:
-        """Return the numbers to compare a suite with."""
+        """Return the numbers with which a suite is compared."""
         source = benchmark.spec.baseline
         if source.source == "recipe":
             return baseline.of_recipe(suite)

@@ -1,8 +1,8 @@
-"""For how long Jobs hold a server, so that no other benchmark of it may start.
+"""For how long Jobs hold a server. While a Job holds it, no other benchmark of the server may start.
 
 A user with write access to a namespace can create any Job there, with any label and owner, and benchmarks with any
-address. So a Job of another namespace holds a server only under three conditions: it has the name that the operator
-would give it, its benchmark wants to run, and the time limit of a suite after the Job's creation has not passed. A
+address. So a Job of another namespace holds a server only under three conditions: its name is the one that the operator
+would choose, its benchmark wants to run, and the time limit of the suite has not passed since the Job's creation. A
 finalizer, a sidecar or the suspension of the Job does not extend this time.
 """
 
@@ -21,20 +21,20 @@ from kimi_linear_operator.kubernetes.metadata import owner_uids
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cached_object import Key
 
-# A benchmark's next suite begins within seconds after the last one has ended.
+# After a suite has ended, the next suite of the benchmark begins within this time.
 _BETWEEN_SUITES_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Asker:
-    """The benchmark that wants to start, or the operator itself. It depends on the asker whether a Job holds a server.
+    """The benchmark that wants to start, or the operator itself. Whether a Job holds a server depends on the asker.
 
     Attributes:
         now: The time as RFC 3339.
         namespace: The namespace of the benchmark, empty for the operator.
         waited: For how many seconds the benchmark has waited for its turn.
         rank: Its rank, None for the operator.
-        last_suite: When its last suite began and ended, as RFC 3339; None if none has ended.
+        last_suite: When its last suite began and ended, as RFC 3339; None if no suite has ended.
     """
 
     now: str
@@ -44,7 +44,7 @@ class Asker:
     last_suite: tuple[str, str] | None = None
 
     def goes_before(self, claim: Claim) -> bool:
-        """Return whether the asker's turn comes before that of the benchmark with this claim, if neither runs."""
+        """Return whether the asker's turn comes before the turn of the benchmark with this claim, if neither runs."""
         return self.rank is None or self.rank < claim.rank
 
 
@@ -55,28 +55,28 @@ def asker_of(manifest: Manifest, now: str) -> Asker:
     is_waiting = (ready.get("status"), ready.get("reason")) == ("False", "WaitingForTurn")
     waited = seconds_between(ready.get("lastTransitionTime"), now) if is_waiting else None
     if failed := failed_start(manifest):
-        # Others may start while a benchmark that gave its turn back rests.
+        # A benchmark that gave its turn back rests for a while. Others may start in this time.
         waited = min(waited or 0.0, (seconds_between(failed, now) or 0.0) - turn.REST_SECONDS)
     claim = claim_of(manifest)
     return Asker(now, namespace, waited or 0.0, claim.rank if claim else None, _last_suite(manifest))
 
 
 def _last_suite(manifest: Manifest) -> tuple[str, str] | None:
-    """Return when a benchmark's last suite began and ended, None if none has ended or this cannot be read."""
+    """Return when a benchmark's last suite began and ended, None if no suite has ended or this cannot be read."""
     last = last_result(manifest.get("status", {}))
     times = last.get("startTime"), last.get("completionTime")
     return (str(times[0]), str(times[1])) if all(times) else None
 
 
 def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
-    """Return for how many more seconds a Job may hold the server against the asker, 0 if it may not.
+    """Return for how many more seconds a Job may hold the server against the asker, 0 if it may not hold it.
 
-    There is no limit in the asker's own namespace: the Job ends when its benchmark ends it. Its name does not matter
-    there, because earlier builds of the operator gave other names.
+    In the asker's own namespace, there is no limit: the Job ends when its benchmark ends it. There, the name of the Job
+    does not matter, because earlier builds of the operator used other names.
 
     Args:
         task: A Job that has not ended.
-        claim: What its benchmark claims.
+        claim: The claim of its benchmark.
         asker: The benchmark that wants to start, or the operator.
     """
     if claim.contender.namespace == asker.namespace:
@@ -85,8 +85,8 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
     if not (claim.is_willing and is_named):
         return 0.0
     age = seconds_between(task.created, asker.now) or 0.0
-    # While the asker waits, the operator starts no Job of a benchmark whose turn comes later, except in the first
-    # seconds, when watch events may be late. So such a Job that was created later is forged.
+    # While the asker waits, the operator creates no Job of a benchmark whose turn comes later. The exception are the
+    # first seconds, because watch events may be late. So a Job that was created after these seconds is forged.
     is_forged = asker.goes_before(claim) and age < asker.waited - job_status.OVERDUE_SECONDS
     if is_forged or _was_created_during(asker.last_suite, task.created):
         return 0.0
@@ -94,10 +94,10 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
 
 
 def _was_created_during(suite: tuple[str, str] | None, created: str) -> bool:
-    """Return whether a Job was created while a suite of another benchmark ran on the server: then it is forged.
+    """Return whether a Job is forged, because it was created while a suite of another benchmark ran on the server.
 
-    During a suite, the operator creates no Job of another benchmark, except in the first seconds, when watch events may
-    be late. It also creates none in the moment before the next suite of the same benchmark.
+    During a suite, the operator creates no Job of another benchmark. The exception are the first seconds, because watch
+    events may be late. The operator also creates no such Job just before the next suite of the same benchmark.
     """
     if suite is None:
         return False
@@ -119,7 +119,7 @@ def hold_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:
         if task.uid in running or not (task.has_ended or task.uid in done):
             longest = max(longest, job_seconds(task, claim, asker))
             if longest == math.inf:
-                break  # a user can have created thousands of Jobs
+                break  # a user may have created thousands of Jobs
     return longest
 
 
@@ -131,7 +131,8 @@ def is_measured(index: BenchmarkIndex, server: Key, now: str, waited: float = 0.
         server: The server.
         now: The time as RFC 3339.
         waited: For how many seconds the operator has waited because the server was measured. A benchmark of another
-            namespace counts only for as long as its suite may take: a user there can create one Job after the other.
+            namespace counts only for the time limit of its suite, because a user of that namespace can create one Job
+            after the other.
     """
     rivals = index.claims(TargetKey(server.namespace, server.name))
     return any(
@@ -143,13 +144,13 @@ def is_measured(index: BenchmarkIndex, server: Key, now: str, waited: float = 0.
 
 
 def _is_between_suites(claim: Claim, now: str) -> bool:
-    """Return whether a benchmark has run a suite and waits to run the next, at most for the time limit of a suite."""
+    """Return whether a benchmark is between two suites, for at most the time limit of a suite."""
     age = seconds_between(claim.last_end, now) if claim.is_willing and claim.last_end else None
     return age is not None and age < claim.timeout_seconds
 
 
 def holding_jobs(jobs: Iterable[Manifest], claims: Iterable[Claim], asker: Asker) -> list[Manifest]:
-    """Return the Jobs of the benchmarks with these claims that hold a server, so that the asker cannot use it."""
+    """Return the Jobs that hold a server against the asker, of the benchmarks with these claims."""
     owners = {claim.uid: claim for claim in claims}
     return [job for job in jobs if _holds(job, owners, asker)]
 

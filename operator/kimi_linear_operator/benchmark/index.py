@@ -1,4 +1,4 @@
-"""An index of the benchmarks that are not done, by target. It decides from facts, without decoding any object.
+"""An index of the benchmarks that are not done, by target. It uses facts, and decodes no object.
 
 A target may have thousands of benchmarks. If every change of one enqueued all others, each change would cost thousands
 of passes. So beyond `FEW_RIVALS` benchmarks, only those near the front of the queue are enqueued; the rest are *far*.
@@ -16,8 +16,8 @@ from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
 
-# Up to this number of benchmarks of a target, a change of one enqueues all. If there are more, a benchmark with this
-# many others ahead of it is far: it is enqueued only when fewer are ahead.
+# If a target has at most this number of benchmarks, a change of one enqueues all. If there are more, a benchmark with
+# at least this number of others ahead is far: it is enqueued only when fewer are ahead.
 FEW_RIVALS = 8
 
 
@@ -50,7 +50,7 @@ class BenchmarkIndex:
         if key.kind == SERVER:
             if len(versions) == 2 and versions[0].facts == versions[1].facts:
                 return set()
-            # Benchmarks of other namespaces reach the server as an endpoint, whose readiness is not looked at.
+            # For benchmarks of other namespaces, the server is an endpoint, and its readiness does not count.
             measuring = self._claims.get(TargetKey(key.namespace, key.name), {})
             return {benchmark for benchmark in measuring if benchmark.namespace == key.namespace}
         if key.kind == BENCHMARK:
@@ -64,7 +64,7 @@ class BenchmarkIndex:
         return _claim(self._cache.find(key))
 
     def claims(self, target: TargetKey) -> Mapping[Key, Claim]:
-        """Return the claims of a target, by benchmark, in no order."""
+        """Return the claims of a target by benchmark, in no particular order."""
         return self._claims.get(target, {})
 
     def target(self, key: Key) -> TargetKey | None:
@@ -77,14 +77,17 @@ class BenchmarkIndex:
         return bool(self._cache.cached_children(JOB, key))
 
     def job_of(self, key: Key, owner: str, suite: str) -> Manifest | None:
-        """Return the Job of a benchmark's suite, whatever its name is. If users made more, the first by name."""
+        """Return the Job of a benchmark's suite, with any name.
+
+        If users have created more Jobs, return the first by name.
+        """
         own = (cached for cached in self._cache.cached_children(JOB, key) if owner in cached.owners)
         jobs = (cached for cached in own if isinstance(cached.facts, Task) and cached.facts.suite == suite)
         first = min(jobs, key=lambda cached: cached.key.name, default=None)
         return first.manifest() if first else None
 
     def tasks(self, key: Key, owner: str) -> Iterator[Task]:
-        """Yield the Jobs of a benchmark by its UID, without those of a former benchmark with its name."""
+        """Yield the Jobs of a benchmark by its UID. Jobs of a former benchmark with the same name are left out."""
         for cached in self._cache.cached_children(JOB, key):
             if isinstance(cached.facts, Task) and owner in cached.owners:
                 yield cached.facts
@@ -97,16 +100,16 @@ class BenchmarkIndex:
     def is_far(self, key: Key) -> bool:
         """Return whether a benchmark is far: at least `FEW_RIVALS` others that want to run are ahead of it.
 
-        A far benchmark waits until most of those are done, and is not enqueued for single changes of them.
+        A far benchmark waits until most of these are done. Their single changes do not enqueue it.
 
-        A benchmark whose Job has not ended is far only if `FEW_RIVALS` others whose Jobs have not ended are ahead. The
-        limit also holds for them, because a user can create a Job for each of thousands of benchmarks.
+        A benchmark whose Job has not ended is far only if `FEW_RIVALS` other benchmarks with such Jobs are ahead. These
+        benchmarks are limited, too, because a user can create a Job for each of thousands of benchmarks.
         """
         claim = self.claim(key)
         return claim is not None and self._is_far(key, claim.target, [claim])
 
     def _affected_by_claim(self, key: Key, target: TargetKey, claims: Sequence[Claim | None]) -> set[Key]:
-        """Return those benchmarks of a target whose turn may depend on a change of another benchmark.
+        """Return the benchmarks of a target whose turn may depend on a change of another benchmark.
 
         Args:
             key: The benchmark.
@@ -158,7 +161,7 @@ class BenchmarkIndex:
         tasks = [cached.facts if cached and claim.uid in cached.owners else None for cached in (before, after)]
         if tasks[0] == tasks[1]:
             return set()
-        # If the benchmark has a Job already, one more changes nothing.
+        # If the benchmark already has a Job, another Job changes nothing.
         others = (task for task in self.tasks(owner, claim.uid) if task is not tasks[1])
         is_one_more = tasks[0] is None and any(not task.has_ended for task in others)
         return set() if is_one_more else self._near(claim.target)
@@ -169,12 +172,12 @@ def _claim(cached: CachedObject | None) -> Claim | None:
 
 
 def _stays_ahead(claim: Claim) -> bool:
-    """Return whether a benchmark goes before those with a higher rank: it wants to run, and need not rest."""
+    """Return whether a benchmark goes before those with a higher rank, because it wants to run and does not rest."""
     return claim.is_willing and not claim.contender.failed
 
 
 def _are_many(keys: Iterable[Key]) -> bool:
-    """Return whether there are at least `FEW_RIVALS` keys, without counting further."""
+    """Return whether there are at least `FEW_RIVALS` keys. Counting stops at this number."""
     return len([*islice(keys, FEW_RIVALS)]) == FEW_RIVALS
 
 

@@ -18,22 +18,24 @@ from kimi_linear_operator.weights.location import MOUNT
 RESULTS_FOLDER = "/results"
 
 _RUNNER = "runner.py"
-# bench_serving uses a whole core, and Python needs memory for ShareGPT's 600 MB.
+# bench_serving uses a whole core. Python needs memory for the 600 MB of ShareGPT.
 _REQUESTS = {"cpu": "1", "memory": "2Gi"}
-# Time for the runner to write its result after SIGTERM.
+# After SIGTERM, the runner needs this time to write its result.
 _GRACE_SECONDS = 30
 
 
-# SGLang's images for AMD GPUs exist only for this architecture.
+# SGLang publishes images for AMD GPUs only for this architecture.
 _NODES = {"kubernetes.io/arch": "amd64"}
 # Kubernetes puts a Job's name into a label of its pods.
 _LONGEST_NAME = 63
 
 
 def name(benchmark: KimiLinearBenchmark, suite: Suite) -> str:
-    """Return the name of a suite's Job. No other benchmark has used it, not even a deleted one with the same name.
+    """Return the name of a suite's Job.
 
-    Existing Jobs are found by owner and label instead, because earlier builds of the operator gave other names.
+    No other benchmark has used this name, not even a deleted benchmark with the same name.
+
+    Existing Jobs are found by owner and label instead, because earlier builds of the operator used other names.
     """
     return name_of(benchmark.metadata.uid, benchmark.metadata.name, suite.name)
 
@@ -46,7 +48,10 @@ def name_of(uid: str, benchmark: str, suite: str) -> str:
 
 
 def build_runner(benchmark: KimiLinearBenchmark) -> Manifest:
-    """Return the ConfigMap with the program that runs a client, and our own client if a suite needs it."""
+    """Return the ConfigMap with the program that runs a client.
+
+    It also contains our own client, if a suite needs it.
+    """
     needs_tool_calls = any(suite.tool_calls for suite in benchmark.spec.suites)
     names = (_RUNNER, *([commands.TOOL_CALLS] if needs_tool_calls else []))
     folder = files("kimi_linear_operator.benchmark")
@@ -67,7 +72,7 @@ def build_job(benchmark: KimiLinearBenchmark, suite: Suite, target: Target, snap
     spec = {
         "backoffLimit": benchmark.spec.backoff_limit,
         "activeDeadlineSeconds": benchmark.spec.timeout_seconds,
-        # The drain of a node is no failure of the suite.
+        # The drain of a node does not count as a failure of the suite.
         "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [_DISRUPTED]}]},
         "template": _pod_template(benchmark, suite, target, labels),
     }
@@ -82,7 +87,7 @@ _DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 
 
 def own_pod_templates(benchmark: KimiLinearBenchmark) -> list[Manifest]:
-    """Return the part of the one pod template that does not depend on the target."""
+    """Return the part of the pod template that does not depend on the target."""
     own: Manifest = {"metadata": metadata.inherited(benchmark), "spec": {"automountServiceAccountToken": False}}
     overlay = benchmark.spec.pod_template
     return [merge(own, overlay.changes() if overlay else {})]

@@ -1,4 +1,4 @@
-"""Whether a suite has ended, and with which result, according to its Job and the Job's pods."""
+"""Whether a suite has ended, and its result, according to its Job and the Job's pods."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,12 +14,13 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.sglang.program import SGLANG
 
 SIDECAR_SECONDS = 30.0
-"""How long a pod may go on after its client has failed. After that, only a sidecar keeps it running, and there is no
-retry.
+"""How long a pod may run after its client has failed.
+
+After this time, only a sidecar keeps the pod running, and there is no retry.
 """
 
 OVERDUE_SECONDS = 120.0
-"""How long a Job may go on after its time limit. After that, it is suspended, or the node of its pod is lost."""
+"""How long a Job may run after its time limit. A Job that takes longer is suspended, or the node of its pod is lost."""
 
 _ENDED_PHASES = ("Succeeded", "Failed")
 
@@ -30,7 +31,7 @@ def has_ended(job: Manifest) -> bool:
 
 
 def is_running(pod: Manifest) -> bool:
-    """Return whether a pod may still send requests: its client has not ended. Sidecars do not count."""
+    """Return whether a pod may still send requests, because its client has not ended. Sidecars do not count."""
     return pod.get("status", {}).get("phase") not in _ENDED_PHASES and client_end(pod) is None
 
 
@@ -65,7 +66,7 @@ def seconds_left(job: Manifest, pods: Sequence[Manifest], timeout_seconds: int, 
     ends = [end for pod in pods if (end := client_end(pod))]
     if has_ended(job) or any(end["exitCode"] == 0 for end in ends):
         return 0.0
-    # The time limit of a suspended Job does not run, so it is counted from the Job's creation here.
+    # Kubernetes does not count the time limit of a suspended Job. So this counts the time from the Job's creation.
     limits = [(timeout_seconds + OVERDUE_SECONDS, _started(job))]
     limits += [(SIDECAR_SECONDS, str(end.get("finishedAt"))) for end in _ends_beside_sidecars(pods)]
     return min(max(0.0, limit - (seconds_between(since, now) or 0.0)) for limit, since in limits)
@@ -81,11 +82,10 @@ def result_of(
         suite: The suite.
         pods: The Job's pods.
         timeout_seconds: The time limit of the suite.
-        now: The time as RFC 3339. It counts as the end of the suite if neither the Job nor a client says when the suite
-            ended.
+        now: The time as RFC 3339. It is the end of the suite if neither the Job nor a client says when the suite ended.
     """
     ends = [end for pod in pods if (end := client_end(pod))]
-    # The result of a client that ended in time counts, even if its pod went on until the time limit.
+    # If a client ended in time, its result counts, even if its pod ran until the time limit.
     if _has_timed_out(job, pods) and not any(end["exitCode"] == 0 for end in ends):
         result = _failure("TimedOut", f"not done within {timeout_seconds} s (spec.timeoutSeconds)", suite)
     else:
@@ -111,7 +111,7 @@ def _has_timed_out(job: Manifest, pods: Sequence[Manifest]) -> bool:
 
 
 def _ends_beside_sidecars(pods: Iterable[Manifest]) -> list[Manifest]:
-    """Return the terminated states of clients whose pods go on."""
+    """Return the terminated states of clients whose pods still run."""
     going_on = [pod for pod in pods if pod.get("status", {}).get("phase") not in _ENDED_PHASES]
     return [end for pod in going_on if (end := client_end(pod))]
 
@@ -124,9 +124,9 @@ def _end(job: Manifest) -> Manifest | None:
 
 
 def _last_result(ends: Sequence[Manifest], suite: Suite) -> Manifest:
-    """Return the result of the last client that succeeded, else of the last one that ended."""
+    """Return the result of the last client that succeeded. If none succeeded, return the result of the last client."""
     if not ends:
-        return _failure("NoResult", "its pod is gone, and has left no result", suite)
+        return _failure("NoResult", "its pod is gone and left no result", suite)
     return result_of_client(max(ends, key=lambda end: (end["exitCode"] == 0, str(end.get("finishedAt", "")))), suite)
 
 

@@ -7,7 +7,7 @@ BENCHMARK_LABEL = KimiLinearBenchmark.label()
 SUITE_LABEL = f"{GROUP}/suite"
 
 TARGET_LABEL = f"{GROUP}/target"
-"""On Jobs and pods: a value for the server that they send requests to."""
+"""On Jobs and pods: a value for the server to which they send requests."""
 
 TARGET_ANNOTATION = f"{GROUP}/target"
 """On Jobs: the snapshot of the server before the suite."""

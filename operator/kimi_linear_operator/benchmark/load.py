@@ -1,4 +1,4 @@
-"""The load of a suite: what its client sends. The recipe's suites are known by name."""
+"""The load of a suite: the requests of its client. The recipe's suites are known by name."""
 
 from kimi_linear_operator.benchmark.spec import RECIPE_SUITES, Accuracy, Speed, Suite, SuiteKind, ToolCalls
 
@@ -6,12 +6,12 @@ Load = Speed | Accuracy | ToolCalls
 
 
 def of(suite: Suite) -> Load:
-    """Return the load of a suite: its own, or that of the recipe's suite with this name."""
+    """Return the load of a suite: its own load, or the load of the recipe's suite with this name."""
     return suite.speed or suite.accuracy or suite.tool_calls or RECIPE_SUITES[suite.name]
 
 
 def is_known(suite: Suite) -> bool:
-    """Return whether this version knows the load of a suite: another version may have other kinds of load."""
+    """Return whether this version knows the load of a suite. Another version may have other kinds of load."""
     return bool(suite.speed or suite.accuracy or suite.tool_calls or suite.name in RECIPE_SUITES)
 
 

@@ -1,28 +1,28 @@
-"""Places for benchmarks that look for running clients before they start, shared fairly between namespaces."""
+"""Places for benchmarks that check for running clients before they start. Namespaces share the places fairly."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-# How many benchmarks may list Jobs and pods at the same time before they start ("a look"). Each of them occupies a
-# worker until the API server has answered.
+# Before a start, a benchmark lists Jobs and pods ("a look"). This is the number of looks at the same time. Each look
+# occupies a worker until the API server has answered.
 LOOKS_AT_ONCE = 4
-# How many of them may be of one namespace.
+# How many of these looks may be of one namespace.
 LOOKS_OF_NAMESPACE = 2
-# How often to try again without a place.
+# How often a benchmark without a place tries again.
 LOOK_RETRY_SECONDS = 5.0
-# For how long a place is kept for a namespace that found none: it comes again within LOOK_RETRY_SECONDS.
+# How long a place is reserved for a namespace that found none. Such a namespace tries again within LOOK_RETRY_SECONDS.
 _KEPT_SECONDS = 3 * LOOK_RETRY_SECONDS
 
 
 @dataclass
 class Looks:
-    """The places and who has them.
+    """The places, and the namespaces that hold them.
 
-    One place is kept for the namespace that waits longest: namespaces with many benchmarks that are always due would
-    otherwise take each place that becomes free. The other places go to the first that ask, because most looks are
-    short, and hundreds of benchmarks may begin at the same time.
+    One place is reserved for the namespace that has waited longest. Otherwise namespaces with many benchmarks would
+    take every free place. The other places go to the first benchmarks that ask, because most looks are short and
+    hundreds of benchmarks may begin at the same time.
 
     Attributes:
         clock: Returns monotonic seconds.
@@ -40,7 +40,7 @@ class Looks:
             yield False
             return
         if not self._has_place(namespace):
-            # Its place in the order stays the same.
+            # The namespace keeps its position in the order.
             self._turned_away[namespace] = self.clock()
             yield False
             return

@@ -58,7 +58,7 @@ LATENCY_SECTIONS = {
     "tpot": "Time per Output Token (excl. 1st token)",
     "itl": "Inter-Token Latency",
 }
-"""The headings of the latencies, by the part that their metrics' names share."""
+"""The headings of the latencies, by the common part of their metrics' names."""
 
 _LATENCY_LABELS = {"e2e_latency": "E2E Latency", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}
 

@@ -24,7 +24,7 @@ from kimi_linear_operator.server.spec import SERVER
 
 logger = logging.getLogger(__name__)
 
-# How often to requeue a benchmark whose pods do not start: the operator does not watch Events.
+# How often to requeue a benchmark whose pods do not start. This is needed because the operator does not watch Events.
 LOOK_AGAIN_SECONDS = 30.0
 
 
@@ -62,7 +62,8 @@ class NextSuite:
         self._admission = Admission(context.cluster, context.cache, context.scheduling.has_read)
         self._about_to_change = context.about_to_change
         # Labels of the targets on which a benchmark is about to start. Other benchmarks of the same target are requeued
-        # and do not wait here: lists from the API server can take long, and a waiting pass would occupy a worker.
+        # instead of waiting in their pass. Lists from the API server can take long, and a waiting pass would occupy a
+        # worker.
         self._starting: set[str] = set()
 
     async def proceed(self, measurement: Measurement, suite: Suite) -> Step:
@@ -89,7 +90,7 @@ class NextSuite:
     def _failed_start(self, measurement: Measurement, suite: Suite) -> Manifest | None:
         """Return the last failed attempt to start the next suite, None if there is none.
 
-        A target that cannot be used counts as a failed attempt if others wait, until it can be used.
+        If other benchmarks wait, a target that cannot be used counts as a failed attempt until it can be used.
         """
         reason = measurement.target_state.reason
         failed = read_failed_start(measurement.benchmark.status)
@@ -100,9 +101,9 @@ class NextSuite:
         return failed
 
     async def _follow(self, measurement: Measurement, suite: Suite, suite_job: Manifest) -> Step:
-        """Find out why a suite with a Job does not run.
+        """Return why a suite with a Job does not run.
 
-        If it has not begun for too long and others wait, stop it to give its turn back.
+        If the suite has not begun for too long and other benchmarks wait, stop it to give its turn back.
         """
         benchmark = measurement.benchmark
         step = Step(measurement.target_state.reason, suite_job, failed_start=read_failed_start(benchmark.status))
@@ -117,15 +118,17 @@ class NextSuite:
         reason = await self._why_not_running(suite_job, pods)
         if reason and not has_begun and self._must_give_way(measurement, suite_job, reason):
             await self._stop(suite_job)
-            logger.info("Suite %s could not start and gives its turn back: %s", suite.name, reason.message)
+            logger.info(
+                "Suite %s could not start, so the benchmark gives its turn back: %s", suite.name, reason.message
+            )
             return replace(step, job=None, failed_start=self._attempt(suite, reason))
-        # Until the client runs, perhaps only Events say what is wrong, and Events are not watched.
+        # Until the client runs, perhaps only Events show the problem, and the operator does not watch Events.
         is_fine = has_begun and not reason
         waits = [left, next_look(pods, self._now()), None if is_fine else LOOK_AGAIN_SECONDS]
         return replace(step, not_running=reason, again=retention.soonest(waits))
 
     def _must_give_way(self, measurement: Measurement, suite_job: Manifest, reason: Reason) -> bool:
-        """Return whether a suite that has not begun for this reason has held the target long enough."""
+        """Return whether a suite that waits for this reason has held the target long enough."""
         age = seconds_between(suite_job["metadata"]["creationTimestamp"], self._now()) or 0.0
         return age >= turn.may_hold_seconds(reason.name) and self._admission.has_rivals(measurement.key)
 
@@ -145,13 +148,13 @@ class NextSuite:
         return {"suite": suite.name, "time": self._now(), "reason": reason.name, "message": reason.message}
 
     async def _stop(self, suite_job: Manifest | None) -> None:
-        """Delete a Job's pods and then the Job, so that it holds the target until its client has ended."""
+        """Delete a Job's pods and then the Job. So the Job holds the target until its client has ended."""
         if suite_job and "deletionTimestamp" not in suite_job["metadata"]:
             await self._cluster.delete(JOB, suite_job, children_first=True)
             logger.info("Stopped Job %s", suite_job["metadata"]["name"])
 
     async def _start(self, measurement: Measurement, suite: Suite) -> Step:
-        """Apply the runner and create a suite's Job, unless the benchmark has to wait for others of this target."""
+        """Apply the runner and create a suite's Job, unless the benchmark must wait for others of this target."""
         benchmark, state = measurement.benchmark, measurement.target_state
         assert state.target  # noqa: S101 - `is_ready` has checked it
         label = state.target.label
@@ -164,7 +167,7 @@ class NextSuite:
             if wait := wait or self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
             await self._children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
-            # A write may take long, and the rollout looks for Jobs only.
+            # A write may take long, and the automatic rollout only checks for Jobs.
             if wait := self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
             desired = job.build_job(benchmark, suite, state.target, state.snapshot)
@@ -175,9 +178,9 @@ class NextSuite:
         return Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
 
     def _wait_for_rollout(self, measurement: Measurement) -> Wait | None:
-        """Return a wait if the operator is about to replace the pods of the target by itself, None otherwise.
+        """Return a wait if the target's pods are about to be replaced in an automatic rollout, None otherwise.
 
-        The server is Ready until its Deployment is written, which may take long.
+        The server stays Ready until its Deployment is written, and that may take long.
         """
         target = self._index.target(measurement.key)
         server = Key(target.namespace, target.name, SERVER) if target else None
@@ -188,7 +191,9 @@ class NextSuite:
 
 
 def _refuse_another(created: Manifest, desired: Manifest) -> None:
-    """Refuse a Job that somebody else made in a suite's place: without our labels, nobody would see it run.
+    """Refuse a Job that somebody else made with the name of a suite's Job.
+
+    Without our labels, the operator would not see it run.
 
     Raises:
         NameTakenError: The Job lacks the labels that the operator gives it.

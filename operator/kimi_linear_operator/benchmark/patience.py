@@ -1,4 +1,4 @@
-"""How long other benchmarks wait for a benchmark that has its turn but, for any reason, starts no suite."""
+"""How long other benchmarks wait for a benchmark that has its turn but starts no suite, for any reason."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from kimi_linear_operator.reconcile.cached_object import Key
 PATIENCE_SECONDS = 600.0
 """A benchmark that can go on starts its next suite within seconds, or within a minute if a webhook is slow."""
 
-# Benchmarks to remember; more than any cluster should have. A forgotten one is waited for once more.
+# How many benchmarks to remember, more than any cluster should have. For a forgotten benchmark, the wait starts again.
 _MOST_WAITED_FOR = 4096
 
 
 @dataclass
 class Patience:
-    """The times since which others wait for a benchmark whose turn it is. A restart of the operator forgets them.
+    """The waits for benchmarks that have their turn. A restart of the operator forgets the times.
 
     Attributes:
         clock: Returns monotonic seconds.
@@ -25,11 +25,11 @@ class Patience:
     _since: OrderedDict[Key, tuple[str, float]] = field(default_factory=OrderedDict)
 
     def seconds_left(self, key: Key, last_end: str) -> float:
-        """Return for how many more seconds others wait for a benchmark without a running suite, 0 if no longer.
+        """Return for how many more seconds others wait for a benchmark without a running suite, 0 if the wait is over.
 
         Args:
             key: The benchmark.
-            last_end: When its last suite ended: if this time has changed, the benchmark has made progress.
+            last_end: When its last suite ended. If this time has changed, the benchmark has made progress.
         """
         known, since = self._since.get(key, ("", self.clock()))
         if key not in self._since or known != last_end:

@@ -12,7 +12,7 @@ from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
 
 def _references(benchmark: KimiLinearBenchmark) -> Mapping[str, Key]:
-    """Return the server that a benchmark's Jobs depend on, by the field that names it; empty for an endpoint."""
+    """Return the server on which a benchmark's Jobs depend, by the field that names it; empty for an endpoint."""
     reference = benchmark.spec.server_ref
     return {"spec.serverRef.name": Key(benchmark.metadata.namespace, reference.name, SERVER)} if reference else {}
 
@@ -34,7 +34,7 @@ def _desired(benchmark: KimiLinearBenchmark, _: Sequence[Manifest], referenced: 
 
 
 def _plan(benchmark: KimiLinearBenchmark, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Step]:
-    """Return the steps for a benchmark's children. An existing Job is not changed, and no child is deleted."""
+    """Return the steps for a benchmark's children. An existing Job does not change, and no child is deleted."""
     live_by_name = {(item["kind"], item["metadata"]["name"]): item for item in live}
     steps = (
         step_for(benchmark, child, live_by_name.get((child["kind"], child["metadata"]["name"]))) for child in wanted

@@ -13,10 +13,10 @@ VERSION = "v0.5.7"
 """SGLang's release, as in `spec.engine.version`."""
 
 NOTE = (
-    "The recipe's numbers were measured on AMD MI300X with four GPUs and SGLang 0.5.7. "
-    "They are a reference, not a promise for other hardware."
+    "The recipe's numbers were measured on AMD MI300X with four GPUs and SGLang 0.5.7. Other hardware can give "
+    "other numbers."
 )
-"""Must be shown with the numbers."""
+"""A note that must be shown with the numbers."""
 
 BACKEND = "sglang"
 REQUEST_RATE = "inf"

@@ -33,7 +33,8 @@ from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 
 _DONE = Reason("SuitesEnded", "every suite has ended")
-# The verdict depends on these fields, so a suite is judged only when all of them can be read. Its Job stays until then.
+# The verdict depends on these fields, so a suite is judged only when all of them can be read. Until then, its Job
+# stays.
 _JUDGED_BY = ("serverRef", "endpoint", "suites", "baseline", "thresholds", "maxErrorRate", "timeoutSeconds")
 
 
@@ -53,8 +54,8 @@ class _Outcome:
 class BenchmarkReconciler:
     """Runs the suites of benchmarks one after the other and judges them.
 
-    It keeps nothing that must survive a restart: the status says which suites have ended, and the Jobs say which one
-    runs.
+    It keeps nothing in memory that must survive a restart. The status says which suites have ended, and the Jobs say
+    which suite runs.
     """
 
     def __init__(self, context: Context) -> None:
@@ -84,7 +85,7 @@ class BenchmarkReconciler:
             The seconds after which to requeue the benchmark, None if it need not be.
 
         Raises:
-            ApiError: A request failed; a later pass works out what is left to do.
+            ApiError: A request failed. A later pass does the rest.
         """
         manifest = self.cache.get(key.of(BENCHMARK))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
@@ -109,7 +110,7 @@ class BenchmarkReconciler:
         return checked if self._allows_node_access else access.refuse_access(checked, job.own_pod_templates)
 
     async def _keep_complete(self, key: Key, manifest: Manifest) -> float | None:
-        """Write the ConfigMap with the results of a complete benchmark, even if its spec is invalid by now.
+        """Write the ConfigMap with the results of a complete benchmark, even if its spec has become invalid.
 
         Then delete its Jobs, its runner and the benchmark itself, each when it is due.
         """
@@ -119,7 +120,7 @@ class BenchmarkReconciler:
         return await self._clean_up.run(key, manifest, benchmark)
 
     async def _report_failure(self, manifest: Manifest, checked: Checked[KimiLinearBenchmark], error: ApiError) -> None:
-        """Write an error that retries did not resolve to the status, and keep the results there."""
+        """Write an error that retries did not resolve into the status. The results in the status stay."""
         if is_complete(manifest.get("status", {})):
             return
         not_applied = Reason("ApplyFailed", error.message)
@@ -127,7 +128,7 @@ class BenchmarkReconciler:
         await self._write(manifest, replace(refused, not_applied=not_applied, target=not_applied))
 
     async def _advance(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]) -> float | None:
-        """Do what can be done now for a benchmark that is not complete, and write its status."""
+        """Do the possible work for a benchmark that is not complete, and write its status."""
         if checked.resource is None or not checked.is_valid:
             outcome = await self._refuse(key, manifest, checked)
         else:
@@ -136,8 +137,8 @@ class BenchmarkReconciler:
         summary = benchmark_status(observation, self.now())
         are_results_kept = True
         if observation.is_complete and observation.benchmark and results_config_map.is_whole(summary):
-            # The results are written before the verdict, so that readers of the verdict find them. If this fails, the
-            # verdict is still written.
+            # The ConfigMap with the results is written before the verdict, so that readers of the verdict find it. If
+            # this write fails, the verdict is still written.
             are_results_kept = await self._stored_results.try_to_write(observation.benchmark, summary)
         retry = await self._write(manifest, observation, summary)
         if retry is not None or not are_results_kept:
@@ -149,7 +150,7 @@ class BenchmarkReconciler:
     async def _write(
         self, manifest: Manifest, observation: BenchmarkObservation, summary: Manifest | None = None
     ) -> float | None:
-        """Write the status and its Event; return the seconds after which to retry, None if all went well."""
+        """Write the status and its Event. Return the seconds after which to retry, None if the write succeeded."""
         summary = summary or benchmark_status(observation, self.now())
         event = benchmark_event(manifest, summary, self.now())
         return await self.reporting.write(
@@ -185,7 +186,7 @@ class BenchmarkReconciler:
             done = BenchmarkObservation(manifest, benchmark, None, _DONE, facts, results)
             return _Outcome(replace(done, restored_start=restored.get("startTime") if restored else None))
         step = await self._next_suite.proceed(measurement, suites[len(results)])
-        # The environment is recorded when the first suite starts: until then the server may change.
+        # The environment is recorded when the first suite starts. Before that, the server may change.
         facts = facts if step.job or results else {}
         observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, results, step.job)
         observation = replace(observation, not_running=step.not_running, failed_start=step.failed_start)
@@ -193,11 +194,11 @@ class BenchmarkReconciler:
 
 
 def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, message: str) -> BenchmarkObservation:
-    """Return the observation of a benchmark with an invalid spec; results in its status stay.
+    """Return the observation of a benchmark with an invalid spec. Results in its status stay.
 
     Args:
         manifest: The benchmark as it is stored.
-        benchmark: As much of it as can be read, None if nothing can.
+        benchmark: The readable part of it, None if nothing can be read.
         message: What is wrong with the spec.
     """
     previous: Manifest = manifest.get("status", {})

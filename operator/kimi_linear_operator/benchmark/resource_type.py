@@ -17,12 +17,12 @@ from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.server.resource_type import SERVER_TYPE
 from kimi_linear_operator.server.spec import SERVER
 
-# Whether a server serves, and with which pods. Where its children cannot be read, its status may be old.
+# These kinds show whether a server serves, and with which pods. If its children cannot be read, its status may be old.
 _SERVER_KINDS = SERVER_TYPE.own_kinds
 
 
 def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
-    """Return the kinds that tell the state of the server that a benchmark measures.
+    """Return the kinds that show the state of the server that a benchmark measures.
 
     None if the server is not in the benchmark's namespace.
     """
@@ -55,7 +55,7 @@ BENCHMARK_TYPE = ResourceType(
     series=series,
     facts=facts,
     index=BenchmarkIndex,
-    # A benchmark has up to 16 Jobs, some more of former benchmarks of its name, and up to 11 pods for each Job.
+    # A benchmark has up to 16 Jobs, a few more Jobs of former benchmarks with its name, and up to 11 pods for each Job.
     most_children=256,
     referenced=_SERVER_KINDS,
     refers_to=_refers_to,

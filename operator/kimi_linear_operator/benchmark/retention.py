@@ -12,16 +12,16 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 
 FAILED_JOB_SECONDS = 3600.0
-"""How long the Job of a suite without a valid result stays, so that its log can be read."""
+"""The Job of a suite without a valid result stays for this time, so that its log can be read."""
 
 LONGEST_WAIT_SECONDS = 86_400.0
 """The longest time to wait for the next pass."""
 
 
 def job_seconds_left(job: Manifest, status: Manifest, now: str) -> float | None:
-    """Return for how many more seconds a Job is needed, None while its suite has no result.
+    """Return for how many more seconds a Job is needed, None if its suite has no result yet.
 
-    A Job that goes on although its suite has a result runs only a sidecar, or will never end.
+    If a Job still runs although its suite has a result, only a sidecar runs, or the Job never ends.
     """
     suite = job["metadata"].get("labels", {}).get(SUITE_LABEL)
     result = next((item for item in status.get("results", ()) if item.get("name") == suite), None)
@@ -35,7 +35,7 @@ def job_seconds_left(job: Manifest, status: Manifest, now: str) -> float | None:
 
 
 def seconds_to_live(benchmark: KimiLinearBenchmark | None, status: Manifest, now: str) -> float | None:
-    """Return in how many seconds a benchmark is to be deleted, None if it is not.
+    """Return in how many seconds to delete a benchmark, None if it stays.
 
     As with a Job's `ttlSecondsAfterFinished`, the time starts when the condition Complete becomes true.
     """
@@ -48,10 +48,10 @@ def seconds_to_live(benchmark: KimiLinearBenchmark | None, status: Manifest, now
 
 
 def is_wanted(live: Manifest) -> bool:
-    """Return whether somebody has set `ttlSecondsAfterFinished` of a benchmark, as its managed fields show.
+    """Return whether, by the managed fields, somebody has set `ttlSecondsAfterFinished` of a benchmark.
 
-    The API server adds the defaults of another version's definition to stored objects. Results are not deleted because
-    of a value that nobody asked for.
+    The API server adds the defaults of the CRD of another version to stored objects. Results must not be deleted
+    because of such a default.
     """
     owned = ownership.owned_fields(live["metadata"].get("managedFields", ()))
     return "f:ttlSecondsAfterFinished" in owned.get("f:spec", {})

@@ -6,16 +6,17 @@ Python 3.10:
     python3 runner.py --suite speed-low --kind speed --requests 10 --url http://kimi:30000 --output-folder /results -- \
         python3 -m sglang.bench_serving --backend sglang ...
 
-It passes the server's address and the output file to the client, in the form that the client's version accepts. The
-API key is read from OPENAI_API_KEY, as by bench_serving itself.
+The runner passes the server's address and the output file to the client, in the form that the client's version accepts.
+It reads the API key from OPENAI_API_KEY, as bench_serving does.
 
-The client's output is copied to the pod's log line by line, without the secrets of the environment. The result is at
-most 2,000 bytes of strict JSON in the container's termination message, which the kubelet copies to the pod's status:
+The runner copies the client's output to the pod's log line by line, without secrets of the environment. The result is
+at most 2,000 bytes of strict JSON in the container's termination message. The kubelet copies this message to the pod's
+status:
 
     {"outcome": "Succeeded", "message": "", "requested": 10, "completed": 10,
      "metrics": {"output_throughput": 176.86, ...}}
 
-Succeeded means that the client ran to its end and its numbers were read, even if requests failed: the operator decides
+Succeeded means that the client ran to its end and its numbers were read, even if requests failed. The operator decides
 whether the numbers are valid. The exit code is 0 for Succeeded and 1 for Failed.
 """
 
@@ -37,13 +38,13 @@ from typing import Any
 
 TERMINATION_MESSAGE = Path("/dev/termination-log")
 
-# The kubelet keeps 4,096 bytes of the message of a container and 12,288 of all messages of a pod: this leaves room for
-# five sidecars.
+# The kubelet keeps 4,096 bytes of a container's message, and 12,288 bytes of all messages of a pod. This limit leaves
+# room for five sidecars.
 LONGEST_RESULT = 2000
-# How many of the client's last lines are searched for the cause of a failure.
+# How many of the client's last lines to search for the cause of a failure.
 _LINES_TO_EXPLAIN = 400
 
-# The metrics in bench_serving's result. Its other keys repeat arguments and the server's settings, among them the API
+# The metrics in bench_serving's result. Its other keys repeat arguments and the server's settings, including the API
 # key. Releases after 0.5.7 write more percentiles.
 _LATENCIES = ("e2e_latency", "ttft", "tpot", "itl")
 SPEED_METRICS = (
@@ -69,8 +70,8 @@ SPEED_METRICS = (
     ),
 )
 
-# The metric that bench_serving of 0.5.7 prints but does not write to its result, and the four that few_shot_gsm8k
-# prints.
+# The metric that bench_serving of 0.5.7 prints but does not write to its result, and the four metrics that
+# few_shot_gsm8k prints.
 _SPEED_LINES = {"max_itl_ms": r"Max ITL \(ms\): +([\d.]+)"}
 ACCURACY_LINES = {
     "accuracy": r"Accuracy: ([\d.]+)",
@@ -78,7 +79,7 @@ ACCURACY_LINES = {
     "latency": r"Latency: ([\d.]+) s",
     "output_throughput": r"Output throughput: ([\d.]+) token/s",
 }
-# What `tool_calls.py` prints.
+# The metrics that `tool_calls.py` prints.
 TOOL_CALL_LINES = {
     "valid_tool_calls": r"Valid tool calls: ([\d.]+)",
     "valid_streamed_tool_calls": r"Valid streamed tool calls: ([\d.]+)",
@@ -87,17 +88,17 @@ TOOL_CALL_LINES = {
 _INVALID_CALL = r"Request \d+: .+"
 _PRINTED = {"speed": _SPEED_LINES, "accuracy": ACCURACY_LINES, "tool-calls": TOOL_CALL_LINES}
 
-# The clients' progress bar: " 40%|####      | 4/10 [00:02<00:03,  1.9it/s]". Those of downloads begin with a name.
+# The clients' progress bar: " 40%|#### | 4/10 [00:02<00:03, 1.9it/s]". Progress bars of downloads begin with a name.
 _PROGRESS = r"\d+%\|.*\| (\d+)/\d+ \["
 _SECONDS_BETWEEN_PROGRESS = "5"
 
 _NAMED_LIKE_SECRETS = r"(KEY|TOKEN|SECRET|PASSWORD)$"
 
-# Lines that are not the cause of a failure: bench_serving goes on without the model's chat template, and downloads are
-# retried.
+# Lines that are not the cause of a failure, because bench_serving goes on without the model's chat template, and
+# downloads are retried.
 _HARMLESS = r"Fail to load tokenizer config|Retrying in|.* thrown while requesting "
 
-# The causes of a failure, with a remedy if there is one, by a pattern in a line of the client's output.
+# The causes of a failure, with a remedy if there is one. Each has a pattern for a line of the client's output.
 _CAUSES = {
     r"No module named '?sglang": "SGLang's client is not in this image: choose one that has SGLang",
     r"Unauthorized": "the server refused the API key (HTTP 401): name the Secret that the server uses",
@@ -119,7 +120,7 @@ _CAUSES = {
         "the server ended the connection in the middle of a request"
     ),
     r"unrecognized arguments: (.+)": "this version of the client does not know the arguments {0}",
-    # few_shot_gsm8k of 0.5.7 fails with this if the server's error is not JSON.
+    # few_shot_gsm8k of 0.5.7 fails with this error if the server's error is not JSON.
     r"'HttpResponse' object has no attribute 'text'": "the server answered a request with an error",
     r"Warmup failed .*? Error: (?!Traceback)(.+)": "{0}",
 }
@@ -169,19 +170,19 @@ class Suite:
 
 
 class SuiteError(Exception):
-    """The suite has no result. The message says why."""
+    """The suite has no result, for the reason in the message."""
 
 
 @dataclass
 class Reading:
-    """The client's output so far, as far as it is needed."""
+    """The needed parts of the client's output so far."""
 
     patterns: Mapping[str, str]
     """Patterns of the lines with metrics, by metric."""
     printed: dict[str, float] = field(default_factory=dict)
     """The metrics that the client printed."""
     done: int = 0
-    """How many requests have ended, according to the progress bar."""
+    """How many requests have ended according to the progress bar."""
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_TO_EXPLAIN))
     """The last lines, which say why the client failed."""
 
@@ -198,7 +199,7 @@ class Reading:
 
 
 class Client:
-    """SGLang's client as a child process in its own process group."""
+    """SGLang's client, a child process in its own process group."""
 
     def __init__(self, suite: Suite, secrets: Sequence[str]) -> None:
         self.reading = Reading(_PRINTED[suite.kind])
@@ -208,10 +209,10 @@ class Client:
         self._is_stopped = False
 
     def stop(self, *_signal: object) -> None:
-        """Pass on SIGTERM: the pod is being deleted, or its time is up."""
+        """Pass on SIGTERM, because the pod is being deleted or its time has passed."""
         self._is_stopped = True
         if self._process:
-            # The client may have just ended by itself.
+            # The client may have ended just before.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)
 
@@ -231,7 +232,7 @@ class Client:
             raise SuiteError(self._explain(self._process.returncode))
 
     def _start(self) -> subprocess.Popen[str]:
-        # bench_serving would append to the file of an earlier attempt.
+        # Otherwise bench_serving would append to the file of an earlier attempt.
         self.suite.output_file.unlink(missing_ok=True)
         output_settings = {"PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": _SECONDS_BETWEEN_PROGRESS}
         try:
@@ -249,7 +250,7 @@ class Client:
             raise SuiteError(f"The client cannot be started: {error}.") from error
 
     def _explain(self, code: int) -> str:
-        """Return why the client failed, from its exit code and its last lines."""
+        """Return why the client failed. The exit code and the last lines show it."""
         if self._is_stopped:
             return self._with_progress("the run was stopped (SIGTERM)")
         if code < 0:
@@ -267,7 +268,7 @@ class Client:
         return self._with_progress(cause)
 
     def _with_progress(self, cause: str) -> str:
-        """Return a cause as a sentence, with the number of requests that had ended."""
+        """Return a cause as a sentence, with the number of ended requests."""
         if self.reading.done:
             return f"After {self.reading.done} of {self.suite.requests} requests: {cause}."
         return f"{cause[0].upper()}{cause[1:]}."
@@ -345,14 +346,14 @@ def pinned(suite: Suite) -> Suite:
 
 
 def _clean_key(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the API key without the line break that editors and `echo` add to a Secret. The server does the same."""
+    """Return the API key without the line break that editors and `echo` add to a Secret. The server removes it, too."""
     return {name: value.strip() for name, value in environment.items() if name == "OPENAI_API_KEY"}
 
 
 def find_secrets(environment: Mapping[str, str]) -> list[str]:
     """Return the values of variables that are named like secrets, the longest first.
 
-    Each line of a value counts by itself, also in the form that it has inside a quoted string.
+    Each line of a value is one secret, also in the form that it has inside a quoted string.
     """
     lines = {
         line.strip()
@@ -398,7 +399,7 @@ def _speed_result(suite: Suite, reading: Reading) -> dict[str, Any]:
 
 
 def _shortfall(suite: Suite, errors: Sequence[str]) -> str:
-    """Return why some requests have no answer; `errors` has a text for each request, empty if it was answered."""
+    """Return why some requests got no answer. `errors` contains a text for each request, empty if it was answered."""
     failed = [error for error in errors if error.strip()]
     if failed:
         return f"{len(failed)} of {suite.requests} requests failed, the first with: {_reason(failed[0])}."
@@ -427,7 +428,7 @@ def _result(
 
 
 def _last_result(file: Path) -> dict[str, Any]:
-    """Return the last result in bench_serving's file, which has one on each line."""
+    """Return the last result in bench_serving's file. Each line of the file is a result."""
     lines = file.read_text().splitlines() if file.exists() else []
     if not lines:
         raise SuiteError("The client ended without an error, but wrote no result.")

@@ -15,7 +15,8 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cached_object import CachedObject
 from kimi_linear_operator.reconcile.series import CONDITION_LABELS, ResourceMetric, by_condition, labels
 
-# Numbers of one namespace: those of 29 benchmarks with all suites and metrics. Anybody can make hundreds of these.
+# Limit of the numbers of one namespace: 29 benchmarks with all suites and metrics. Users can create hundreds of
+# benchmarks.
 _MOST_NUMBERS = 20_000
 
 _BY_CONDITION = ResourceMetric("kimi_linear_benchmarks", "Benchmarks by condition", CONDITION_LABELS)
@@ -30,7 +31,7 @@ RESOURCE_METRICS = (_BY_CONDITION, _RESULT)
 
 
 def series(objects: Sequence[CachedObject], now: str) -> Iterator[str]:
-    """Yield the lines about benchmarks: how many have each condition, and what was measured.
+    """Yield the lines about benchmarks: the number with each condition, and the measured values.
 
     Args:
         objects: All cached objects.
@@ -42,7 +43,7 @@ def series(objects: Sequence[CachedObject], now: str) -> Iterator[str]:
 
 
 def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
-    """Yield the results: for each namespace the newest ones, up to a limit."""
+    """Yield the newest results of each namespace, up to a limit."""
     yield _RESULT.head()
     told: Tally[str] = Tally()
     for benchmark, suites in newest(benchmarks, now).items():
@@ -53,7 +54,7 @@ def _results(benchmarks: Iterable[CachedObject], now: str) -> Iterator[str]:
 
 
 def _numbers_of(benchmark: CachedObject, suites: Collection[str]) -> Iterator[str]:
-    """Yield labels and value of each number that was measured in these suites."""
+    """Yield the labels and the value of each measured number in these suites."""
     status = benchmark.manifest()["status"]
     server = str(status.get("environment", {}).get("server", ""))
     own = labels({"benchmark": benchmark.key.name, "benchmark_namespace": benchmark.key.namespace})
@@ -64,7 +65,7 @@ def _numbers_of(benchmark: CachedObject, suites: Collection[str]) -> Iterator[st
 
 
 def newest(benchmarks: Iterable[CachedObject], now: str) -> dict[CachedObject, set[str]]:
-    """Map each benchmark, the newest first, to its suites that no other benchmark has measured later.
+    """Map each benchmark, the newest first, to the suites that no other benchmark has measured later.
 
     Only benchmarks of the same namespace and target are compared: users can write any result and time in their
     namespace.
@@ -82,13 +83,16 @@ def newest(benchmarks: Iterable[CachedObject], now: str) -> dict[CachedObject, s
 
 
 def _age(measured: Measured, now: str) -> float:
-    """Return how many seconds ago a benchmark was done, infinity if the time cannot be read or is in the future."""
+    """Return how many seconds ago a benchmark was done. Infinity if the time cannot be read or is in the future."""
     age = seconds_between(measured.time, now)
     return math.inf if age is None or age < 0 else age
 
 
 def _numbers(result: Manifest) -> dict[str, float]:
-    """Return the numbers of a suite, only of its client's metrics: a user can write any name to a status."""
+    """Return the numbers of a suite.
+
+    Only metrics of its client count, because a user can write any name into a status.
+    """
     names = _NAMES.get(result.get("kind", ""), frozenset())
     return {name: float(value) for name, value in result.get("metrics", {}).items() if name in names}
 

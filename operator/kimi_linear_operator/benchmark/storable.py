@@ -1,4 +1,4 @@
-"""A status without parts that a definition may refuse, such as results of another version or forged results."""
+"""A status without parts that a CRD may refuse, such as results of another version or forged results."""
 
 from typing import Any
 
@@ -10,14 +10,15 @@ from kimi_linear_operator.kubernetes.stored import is_readable, without_unknown_
 UNKNOWN_KIND = "unknown"
 """The kind of a result that is kept as text."""
 
-# How much of a result is kept as text. The results of all suites must fit one object.
+# How much of a result is kept as text. The results of all suites must fit into one object.
 _LONGEST_TEXT = 8192
 
 
 def storable(status: Manifest, now: str) -> Manifest:
-    """Return a benchmark's status, changed so that this version's definition accepts every part of it.
+    """Return a benchmark's status with changes so that this version's CRD accepts every part.
 
-    A result that this version cannot read becomes text. So its suite does not run again, and it is never Passed.
+    A result that this version cannot read becomes text. So its suite does not run again, and the benchmark is never
+    Passed.
 
     Args:
         status: The status.
@@ -52,7 +53,7 @@ def readable_result(result: Manifest, now: str) -> Manifest:
 
 
 def _environment(facts: Manifest) -> dict[str, Any]:
-    """Return the facts that can be read. None of them depends on another."""
+    """Return the facts that can be read. The facts do not depend on each other."""
     return {
         name: value
         for name, value in without_unknown_fields(facts, Environment).items()

@@ -1,4 +1,4 @@
-"""Writes the results of a benchmark to a ConfigMap, and reads them back when the benchmark was created again."""
+"""Writes the results of a benchmark to a ConfigMap, and reads them again if the benchmark is created again."""
 
 import hashlib
 import logging
@@ -18,13 +18,13 @@ from kimi_linear_operator.reconcile.resource_type import Context
 
 logger = logging.getLogger(__name__)
 
-# Benchmarks to remember. Of a forgotten one, the results are read or compared once more.
+# How many benchmarks to remember. The results of a forgotten benchmark are read or compared again.
 _MOST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
 class _Compared:
-    """What the results of a benchmark were compared with.
+    """The objects of a comparison of results.
 
     Attributes:
         uid: The UID of the benchmark.
@@ -48,14 +48,14 @@ class StoredResults:
         self._cache = context.cache
         self._children = context.children
         self._now = context.now
-        # ConfigMaps that do not hold the results of their benchmarks, or that hold exactly these; the oldest entry
-        # first. The comparison takes long if the results are large.
+        # ConfigMaps that hold no results of their benchmarks, or exactly the results in the status; the oldest entry
+        # first. They are remembered because a comparison of large results takes long.
         self._compared: OrderedDict[Key, _Compared] = OrderedDict()
 
     async def restored(self, benchmark: KimiLinearBenchmark) -> Manifest | None:
-        """Return the status of a benchmark that was created again, from the ConfigMap with its results.
+        """Return the status of a benchmark that was created again. It comes from the ConfigMap with the results.
 
-        A backup holds no status, and `kubectl delete --cascade=orphan` leaves the ConfigMap behind.
+        A backup contains no status, and `kubectl delete --cascade=orphan` does not delete the ConfigMap.
 
         Returns:
             The status, None if the benchmark has one or the ConfigMap does not hold all results of this spec.
@@ -80,7 +80,7 @@ class StoredResults:
         return None
 
     async def try_to_write(self, benchmark: KimiLinearBenchmark, status: Manifest) -> bool:
-        """Try to write the ConfigMap with the results; return False to retry. A taken name counts as done."""
+        """Try to write the ConfigMap with the results; return False to retry. If the name is taken, do not retry."""
         try:
             await self.write(benchmark, status)
         except ApiError as error:
@@ -110,7 +110,7 @@ class StoredResults:
         return self._cache.get(Key(benchmark.metadata.namespace, results_config_map.name(benchmark), CONFIG_MAP))
 
     def _is_known(self, benchmark: KimiLinearBenchmark, config_map: Manifest | None, digest: str = "") -> bool:
-        """Return whether a ConfigMap was compared with these results already."""
+        """Return whether a ConfigMap was already compared with these results."""
         compared = _compared(benchmark, config_map, digest) if config_map else None
         return compared is not None and self._compared.get(_key(benchmark)) == compared
 

@@ -1,12 +1,12 @@
-"""Asks a server to call tools, and prints how many of its calls are as asked. It is the client of tool-call suites.
+"""Asks a server to call tools, and prints the share of valid calls. It is the client of tool-call suites.
 
 The operator mounts this file beside `runner.py`, which runs it, so it uses only the standard library of Python 3.10:
 
     KIMI_LINEAR_URL=http://kimi:30000 python3 tool_calls.py --requests 20
 
 SGLang has no client for this. Each request is a chat that asks for one of a few tools. Half of the requests are
-streamed, because a parser reads a stream with code of its own. The model itself chooses to call the tool: if a request
-demanded it, SGLang would constrain the answer to JSON, and the parser would have nothing to do.
+streamed, because parsers use other code for streams. The requests do not force the call of a tool: with a forced call,
+SGLang would constrain the answer to JSON, and the parser would not be tested.
 
 An answer is valid if it consists of calls of the named tool, with arguments in JSON that the tool's schema allows. The
 values do not matter.
@@ -30,13 +30,13 @@ URL = "KIMI_LINEAR_URL"
 API_KEY = "OPENAI_API_KEY"
 # Requests at a time.
 _PARALLEL = 8
-# Seconds. A call takes some hundred tokens; the first request may wait for kernels that are compiled.
+# In seconds. A call needs some hundred tokens, and the first request may wait for the compilation of kernels.
 _TIMEOUT = 300
 _MOST_TOKENS = 512
-# A wrong key, and servers that are busy or not there: they say nothing about tool calls.
+# Status codes for a wrong key, and for servers that are busy or missing. They say nothing about tool calls.
 _NO_ANSWERS = (401, 403, 404, 429, 502, 503, 504)
 _LONGEST_QUOTE = 200
-# Markers of Kimi's format. In an answer's text, they show that the parser has missed a call.
+# Markers of Kimi's format. In the text of an answer, they show that the parser has missed a call.
 _MARKER = "<|tool_call"
 
 _UNITS: Json = {"type": "string", "enum": ["celsius", "fahrenheit"]}
@@ -61,7 +61,7 @@ TOOLS: dict[str, tuple[str, Json]] = {
         ),
     ),
 }
-"""What each tool does, and the schema of its arguments, by its name."""
+"""The tools by their names, each with its description and the schema of its arguments."""
 
 _CITIES = ("Paris", "São Paulo", "東京", "Cork", "New York")
 _QUESTIONS = {
@@ -74,7 +74,7 @@ _QUESTIONS = {
 
 
 class CallError(Exception):
-    """An answer without a valid call. The message says what is wrong."""
+    """An answer without a valid call. The message names the problem."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ class Request:
 
 
 def request_of(number: int, model: str) -> Request:
-    """Return a request. Two requests in a row ask the same, and the second is streamed.
+    """Return a request. Each two requests ask the same question, and the second one is streamed.
 
     Args:
-        number: Which request, from 0.
+        number: Number of the request, from 0.
         model: The name of the served model.
     """
     question = number // 2
@@ -123,10 +123,10 @@ def check_answer(name: str, message: Json) -> None:
         message: The answer's message, in one piece.
 
     Raises:
-        CallError: It does not.
+        CallError: It contains no valid call, or other contents.
     """
     if _MARKER in str(message.get("content") or ""):
-        raise CallError(f"the text of the answer has a call that no parser has read: {_quoted(message['content'])}")
+        raise CallError(f"the text of the answer contains a call that the parser missed: {_quoted(message['content'])}")
     calls = message.get("tool_calls")
     if not isinstance(calls, list) or not calls:
         raise CallError(f"no call of {name}, but the text {_quoted(message.get('content'))}")
@@ -143,7 +143,7 @@ def _check_call(name: str, call: Any) -> None:
     except (RecursionError, TypeError, ValueError):
         raise CallError(f"the arguments of {name} are not JSON: {_quoted(function.get('arguments'))}") from None
     if problem := next(_problems("", arguments, TOOLS[name][1]), ""):
-        raise CallError(f"the arguments of {name} are not as its schema asks ({problem}): {_quoted(arguments)}")
+        raise CallError(f"the arguments of {name} do not match its schema ({problem}): {_quoted(arguments)}")
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -157,7 +157,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def _problems(path: str, value: Any, schema: Json) -> Iterator[str]:
-    """Yield what is wrong with a value, by the few keywords of JSON Schema that the tools use."""
+    """Yield the problems of a value, by the few keywords of JSON Schema that the tools use."""
     here, wanted = path or "the whole", schema["type"]
     is_of_type = isinstance(value, _TYPES[wanted]) and isinstance(value, bool) == (wanted == "boolean")
     if not is_of_type:
@@ -185,10 +185,10 @@ def _quoted(value: object) -> str:
 
 
 def joined(events: Iterable[Json]) -> Json:
-    """Return the message that the events of a stream make up.
+    """Return the message in the events of a stream.
 
     Raises:
-        CallError: An event has another shape than OpenAI's.
+        CallError: An event does not have the shape of OpenAI's events.
     """
     calls: dict[int, Json] = {}
     content = ""
@@ -201,7 +201,7 @@ def joined(events: Iterable[Json]) -> Json:
                 function["name"] += part["function"].get("name") or ""
                 function["arguments"] += part["function"].get("arguments") or ""
     except (AttributeError, KeyError, TypeError) as error:
-        raise CallError(f"the stream has another shape than OpenAI's ({error!r})") from None
+        raise CallError(f"the stream does not have the shape of OpenAI's streams ({error!r})") from None
     return {"content": content, "tool_calls": [calls[index] for index in sorted(calls)]}
 
 
@@ -209,7 +209,7 @@ def ask(address: str, key: str, request: Request) -> Json:
     """Send a request; return the answer's message, in one piece.
 
     Raises:
-        CallError: The answer is no message.
+        CallError: The answer is not a message.
         OSError: The server cannot be reached, or refuses the request.
     """
     with _opened(f"{address}/v1/chat/completions", key, request.body) as answer:
@@ -220,16 +220,16 @@ def ask(address: str, key: str, request: Request) -> Json:
                 return joined([json.loads(text) for text in texts if text != "[DONE]"])
             message = json.loads(answer.read())["choices"][0]["message"]
         except (IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise CallError(f"the answer has another shape than OpenAI's ({error!r})") from None
+            raise CallError(f"the answer does not have the shape of OpenAI's answers ({error!r})") from None
     if not isinstance(message, dict):
-        raise CallError("the answer has no message")
+        raise CallError("the answer contains no message")
     return message
 
 
 def _opened(url: str, key: str, body: Json | None = None) -> Any:
     headers = {"Content-Type": "application/json", **({"Authorization": " ".join(("Bearer", key))} if key else {})}
     data = None if body is None else json.dumps(body).encode()
-    # The server's address is the operator's.
+    # The operator chose the server's address.
     return urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=_TIMEOUT)  # noqa: S310
 
 
@@ -244,7 +244,7 @@ def served_model(address: str, key: str) -> str:
 
 
 def _problem_of(address: str, key: str, request: Request) -> str:
-    """Send a request; return what is wrong with the answer, empty if it is as asked."""
+    """Send a request. Return the problem of the answer, empty if the answer is valid."""
     try:
         check_answer(request.tool, ask(address, key, request))
     except CallError as error:

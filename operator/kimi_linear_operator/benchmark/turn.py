@@ -1,4 +1,7 @@
-"""Which of several benchmarks of one server may run. Two at a time would distort each other's numbers."""
+"""Decides which of several benchmarks of one server may run.
+
+Two at the same time would distort each other's numbers.
+"""
 
 import math
 from collections.abc import Iterable
@@ -7,9 +10,9 @@ from dataclasses import dataclass
 REST_SECONDS = 300.0
 """How long a benchmark that gave its turn back lets others go first before it tries again."""
 
-# Most images that cannot be pulled are mistakes in the spec. Adding a node takes about as long as this.
+# If an image cannot be pulled, most often the spec is wrong. To add a node takes about as long as this limit.
 _BLOCKED_SECONDS = 300.0
-# Reasons without a limit: pulling an image of tens of gigabytes can take any time.
+# Reasons without a limit, because the pull of an image of tens of gigabytes can take any time.
 _PROGRESSING = ("ModelLoading", "Starting")
 # A suite in a queue may hold its turn longer, because a new Job starts at the end of the queue.
 _QUEUED = ("JobSuspended", "Queued")
@@ -17,7 +20,7 @@ _QUEUED_SECONDS = 3600.0
 
 
 Rank = tuple[bool, bool, str, bool, str, str, str, str]
-"""The sort key of contenders: the lowest goes first."""
+"""The sort key of contenders. The lowest goes first."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Contender:
         started: When its first suite started, as RFC 3339; empty if none has.
         is_active: Whether one of its suites runs.
         failed: When it gave its turn back because it could not start, as RFC 3339; empty if it did not, or has started
-            since.
+            after that.
         is_guest: Whether it measures a server of another namespace.
     """
 
@@ -62,10 +65,10 @@ def rank(contender: Contender) -> Rank:
     The order is:
 
     1. Benchmarks with a running suite.
-    2. Those of the server's own namespace, because other namespaces could otherwise make them wait without end.
-    3. Those that did not give their turn back; of the others, the one that did so first.
-    4. Those that have started a suite; of these, the one that started first.
-    5. The oldest; then by namespace and name.
+    2. Benchmarks of the server's own namespace. Otherwise other namespaces could make them wait without end. 3.
+    Benchmarks that did not give their turn back. Of the others, the one that gave its turn back first. 4. Benchmarks
+    that have started a suite. Of these, the one that started first. 5. The oldest benchmark; then by namespace and
+    name.
     """
     order = (
         contender.failed,

@@ -1,4 +1,4 @@
-"""What came of the checks of `kimi-linear verify`."""
+"""The result of the checks of `kimi-linear verify`."""
 
 import sys
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the checks.
+    """The result of the checks.
 
     Attributes:
         benchmark: The benchmark that has ended.
-        message: Why its verdict is as it is.
-        next_step: What to do if it has no result.
+        message: The reason for its verdict.
+        next_step: What to do if there is no result.
     """
 
     benchmark: Manifest
@@ -23,6 +23,6 @@ class Outcome:
 
 
 def tell(text: str) -> None:
-    """Say on standard error what happens now, on one line: standard output has nothing but the report."""
+    """Print the current step on standard error, on one line. Standard output contains only the report."""
     if line := one_line(text):
         print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Verifies a server of the cluster: makes a benchmark like that of its verification, and follows it."""
+"""Verifies a server of the cluster. Creates a benchmark like the one of its verification, and follows it."""
 
 import asyncio
 import sys
@@ -19,21 +19,21 @@ from kimi_linear_operator.server import verification
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
-# The API server adds five characters, and the name of a benchmark may have 40.
+# The API server adds five characters, and the name of a benchmark can have 40.
 _LONGEST_PREFIX = 26
-# For as long, its results and the logs of a client that failed can be read: the operator keeps these logs for an hour.
+# For this time, the results and the logs of a failed client can be read. The operator keeps these logs for an hour.
 _SECONDS_KEPT = 3600
-# An operator that works sees a new object within a second, and a new leader within a minute.
+# A running operator sees a new object within a second. After a change of the leader, it takes up to a minute.
 _SECONDS_UNTIL_SEEN = 60.0
 
 
 def run(namespace: str, name: str, seconds: float) -> Outcome:
-    """Verify a server, with progress on standard error. If that is interrupted, its benchmark is deleted.
+    """Verify a server, with progress on standard error. After an interrupt, delete the benchmark.
 
     Args:
         namespace: Its namespace.
         name: Its name.
-        seconds: How long that may take.
+        seconds: The time limit.
 
     Raises:
         CommandError: It cannot be verified.
@@ -58,10 +58,10 @@ async def _verify(namespace: str, name: str, seconds: float) -> State:
 
 
 async def _ready_server(cluster: Cluster, namespace: str, name: str) -> KimiLinearServer:
-    """Return a server that serves: the client of a benchmark waits for that, without an end.
+    """Return a server that serves. Otherwise the client of a benchmark would wait for it without end.
 
     Raises:
-        CommandError: There is none, or it does not serve.
+        CommandError: The server does not exist, or does not serve.
     """
     stored = await cluster.get(SERVER, namespace, name)
     if stored is None:
@@ -75,9 +75,9 @@ async def _ready_server(cluster: Cluster, namespace: str, name: str) -> KimiLine
 
 
 def build_benchmark(server: KimiLinearServer) -> dict[str, Any]:
-    """Return a benchmark that asks a server what its verification asks.
+    """Return a benchmark with the questions of a server's verification.
 
-    The server does not own it, so the operator treats it as one that a person wrote.
+    The server does not own it, so the operator treats it like a benchmark of a user.
     """
     name = server.metadata.name
     return {
@@ -100,7 +100,7 @@ async def _follow(cluster: Cluster, made: Manifest, seconds: float) -> State:
 
     Raises:
         ApiError: It cannot be read.
-        CommandError: It has no verdict in time, or is gone.
+        CommandError: It has no verdict within the time limit, or is gone.
     """
     about, begin = made["metadata"], time.monotonic()
     last = _state(BENCHMARK, made)
@@ -112,7 +112,9 @@ async def _follow(cluster: Cluster, made: Manifest, seconds: float) -> State:
             raise CommandError(f"somebody has deleted KimiLinearBenchmark {about['name']}")
         last = _state(BENCHMARK, stored)
         if not last.is_seen and time.monotonic() - begin > _SECONDS_UNTIL_SEEN:
-            raise CommandError(f"no operator has seen the benchmark in {_SECONDS_UNTIL_SEEN:.0f} s: is it running?")
+            raise CommandError(
+                f"no operator has handled the benchmark in {_SECONDS_UNTIL_SEEN:.0f} s. Does the operator run?"
+            )
         return last
 
     try:
@@ -131,11 +133,11 @@ async def _delete(cluster: Cluster, benchmark: Manifest) -> None:
     try:
         await cluster.delete(BENCHMARK, benchmark)
     except ApiError as error:
-        tell(f"KimiLinearBenchmark {name} could not be deleted ({error}); `kubectl delete klb {name}` does it")
+        tell(f"KimiLinearBenchmark {name} could not be deleted ({error}); delete it with `kubectl delete klb {name}`")
     else:
         tell(f"deleted {name}")
 
 
 def _state(kind: Kind, stored: Manifest) -> State:
-    """Return the state of a resource without its children: whoever verifies may read nothing else."""
+    """Return the state of a resource without its children, because the user may have no permission to read them."""
     return State(TYPES[kind], stored, (), ())

@@ -28,21 +28,24 @@ from kimi_linear_operator.server.spec.engine import Switch
 KEY_VARIABLE = "KIMI_LINEAR_API_KEY"
 """The environment variable with the server's API key.
 
-It is not OPENAI_API_KEY, which may hold the key of somebody else's service: no other server should be sent that one.
+It is not OPENAI_API_KEY, because that may contain the key of another service, and such a key must not be sent to this
+server.
 """
 
-_REMEDIES = {
+REMEDIES = {
     "SGLang's client is not": "Name a Python that can import sglang with --python.",
     "client cannot be started": "Name a Python that can import sglang with --python.",
     "dataset is not": "Name GSM8K's test.jsonl with --dataset.",
     "refused the API key": f"Give the server's key with --api-key-file or ${KEY_VARIABLE}.",
 }
-_OTHER_REMEDY = "Correct what the message names. What the client printed is above."
+"""Remedies by words of the runner's messages. The runner's own remedies are for pods; these are for this machine."""
+
+_OTHER_REMEDY = "Correct what the message names. The client's output is above."
 
 
 @dataclass(frozen=True)
 class LocalClient:
-    """What the clients of a verification need on this machine.
+    """The files and the key that the clients of a verification need on this machine.
 
     Attributes:
         python: A Python that has SGLang's client.
@@ -77,16 +80,16 @@ def client(python: str | None, dataset: Path | None, key_file: Path | None) -> L
 
 
 def run(url: str, parser: Switch, local: LocalClient, seconds: float) -> Outcome:
-    """Verify a server, with what the clients print on standard error.
+    """Verify a server. The clients' output goes to standard error.
 
     Args:
         url: Its address.
         parser: Whether it has a parser of tool calls.
         local: Its clients.
-        seconds: How long all of it may take.
+        seconds: The time limit for everything.
 
     Raises:
-        CommandError: The address is not one, or the time is over.
+        CommandError: The address is not valid, or the time limit has passed.
     """
     benchmark = _benchmark(url.rstrip("/"), ServerSpec.model_validate({"toolCallParser": parser}))
     deadline = time.monotonic() + seconds
@@ -103,15 +106,15 @@ def run(url: str, parser: Switch, local: LocalClient, seconds: float) -> Outcome
 
 
 def _remedy(message: str) -> str:
-    known = [remedy for words, remedy in _REMEDIES.items() if words in message]
+    known = [remedy for words, remedy in REMEDIES.items() if words in message]
     return " ".join(known) or _OTHER_REMEDY
 
 
 def _benchmark(url: str, spec: ServerSpec) -> KimiLinearBenchmark:
-    """Return a benchmark that asks what a verification asks.
+    """Return a benchmark with the questions of a verification.
 
     Raises:
-        CommandError: The address is not one.
+        CommandError: The address is not valid.
     """
     manifest = {
         "apiVersion": BENCHMARK.api_version,
@@ -121,7 +124,9 @@ def _benchmark(url: str, spec: ServerSpec) -> KimiLinearBenchmark:
     }
     checked = CHECKER.check(manifest)
     if checked.resource is None or not checked.is_valid:
-        raise CommandError(f"{url} is no address of a server: give it without a path, such as http://localhost:30000")
+        raise CommandError(
+            f"{url} is not the address of a server: write it without a path, for example http://localhost:30000"
+        )
     return checked.resource
 
 
@@ -143,7 +148,7 @@ def _result(benchmark: KimiLinearBenchmark, suite: Suite, local: LocalClient, de
 
 
 def _follow(words: Sequence[str], environment: Mapping[str, str], deadline: float) -> int:
-    """Run a program, and show what it prints without what could control a terminal; return its exit code.
+    """Run a program, and show its output without control characters. Return its exit code.
 
     Raises:
         TimeoutError: There was no time left.
@@ -154,7 +159,7 @@ def _follow(words: Sequence[str], environment: Mapping[str, str], deadline: floa
         stdout=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
-        # Ctrl-C reaches this process alone, which ends the runner with SIGTERM: the runner passes that on.
+        # Ctrl-C reaches only this process. It ends the runner with SIGTERM, and the runner passes SIGTERM on.
         start_new_session=True,
     ) as process:
         end = threading.Timer(max(0.0, deadline - time.monotonic()), process.terminate)
@@ -174,7 +179,7 @@ def _follow(words: Sequence[str], environment: Mapping[str, str], deadline: floa
 
 
 def _runner(benchmark: KimiLinearBenchmark, suite: Suite, folder: str, message: Path) -> Iterator[str]:
-    """Yield the runner's words, but for the client's."""
+    """Yield the words of the runner's command line, without the client's words."""
     url = benchmark.spec.endpoint.url if benchmark.spec.endpoint else ""
     options: dict[str, Any] = {
         "--suite": suite.name,
@@ -189,7 +194,7 @@ def _runner(benchmark: KimiLinearBenchmark, suite: Suite, folder: str, message: 
 
 
 def _command(benchmark: KimiLinearBenchmark, suite: Suite, local: LocalClient) -> Iterator[str]:
-    """Yield the client's words, as in a pod, but with the programs and files of this machine."""
+    """Yield the words of the client's command line, as in a pod, but with the programs and files of this machine."""
     here = {"python3": local.python, f"{commands.PROGRAM_FOLDER}/{commands.TOOL_CALLS}": tool_calls.__file__}
     yield from (here.get(word, word) for word in commands.build_command(benchmark.spec, suite, model=""))
     if suite.accuracy and local.dataset:
@@ -197,7 +202,7 @@ def _command(benchmark: KimiLinearBenchmark, suite: Suite, local: LocalClient) -
 
 
 def _manifest(benchmark: KimiLinearBenchmark, results: list[Manifest], concluded: Verdict) -> Manifest:
-    """Return the benchmark as the operator would have stored it."""
+    """Return the benchmark as the operator would store it."""
     url = benchmark.spec.endpoint.url if benchmark.spec.endpoint else ""
     succeeded = {"Passed": True, "Failed": False}.get(concluded.verdict)
     told = condition("Succeeded", succeeded, Reason(concluded.reason, concluded.message))

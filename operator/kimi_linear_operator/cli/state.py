@@ -26,6 +26,13 @@ from kimi_linear_operator.resource_types import TYPES
 
 # Children without a state of their own. They always are as the operator writes them.
 _WITHOUT_STATE = (AUTOSCALER, CONFIG_MAP, DISRUPTION_BUDGET, HTTP_ROUTE, INGRESS, REVISION, SERVICE)
+# Conditions besides the goal, and the statuses of each that a user should know.
+_SHORTCOMINGS = {
+    "Synced": ("False",),
+    "Exposed": ("False",),
+    "Autoscaling": ("False",),
+    "Verified": ("False", "Unknown"),
+}
 # The user may not list the kind, or the cluster does not have it.
 _REFUSALS = (403, 404)
 
@@ -84,7 +91,7 @@ class State:
     @property
     def message(self) -> str:
         """Return why the resource is as it is."""
-        return str(self.goal.get("message", "the operator has not seen it yet: is it running?"))
+        return str(self.goal.get("message", "the operator has not handled it yet. Does the operator run?"))
 
     @property
     def next_step(self) -> str:
@@ -94,10 +101,9 @@ class State:
     @property
     def shortcomings(self) -> Sequence[str]:
         """Return what differs from the spec but does not affect the goal, and what to do."""
-        conditions = (find_condition(self.status, kind) for kind in ("Synced", "Exposed"))
-        false = [item for item in conditions if item.get("status") == "False"]
-        told = [item for item in false if item["reason"] != self.goal.get("reason")]
-        return [line for item in told for line in _shortcoming(item)]
+        found = [(find_condition(self.status, kind), statuses) for kind, statuses in _SHORTCOMINGS.items()]
+        told = [item for item, statuses in found if item.get("status") in statuses]
+        return [line for item in told if item["reason"] != self.goal.get("reason") for line in _shortcoming(item)]
 
     def tree(self, now: str) -> Branch:
         """Return the tree of the resource.

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     completion.complete_with(target, completion.server_names)
     parser.add_argument(
-        "-n", "--namespace", help="namespace of the server; the default is that of the kubeconfig's context"
+        "-n", "--namespace", help="namespace of the server; by default the namespace of the kubeconfig's context"
     )
     manifests.add_output_argument(parser, *report.REPORTS)
     parser.add_argument(
@@ -37,29 +37,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tool-call-parser",
         choices=get_args(Switch),
-        help=f"{only}whether the server has a parser of tool calls, so that it is asked for some (default: disabled)",
+        help=f"{only}whether the server has a tool-call parser, so that tool calls are checked, too (default: "
+        "disabled)",
     )
     parser.add_argument(
         "--api-key-file",
         type=Path,
         metavar="FILE",
-        help=f"{only}file with the server's API key; without it, the key is that of ${local_checks.KEY_VARIABLE}",
+        help=f"{only}file with the server's API key; by default, the key is in ${local_checks.KEY_VARIABLE}",
     )
     parser.add_argument(
-        "--dataset", type=Path, metavar="FILE", help=f"{only}GSM8K's test.jsonl; without it, the client downloads it"
+        "--dataset", type=Path, metavar="FILE", help=f"{only}GSM8K's test.jsonl; by default, the client downloads it"
     )
     parser.add_argument(
         "--python",
         metavar="PROGRAM",
-        help=f"{only}a Python that has SGLang's client; the default is the one that runs this command",
+        help=f"{only}a Python that can import SGLang's client; by default the Python of this command",
     )
 
 
 def seconds(text: str) -> int:
-    """Return a time limit; argparse names this function when it refuses one.
+    """Return a time limit. argparse shows the name of this function when it refuses a value.
 
     Raises:
-        ValueError: It is no whole number above 0.
+        ValueError: The value is not a whole number above 0.
     """
     if (number := int(text)) < 1:
         raise ValueError
@@ -85,9 +86,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _outcome(options: argparse.Namespace) -> Outcome:
     if "://" not in options.target:
-        _refuse(options, _OF_ADDRESS, "a server of the cluster has these settings in its spec")
+        _refuse(options, _OF_ADDRESS, "for a server of the cluster, these settings are in its spec")
         return cluster_checks.run(context.namespace(options), options.target, options.timeout)
-    _refuse(options, _OF_CLUSTER, "an address is in no namespace")
+    _refuse(options, _OF_CLUSTER, "an address has no namespace")
     client = local_checks.client(options.python, options.dataset, options.api_key_file)
     return local_checks.run(options.target, options.tool_call_parser or "disabled", client, options.timeout)
 
@@ -96,8 +97,8 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None
     """Refuse options that have no effect on this target.
 
     Raises:
-        CommandError: One of them is given.
+        CommandError: Such an option is given.
     """
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
     if given:
-        raise CommandError(f"{options.target} does not go together with {', '.join(given)}: {why}")
+        raise CommandError(f"{options.target} cannot be used with {', '.join(given)}: {why}")

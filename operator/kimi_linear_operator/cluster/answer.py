@@ -7,8 +7,8 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
-# An overloaded API server asks for up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). A longer time comes
-# from a proxy in front of the API server, which may answer sooner.
+# An overloaded API server asks to wait up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). A longer time comes
+# from a proxy in front of the API server, and the API server may answer sooner.
 LONGEST_RETRY_SECONDS = 60.0
 
 # Resource versions have 64 bits: up to 20 digits.
@@ -16,7 +16,7 @@ _RESOURCE_VERSION = re.compile("[0-9]{1,20}")
 
 
 class Answer(NamedTuple):
-    """What the API server sent back.
+    """An answer of the API server.
 
     Attributes:
         status: HTTP status code.
@@ -64,7 +64,7 @@ def text_of(answer: Answer) -> str:
 
 
 def retry_seconds_of(header: str) -> float:
-    """Return the seconds of a `Retry-After` header, LONGEST_RETRY_SECONDS at most; 0 for a date or an empty one."""
+    """Return the seconds of a `Retry-After` header, at most LONGEST_RETRY_SECONDS; 0 for a date or an empty header."""
     seconds = float(header) if header.isdecimal() else 0.0
     return min(seconds, LONGEST_RETRY_SECONDS)
 
@@ -83,7 +83,7 @@ def items(answer: Manifest) -> list[Manifest]:
     """
     objects = answer.get("items")
     if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
-        raise ApiError(UNREACHABLE, "not a list: its items are no objects")
+        raise ApiError(UNREACHABLE, "not a list: its items are not objects")
     return objects
 
 

@@ -1,6 +1,6 @@
 """Reads and writes the objects of the cluster.
 
-Objects are plain JSON here, without typed models: the API server gets exactly the manifests of the builders.
+Objects are plain JSON, without typed models. So the API server gets exactly the manifests of the builders.
 """
 
 import math
@@ -30,11 +30,11 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 _CONFLICT = 409
 _INVALID = 422
-# What identifies an object and its spec: each change of the spec raises the generation.
+# The fields that identify an object and its spec. Each change of the spec raises the generation.
 _SAME_SPEC = ("uid", "generation")
 # The API server gives every object a newer version than this.
 _FIRST_VERSION = "1"
-# The longest part of a log that is read at once. The eight processes of an engine write some 20 lines each in seconds.
+# The longest part of a log to read at once. Each of an engine's eight processes can write some 20 lines within seconds.
 TAIL_LINES = 500
 TAIL_BYTES = 256 * 1024
 
@@ -57,7 +57,7 @@ class Cluster:
         return self.transport.server
 
     def fenced(self, write_seconds: Callable[[], float], pending: PendingWrites) -> "Cluster":
-        """Return the same cluster with a fence: every write needs permission.
+        """Return the same cluster with a fence, so that every write needs permission.
 
         Args:
             write_seconds: Called right before every write. Returns how many seconds the write may take, and raises
@@ -82,16 +82,16 @@ class Cluster:
     async def pod_log_tail(
         self, pod: Manifest, container: str, since_seconds: float | None = None, *, lines: int = TAIL_LINES
     ) -> str:
-        """Return the end of a container's log: TAIL_BYTES bytes at most, within LOG_SECONDS.
+        """Return the end of a container's log, at most TAIL_BYTES bytes. The request may take LOG_SECONDS.
 
-        The text is foreign: it may hold secrets and terminal escapes (see `foreigntext`). Each line begins with the
-        time at which it was written, by the node's clock (RFC 3339 with nanoseconds, and a space).
+        The text is foreign and may contain secrets and terminal escapes (see `foreigntext`). Each line begins with the
+        time of the node's clock at which it was written (RFC 3339 with nanoseconds), and a space.
 
         Args:
-            pod: The pod, of which the name and the namespace are used.
-            container: The name of its container; one that has not started yet has no log (status 400).
-            since_seconds: Only lines of so many last seconds, None for all.
-            lines: So many lines at most.
+            pod: The pod. Only its name and namespace are used.
+            container: The name of its container. A container that has not started yet has no log (status 400).
+            since_seconds: Return only lines of the last so many seconds, None for all lines.
+            lines: Maximum number of lines.
         """
         query = {
             "container": container,
@@ -103,7 +103,7 @@ class Cluster:
         try:
             return text_of(await self.transport.answer(Request("LOG", f"{path_of(POD, pod)}/log", query), TAIL_BYTES))
         except TooLongError as error:
-            raise ApiError(UNREACHABLE, f"a log of more than the {TAIL_BYTES} bytes that were asked for") from error
+            raise ApiError(UNREACHABLE, f"the log has more than the requested {TAIL_BYTES} bytes") from error
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """Return the essence of all objects of a kind in a namespace that match a label selector."""
@@ -120,17 +120,18 @@ class Cluster:
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply an object with server-side apply; return the new state.
 
-        Our fields overwrite those of other field managers. Fields that we applied before and leave out now are removed.
-        https://kubernetes.io/docs/reference/using-api/server-side-apply/
+        Our fields overwrite fields of other field managers. Fields that we applied before and now leave out are
+        removed. https://kubernetes.io/docs/reference/using-api/server-side-apply/
         """
         query = {"fieldManager": MANAGER, "force": "true", **_dry_run_query(dry_run)}
         return await self._send(Request("APPLY", path_of(kind, manifest), query, manifest))
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
-        """Apply an object that does not exist yet; leave one that exists as it is.
+        """Apply an object that does not exist yet. An existing object stays as it is.
 
-        The manifest gets a resource version that no existing object has, so the API server refuses to change one. When
-        it creates the object, it ignores that version (k8s.io/apiserver, registry/generic/registry/store.go, Update).
+        The manifest gets a resource version that no existing object has, so the API server refuses to change an
+        existing object. When the API server creates the object, it ignores the version (k8s.io/apiserver,
+        registry/generic/registry/store.go, Update).
 
         Raises:
             ApiError: With status 409, if an object with this name exists.
@@ -141,26 +142,26 @@ class Cluster:
     async def overwrite(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Merge-patch an object's spec; return the new state.
 
-        The patch replaces whole lists, also the items of other managers. It makes us a second field manager of the
-        object: call `unify` afterwards.
+        The patch replaces whole lists, including the items of other managers. After the patch, we are two field
+        managers of the object, so call `unify` afterwards.
         """
         query = {"fieldManager": MANAGER, **_dry_run_query(dry_run)}
         return await self._send(Request("PATCH", path_of(kind, manifest), query, {"spec": manifest["spec"]}))
 
     async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
-        """Set the replicas of exactly this object and nothing else; return the new state.
+        """Set only the replicas of exactly this object; return the new state.
 
-        This is a patch, because applying the replicas alone would remove everything else that we applied. It makes us a
-        second field manager of the object: call `unify` afterwards.
+        This is a patch, because an apply of only the replicas would remove all other fields that we applied. After the
+        patch, we are two field managers of the object, so call `unify` afterwards.
         """
         body = {"metadata": {"uid": live["metadata"]["uid"]}, "spec": {"replicas": replicas}}
         return await self._send(Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, body))
 
     async def unify(self, kind: Kind, live: Manifest) -> Manifest:
-        """Merge our two entries as field manager of an object into one after a patch; return the new state.
+        """After a patch, merge our two entries as field managers of an object into one; return the new state.
 
-        For server-side apply, the same name is two managers if it applies and patches. Then fields that we no longer
-        apply stay, because the second manager still owns them. client-go has `csaupgrade` for this.
+        For server-side apply, a name that applies and patches counts as two managers. Fields that we no longer apply
+        would then stay, because the second manager still owns them. client-go has `csaupgrade` for this.
 
         Args:
             kind: The object's kind.
@@ -178,8 +179,8 @@ class Cluster:
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
         """Set one annotation of exactly this object; return the new state.
 
-        The annotation has a field manager of its own. Otherwise the next `apply`, which lacks the annotation, would
-        remove it.
+        The annotation has a separate field manager. Otherwise the next `apply` would remove it, because an apply does
+        not contain it.
         """
         body = _identity(kind, manifest)
         body["metadata"]["annotations"] = {name: value}
@@ -191,16 +192,15 @@ class Cluster:
     ) -> Manifest:
         """Set the status of exactly this object; return its new metadata.
 
-        This is a patch: server-side apply refuses objects that do not match their schema, and exactly these objects
-        need a status that says so. The answer holds only the metadata: the rest may be a megabyte, and the caller has
-        it already.
+        This is a patch, because server-side apply refuses objects that do not match their schema, and exactly these
+        objects need a status that says so. The answer contains only the metadata, because the rest may be a megabyte
+        and the caller already has it.
 
         Args:
             kind: The kind of the object.
             manifest: The object.
             status: The status.
-            if_unchanged: Whether to refuse with status 409 if the spec has changed. Whatever else changes, and however
-                often, does not matter then.
+            if_unchanged: Whether to refuse with status 409 if the spec has changed. Other changes do not matter.
         """
         before = manifest.get("status", {})
         merged = {"metadata": {"uid": manifest["metadata"]["uid"]}, "status": _patch(before, status)}
@@ -209,25 +209,25 @@ class Cluster:
         try:
             answer = await self._send(Request("STATUS", target, {"fieldManager": MANAGER}, body))
         except ApiError as error:
-            # The API server answers a failed test like a status that the definition refuses.
+            # For a failed test, the API server gives the same answer as for a status that the CRD refuses.
             if if_unchanged and error.status == _INVALID and await self._has_changed(kind, manifest):
                 raise ApiError(_CONFLICT, "the spec has changed") from error
             raise
         return dict(answer["metadata"])
 
     async def _has_changed(self, kind: Kind, manifest: Manifest) -> bool:
-        """Return whether an object has another spec now, or is gone."""
+        """Return whether an object's spec has changed, or the object is gone."""
         live = await self.get(kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         return live is None or any(live["metadata"][name] != manifest["metadata"][name] for name in _SAME_SPEC)
 
     async def set_condition(self, kind: Kind, manifest: Manifest, condition: Manifest) -> Manifest:
-        """Set one condition in the status of exactly this object of Kubernetes' own; return the new state."""
+        """Set one condition in the status of exactly this object of a Kubernetes kind; return the new state."""
         body = {**_identity(kind, manifest), "status": {"conditions": [condition]}}
         query = {"fieldManager": MANAGER, "force": "true"}
         return await self._send(Request("APPLY", f"{path_of(kind, manifest)}/status", query, body))
 
     async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
-        """Delete exactly this object; it is no error if it is gone already."""
+        """Delete exactly this object. It is not an error if the object is already gone."""
         policy = "Foreground" if children_first else "Background"
         options = {"propagationPolicy": policy, "preconditions": {"uid": manifest["metadata"]["uid"]}}
         try:
@@ -237,11 +237,11 @@ class Cluster:
                 raise
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
-        """Create an object; it is an error if one with its name exists."""
+        """Create an object. It is an error if an object with this name exists."""
         return await self._send(Request("POST", path(kind, manifest["metadata"]["namespace"]), body=manifest))
 
     async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
-        """Replace an object; it is an error if its resource version is not the one in the manifest."""
+        """Replace an object. It is an error if its resource version is not the version in the manifest."""
         return await self._send(Request("PUT", path_of(kind, manifest), body=manifest))
 
     async def _send(self, request: Request) -> Manifest:
@@ -249,7 +249,7 @@ class Cluster:
 
 
 def _identity(kind: Kind, manifest: Manifest) -> Manifest:
-    """Return what says which object an apply is about: exactly this one."""
+    """Return the metadata with which an apply changes exactly this object."""
     names = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": names}
 
@@ -277,7 +277,7 @@ async def connect_to(configuration: Configuration, observe: Observe = ignore_ans
 
 
 def _patch(before: Manifest, after: Manifest) -> Manifest:
-    """Return the merge patch from one object to another: fields that the new one lacks are null."""
+    """Return the merge patch from one object to another. Fields that are missing in the new object become null."""
     kept = {
         name: _patch(before[name], value) if isinstance(value, dict) and isinstance(before.get(name), dict) else value
         for name, value in after.items()
@@ -286,12 +286,12 @@ def _patch(before: Manifest, after: Manifest) -> Manifest:
 
 
 def _exact_patch(metadata: Manifest, before: Manifest, after: Manifest) -> list[Manifest]:
-    """Return the JSON patch from one status to another, for an object with this UID and this spec only."""
+    """Return the JSON patch from one status to another, only for an object with this UID and this spec."""
     tests = [{"op": "test", "path": f"/metadata/{name}", "value": metadata[name]} for name in _SAME_SPEC]
     if not before:
         return [*tests, _add("", after)]
     changed = [_add(f"/{name}", value) for name, value in after.items() if name not in before or before[name] != value]
-    # To remove a field that is not there is an error, so each is added before.
+    # To remove a missing field is an error, so each field is added before.
     gone = [f"/{name}" for name in before if name not in after]
     removed = [step for path in gone for step in (_add(path, None), {"op": "remove", "path": f"/status{path}"})]
     return [*tests, *changed, *removed]

@@ -1,4 +1,7 @@
-"""The API server's address and our credentials, from kubectl's kubeconfig or else the pod's service account."""
+"""The API server's address and our credentials.
+
+They come from kubectl's kubeconfig, or else from the pod's service account.
+"""
 
 import os
 from pathlib import Path
@@ -21,20 +24,20 @@ async def configuration() -> Configuration:
     """
     loaded = Configuration()
     await load(loaded)
-    # As in kubectl, the proxy of the kubeconfig (proxy-url) takes precedence over those of the environment.
+    # As in kubectl, the proxy in the kubeconfig (proxy-url) takes precedence over proxies in the environment.
     loaded.proxy = loaded.proxy or proxy_for(str(loaded.host), os.environ)
     return loaded
 
 
 async def load(into: Configuration) -> None:
-    """Read the credentials that kubectl would use, or else those of the pod.
+    """Read the credentials that kubectl would use, or else the pod's credentials.
 
     Raises:
         ApiError: There are no credentials.
     """
     files = _kubeconfigs()
     if files and not any(file.exists() for file in files):
-        raise ApiError(UNREACHABLE, f"no cluster: KUBECONFIG names {files[0]}, which does not exist")
+        raise ApiError(UNREACHABLE, f"no cluster: KUBECONFIG names the file {files[0]}, which does not exist")
     try:
         if files:
             await load_kube_config(os.pathsep.join(map(str, files)), client_configuration=into)
@@ -47,8 +50,8 @@ async def load(into: Configuration) -> None:
 async def renew_certificates(client: ApiClient) -> None:
     """Read the cluster's certificate authorities and the client's certificate again.
 
-    An authority is replaced while the operator runs: the kubelet writes the new one into the pod. Earlier authorities
-    stay trusted until the process ends. Open connections stay as they are.
+    An authority can be replaced while the operator runs. The kubelet then writes the new authority into the pod.
+    Earlier authorities stay trusted until the process ends. Open connections do not change.
 
     Raises:
         ApiError: There are no credentials.
@@ -63,12 +66,12 @@ async def renew_certificates(client: ApiClient) -> None:
 
 
 def own_namespace() -> str:
-    """Return the namespace of the pod that we run in, or "default" outside of pods."""
+    """Return the namespace of our pod, or "default" outside of pods."""
     return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else "default"
 
 
 def current_namespace() -> str:
-    """Return the namespace that kubectl would use: that of the kubeconfig's context, or else that of the pod.
+    """Return the namespace that kubectl would use: the namespace of the kubeconfig's context, or else of the pod.
 
     Raises:
         ApiError: The kubeconfig cannot be read.
@@ -84,7 +87,7 @@ def current_namespace() -> str:
 
 
 def _kubeconfigs() -> list[Path]:
-    """Return the kubeconfigs that kubectl would read, none if it would use the pod's service account."""
+    """Return the kubeconfigs that kubectl would read, empty if it would use the pod's service account."""
     if paths := os.environ.get("KUBECONFIG"):
         return [Path(file) for file in paths.split(os.pathsep)]
     default = Path.home() / ".kube" / "config"

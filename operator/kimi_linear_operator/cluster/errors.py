@@ -1,4 +1,4 @@
-"""Errors of the API server, and what each means. No other module classifies them."""
+"""Errors of the API server, and their meaning. No other module classifies these errors."""
 
 import re
 from enum import Enum
@@ -6,36 +6,37 @@ from enum import Enum
 from kimi_linear_operator import foreigntext
 
 UNREACHABLE = 0
-"""The status of a request that got no answer."""
+"""The status of a request without an answer."""
 GONE = 410
-"""The status if a list or a watch cannot continue because the API server no longer has its resource version."""
+"""The status of a list or a watch that cannot continue, because the API server no longer has its resource version."""
 
 
 class Meaning(Enum):
     """What to do about an error."""
 
     RETRY = "the same request may succeed in a moment"
-    WRONG_SPEC = "the API server refuses the object itself: only a change of the spec helps"
-    DENIED = "an admission policy or webhook refuses the object: the spec or the policy has to change"
-    FORBIDDEN = "a permission or a quota is missing: an administrator has to act"
-    FENCED = "this replica may not write"
+    WRONG_SPEC = "the API server refuses the object itself, so only a change of the spec helps"
+    DENIED = "an admission policy or webhook refuses the object, so the spec or the policy must change"
+    FORBIDDEN = "a permission or a quota is missing, so an administrator must act"
+    FENCED = "this replica is not allowed to write"
 
 
-# Overload, a lost race, rotated credentials, a namespace or kind that does not exist (yet), a server behind the API
-# server (a webhook, etcd, an aggregated API) that does not answer.
+# Causes: overload, a lost race, rotated credentials, a namespace or kind that does not exist (yet), or a server behind
+# the API server (a webhook, etcd, an aggregated API) that does not answer.
 _PASSING_STATUSES = (UNREACHABLE, 401, 404, 408, 409, 429, 500, 502, 503, 504)
 _CONTENT_STATUSES = (400, 413, 415, 422)
 
-# Messages that mean a wrong spec although the status may be 500: the object does not fit its schema (an unknown field,
-# a wrong type, a duplicate key: k8s.io/apimachinery, util/managedfields), or is too large for etcd (etcdserver,
-# ErrRequestTooLarge) or for grpc.
+# These messages mean a wrong spec, although the status may be 500. Either the object does not match its schema (an
+# unknown field, a wrong type, a duplicate key: k8s.io/apimachinery, util/managedfields), or it is too large for etcd
+# (etcdserver, ErrRequestTooLarge) or for grpc.
 _WRONG_SPEC = re.compile(
     "failed to (create typed|convert) (patch|live|new) object|field not declared in schema|"
     "request is too large|message larger than max"
 )
 # k8s.io/apiserver, plugin/pkg/admission/plugin/policy/validating and webhook/errors.
 _DENIED = re.compile("ValidatingAdmissionPolicy '.*' with binding '.*' denied request|admission webhook .* denied")
-# k8s.io/apiserver, plugin/namespace/lifecycle. The resource is deleted with its namespace, so this needs no condition.
+# k8s.io/apiserver, plugin/namespace/lifecycle. The resource is deleted together with its namespace, so this error needs
+# no condition.
 _TERMINATING = "because it is being terminated"
 
 
@@ -44,7 +45,8 @@ class ApiError(Exception):
 
     Attributes:
         status: HTTP status code, 0 if there was no answer.
-        message: The API server's message, cut, because it quotes objects that may be large.
+        message: The beginning of the API server's message. The rest is cut, because the message may quote large
+            objects.
         retry_seconds: Seconds of the answer's `Retry-After`, 0 without one.
     """
 
@@ -67,12 +69,12 @@ class ApiError(Exception):
 
     @property
     def is_about_content(self) -> bool:
-        """Return whether the API server refused the content of the object, so that retrying is of no use."""
+        """Return whether the API server refused the content of the object, so that a retry does not help."""
         return self.meaning in (Meaning.WRONG_SPEC, Meaning.DENIED)
 
 
 def classify(status: int, message: str, retry_seconds: float = 0.0) -> Meaning:
-    """Return what an answer of the API server means.
+    """Return the error for an answer of the API server.
 
     Args:
         status: HTTP status code, 0 if there was no answer.

@@ -1,4 +1,4 @@
-"""Reads lists in pages: pages of many objects if these are small, and of few if somebody made large ones."""
+"""Reads lists in pages. A page contains many small objects, or a few large objects."""
 
 import asyncio
 import itertools
@@ -16,26 +16,27 @@ from kimi_linear_operator.cluster.transport import LIST_SECONDS, TooLongError, T
 from kimi_linear_operator.kubernetes.essence import essence, event_essence
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 
-# Objects in a page: half as many as in client-go's pager (https://pkg.go.dev/k8s.io/client-go/tools/pager), because a
-# decoded page takes twenty times the memory of its text. Not fewer, because a busy API server makes each page wait.
+# Number of objects in a page. It is half the number of client-go's pager
+# (https://pkg.go.dev/k8s.io/client-go/tools/pager), because a decoded page needs twenty times the memory of its text.
+# It is not smaller, because a busy API server makes each page wait.
 LIST_CHUNK = 250
-# The usual size of 250 pods. A page of larger objects has fewer of them: somebody may store hundreds of 1 MB each,
-# which is more memory than the operator has.
+# The usual size of 250 pods. A page of larger objects contains fewer objects. A user may store hundreds of objects of 1
+# MB, which need more memory than the operator has.
 PAGE_BYTES = 4 * 2**20
 # In units of `jsontext.weight`: five times the weight of 250 pods. Decoded, 8 MB of empty lists take half a gigabyte.
 PAGE_WEIGHT = 1_000_000
 _SHRINKING = 8
-# If a list expires before its last page and the API server gives no token to go on with, the list starts again in
-# longer pages, so that it needs fewer of them. The last attempt is usually one page, as in client-go's pager.
+# If a list expires before its last page and the API server gives no token to continue, the list starts again with
+# longer pages, so that it needs fewer pages. The last attempt is usually a single page, as in client-go's pager.
 _GROWTH = 8
 _LONGEST_CHUNK = LIST_CHUNK * _GROWTH**2
-# How many times to request a page after the first one: as often as client-go, which honours `Retry-After` too
-# (https://pkg.go.dev/k8s.io/client-go/rest, maxRetries). Starting again would lose all earlier pages.
+# How often to request a page again. client-go, which also respects `Retry-After`, uses the same number
+# (https://pkg.go.dev/k8s.io/client-go/rest, maxRetries). A new start of the list would lose all earlier pages.
 MOST_PAGE_ATTEMPTS = 10
 PAGE_BACKOFF = Backoff(first=0.5, longest=5.0)
-# The pauses end this long after the first request for the page: then it is the turn of other lists.
+# The pauses end this long after the first request for the page, so that other lists get their turn.
 PAGE_SECONDS = LIST_SECONDS
-# A kubelet writes some dozens of Events about a pod. Others may write thousands, each as large as an object can be.
+# A kubelet writes some dozens of Events about a pod. Users can write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 8
 
 
@@ -49,7 +50,7 @@ class Page:
 
 @dataclass(frozen=True)
 class _Fetched:
-    """An answer with a page that is small enough to decode, and the query that asked for it."""
+    """An answer with a page that is small enough to decode, and the query for it."""
 
     answer: Answer
     query: dict[str, str]
@@ -65,9 +66,9 @@ class Pages:
     async def of(self, kind: Kind, namespace: str | None, selector: str) -> AsyncGenerator[Page, None]:
         """Yield all objects of a kind in one namespace or in all, as of one resource version or later.
 
-        The API server forgets a resource version after some minutes. Then the remaining pages show a later state, but
-        have the version of the first page: whoever watches from that version misses nothing. If the API server does
-        not allow this, the list starts again: a page with another version is the first page of a new list.
+        The API server forgets a resource version after some minutes. The remaining pages then show a later state, but
+        have the version of the first page, so a watch from that version misses nothing. If the API server does not
+        allow this, the list starts again. A page with another version is the first page of a new list.
 
         Only one page of all lists is decoded at a time, and it stays in memory until the caller asks for the next one.
         Other tasks run between two pages.
@@ -110,7 +111,7 @@ class Pages:
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         """Return the essence of all objects of a kind in a namespace that match a label selector.
 
-        Anybody can create hundreds of objects of 1.5 MB with another's label, so only one page is in memory at a time.
+        Users can create hundreds of objects of 1.5 MB with any label, so only one page is in memory at a time.
         """
         return await self.all(kind, namespace, selector, essence)
 
@@ -137,9 +138,11 @@ class Pages:
         return events
 
     async def _fetch(self, target: str, query: dict[str, str]) -> _Fetched:
-        """Request a page. If it is not the first one, request it again while the API server is busy or away.
+        """Request a page.
 
-        If the API server has forgotten the list's resource version, request the page of a later one.
+        If it is not the first page, request it again while the API server is busy or does not answer.
+
+        If the API server has forgotten the list's resource version, request the page of a later version.
         """
         if "continue" not in query:
             return await self._fetch_page(target, query)
@@ -164,7 +167,7 @@ class Pages:
     async def _fetch_page(self, target: str, query: dict[str, str]) -> _Fetched:
         """Request a page, with fewer objects until it is small enough to decode."""
         while True:
-            # There is no page smaller than one object.
+            # A page contains at least one object.
             is_last = query["limit"] == "1"
             try:
                 answer = await self.transport.answer(Request("LIST", target, query), None if is_last else PAGE_BYTES)
@@ -187,9 +190,9 @@ def _raise_if_busy(answer: Answer) -> None:
 
 
 def _later_token(answer: Answer) -> str:
-    """Return the token with which the API server would go on from a later resource version, empty without one.
+    """Return the token with which the API server continues at a later resource version, empty without one.
 
-    It is in the answer that the first version is forgotten.
+    The answer that the first version is forgotten contains this token.
     https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
     """
     if answer.status != GONE:
@@ -202,7 +205,7 @@ def _later_token(answer: Answer) -> str:
 
 
 def _next_limit(query: Mapping[str, str], received: Answer, longest: int) -> str:
-    """Return the limit of the next page: double it after a small page, because the large objects may be over."""
+    """Return the limit of the next page. Double it after a small page, because the next objects may be small."""
     is_small = 2 * len(received.content) <= PAGE_BYTES and 2 * jsontext.weight(received.content) <= PAGE_WEIGHT
     return str(min(longest, 2 * int(query["limit"]))) if is_small else query["limit"]
 
@@ -221,6 +224,6 @@ def _page(kind: Kind, answer: Manifest, begun: int) -> Page:
     version = int(resource_version(answer))
     if version < begun:
         raise ApiError(UNREACHABLE, "a later page of the list shows an older state than the first page")
-    # The items of a list have neither of these fields.
+    # The items of a list lack these fields.
     type_fields = {"apiVersion": kind.api_version, "kind": kind.kind}
     return Page([type_fields | item for item in items(answer)], begun or version)

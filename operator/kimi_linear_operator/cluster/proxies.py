@@ -1,7 +1,7 @@
-"""Which proxy to use for an address: reads HTTPS_PROXY, HTTP_PROXY and NO_PROXY as kubectl does.
+"""Finds the proxy for an address. Reads HTTPS_PROXY, HTTP_PROXY and NO_PROXY as kubectl does.
 
-The rules are those of Go (golang.org/x/net/http/httpproxy). Python's urllib does not support address ranges, which pods
-need: their API server is 10.96.0.1, for example, and NO_PROXY=10.96.0.0/12.
+The rules are those of Go (golang.org/x/net/http/httpproxy). Python's urllib does not support address ranges, but pods
+need them: for example, their API server is 10.96.0.1, and NO_PROXY=10.96.0.0/12.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _Address = IPv4Address | IPv6Address
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
-    """Return the address of the proxy to use for a URL, None if it needs no proxy."""
+    """Return the address of the proxy for a URL, None if it needs no proxy."""
     target = urlsplit(url)
     if target.scheme not in _PORTS:
         return None
@@ -27,7 +27,7 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _read_variable(environment: Mapping[str, str], name: str) -> str:
-    """Return a variable. As in Go, upper case takes precedence, and an empty variable counts as not set."""
+    """Return the value of a variable. As in Go, upper case takes precedence, and an empty variable counts as unset."""
     return environment.get(name.upper()) or environment.get(name) or ""
 
 
@@ -43,7 +43,10 @@ def _bypasses_proxy(host: str, port: str, no_proxy: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: str, address: _Address | None) -> bool:
-    """Return whether an entry of NO_PROXY covers a host: *, a range, or an address or domain with or without a port."""
+    """Return whether an entry of NO_PROXY covers a host.
+
+    An entry is *, a range, or an address or domain with or without a port.
+    """
     if not entry or entry == "*":
         return entry == "*"
     if "/" in entry:

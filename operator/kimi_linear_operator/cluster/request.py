@@ -10,7 +10,7 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
 
-# The HTTP methods of the verbs that are not methods themselves.
+# The HTTP methods of the verbs that are not HTTP methods.
 _METHODS = {"LIST": "GET", "APPLY": "PATCH", "STATUS": "PATCH", "LOG": "GET"}
 _READS = ("GET", "LIST", "LOG")
 _JSON = "application/json"
@@ -20,7 +20,7 @@ _JSON_PATCH = "application/json-patch+json"
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
 _ACCEPTED_TYPES = {
     "STATUS": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
-    # A log is plain text, and an error is JSON: kubectl accepts both in this way.
+    # A log is plain text, and an error is JSON. kubectl accepts both with the same header.
     "LOG": "application/json, */*",
 }
 
@@ -56,11 +56,11 @@ class Request:
         return f"{server}{self.target}?{urlencode({key: value for key, value in self.query.items() if value})}"
 
     def headers(self) -> dict[str, str]:
-        """Return the headers, without those of the credentials."""
+        """Return the headers, without the headers for the credentials."""
         accepted_type = _ACCEPTED_TYPES.get(self.verb, _JSON)
         headers = {"Accept": accepted_type, "Content-Type": self._content_type, "User-Agent": USER_AGENT}
         if self.verb == "LIST":
-            # The API server takes longer to compress a page than to build it.
+            # No compression, because the API server needs more time to compress a page than to build it.
             headers["Accept-Encoding"] = "identity"
         return headers
 

@@ -1,7 +1,7 @@
 """Sends single requests to the API server and returns its answers.
 
-Authentication and TLS come from the official client. The connections are our own: a write must check its deadline when
-it is sent, and the official client has no way to do that.
+Authentication and TLS come from the official client. The connections are our own, because a write must check its
+deadline when it is sent, and the official client cannot do that.
 """
 
 import json
@@ -20,17 +20,17 @@ from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.request import Request
 
 REQUEST_TIMEOUT_SECONDS = 30.0
-# The API server works on a list for up to a minute, its --request-timeout, and then answers with an error. The rest is
-# for the answer to arrive.
+# The API server works on a list for up to a minute (its --request-timeout), and then answers with an error. The rest of
+# the time is for the transfer of the answer.
 LIST_SECONDS = 90.0
-# The API server asks the kubelet for a log, and a node that is lost does not answer. Nobody needs a log that badly.
+# The API server asks the kubelet for a log, and a lost node does not answer. A log is not worth a longer wait.
 LOG_SECONDS = 5.0
 _READ_SECONDS = {"LIST": LIST_SECONDS, "LOG": LOG_SECONDS}
-# The same as in the official client: enough for a large object in one read.
+# The same size as in the official client. It is enough for a large object in one read.
 _BUFFER_BYTES = 2**21
 
 Observe = Callable[[str, int], None]
-"""Called with the verb of a request and the status of its answer, 0 if there was none."""
+"""Called with the verb of a request and the status of its answer, 0 without an answer."""
 
 
 def ignore_answer(_verb: str, _status: int) -> None:
@@ -42,20 +42,20 @@ class TooLongError(Exception):
 
 
 class _PunctualRequest(aiohttp.ClientRequest):
-    """A request with a deadline, which is checked when the request is sent.
+    """A request with a deadline. The deadline is checked when the request is sent.
 
-    The request passes the remaining time to the API server as the timeout, and fails if no time is left. A process that
-    was suspended while the connection opened may otherwise send the request before it notices the timeout.
+    The request passes the remaining time to the API server as its timeout, and fails if no time is left. Otherwise a
+    process that was suspended while the connection opened could send the request before it notices the timeout.
     """
 
     deadline: float | None = None
-    """When the request must have ended, in seconds of `clock`; None for no deadline."""
+    """When the request must be finished, in seconds of `clock`; None for no deadline."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         if self.deadline is not None:
             remaining = self.deadline - clock.seconds()
             if remaining <= 0:
-                raise TimeoutError("its time limit had passed before it was sent")
+                raise TimeoutError("the time limit of the request passed before it was sent")
             self.url = self.url.update_query(timeout=f"{remaining:.3f}s")
         return await super().send(conn)
 
@@ -67,7 +67,7 @@ def _with_deadline(deadline: float) -> aiohttp.ClientMiddlewareType:
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         if not isinstance(request, _PunctualRequest):
-            raise TypeError(f"{type(request).__name__} knows no deadline")
+            raise TypeError(f"{type(request).__name__} does not support a deadline")
         request.deadline = deadline
         return await handler(request)
 
@@ -76,7 +76,7 @@ def _with_deadline(deadline: float) -> aiohttp.ClientMiddlewareType:
 
 @dataclass
 class PendingWrites:
-    """Writes that the API server may still commit: those without an answer whose deadline has not passed."""
+    """Writes that the API server may still commit: writes without an answer whose deadline has not passed."""
 
     _deadlines: dict[int, float] = field(default_factory=dict)
     _sent: int = 0
@@ -90,7 +90,7 @@ class PendingWrites:
         return self._sent
 
     def end(self, number: int) -> None:
-        """Remove a write: its answer says whether it was committed."""
+        """Remove a write, because its answer says whether it was committed."""
         self._deadlines.pop(number, None)
 
     def __bool__(self) -> bool:
@@ -104,7 +104,7 @@ def _may_always_write() -> float:
 
 @dataclass(frozen=True)
 class Transport:
-    """The way to the API server and back.
+    """Sends requests to the API server.
 
     Attributes:
         client: Holds the credentials.
@@ -142,7 +142,7 @@ class Transport:
         """
         answer = await self._exchange(request, most_bytes)
         if answer.status == 401:
-            # The token may have been rotated since we read it.
+            # The token may have been rotated after we read it.
             await credentials.load(self.client.configuration)
             answer = await self._exchange(request, most_bytes)
         return answer
@@ -158,7 +158,7 @@ class Transport:
         number = self.pending.begin(deadline)
         answer = await self._observed(request, deadline - clock.seconds(), deadline=deadline)
         if answer.status < 500:
-            # After a server error, the write may have been committed, or may still be.
+            # After a server error, the write may have been committed, or may be committed later.
             self.pending.end(number)
         return answer
 
@@ -176,11 +176,14 @@ class Transport:
         return Answer(response.status, content, response.headers.get("Retry-After", ""))
 
     async def _send_trusting(self, request: Request, seconds: float, deadline: float | None) -> aiohttp.ClientResponse:
-        """Send a request; retry it once with new certificates if there was no trust, so that it was not sent."""
+        """Send a request.
+
+        If the certificates were not trusted, so that it was not sent, retry once with new certificates.
+        """
         try:
             return await self._send(request, seconds, deadline)
         except aiohttp.ClientSSLError:
-            # The cluster's authority may have been replaced since we read it.
+            # The cluster's authority may have been replaced after we read it.
             await credentials.renew_certificates(self.client)
             return await self._send(request, seconds, deadline)
 
@@ -221,9 +224,9 @@ async def _read(response: aiohttp.ClientResponse, most_bytes: int | None) -> byt
 async def opened(configuration: Configuration, observe: Observe = ignore_answer) -> AsyncIterator[Transport]:
     """Open connections to an API server."""
     client = ApiClient(configuration)
-    # There is no limit on connections: otherwise requests that hang would delay those for the Lease. Those who send
-    # requests bound them instead: workers, the lanes of lists, looks before a start. With trust_env, aiohttp would read
-    # the environment and ~/.netrc in another thread, twice for each request.
+    # There is no limit on connections, because hanging requests would then delay the requests for the Lease. The
+    # senders limit their requests instead: workers, the lanes of lists, and looks before a start. With trust_env,
+    # aiohttp would read the environment and ~/.netrc in another thread, twice for each request.
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=client.rest_client.ssl_context),
         proxy=configuration.proxy,

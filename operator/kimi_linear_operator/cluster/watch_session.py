@@ -1,4 +1,4 @@
-"""Lists and watches for kopf. Changes the answers of the API server that would end kopf."""
+"""Lists and watches for kopf. Replaces answers of the API server that would end kopf."""
 
 import asyncio
 import functools
@@ -20,21 +20,21 @@ from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.request import USER_AGENT
 from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 
-# Run a garbage collection after this many bytes of a watch's events, even if they are few objects.
+# After this many bytes of a watch's events, run a garbage collection, even if there were few objects.
 UNFREED_BYTES = 4 * 2**20
 
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
-# A field selector: no object can have this name.
+# A field selector that matches nothing, because no object can have this name.
 _MATCHES_NOTHING = "metadata.name=-"
 # The type of an error in a watch, and the error that makes kopf list and watch again.
 _ERROR = "ERROR"
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
 # The part of a list that kopf needs.
 _EMPTY_LIST = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
-# A watch that ends sooner without a line counts as failed. The API server keeps a watch open for minutes.
+# A watch that ends without a line before this time counts as failed. The API server keeps a watch open for minutes.
 _SHORTEST_WATCH_SECONDS = 1.0
-# How often to look whether a path may be watched that was not worth watching. Its objects are listed by then, and kopf
-# itself takes some seconds to reconnect.
+# How often to check whether a dormant path may be watched. Its objects are listed by then, and kopf itself takes some
+# seconds to reconnect.
 _DORMANT_SECONDS = 5.0
 
 
@@ -48,7 +48,7 @@ class Listener:
 
     Attributes:
         note_answer: Called for every answer with LIST or WATCH and the status.
-        may_ask: Returns whether the API server may be asked now. While it may not, the request waits.
+        may_ask: Returns whether a request may be sent now. If not, the request waits.
     """
 
     note_answer: Observe
@@ -66,12 +66,11 @@ class WatchSession:
 async def watch_session(listeners: Mapping[str, Listener], observe: Observe = ignore_answer) -> WatchSession:
     """Return a session for lists and watches, which belongs to the caller's event loop.
 
-    Every request gets the current credentials, and they are read again when the API server refuses them. So a rotated
-    token is used as soon as the kubelet has written it. No answer ends kopf and with it all other watches: see
-    `_answer_for_kopf`.
+    Every request gets the current credentials. They are read again when the API server refuses them, so a rotated token
+    is used as soon as the kubelet has written it. No answer can end kopf and all other watches: see `_answer_for_kopf`.
 
-    To kopf, every list is empty and has only the resource version from which to watch: the operator reads the objects
-    with `Cluster.pages`. Any version in the API server's memory will do, so such a list reads nothing from etcd.
+    kopf gets an empty list with only the resource version from which to watch, because the operator reads the objects
+    with `Cluster.pages`. Any version in the API server's memory is good enough, so such a list reads nothing from etcd.
 
     Args:
         listeners: By URL path. Requests for other paths are passed on unchanged.
@@ -94,7 +93,7 @@ class _AnswersForKopf:
 
     Attributes:
         client: Holds the credentials.
-        prefix: The path in the API server's address, which precedes all other paths.
+        prefix: The path in the API server's address. It comes before all other paths.
         listeners: By URL path.
         observe: Also called for each of these answers.
     """
@@ -141,7 +140,7 @@ class _AnswersForKopf:
         )
 
     async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """Send a request. If there is no trust, read the certificates again for the next one: kopf retries."""
+        """Send a request. If the certificates are not trusted, read them again for the next request. kopf retries."""
         try:
             return await handler(request)
         except aiohttp.ClientSSLError:
@@ -177,13 +176,15 @@ async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
 async def _answer_for_kopf(
     verb: str, response: aiohttp.ClientResponse, status: int, on_error: Callable[[int], None]
 ) -> aiohttp.ClientResponse:
-    """Return an answer after which kopf retries. Other answers would end kopf, for example if a kind is gone.
+    """Return an answer after which kopf retries.
 
-    kopf reads the body and the headers of errors, and ends if it cannot read them. So kopf never gets them, and this
-    function waits for the time of `Retry-After`.
+    Other answers would end kopf, for example the answer that a kind does not exist.
+
+    kopf reads the body and the headers of errors, and ends if it cannot read them. So kopf never gets errors, and this
+    function itself waits for the time of `Retry-After`.
 
     Raises:
-        ClientConnectionError: The answer is of no use to kopf, which retries after a while.
+        ClientConnectionError: kopf cannot use the answer, and retries after a while.
     """
     if status == 200 and verb == "LIST":
         return response
@@ -195,18 +196,18 @@ async def _answer_for_kopf(
         return response
     response.release()
     await asyncio.sleep(retry_seconds_of(response.headers.get("Retry-After", "")))
-    raise aiohttp.ClientConnectionError(f"the {verb.lower()} was answered with {status or 'something else'}")
+    raise aiohttp.ClientConnectionError(f"the answer to the {verb.lower()} was {status or 'something else'}")
 
 
 class _WatchLines:
-    """The lines of a watch for kopf. A line that is not an event becomes an error that makes kopf list again.
+    """The lines of a watch for kopf. A line that is not an event is replaced by an error that makes kopf list again.
 
-    Any other error would end kopf, and so would a line that is not an event or is incomplete.
+    kopf would end after any other error, after a line that is not an event, and after an incomplete line.
 
     Args:
         content: The body of the API server's answer.
         on_error: Called with the code of each error, except when the watch has only expired.
-        is_refused: Whether the API server refused the watch: then the only line is the error.
+        is_refused: Whether the API server refused the watch, so that the only line is the error.
     """
 
     def __init__(self, content: aiohttp.StreamReader, on_error: Callable[[int], None], *, is_refused: bool) -> None:
@@ -216,7 +217,7 @@ class _WatchLines:
         self._unfreed = 0
 
     def __getattr__(self, name: str) -> Any:
-        """Pass everything else on to the content: aiohttp reports the end of the connection there."""
+        """Pass everything else on to the content, because aiohttp reports the end of the connection to it."""
         return getattr(self._content, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
@@ -225,7 +226,7 @@ class _WatchLines:
             yield _EXPIRED
             return
         began, is_silent = clock.seconds(), True
-        # Joining a line of megabytes again at each chunk would take seconds.
+        # Chunks are collected first, because joining a line of megabytes again at each chunk would take seconds.
         parts: list[bytes] = []
         async for chunk in self._content.iter_chunked(size):
             *line_ends, remainder = chunk.split(b"\n")
@@ -240,14 +241,17 @@ class _WatchLines:
             yield _EXPIRED
 
     def _collect_garbage_after(self, line: bytes) -> None:
-        """Free events that kopf leaves in cycles. Python counts objects, not bytes, and a few events may be large."""
+        """Free events that kopf leaves in reference cycles.
+
+        Python counts objects and not bytes, and a few events may be large.
+        """
         self._unfreed += len(line)
         if self._unfreed > UNFREED_BYTES:
             self._unfreed = 0
             gc.collect(1)
 
     def _checked(self, line: bytes) -> bytes:
-        """Return a line if it is an event, else the error that makes kopf list again."""
+        """Return a line if it is an event, otherwise an error that makes kopf list again."""
         try:
             event = jsontext.decode(line)
         except ValueError:
@@ -261,7 +265,7 @@ class _WatchLines:
 
 
 def _is_event(event: Any) -> bool:
-    """Return whether a line of a watch is an event that kopf can process: kopf needs the UID of the object."""
+    """Return whether a line of a watch is an event that kopf can process. kopf needs the UID of the object."""
     if not (isinstance(event, dict) and isinstance(event.get("object"), dict) and isinstance(event.get("type"), str)):
         return False
     metadata = event["object"].get("metadata")

@@ -11,12 +11,17 @@ from importlib import resources
 from kimi_linear_operator.configurator.contents import contents
 
 _DATA = "{{ data }}"
+_NAVIGATION = "{{ navigation }}"
 
 
-def page() -> str:
-    """Return the page."""
+def page(navigation: str = "") -> str:
+    """Return the page.
+
+    Args:
+        navigation: HTML for the header of the page: links to the site that it is a part of.
+    """
     template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     # In <script>, no text may look like the end of the script or the beginning of a comment.
     text = json.dumps(contents(), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-    before, after = template.split(_DATA)
+    before, after = template.replace(_NAVIGATION, navigation).split(_DATA)
     return before + text + after

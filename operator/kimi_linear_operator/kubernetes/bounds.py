@@ -22,6 +22,12 @@ LARGEST_SPEC = 256 * 1024
 # pass over a spec of this size takes about 40 ms of processor time.
 MOST_VALUES = 5_000
 
+# The bounds are in `reconcile/cache.py`.
+_ROOM = (
+    "all specs of more than 16 KiB together can have 32 MiB in a namespace; put files into a ConfigMap or a volume, "
+    "or delete resources"
+)
+
 # A field of the spec lies within the spec, which lies within the resource.
 _LEVELS_ABOVE_FIELDS = 2
 # The API server limits the size of the metadata. The operator reads only its own fields of the status.
@@ -64,6 +70,8 @@ class _ExcessiveField(NamedTuple):
 
 def excess(manifest: Mapping[str, Any]) -> Problem | None:
     """Return the problem of a resource that is nested too deeply or too large, None if it is within bounds."""
+    if is_without_room(manifest):
+        return Problem("error", "spec", f"too large for this namespace: {_ROOM}")
     field = _excessive_field(manifest)
     if field is None:
         return None
@@ -89,6 +97,16 @@ def within_bounds(manifest: Manifest) -> Manifest:
     return {**manifest, part: {field: stand_in} if field else stand_in}
 
 
+def without_room(manifest: Manifest) -> Manifest:
+    """Replace a spec for which there is no room by a small one, which `excess` refuses."""
+    return {**manifest, "spec": _NO_ROOM}
+
+
+def is_without_room(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the spec of a resource was replaced because there is no room for it."""
+    return bool(manifest.get("spec") == _NO_ROOM)
+
+
 def count_values(value: Any) -> int:
     """Return the number of keys and values in a value, at least 1. Counting stops when it exceeds the bounds."""
     return _extent(value).values
@@ -101,6 +119,8 @@ def _nested(levels: int) -> list[Any]:
     return value
 
 
+# No field of a spec has this name.
+_NO_ROOM: Manifest = {"": "no room"}
 _TOO_DEEP = _nested(DEEPEST_LEVEL)
 _TOO_LARGE = [0] * (MOST_VALUES + 1)
 

@@ -81,7 +81,7 @@ _HAS_NO_OWN_LABELS = (
 
 
 def owned_labels() -> Rule:
-    """Return the rule against changes of the labels by which the operator and Services find pods."""
+    """Return the rule that refuses the labels by which the operator and Services find pods."""
     return Rule(
         "error",
         "spec.podTemplate.metadata.labels",
@@ -129,7 +129,7 @@ def dataset_file(path: str) -> Rule:
         "error",
         path,
         "has(self.persistentVolumeClaim) != has(self.configMap)",
-        "must name either persistentVolumeClaim or configMap, the place of the file",
+        "must say where the file is: set exactly one of persistentVolumeClaim and configMap",
     )
 
 

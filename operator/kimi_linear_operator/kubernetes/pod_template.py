@@ -141,7 +141,7 @@ class PullSecret(OpenModel):
 
 
 class ContainerOverlay(OpenModel):
-    """Changes to a container of the operator, or an additional container."""
+    """Changes to a container that the operator builds, or an additional container."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
         description="Name of the container. sglang is the engine of a server, and client is the client of a benchmark."

@@ -6,7 +6,7 @@ from kimi_linear_operator.reasons.explanation import NOTHING, WAIT, Explanation
 from kimi_linear_operator.reasons.name import ReasonName
 
 BENCHMARKS: Mapping[ReasonName, Explanation] = {
-    # Before and while their suites run.
+    # Reasons before and during the suites.
     "ServerReady": Explanation("benchmark", "The server is Ready (`TargetReady`).", NOTHING),
     "EndpointGiven": Explanation(
         "benchmark", "The operator cannot know whether an endpoint is ready (`TargetReady`).", NOTHING

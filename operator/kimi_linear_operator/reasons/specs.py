@@ -1,4 +1,4 @@
-"""Reasons of a spec and of the objects that it leads to."""
+"""Reasons about a spec and about the objects that the operator builds from it."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from kimi_linear_operator.reasons.name import ReasonName
 SPECS: Mapping[ReasonName, Explanation] = {
     "Pending": Explanation(
         "both",
-        "No operator has looked at the resource yet.",
+        "No operator has handled the resource yet.",
         "Wait a moment. If the reason stays, check that the operator runs and watches this namespace.",
     ),
     "SpecValid": Explanation("both", "The spec passes all rules (`Accepted`).", NOTHING),

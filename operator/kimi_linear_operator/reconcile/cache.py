@@ -1,7 +1,7 @@
-"""What the cluster last showed of our resources and their children.
+"""The last known state of our resources and their children.
 
-Everything in it was observed and can be observed again. Watch events update it, and lists correct what a watch lost.
-Neither overwrites a newer state with an older one.
+Everything in the cache was observed and can be observed again. Watch events update the cache, and lists correct changes
+that a watch has lost. An older state never overwrites a newer state.
 """
 
 from collections import OrderedDict
@@ -12,19 +12,20 @@ from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedType, Conditions, Key, Reader, key_of
 
-# Bytes of all large children in a namespace. When they are used up, only the essence of further ones is cached.
+# The maximum sum of all large children in a namespace, in bytes. The same maximum applies to all large specs. Beyond
+# it, only the essence of an object is cached.
 MOST_OF_LARGE = 32 * 2**20
 
-# The most bytes, and the most weight, that a pass reads of objects of one kind. The pods of a thousand replicas, the
-# most that a server may have, take a third of the bytes and nine tenths of the weight; reading them takes a twentieth
-# of a second.
+# The maximum of bytes and of weight that a pass reads of objects of one kind. A server has at most a thousand replicas.
+# Their pods use a third of the bytes and nine tenths of the weight, and a pass reads them in a twentieth of a second.
 MOST_CHILDREN = 8 * 2**20
 MOST_WEIGHT = 200_000
-# For kinds other than pods. A resource has only a few objects of such a kind.
+# The limits for kinds other than pods. A resource has only a few objects of such a kind.
 MOST_WEIGHT_OF_FEW = 100_000
 
-# Deleted objects to remember until the next list. Somebody may create and delete hundreds of labelled objects a second.
-# With the longest names, these take 20 MiB. If a forgotten one comes back, the next list removes it.
+# How many deleted objects to remember until the next list. Users can create and delete hundreds of labelled objects per
+# second. With the longest names, these entries need 20 MiB. If a forgotten object comes back into the cache, the next
+# list removes it.
 MOST_DELETED = 32_768
 
 _Group = TypeVar("_Group")
@@ -54,7 +55,7 @@ class Index(Protocol):
 
 
 class IndexedType(CachedType, Protocol):
-    """What the cache needs of a resource type."""
+    """The part of a resource type that the cache needs."""
 
     @property
     def index(self) -> Callable[["Cache"], Index] | None:
@@ -62,7 +63,7 @@ class IndexedType(CachedType, Protocol):
 
     @property
     def most_children(self) -> int | None:
-        """Return how many children of one kind a pass reads, None if only their size is bounded."""
+        """Return how many children of one kind a pass reads, None if only their total size is limited."""
 
 
 IndexT = TypeVar("IndexT", bound=Index)
@@ -81,10 +82,10 @@ class Cache:
         self._types = types
         self._objects: dict[Key, CachedObject] = {}
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
-        # Bytes of large children by namespace.
-        self._large: dict[str, int] = {}
-        # Versions of objects deleted since the last list began, the latest at the end: an older state in that list must
-        # not bring them back.
+        # Bytes of large children, and of large specs, by namespace.
+        self._large: dict[tuple[str, bool], int] = {}
+        # Versions of objects that were deleted after the last list began, the latest at the end. An older state in that
+        # list must not bring them back.
         self._deleted: OrderedDict[Key, int] = OrderedDict()
         # The resource version of the last list of each kind and namespace.
         self._listed: dict[tuple[Kind, str | None], int] = {}
@@ -104,26 +105,26 @@ class Cache:
         return self._objects.get(key)
 
     def children(self, kind: Kind, key: Key, owner: str | None = None) -> list[Manifest]:
-        """Return the children of one kind, sorted by name: as many as one pass may read.
+        """Return the children of one kind, sorted by name, at most as many as one pass may read.
 
         Args:
             kind: The kind of the children.
             key: The resource that their label names.
-            owner: Return only those that this UID owns: anybody can set the label.
+            owner: Return only children that this UID owns, because users can set the label, too.
         """
         labelled = self.cached_children(kind, key)
         own = sorted((cached for cached in labelled if owner is None or owner in cached.owners), key=_name_of)
         return [cached.manifest() for cached in _bounded(own[: self._types[key.kind].most_children])]
 
     def cached_children(self, kind: Kind, key: Key) -> Collection[CachedObject]:
-        """Return the cached objects of one kind whose label names a resource, in no order."""
+        """Return the cached objects of one kind whose label names a resource, in no particular order."""
         return self._children.get((key, kind), {}).values()
 
     def is_progress(self, observed: CachedObject) -> bool:
-        """Return whether this change can affect nothing but a status: the object is a pod, or its spec is unchanged.
+        """Return whether this change can only affect a status, because the object is a pod or its spec is unchanged.
 
-        A new value of the annotation `deployment.kubernetes.io/revision` counts, too: it raises the generation, because
-        the API server treats a Deployment's annotations as part of its spec.
+        A new value of the annotation `deployment.kubernetes.io/revision` can only affect a status, too. It raises the
+        generation, because for the generation the API server counts a Deployment's annotations as part of the spec.
         """
         cached = self._objects.get(observed.key)
         if observed.key.kind == POD or cached is None:
@@ -133,7 +134,7 @@ class Cache:
     def is_past(self, kind: Kind, manifest: Manifest, version: int) -> bool:
         """Return whether a list shows an older state of an object than the cache, although the list itself is newer.
 
-        This happens only after etcd was restored and then written to.
+        This happens only if etcd was restored, and then somebody wrote to it.
 
         Args:
             kind: The kind of the object.
@@ -144,14 +145,14 @@ class Cache:
         return cached is not None and version_of(manifest) < cached.version <= version
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
-        """Read a manifest and take it, unless this state or a newer one is cached; return the resources to enqueue."""
+        """Read a manifest and cache it, unless this state or a newer one is cached. Return the resources to enqueue."""
         cached = self._objects.get(key_of(kind, manifest))
         if cached and version_of(manifest) <= cached.version and not self._is_cut_version(cached, version_of(manifest)):
             return set()
         return self.take(self.reader.read(kind, manifest))
 
     def take(self, observed: CachedObject) -> set[Key]:
-        """Cache or delete an observed object unless a newer state is cached; return the resources to enqueue."""
+        """Cache or delete an observed object, unless a newer state is cached. Return the resources to enqueue."""
         key = observed.key
         cached = self._objects.get(key)
         if observed.is_deleted:
@@ -159,16 +160,16 @@ class Cache:
         newest = max(self._deleted.get(key, 0), cached.version if cached else 0)
         if observed.version <= newest and not (cached and self._is_cut_version(cached, observed.version)):
             return set()
-        # `_with_room` may raise, so call it before anything is forgotten.
+        # `_with_room` may raise, so call it before the old state is dropped.
         kept = self._with_room(observed, cached)
         self._forget(key)
         self._keep(kept)
         return self._keys_to_enqueue(cached, kept)
 
     def _with_room(self, observed: CachedObject, cached: CachedObject | None) -> CachedObject:
-        """Return an observed object, or only its essence if there is no room for all of it."""
-        freed = len(cached.text) if cached and cached.is_large else 0
-        is_too_large = observed.is_large and not self._has_room(observed.key, len(observed.text) - freed)
+        """Return an observed object, or only its essence if there is no room for the whole object."""
+        freed = cached.large if cached else 0
+        is_too_large = observed.large > 0 and not self._has_room(observed.key, observed.large - freed)
         return observed.essence() if is_too_large else observed
 
     def _keep(self, cached: CachedObject) -> None:
@@ -180,19 +181,22 @@ class Cache:
             index.add(cached)
 
     def _has_room(self, key: Key, size: int) -> bool:
-        return self._large.get(key.namespace, 0) + size <= MOST_OF_LARGE
+        return self._large.get(self._group(key), 0) + size <= MOST_OF_LARGE
+
+    def _group(self, key: Key) -> tuple[str, bool]:
+        return key.namespace, self.reader.is_resource(key.kind)
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
-        """Return whether only the essence of this version was cached for lack of room, and all of it would fit now."""
+        """Return whether only the essence of this version was cached, but the whole object would fit now."""
         return cached.cut > 0 and version == cached.version and self._has_room(cached.key, cached.cut)
 
     def _count_large(self, cached: CachedObject, sign: int) -> None:
-        if not cached.is_large:
+        if not cached.large:
             return
-        namespace = cached.key.namespace
-        self._large[namespace] = self._large.get(namespace, 0) + sign * len(cached.text)
-        if not self._large[namespace]:
-            del self._large[namespace]
+        group = self._group(cached.key)
+        self._large[group] = self._large.get(group, 0) + sign * cached.large
+        if not self._large[group]:
+            del self._large[group]
 
     def _delete(self, deleted: CachedObject, cached: CachedObject | None) -> set[Key]:
         if cached and cached.version > deleted.version:
@@ -205,16 +209,19 @@ class Cache:
         return self._keys_to_enqueue(cached, None) if cached else set()
 
     def _keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return the resources to enqueue after a change of an object: its owner, and those that the indexes name."""
+        """Return the resources to enqueue after a change of an object.
+
+        These are its owner, and the resources that the indexes name.
+        """
         states = [state for state in (before, after) if state]
         owners = {owner for state in states for owner in (state.owner, state.parent) if owner}
         return owners.union(*(index.keys_to_enqueue(before, after) for index in self._indexes))
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> int:
-        """Begin a complete list of a kind; return the newest version of these objects that was seen.
+        """Begin a complete list of a kind. Return the newest version of these objects so far.
 
-        The list is of one namespace, or of all if that is None. Call this before requesting it, so that objects deleted
-        from now on do not come back with it.
+        The list is of one namespace, or of all namespaces if that is None. Call this before the list is requested, so
+        that the list does not bring back objects that are deleted after this call.
         """
         kept = ((key, version) for key, version in self._deleted.items() if not _is_covered(key, kind, namespace))
         self._deleted = OrderedDict(kept)
@@ -222,7 +229,7 @@ class Cache:
         return max(self._listed.get((kind, namespace), 0), max(seen, default=0))
 
     def end_list(self, kind: Kind, namespace: str | None, listed: set[Key], version: int) -> set[Key]:
-        """Drop the objects that a complete list does not show; return the resources to enqueue."""
+        """Drop the objects that are not in a complete list. Return the resources to enqueue."""
         self._listed[kind, namespace] = version
         to_enqueue: set[Key] = set()
         for key, cached in list(self._objects.items()):
@@ -232,7 +239,7 @@ class Cache:
         return to_enqueue
 
     def clear(self) -> None:
-        """Forget everything: after a restore of etcd, cached versions cannot be compared with new ones."""
+        """Forget everything. After a restore of etcd, cached versions cannot be compared with new versions."""
         for content in (self._objects, self._children, self._deleted, self._listed, self._large):
             content.clear()
         for index in self._indexes:
@@ -247,7 +254,7 @@ class Cache:
         return {key: cached.conditions for key, cached in self._objects.items() if key.kind == kind}
 
     def snapshot(self) -> list[CachedObject]:
-        """Return everything that is cached now. Cached objects never change, so any thread may read them."""
+        """Return all cached objects. They never change, so any thread may read them."""
         return list(self._objects.values())
 
     def _forget(self, key: Key) -> None:
@@ -262,7 +269,7 @@ class Cache:
 
 
 def discard(index: dict[_Group, dict[_Item, _Value]], group: _Group, item: _Item) -> None:
-    """Remove an item from a group, and the group if it is empty then."""
+    """Remove an item from a group. If the group is then empty, remove the group."""
     items = index.get(group, {})
     items.pop(item, None)
     if not items:
@@ -278,7 +285,7 @@ def _name_of(cached: CachedObject) -> str:
 
 
 def _bounded(objects: Iterable[CachedObject]) -> Iterator[CachedObject]:
-    """Yield the first objects, as many as one pass may read. No resource needs more."""
+    """Yield the first objects, at most as many as one pass may read. No resource needs more."""
     size = weight = 0
     for cached in objects:
         size += len(cached.text)

@@ -1,6 +1,6 @@
-"""Cached objects: JSON text without the parts that the operator never reads, and facts read in advance.
+"""Cached objects: JSON text without the parts that the operator never reads, and facts that were read in advance.
 
-JSON text takes a fifth of the memory of dictionaries, and nobody can change a cached object by accident.
+JSON text needs a fifth of the memory of dictionaries, and code cannot change a cached object by accident.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, within_bounds
+from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, is_without_room, within_bounds, without_room
 from kimi_linear_operator.kubernetes.drift import with_digests
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
@@ -20,24 +20,24 @@ from kimi_linear_operator.kubernetes.stored import readable_status
 
 # https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
-# A second copy of the whole object, written by `kubectl apply`.
+# This annotation of `kubectl apply` contains a second copy of the whole object.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
-# Bytes and weight. If an object exceeds one of these, most of its metadata is not cached. If a child still exceeds it
-# then, only its essence is cached. Children of the largest spec stay below: a revision has the spec's fields twice, and
-# annotations.
+# Limits of bytes and weight. If an object exceeds one of them, most of its metadata is not cached. If a child still
+# exceeds it, only its essence is cached. Children of the largest spec stay below these limits: a revision contains the
+# spec's fields twice, and annotations.
 LARGEST_CHILD = 4 * LARGEST_SPEC
 HEAVIEST_CHILD = 60_000
-# Bytes, several times the usual length of a child. The total length of longer ones is bounded in the cache.
+# In bytes, several times the usual length of a child or a spec. The cache limits the total length of longer ones.
 LARGE_CHILD = 16 * 2**10
 
-# Bytes. The total length of large children is bounded, that of resources is not. No pass reads other metadata than the
-# essential of a resource.
+# In bytes. The total length of large children and specs is limited, but the total length of resources' metadata is not.
+# Of a resource's metadata, passes read only the essential part.
 _LARGEST_METADATA = LARGE_CHILD
 
-# Characters. Names of managers have 128 at most; a UID in an owner reference may have any number.
+# In characters. Names of managers have at most 128; a UID in an owner reference can have any number.
 _LONGEST_SHARED = 128
-# Characters. A revision is a number.
+# In characters. A revision is a number.
 _LONGEST_REVISION = 32
 
 
@@ -58,7 +58,7 @@ Conditions = tuple[tuple[str, str, str], ...]
 
 
 class CachedType(Protocol):
-    """What is needed of a resource type to cache its objects."""
+    """The part of a resource type that is needed to cache its objects."""
 
     @property
     def model(self) -> type[Resource]:
@@ -69,28 +69,33 @@ class CachedType(Protocol):
         """Return the model of its status."""
 
     def facts(self, kind: Kind, manifest: Manifest) -> object | None:
-        """Return the facts of such a resource or its child: data that is needed too often to decode the object."""
+        """Return the facts of such a resource or its child.
+
+        Facts are data that is needed too often to decode the object each time.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class CachedObject:
-    """An object as it was observed.
+    """An observed object.
 
     Attributes:
         key: Its key.
         version: Its resource version.
         generation: The generation of its spec, 0 if it has none.
-        revision: The number of a Deployment's current pod template, as the Deployment controller counts.
-        owner: The resource that its label names, None without one. A resource is its own owner.
-        parent: Of a resource, another resource that its label names, None without one: it is a child of that one, too.
-        facts: The facts that the owner's type has read from it, None if it read none.
+        revision: The number of a Deployment's current pod template in the Deployment controller's count.
+        owner: The resource in its label, None without a label. A resource is its own owner.
+        parent: For a resource that is also a child: the other resource, which its label names. None otherwise.
+        facts: The facts that the owner's type has read from the object, None without facts.
         conditions: The conditions of a resource, empty for a child.
-        source: The field manager that changed a resource last, for example kubectl; empty for a child.
+        source: The field manager that last changed a resource, for example kubectl; empty for a child.
         owners: The UIDs in its owner references.
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
-        cut: The length of the text before it was reduced to its essence for lack of room, 0 if it was not.
+        large: The bytes that count towards the limit of the namespace: the text of a child, or the spec of a resource,
+            if it is much longer than usual; otherwise 0.
+        cut: If only the essence was cached for lack of room: these bytes of the whole object. Otherwise 0.
     """
 
     key: Key
@@ -106,6 +111,7 @@ class CachedObject:
     text: bytes
     weight: int
     is_deleted: bool
+    large: int
     cut: int = 0
 
     @property
@@ -115,23 +121,18 @@ class CachedObject:
 
     @property
     def child_of(self) -> Key | None:
-        """Return the resource whose child this is, None if it is no child."""
+        """Return the owner of this child, None if it is not a child."""
         return self.parent if self.is_resource else self.owner
 
-    @property
-    def is_large(self) -> bool:
-        """Return whether this is a child that is much longer than usual."""
-        return len(self.text) > LARGE_CHILD and not self.is_resource
-
     def essence(self) -> Self:
-        """Return this object reduced to its essence."""
-        manifest = _essence(self.manifest())
-        text = jsontext.encode(manifest)
-        return replace(self, text=text, weight=jsontext.weight(text), owners=_owner_uids(manifest), cut=len(self.text))
+        """Return this object reduced to its essence; of a resource, that is all but its spec."""
+        manifest = without_room(self.manifest()) if self.is_resource else _essence(self.manifest())
+        text, owners = jsontext.encode(manifest), _owner_uids(manifest)
+        return replace(self, text=text, weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
 
     @property
     def is_unreported(self) -> bool:
-        """Return whether no operator has written a condition of the resource yet."""
+        """Return whether no operator has written a condition of the resource so far."""
         return all(status == "Unknown" for _, status, _ in self.conditions)
 
     def manifest(self) -> Manifest:
@@ -148,7 +149,7 @@ class _Kept(NamedTuple):
 
 
 class Reader:
-    """Makes cached objects of manifests. This is most of the work of caching, and any thread may do it."""
+    """Converts manifests into cached objects. This is most of the work of caching, and any thread may do it."""
 
     def __init__(self, types: Mapping[Kind, CachedType]) -> None:
         """Take the resource types by kind."""
@@ -165,7 +166,10 @@ class Reader:
         return kind in self._types
 
     def read(self, kind: Kind, manifest: Manifest, *, is_deleted: bool = False) -> CachedObject:
-        """Return a cached object. A resource keeps only a spec within bounds and the readable fields of its status."""
+        """Return a cached object.
+
+        Of a resource, only a spec within bounds and the readable fields of the status are kept.
+        """
         if kind in self._types:
             status = readable_status(self._types[kind].status, manifest.get("status"))
             manifest = {**within_bounds(manifest), "status": status}
@@ -187,6 +191,9 @@ class Reader:
             text=kept.text,
             weight=kept.weight,
             is_deleted=is_deleted,
+            large=_large_bytes(kept, is_resource=kind in self._types),
+            # Written from what was cached, for example with a new status: how large the spec is, is not known any more.
+            cut=LARGE_CHILD if kind in self._types and is_without_room(manifest) else 0,
         )
 
     def _owner(self, kind: Kind, manifest: Manifest) -> Key | None:
@@ -203,7 +210,10 @@ class Reader:
         return next(owners, None)
 
     def _trimmed(self, kind: Kind, manifest: Manifest) -> dict[str, Any]:
-        """Remove what the operator never reads: managed fields, kubectl's copy, most of a spec, data of ConfigMaps."""
+        """Remove parts that the operator never reads.
+
+        These are managed fields, kubectl's copy, most of a spec, and data of ConfigMaps.
+        """
         metadata = _trimmed_metadata(manifest["metadata"])
         if kind not in self._types and has_second_manager(manifest, MANAGER):
             metadata["managedFields"] = [{"manager": MANAGER, "operation": "Update"}]
@@ -211,22 +221,30 @@ class Reader:
         return {**kept, "spec": _SPEC_TRIMMERS[kind](manifest)} if kind in _SPEC_TRIMMERS else kept
 
     def _within_limits(self, kind: Kind, manifest: Manifest) -> _Kept:
-        """Return as much of an object as is within the limits."""
+        """Return the largest part of an object that is within the limits."""
         for part in self._reductions(kind, manifest):
             text = jsontext.encode(part)
-            # Compare the length first: computing the weight of a long text takes long.
+            # Compare the length first, because it takes long to compute the weight of a long text.
             if len(text) <= LARGEST_CHILD and (weight := jsontext.weight(text)) <= HEAVIEST_CHILD:
                 return _Kept(part, text, weight)
         return _Kept(part, text, jsontext.weight(text))
 
     def _reductions(self, kind: Kind, manifest: Manifest) -> Iterator[Manifest]:
-        """Yield ever smaller parts of an object, beginning with all of it."""
+        """Yield smaller and smaller parts of an object, beginning with the whole object."""
         if kind not in self._types or len(jsontext.encode(manifest["metadata"])) <= _LARGEST_METADATA:
             yield manifest
         yield _with_essential_metadata(manifest)
-        # The spec and status of a resource are within bounds already.
+        # The spec and status of a resource are already within bounds.
         if kind not in self._types:
             yield _essence(manifest)
+
+
+def _large_bytes(kept: _Kept, *, is_resource: bool) -> int:
+    """Return the bytes of a child, or of the spec of a resource, 0 if these are not many."""
+    if len(kept.text) <= LARGE_CHILD:
+        return 0
+    size = len(jsontext.encode(kept.manifest.get("spec"))) if is_resource else len(kept.text)
+    return size if size > LARGE_CHILD else 0
 
 
 def key_of(kind: Kind, manifest: Manifest) -> Key:
@@ -254,24 +272,27 @@ def _owner_uids(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _shared(text: str) -> str:
-    """Return the same string for equal short ones, to save memory: a server's children have its UID."""
+    """Return the same string object for equal short strings, to save memory.
+
+    For example, all children of a server contain its UID.
+    """
     return _remembered(text) if len(text) <= _LONGEST_SHARED else text
 
 
 @lru_cache(maxsize=16_384)
 def _remembered(text: str) -> str:
-    """Return the string itself. Unlike `sys.intern`, this forgets: Python 3.12 never frees interned strings."""
+    """Return the string itself. Unlike `sys.intern`, this cache forgets: Python 3.12 never frees interned strings."""
     return text
 
 
 @lru_cache(maxsize=1024)
 def _interned(conditions: Conditions) -> Conditions:
-    """Return the same tuple for equal conditions, to save memory: thousands of servers share a few."""
+    """Return the same tuple for equal conditions, to save memory: thousands of servers have the same conditions."""
     return conditions
 
 
-# How many items of each list in a pod's spec are cached. No list in a server's pod template is longer. Users can create
-# pods with thousands of items, and each pass decodes pods.
+# How many items of each list in a pod's spec are cached. Lists in a server's pod template are not longer. The limit is
+# needed because users can create pods with thousands of items, and each pass decodes pods.
 _MOST_OF_POD = 64
 # The fields of a pod's spec that a status depends on while the pod is not ready.
 _READ_OF_POD_SPEC = (
@@ -289,7 +310,7 @@ def _essence(manifest: Manifest) -> Manifest:
 
 
 def _with_essential_metadata(manifest: Manifest) -> Manifest:
-    """Return an object with its essential metadata, and its managed fields, which are trimmed already."""
+    """Return an object with its essential metadata and its managed fields, which are already trimmed."""
     metadata = manifest["metadata"]
     managed = {"managedFields": metadata["managedFields"]} if "managedFields" in metadata else {}
     return {**manifest, "metadata": {**essential_metadata(metadata), **managed}}
@@ -325,5 +346,5 @@ def _trimmed_job_spec(manifest: Manifest) -> Manifest:
     return {"suspend": True} if spec.get("suspend") else {}
 
 
-# Pods and Jobs are never compared with a wanted object, so most of their spec is not cached.
+# Pods and Jobs are not compared with a wanted object, so most of their spec is not cached.
 _SPEC_TRIMMERS: Mapping[Kind, Callable[[Manifest], Manifest]] = {POD: _trimmed_pod_spec, JOB: _trimmed_job_spec}

@@ -1,4 +1,4 @@
-"""Writes the children of resources: only those that differ, and never an object of somebody else."""
+"""Writes the children of resources. It writes only children that differ, and never an object of somebody else."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
 from kimi_linear_operator.kubernetes import drift, metadata, ownership
-from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
 from kimi_linear_operator.reconcile.cache import Cache
@@ -30,6 +30,10 @@ from kimi_linear_operator.reconcile.repairs import Child, Repairs
 
 logger = logging.getLogger(__name__)
 
+# A resource has a few children to delete, but users can create thousands that look like its children. If the operator
+# opened a connection for each of them at once, it could not renew the Lease.
+_DELETIONS_AT_ONCE = 8
+
 _CONFLICT = 409
 _INVALID = 422
 
@@ -38,7 +42,7 @@ HasRead = Callable[[str, Iterable[Kind]], bool]
 
 
 def has_read_all(_: str, __: Iterable[Kind]) -> bool:
-    """Return that everything is read."""
+    """Return True, because everything is read."""
     return True
 
 
@@ -50,7 +54,7 @@ class Children:
         cluster: Where children are written.
         cache: Where children are read.
         enqueue: Enqueues the other resources that depend on a written child. The watch event of the write does not
-            enqueue them: the child is cached already, so the event is dropped as a duplicate.
+            enqueue them, because the child is already cached and the event is dropped as a duplicate.
         clock: Returns monotonic seconds.
         has_read: Returns whether all objects of some kinds in a namespace are read now.
     """
@@ -63,7 +67,7 @@ class Children:
     _repairs: Repairs = field(init=False)
 
     def __post_init__(self) -> None:
-        """Count repairs with the same clock."""
+        """Create the counts of repairs with the same clock."""
         self._repairs = Repairs(self.clock)
 
     async def apply(self, owner: Resource, wanted: Manifest) -> None:
@@ -87,11 +91,11 @@ class Children:
             await self._carry_out(owner, step)
         child = self._cached(owner, wanted)
         if child is None:
-            raise BehindError(f"{wanted['kind']} {wanted['metadata']['name']} was deleted and is there again")
+            raise BehindError(f"{wanted['kind']} {wanted['metadata']['name']} was deleted but exists again")
         return child
 
     async def scale(self, live: Manifest, replicas: int) -> None:
-        """Set the replicas of a child and nothing else, whatever others have changed in it.
+        """Set only the replicas of a child, even if others have changed other fields.
 
         Raises:
             ApiError: The child could not be written.
@@ -104,19 +108,21 @@ class Children:
     async def prune(self, owner: Resource, key: Key, kinds: Iterable[Kind], wanted: Iterable[Manifest]) -> None:
         """Delete the resource's own children of these kinds that are no longer wanted.
 
-        A child whose kind cannot be read stays until it can be.
+        A child stays while its kind cannot be read.
 
         Raises:
-            ApiError: A child could not be deleted. This does not stop the other deletions.
+            ApiError: A child could not be deleted. The other children are still deleted.
         """
         live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
-        steps = [step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live)]
-        for error in await _run_concurrently(self._delete(owner, step.live) for step in steps):
-            if error:
-                raise error
+        steps = (step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live))
+        errors: list[BaseException | None] = []
+        while some := list(islice(steps, _DELETIONS_AT_ONCE)):
+            errors += await _run_concurrently(self._delete(owner, step.live) for step in some)
+        for error in filter(None, errors):
+            raise error
 
     def _note(self, observed: CachedObject) -> None:
-        """Cache a child as it was written. Its owner needs no other pass."""
+        """Cache a written child. Its owner needs no other pass."""
         self.enqueue(self.cache.take(observed) - {observed.owner})
 
     def forget(self, owner: Key) -> None:
@@ -143,7 +149,7 @@ class Children:
         return metadata.is_owned_by(live, owner.metadata.uid)
 
     async def _created_or_next(self, owner: Resource, wanted: Manifest) -> Step | None:
-        """Create a child if it is missing; else return the step for it, None if there is none."""
+        """Create a child if it is missing. Otherwise return the step for it, None if there is nothing to do."""
         step = await self._next(owner, wanted, self._cached(owner, wanted))
         return await self._create_missing(owner, wanted) if isinstance(step, Create) else step
 
@@ -152,10 +158,10 @@ class Children:
         return await blocked_if_held(self.cluster, self.cache.reader.kinds, owner, step_for(owner, wanted, live))
 
     async def _create_missing(self, owner: Resource, wanted: Manifest) -> Step | None:
-        """Create a child that is not cached; return the next step if an object with its name exists.
+        """Create a child that is not cached. Return the next step if an object with its name exists.
 
-        The cache holds labelled objects only, and may be late. An existing object is read only after the API server has
-        reported it, which saves a request for each new child.
+        The cache contains only labelled objects, and may be late. An existing object is read only after the API server
+        has reported it. This saves a request for each new child.
         """
         if not await self._is_owner_there(owner):
             raise GoneError
@@ -177,7 +183,7 @@ class Children:
         return None
 
     async def _is_owner_there(self, owner: Resource) -> bool:
-        """Return whether the owner of a missing child still exists: if both were deleted, the child must not come back.
+        """Return whether the owner of a missing child still exists. If both were deleted, the child must not come back.
 
         A resource without a reported status is too new to need this check, and there may be thousands of new ones.
         """
@@ -197,7 +203,10 @@ class Children:
         return self._is_repair(child, step) and self._repairs.wait_seconds(child, step.fields) > 0
 
     def _is_repair(self, child: Child, step: Apply) -> bool:
-        """Return whether a step repairs a child. The annotation says so after a restart, unless a rival changes it."""
+        """Return whether a step repairs a child.
+
+        After a restart, the annotation shows this, unless a rival changes it.
+        """
         return step.is_repair or self._repairs.was_applied(child, _fingerprint(step.wanted))
 
     async def _apply(self, owner: Resource, step: Apply) -> None:
@@ -211,7 +220,8 @@ class Children:
         except ApiError as error:
             if (error.status, error.meaning) != (_INVALID, Meaning.WRONG_SPEC) or "spec" not in wanted:
                 raise
-            # Apply keeps the list items of others: a changed port becomes two ports with one name, which is invalid.
+            # An apply keeps list items of others. So a changed port becomes two ports with the same name, which is
+            # invalid.
             await self.cluster.unify(kind, await self.cluster.overwrite(kind, wanted))
             applied = await self.cluster.apply(kind, wanted)
         self._note(self.cache.reader.read(kind, applied))
@@ -233,7 +243,7 @@ class Children:
         self._repairs.blame(child, ownership.owners_of(managed_fields, step.fields, metadata.MANAGER))
 
     def _note_refused_fields(self, owner: Resource, applied: Manifest, wanted: Manifest) -> None:
-        """Note the fields that an admission webhook or policy changed during the write."""
+        """Note the fields that an admission webhook or policy has changed during the write."""
         if changed := tuple(drift.differences(applied, wanted)):
             child = _child(owner, wanted)
             self._repairs.record(child, changed, is_refused=True)
@@ -241,15 +251,18 @@ class Children:
 
     async def _delete(self, owner: Resource, live: Manifest) -> None:
         kind = kind_of(live)
-        await self.cluster.delete(kind, live)
-        # The watch event may come after the next pass, which would delete the child again.
-        self._note(self.cache.reader.read(kind, live, is_deleted=True))
+        # A Deployment stays until its pods have ended. So other children that the pods need can stay until then, too.
+        children_first = kind == DEPLOYMENT
+        await self.cluster.delete(kind, live, children_first=children_first)
+        if not children_first:
+            # The watch event may come after the next pass, and that pass would delete the child again.
+            self._note(self.cache.reader.read(kind, live, is_deleted=True))
         self._repairs.forget(_child(owner, live))
         _log("Deleted", live)
 
 
 async def write_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> Failures:
-    """Run coroutines that write children, all at the same time. The failure of one does not stop the others.
+    """Run coroutines that write children at the same time. The failure of one does not stop the others.
 
     Raises:
         GoneError: The resource was deleted.
@@ -282,7 +295,7 @@ def _failures(errors: Iterable[BaseException | None]) -> Failures:
 
 
 async def _run_concurrently(coroutines: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
-    """Run coroutines concurrently; return the error of each. Their processor time counts as that of the caller."""
+    """Run coroutines concurrently; return the error of each. Their processor time counts as the caller's."""
     tasks = [cputime.Measured(work) for work in coroutines]
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     cputime.count(sum(task.seconds for task in tasks))
@@ -290,7 +303,7 @@ async def _run_concurrently(coroutines: Iterable[Coroutine[Any, Any, None]]) -> 
 
 
 def _log(verb: str, manifest: Manifest) -> None:
-    """Log a write. Revisions are of no interest to users, so they are logged at debug level."""
+    """Log a write. Users do not need to know about revisions, so they are logged at debug level."""
     level = logging.DEBUG if manifest["kind"] == REVISION.kind else logging.INFO
     logger.log(
         level, "%s %s %s/%s", verb, manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"]

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import Reason
 
-# How often to check whether an object that no watch shows still blocks a child.
+# How often to check whether an object outside the watches still blocks a child.
 BLOCKED_RETRY_SECONDS = 15.0
 # How often to check whether a field is still contested.
 CONTESTED_RETRY_SECONDS = 30.0
-# After how many failures in a row a condition reports an error that may pass: some ten seconds of the queue's back-off.
+# After so many failures in a row, a condition reports an error that may end by itself. This is after about ten seconds
+# of the queue's back-off.
 REPORTED_FAILURES = 5
 
 _CONFLICT = 409
@@ -20,15 +21,15 @@ class NameTakenError(Exception):
 
 
 class GoneError(Exception):
-    """The resource was deleted, and the cache does not show it yet."""
+    """The resource was deleted, but the cache does not show this yet."""
 
 
 class LeftoverError(Exception):
-    """An object with a child's name belonged to a deleted resource of the same name, and will be deleted soon."""
+    """An object with a child's name belonged to a deleted resource with the same name, and will soon be deleted."""
 
 
 class NotReadYetError(Exception):
-    """Whether a kind that the resource asks for can be read is not known yet."""
+    """It is unknown yet whether a kind that the resource asks for can be read."""
 
 
 class BehindError(ApiError):
@@ -40,18 +41,18 @@ class BehindError(ApiError):
 
 @dataclass(frozen=True)
 class Failures:
-    """What failed when children were written.
+    """The failures of writes of children.
 
     Attributes:
-        lasting: The worst failure that does not pass by itself.
-        passing: An error that may pass by itself.
+        lasting: The worst failure that does not end by itself.
+        passing: An error that may end by itself.
     """
 
     lasting: Reason | None = None
     passing: ApiError | None = None
 
     def to_report(self, failures: int) -> Reason | None:
-        """Return the failure for the status: a lasting one, else one that may still pass; None if there is neither.
+        """Return the failure for the status: a lasting failure, or else a persistent error that may end by itself.
 
         Args:
             failures: How many passes before this one failed in a row.
@@ -62,10 +63,10 @@ class Failures:
 
 
 def lasting_reason(error: NameTakenError | LeftoverError | ApiError) -> Reason:
-    """Return the condition's reason for a write error that does not pass by itself.
+    """Return the condition's reason for a write error that does not end by itself.
 
     Raises:
-        ApiError: The error passes by itself, so no condition reports it.
+        ApiError: The error may end by itself, so no condition reports it.
     """
     if isinstance(error, NameTakenError):
         return Reason("NameConflict", str(error), blames_spec=True)

@@ -1,8 +1,8 @@
 """Limits the Events about one object, as client-go's EventSourceObjectSpamFilter does.
 
-https://pkg.go.dev/k8s.io/client-go/tools/record: a burst of 25 per object, then one every five minutes. Here each
-reason has a smaller burst of its own: a server that becomes ready and unready all the time must not use up the Events
-about other problems.
+https://pkg.go.dev/k8s.io/client-go/tools/record: it allows a burst of 25 per object, then one every five minutes. Our
+limit has a smaller burst for each reason, because a server that becomes ready and unready again and again must not use
+up the Events about other problems.
 """
 
 from collections import OrderedDict
@@ -12,18 +12,18 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 
 BURST = 5
 SECONDS_PER_EVENT = 300.0
-# client-go's maxLruCacheEntries, times a few reasons per object. A forgotten allowance starts with a full burst.
+# client-go's maxLruCacheEntries, multiplied by a few reasons per object. A forgotten limit starts with a full burst.
 _MOST_ALLOWANCES = 4 * 4096
 
 
 @dataclass
 class _Allowance:
-    """The Events that one object may still cause for one reason.
+    """The Events that are still allowed for one object and one reason.
 
     Attributes:
-        tokens: Events that may be recorded now.
+        tokens: Number of Events that may be recorded now.
         updated_at: When `tokens` was computed, in seconds of the monotonic clock.
-        suppressed: Events that were not recorded since the last recorded one.
+        suppressed: Number of Events that were not recorded since the last recorded one.
     """
 
     tokens: float
@@ -50,7 +50,7 @@ class EventLimiter:
         self._allowances: OrderedDict[tuple[str, str], _Allowance] = OrderedDict()
 
     def admit(self, event: Manifest, now: float) -> Manifest | None:
-        """Return an Event to record, whose message names the number of suppressed ones; None to suppress it.
+        """Return an Event to record, None to suppress it. The message contains the number of suppressed Events.
 
         Args:
             event: The Event.

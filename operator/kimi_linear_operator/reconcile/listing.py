@@ -12,8 +12,8 @@ from kimi_linear_operator.reconcile.cached_object import Key, key_of
 class Listing:
     """A list of a kind, in one namespace or in all.
 
-    Create it before requesting the list, so that objects deleted from then on do not come back with it. An object that
-    cannot be read keeps its cached state.
+    Create this object before the list is requested, so that the list does not bring back objects that are deleted in
+    the meantime. If an object cannot be read, its cached state stays.
 
     Attributes:
         cache: The cache to fill.
@@ -21,8 +21,8 @@ class Listing:
         namespace: The namespace to list, None for all.
         skip: Called for each object that cannot be read, from within the exception handler.
         is_restored: Whether the list or one of its objects is older than the cache, because etcd was restored.
-            Then nothing more is taken over.
-        to_enqueue: The resources to enqueue, because the list changed cached objects.
+            If so, no more objects of the list are cached.
+        to_enqueue: The resources to enqueue, because the list has changed cached objects.
     """
 
     cache: Cache
@@ -59,14 +59,14 @@ class Listing:
                 return
 
     def _take(self, manifest: Manifest) -> bool:
-        """Put an object into the cache; return whether it is too old instead, because etcd was restored."""
+        """Put an object into the cache. Return whether it was too old for that, because etcd was restored."""
         try:
             if self.cache.is_past(self.kind, manifest, self._version):
                 return True
             self._listed.add(key_of(self.kind, manifest))
             self.to_enqueue |= self.cache.put(self.kind, manifest)
         except Exception as error:
-            # Whatever the error is, only this object has it: the others go on.
+            # Any error affects only this object. The other objects are cached.
             key = _readable_key(self.kind, manifest)
             self._listed.add(key)
             self.skip(key, error)
@@ -79,7 +79,7 @@ class Listing:
 
 
 def _readable_key(kind: Kind, manifest: Manifest) -> Key:
-    """Return the key of an object in which any field may be missing or wrong."""
+    """Return the key of an object. Any of its fields may be missing or wrong."""
     metadata = manifest.get("metadata")
     readable = metadata if isinstance(metadata, dict) else {}
     return Key(str(readable.get("namespace", "")), str(readable.get("name", "")), kind)

@@ -1,4 +1,7 @@
-"""Reads what the cache does not have: managed fields, and who holds an object that a resource would adopt."""
+"""Reads information that is not in the cache.
+
+These are managed fields, and the owner of an object that a resource wants to adopt.
+"""
 
 from collections.abc import Iterable
 
@@ -33,12 +36,13 @@ async def read_unchanged(cluster: Cluster, key: Key, uid: str, generation: int) 
 
 
 async def blocked_if_held(cluster: Cluster, kinds: Iterable[Kind], owner: Resource, step: Step | None) -> Step | None:
-    """Return a step; a blocked one if it would take an object from another resource of ours that exists.
+    """Return a step. If it would take an object from another existing resource of ours, return a blocked step.
 
-    Otherwise, two resources that want the same name would take the object from each other again and again.
+    Otherwise two resources that want the same name would take the object from each other again and again.
 
     Args:
-        cluster: Where the object and its owner are read: the cache may be late, and may have only the object's essence.
+        cluster: Where the object and its owner are read. The cache may be late, and may contain only the object's
+            essence.
         kinds: The kinds of our resources.
         owner: The resource whose step it is.
         step: The step.

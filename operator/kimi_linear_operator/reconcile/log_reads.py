@@ -1,4 +1,7 @@
-"""Places for reads of logs. They run beside the passes, a few at a time, and namespaces share them fairly."""
+"""Places for reads of logs.
+
+A few reads run at the same time, concurrently with the passes. Namespaces share the places fairly.
+"""
 
 import asyncio
 import logging
@@ -14,45 +17,46 @@ logger = logging.getLogger(__name__)
 READ_SECONDS = 10.0
 """How often to read one log."""
 
-# Of all resources together: how many logs are read at the same time, and the seconds between the beginnings of two
-# reads. A log that cannot be read now is read READ_SECONDS later.
+# For all resources together: how many logs are read at the same time, and the seconds between the starts of two reads.
+# A log that cannot be read now is read READ_SECONDS later.
 MOST_AT_ONCE = 4
 SECONDS_BETWEEN_READS = 0.1
-# How many of them may be of one namespace: a read may take five seconds, if the node does not answer.
+# How many of these reads may be of one namespace. A read can take five seconds, if the node does not answer.
 MOST_OF_NAMESPACE = 2
-# Without the right to read logs, ask again after so long: an administrator may have given it.
+# Without the permission to read logs, try again after this time. An administrator may have given the permission.
 REFUSED_SECONDS = 300.0
-# For how long a place is kept for a namespace that found none: it comes again within READ_SECONDS.
+# How long a place is reserved for a namespace that found none. Such a namespace tries again within READ_SECONDS.
 _KEPT_SECONDS = 2 * READ_SECONDS
-# A namespace in which nobody wants a log for so long may be gone. If it is not, a refusal is logged once more.
+# If no log of a namespace is wanted for this time, the namespace may be gone. If it still exists, a refusal is logged
+# again.
 _FORGOTTEN_SECONDS = 3600.0
 _FORBIDDEN = 403
 
 Read = Callable[[], Coroutine[Any, Any, None]]
-"""Reads a log. It raises ApiError if the log cannot be read, which is no news."""
+"""Reads a log. It raises ApiError if the log cannot be read; this changes nothing."""
 
 
 @dataclass
 class LogReads:
-    """The places, who has them, and where logs may not be read.
+    """The places, their holders, and the namespaces in which the operator is not allowed to read logs.
 
-    The last place, and every second time at which a read may begin, are kept for the namespace that waits longest. A
-    namespace with thousands of logs that are always due would otherwise take each.
+    The last place, and every second start of a read, are reserved for the namespace that has waited longest. Otherwise
+    a namespace with thousands of due logs would take every place.
     """
 
     _places: dict[asyncio.Task[None], str] = field(default_factory=dict)
     _next_at: float = 0.0
     # The namespaces that found no place, with the time of their last attempt. The one that waits longest comes first.
     _turned_away: dict[str, float] = field(default_factory=dict)
-    # By namespace: until when not to ask.
+    # For each namespace: the time until which no log is requested.
     _refused: dict[str, float] = field(default_factory=dict)
 
     def begin(self, namespace: str, read: Read) -> bool:
-        """Begin to read a log of a namespace, if there is a place; return whether it has begun."""
+        """Start a read of a log of a namespace if there is a place. Return whether the read has started."""
         if self.seconds_refused(namespace) or self._count(namespace) >= MOST_OF_NAMESPACE:
             return False
         if not self._has_place(namespace):
-            # Its place in the order stays the same.
+            # The namespace keeps its position in the order.
             self._turned_away[namespace] = clock.seconds()
             return False
         self._turned_away.pop(namespace, None)
@@ -63,7 +67,7 @@ class LogReads:
         return True
 
     def seconds_refused(self, namespace: str) -> float:
-        """Return for how many more seconds no log of a namespace is read, because the operator may not."""
+        """Return for how many more seconds no log of a namespace is read, because the operator is not allowed to."""
         return max(0.0, self._refused.get(namespace, 0.0) - clock.seconds())
 
     def _count(self, namespace: str) -> int:
@@ -86,8 +90,8 @@ class LogReads:
     def _note_refusal(self, namespace: str) -> None:
         if namespace not in self._refused:
             logger.info(
-                "The operator may not read logs in namespace %s (pods/log), so no status there tells how far a start "
-                "or a download is",
+                "The operator is not allowed to read logs (pods/log) in namespace %s, so no status there tells how "
+                "far a start or a download is",
                 namespace,
             )
         now = clock.seconds()

@@ -1,9 +1,8 @@
-"""Checks refused resources again, without the fields that nobody asked for.
+"""Checks refused resources again, without the fields for which nobody asked.
 
-With every write of an object, the API server stores the defaults of the current definition, which then have no owner. A
-default from another version's definition may have a type that this version cannot read, or break one of this version's
-rules. The default stays in the object when that definition is rolled back. Such a default must not keep the resource
-from being reconciled.
+With every write of an object, the API server stores the defaults of the current CRD. These fields have no owner. A
+default from the CRD of another version may have a type that this version cannot read, or break a rule of this version.
+It stays in the object when the CRD is rolled back. The operator must still be able to reconcile such a resource.
 """
 
 from collections import OrderedDict
@@ -24,13 +23,13 @@ from kimi_linear_operator.reconcile.live import read_unchanged
 
 R = TypeVar("R", bound=Resource)
 
-# A definition has some thirty defaults. More fields have no owner only if somebody edited the managed fields.
+# A CRD has about thirty defaults. If more fields have no owner, somebody has edited the managed fields.
 _MOST_FIELDS = 100
-# To find the fewest fields takes a check for each step, and the event loop waits meanwhile. A check of the largest spec
-# takes some 20 ms of processor time, one of a usual spec 1 ms.
+# The search for the smallest set of fields makes a check in each step, and blocks the event loop. A check of the
+# largest spec takes about 20 ms of processor time, a check of a usual spec 1 ms.
 _MOST_CHECKS = 32
 _MOST_VALUES_CHECKED = 2 * MOST_VALUES
-# Refused resources to remember; more than any cluster should have. A forgotten one is read once more.
+# How many refused resources to remember, more than any cluster should have. A forgotten resource is read again.
 _MOST_ANSWERS = 4096
 
 Fields = tuple[FieldPath, ...]
@@ -53,7 +52,7 @@ class _Question:
 
 
 class Rechecker(Generic[R]):
-    """Checks refused resources of one kind again, without the fields that nobody asked for."""
+    """Checks refused resources of one kind again, without the fields for which nobody asked."""
 
     def __init__(self, cluster: Cluster, check: Callable[[Manifest], Checked[R]], kept: Collection[str] = ()) -> None:
         """Take what a check needs.
@@ -61,8 +60,8 @@ class Rechecker(Generic[R]):
         Args:
             cluster: Where field managers are read.
             check: The check of a stored resource.
-            kept: Fields of the spec that count as wishes even without an owner. An autoscaler's write to the /scale
-                subresource leaves no owner.
+            kept: Fields of the spec that count as requested even without an owner. A write of an autoscaler to the
+                /scale subresource leaves no owner.
         """
         self._cluster = cluster
         self._check = check
@@ -71,7 +70,7 @@ class Rechecker(Generic[R]):
         self._answers: OrderedDict[Key, tuple[_Question, Fields]] = OrderedDict()
 
     async def recheck(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Checked[R]:
-        """Check a resource again without the blocking fields that nobody owns.
+        """Check a resource again without the blocking fields that have no owner.
 
         Args:
             key: The key of the resource.
@@ -99,9 +98,11 @@ class Rechecker(Generic[R]):
         self._answers.pop(key, None)
 
     async def _blocking_fields(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Fields:
-        """Return unowned fields to drop so that a spec is valid; none if dropping all is not enough.
+        """Return fields without an owner to drop, so that a spec is valid.
 
-        These are the fewest, or all of them if it takes too many checks to find the fewest.
+        Empty if the spec is invalid even without all of them.
+
+        This is the smallest set of such fields, or all of them if the search needs too many checks.
         """
         metadata = manifest["metadata"]
         question = _Question(metadata["uid"], metadata["generation"], hash(checked.message))
@@ -118,7 +119,10 @@ class Rechecker(Generic[R]):
         return fields
 
     async def _unowned_fields(self, key: Key, manifest: Manifest) -> Fields:
-        """Return the fields of a spec without an owner; none without managed fields, or if there are too many."""
+        """Return the fields of a spec without an owner.
+
+        Empty without managed fields, or if there are too many fields.
+        """
         metadata = manifest["metadata"]
         live = await read_unchanged(self._cluster, key, metadata["uid"], metadata["generation"])
         managed_fields = live["metadata"].get("managedFields", ())
@@ -128,13 +132,16 @@ class Rechecker(Generic[R]):
         return fields if len(fields) <= _MOST_FIELDS else ()
 
     def _fewest_fields(self, manifest: Manifest, fields: Fields) -> Fields:
-        """Return the fewest of these fields to drop so that a spec is valid; all of them if that takes too long."""
+        """Return the smallest set of these fields to drop so that a spec is valid.
+
+        All of them if the search takes too long.
+        """
         most = min(_MOST_CHECKS, _MOST_VALUES_CHECKED // count_values(manifest["spec"]))
         return _Search(self._check, manifest, most).fewest((), fields) or fields
 
 
 class _Search(Generic[R]):
-    """A search for the fewest fields to drop so that a spec is valid, with a limited number of checks."""
+    """A search for the smallest set of fields to drop so that a spec is valid, with a limited number of checks."""
 
     def __init__(self, check: Callable[[Manifest], Checked[R]], manifest: Manifest, checks: int) -> None:
         """Take the check, the resource, and how many checks the search may make."""
@@ -143,10 +150,12 @@ class _Search(Generic[R]):
         self._checks_left = checks
 
     def fewest(self, dropped: Fields, fields: Fields) -> Fields | None:
-        """Return the fewest of these fields to drop, in addition to the dropped ones; None if it takes too many checks.
+        """Return the smallest set of these fields to drop in addition to the dropped fields.
 
-        Dropping all of them must make the spec valid. Fields that need not be dropped stay in the spec. Each check
-        takes a millisecond or more, so this halves the fields instead of trying each.
+        None if the search needs too many checks.
+
+        The spec must be valid without all of them. Fields that need not be dropped stay in the spec. Each check takes a
+        millisecond or more, so this halves the set of fields instead of trying each field.
         """
         if not fields:
             return ()

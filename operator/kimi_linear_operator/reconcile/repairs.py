@@ -1,7 +1,9 @@
-"""Counts repairs of children's fields, so that the operator and a rival do not overwrite a field in turns without end.
+"""Counts repairs of children's fields.
 
-A rival is another field manager that changes the same field. Counts and rivals are in memory only, like the failures in
-the queue: a restart begins with none.
+So the operator and a rival do not overwrite a field again and again without end.
+
+A rival is another field manager that changes the same field. Counts and rivals are only in memory, like the failures in
+the queue. After a restart, there are none.
 """
 
 from collections import OrderedDict
@@ -12,21 +14,21 @@ from typing import NamedTuple
 
 from kimi_linear_operator.reconcile.cached_object import Key
 
-# Repairs of a field without a wait: people edit a field several times while they try something.
+# The number of repairs of a field without a wait. People may edit a field several times while they try something.
 QUICK_REPAIRS = 5
-# Then each repair waits twice as long as the one before.
+# After that, each repair waits twice as long as the one before.
 FIRST_WAIT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 300.0
 # After this time without a repair, a field is no longer contested. This is longer than the longest wait.
 PEACE_SECONDS = 900.0
-# Bounds for one child: a tenant may change thousands of fields, under as many names.
+# Limits for one child, because a tenant can change thousands of fields under many names.
 MOST_FIELDS = 8
 LONGEST_FIELD = 128
 MOST_RIVALS = 3
 LONGEST_RIVAL = 64
-# Children to remember, more than one for each server that a cluster should have. With the longest names, they take
-# 30 MiB. If there are more, the namespace with the most loses its oldest, so no namespace displaces the children of
-# others.
+# How many children to remember, more than one for each server that a cluster should have. With the longest names, they
+# need 30 MiB. If there are more, the oldest child of the namespace with the most children is forgotten. So no namespace
+# displaces the children of other namespaces.
 MOST_CHILDREN = 8192
 
 
@@ -39,7 +41,7 @@ class Child(NamedTuple):
 
 @dataclass(slots=True)
 class _Field:
-    """How often a field was repaired in a row, and when last."""
+    """How often a field was repaired in a row, and the time of the last repair."""
 
     repairs: int
     last: float
@@ -47,10 +49,10 @@ class _Field:
 
 @dataclass(slots=True)
 class _Record:
-    """What is remembered of a child.
+    """The record of a child.
 
     Attributes:
-        last: When it was last written.
+        last: When the child was last written.
         applied: The fingerprint of the wanted object that was applied last, empty if unknown.
         fields: Its repaired fields, the latest last.
         rivals: Its rivals as text, empty if unknown.
@@ -62,16 +64,18 @@ class _Record:
     rivals: str = ""
 
     def find(self, name: str) -> _Field | None:
-        """Return how often a field was repaired. If no more fields fit, a new one continues the count of the oldest.
+        """Return how often a field was repaired.
 
-        Otherwise, a rival that changes many fields in turns would always change a new one. This overestimates, as the
-        algorithm *Space-Saving* does: https://doi.org/10.1007/978-3-540-30570-5_27
+        If there is no room for more fields, a new field continues the count of the oldest field.
+
+        Otherwise a rival that changes many fields in turns would always change a new field. The result can be too high,
+        as in the algorithm *Space-Saving*: https://doi.org/10.1007/978-3-540-30570-5_27
         """
         is_full = len(self.fields) >= MOST_FIELDS
         return self.fields.get(name) or (next(iter(self.fields.values())) if is_full else None)
 
     def replace(self, name: str, repaired: _Field) -> None:
-        """Store a field as the latest one; if there is no room, drop the oldest."""
+        """Store a field as the latest field. If there is no room, drop the oldest field."""
         self.fields.pop(name, None)
         if len(self.fields) >= MOST_FIELDS:
             del self.fields[next(iter(self.fields))]
@@ -80,19 +84,19 @@ class _Record:
 
 @dataclass
 class Repairs:
-    """The repairs of all children. Of each repair, only the first MOST_FIELDS fields count.
+    """The repairs of all children. In each repair, only the first MOST_FIELDS fields count.
 
     Attributes:
         clock: Returns monotonic seconds.
     """
 
     clock: Callable[[], float]
-    # By namespace, the child that was written last at the end.
+    # By namespace. The last written child is at the end.
     _records: dict[str, OrderedDict[Child, _Record]] = field(default_factory=dict)
     _swept: float = 0.0
 
     def wait_seconds(self, child: Child, fields: Iterable[str]) -> float:
-        """Return how many seconds to wait before repairing these fields, 0 if one of them need not wait."""
+        """Return how many seconds to wait before these fields are repaired, 0 if a field need not wait."""
         record = self._find(child) or _Record(0.0)
         waits = [self._wait(repaired) if (repaired := record.find(name)) else 0.0 for name in _names(fields)]
         return max(0.0, min(waits, default=0.0))
@@ -113,7 +117,7 @@ class Repairs:
             record.replace(name, _Field(repairs, record.last))
 
     def note_applied(self, child: Child, fingerprint: str) -> None:
-        """Note which wanted object was applied last: if the same one has to be applied again, that is a repair."""
+        """Note which wanted object was applied last. If the same object must be applied again, that is a repair."""
         self._written(child).applied = fingerprint
 
     def was_applied(self, child: Child, fingerprint: str) -> bool:
@@ -122,7 +126,7 @@ class Repairs:
         return record is not None and record.applied == fingerprint
 
     def blame(self, child: Child, names: Iterable[str]) -> None:
-        """Note the rivals of a child, MOST_RIVALS of them by name. Without any, keep those noted before."""
+        """Note the rivals of a child, at most MOST_RIVALS of them by name. Without rivals, keep the earlier ones."""
         rivals = sorted({name[:LONGEST_RIVAL] for name in names})
         others = len(rivals) - MOST_RIVALS
         shown = [*rivals[:MOST_RIVALS], *([f"{others} more"] if others > 0 else [])]
@@ -137,7 +141,7 @@ class Repairs:
     def forget(self, child: Child) -> None:
         """Forget a child that the operator has deleted.
 
-        A child that the watch no longer shows is not forgotten: somebody may only have removed its label.
+        A child that the watch no longer shows is not forgotten, because somebody may only have removed its label.
         """
         self._drop(child.owner.namespace, [child])
 
@@ -161,7 +165,7 @@ class Repairs:
         return records.get(child) if records else None
 
     def _written(self, child: Child) -> _Record:
-        """Return the record of a child that is written now. Forget the oldest one if there are too many."""
+        """Return the record of a child that is written now. If there are too many records, forget the oldest one."""
         self._sweep()
         records = self._records.setdefault(child.owner.namespace, OrderedDict())
         record = records.setdefault(child, _Record(0.0))
@@ -181,7 +185,7 @@ class Repairs:
         return self.clock() - last > PEACE_SECONDS
 
     def _sweep(self) -> None:
-        """Forget children that were not written for PEACE_SECONDS. Does nothing most of the time."""
+        """Forget children that were not written for PEACE_SECONDS. Most of the time, there is nothing to do."""
         if self._is_over(self._swept):
             self._swept = self.clock()
             for namespace, records in list(self._records.items()):

@@ -1,4 +1,4 @@
-"""Writes a status if it changed, and then records an Event."""
+"""Writes a status if it has changed, and then records an Event."""
 
 import logging
 import time
@@ -21,14 +21,14 @@ logger = logging.getLogger(__name__)
 
 _CONFLICT = 409
 _INVALID = 422
-# Bad request, forbidden, too large, invalid: the API server refuses the same request until somebody changes something.
+# The codes for bad request, forbidden, too large and invalid. The API server refuses the same request until somebody
+# changes something.
 _REFUSALS = (400, 403, 413, _INVALID)
-# When to retry a refused status. A change that makes it valid, such as another definition, may come without a watch
-# event.
+# When to retry a refused status. A change that makes the status valid, such as a new CRD, may cause no watch event.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
 # How often to retry while the cache differs from the cluster.
 BEHIND_RETRY_SECONDS = 5.0
-# Refusals to remember; more than any cluster should have. A forgotten one is reported once more.
+# How many refusals to remember, more than any cluster should have. A forgotten refusal is reported again.
 _MOST_REFUSALS = 4096
 
 
@@ -41,9 +41,9 @@ class _Refusal:
     """A status that the API server refused.
 
     Attributes:
-        version: The resource version of the object when it refused.
-        attempts: How many statuses of the object it refused in a row.
-        again_at: When to retry if the object stays the same, in seconds of the monotonic clock.
+        version: The resource version of the object at the time of the refusal.
+        attempts: How many statuses of the object were refused in a row.
+        again_at: When to retry if the object does not change, in seconds of the monotonic clock.
     """
 
     version: str
@@ -51,7 +51,7 @@ class _Refusal:
     again_at: float
 
     def seconds_left(self, manifest: Manifest) -> float:
-        """Return the seconds until a retry is due, 0 if the object has changed since."""
+        """Return the seconds until a retry is due, 0 if the object has changed after the refusal."""
         is_same = self.version == manifest["metadata"]["resourceVersion"]
         return max(0.0, self.again_at - time.monotonic()) if is_same else 0.0
 
@@ -62,9 +62,9 @@ class Reporting:
 
     Attributes:
         cluster: Where the status is written.
-        cache: Where a written status is put at once.
+        cache: The cache, which gets a written status at once.
         enqueue: Enqueues the resources that depend on a written status. The watch event of the write does not enqueue
-            them: the status is cached already, so the event is dropped as a duplicate.
+            them, because the status is already cached and the event is dropped as a duplicate.
         now: Returns the time as RFC 3339.
     """
 
@@ -86,21 +86,21 @@ class Reporting:
         storable: Callable[[Manifest], Manifest] = _unchanged,
         if_unchanged: bool = False,
     ) -> float | None:
-        """Write a status and record an Event, unless the resource has this status already.
+        """Write a status and record an Event, unless the resource already has this status.
 
         Args:
             kind: The kind of the resource.
             manifest: The resource, with its previous status.
             status: The status.
-            event: The Event, None if there is nothing to tell.
-            storable: Returns a status without what the definition may refuse. This is written only if the definition
-                refuses the status.
-            if_unchanged: Whether to write the status only if the spec has not changed since it was cached. Then the
-                time of the write proves that nobody had written a newer spec before.
+            event: The Event, None if there is no news.
+            storable: Returns a status without parts that the CRD may refuse. It is written only if the CRD refuses the
+                status.
+            if_unchanged: Whether to write the status only if the spec has not changed since it was cached. The time of
+                such a write proves that nobody had written a newer spec before it.
 
         Returns:
-            After how many seconds to requeue the resource, None for not at all. It is 0 if the spec has changed since
-            the status was computed, and grows up to five minutes while the API server refuses the status.
+            The seconds until the resource is requeued, None for no requeue. It is 0 if the spec has changed since the
+            status was computed. While the API server refuses the status, it grows up to five minutes.
         """
         if status == manifest.get("status"):
             return None
@@ -124,17 +124,17 @@ class Reporting:
         return None if self._has_same_wishes(kind, manifest) else 0.0
 
     def _take(self, kind: Kind, manifest: Manifest) -> bool:
-        """Cache a resource and enqueue those that depend on it; return whether the cache took it."""
+        """Cache a resource, and enqueue the resources that depend on it. Return whether the cache has accepted it."""
         own = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"], kind)
         affected = self.cache.put(kind, manifest)
         self.enqueue(affected - {own})
         return bool(affected)
 
     def _has_same_wishes(self, kind: Kind, manifest: Manifest) -> bool:
-        """Return whether the cached resource has the same annotations of ours as the one that a pass has read.
+        """Return whether the cached resource still has the annotations of ours that the pass has read.
 
-        Other annotations concern no pass. Beside the spec, whose generation is known, a pass reads nothing else that
-        users write.
+        Other annotations do not matter to a pass. A pass reads only two parts that users write: our annotations, and
+        the spec, whose generation is known.
         """
         cached = self.cache.get(Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"], kind))
         return cached is None or own_annotations(cached) == own_annotations(manifest)
@@ -147,20 +147,20 @@ class Reporting:
         storable: Callable[[Manifest], Manifest],
         **options: bool,
     ) -> tuple[Manifest, Manifest]:
-        """Write a status, without parts that the definition refuses; return the written status and new metadata."""
+        """Write a status, without parts that the CRD refuses. Return the written status and the new metadata."""
         try:
             return status, await self.cluster.patch_status(kind, manifest, status, **options)
         except ApiError as error:
             reduced = storable(status) if error.status == _INVALID else status
             if reduced == status:
                 raise
-            logger.warning("The definition refuses a part of the status, writing the rest: %s", error)
+            logger.warning("The CRD refuses a part of the status, so the operator writes only the rest: %s", error)
         return reduced, await self.cluster.patch_status(kind, manifest, reduced, **options)
 
     async def _reread(self, kind: Kind, metadata: Manifest) -> float | None:
-        """Read a resource whose spec has changed meanwhile into the cache; return the seconds until the next pass.
+        """Read a resource with a changed spec into the cache. Return the seconds until the next pass.
 
-        If the cache does not take it, the cluster is older than the cache, and a list will find out why.
+        If the cache does not accept it, the cluster is older than the cache, and a list will find out why.
         """
         live = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
         if live is None:
@@ -168,10 +168,10 @@ class Reporting:
         return 0.0 if self._take(kind, live) else BEHIND_RETRY_SECONDS
 
     async def _note_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
-        """Count a refused status, and report the first refusal in a row; return the seconds until the retry.
+        """Count a refused status, and report the first refusal in a row. Return the seconds until the retry.
 
         Raises:
-            ApiError: The error may pass in a moment, so it is no refusal.
+            ApiError: The error may end in a moment, so it is not a refusal.
         """
         if error.status not in _REFUSALS:
             raise error
@@ -185,12 +185,15 @@ class Reporting:
         if len(self._refusals) > _MOST_REFUSALS:
             self._refusals.popitem(last=False)
         if not previous:
-            logger.warning("The API server refuses the status, trying again later: %s", error)
+            logger.warning("The API server refuses the status. The operator tries again later: %s", error)
             await self._publish(refusal_event(manifest, str(error), self.now()))
         return seconds
 
     async def _publish(self, event: Manifest) -> None:
-        """Record an Event, unless its object has too many. A failure is only logged: the status says the same."""
+        """Record an Event, unless its object has too many.
+
+        A failure is only logged, because the status contains the same message.
+        """
         allowed = self._limiter.admit(event, time.monotonic())
         if allowed is None:
             return

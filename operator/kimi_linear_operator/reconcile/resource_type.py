@@ -1,4 +1,4 @@
-"""A resource type: what the rest of the operator needs to know of one kind of custom resource."""
+"""A resource type: everything that the rest of the operator needs to know about one kind of custom resource."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +22,12 @@ from kimi_linear_operator.reconcile.series import ResourceMetric
 
 @dataclass(frozen=True)
 class Options:
-    """What the administrator chooses for all resources.
+    """The administrator's choices for all resources.
 
     Attributes:
         allows_node_access: Whether pods may have access to their node.
-        rollout_pause: Seconds between the rollouts of two servers when the operator takes all offers itself; None if it
-            only makes offers.
+        rollout_pause: Seconds between the rollouts to two servers in an automatic rollout; None if servers are only
+            offered new templates.
     """
 
     allows_node_access: bool = False
@@ -48,15 +48,15 @@ def _reads_all(_: Key, __: Collection[Kind]) -> Mapping[Kind, ApiError]:
 
 @dataclass(frozen=True)
 class Scheduling:
-    """How a pass requests other passes, and which passes there can be.
+    """How a pass requests other passes, and which passes are possible.
 
     Attributes:
         enqueue: Enqueues other resources.
-        postpone: Requeues a resource behind those that wait; returns False if none waits, so that it need not.
-        has_read: Returns whether all objects of some kinds in a namespace are read now. Where they are not, no pass is
-            made.
-        ask: Notes which optional kinds a resource asks for, in place of those that it asked for before. Returns those
-            that cannot be read, each with the error. Raises NotReadYetError if that is not known yet.
+        postpone: Requeues a resource behind the waiting resources. Returns False without a requeue if none waits.
+        has_read: Returns whether all objects of some kinds in a namespace are read now. If they are not, there is no
+            pass.
+        ask: Notes which optional kinds a resource asks for now. Returns the kinds that cannot be read, each with the
+            error. Raises NotReadYetError if this is unknown yet.
     """
 
     enqueue: Callable[[Iterable[Key]], None] = _enqueue_nothing
@@ -67,7 +67,7 @@ class Scheduling:
 
 @dataclass(frozen=True)
 class Context:
-    """What the reconcilers of all types share.
+    """The shared context of the reconcilers of all types.
 
     Attributes:
         cluster: Where objects are written.
@@ -76,11 +76,11 @@ class Context:
         reporting: Writes the status of a resource.
         now: Returns the time as RFC 3339.
         scheduling: How a pass requests other passes.
-        is_in_use: Returns whether a resource of any type needs this one to stay unchanged. Its last argument is the
-            number of seconds that the operator has waited for this use to end.
+        is_in_use: Returns whether a resource of any type needs this resource to stay unchanged. The last argument is
+            the number of seconds for which the operator has waited for the end of this use.
         options: The administrator's choices.
-        about_to_change: Resources that the operator has decided to change by itself, so no other may begin to use them.
-        log_reads: Where reads of logs begin.
+        about_to_change: Resources in an automatic rollout. No other resource may begin to use them.
+        log_reads: The places for reads of logs.
     """
 
     cluster: Cluster
@@ -106,18 +106,18 @@ class Reconciler(Protocol):
             failures: How many passes over it have failed in a row.
 
         Returns:
-            After how many seconds to requeue the resource, None for not at all.
+            The seconds until the resource is requeued, None for no requeue.
 
         Raises:
-            ApiError: A request failed; a later pass will do what is left.
+            ApiError: A request failed. A later pass does the rest.
         """
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
-        """Do the work that no single resource causes, while this replica leads.
+        """Do the work that is not about a single resource, while this replica leads.
 
         Args:
             has_read_everything: Returns whether everything that can be read was read.
-            unreadable: Returns what cannot be read, as text for people.
+            unreadable: Returns the scopes that cannot be read, as text.
         """
 
 
@@ -146,18 +146,19 @@ def _uses_nothing(_: Cache, __: Key, ___: str, ____: float) -> bool:
 
 
 Referenced = Mapping[Key, Resource]
-"""Resources that others refer to, by key."""
+"""Resources to which others refer, by key."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What the command line shows of a resource before it is applied.
+    """The preview of a resource on the command line, before it is applied.
 
     Attributes:
         build: Returns the children of a new resource.
-        as_stored: Returns a resource from a file as the API server would store it over the live one, if there is one.
-        desired: Returns the wanted children, given the live objects that have the resource's label.
-        references: Returns the keys of the resources that the children depend on, by the field that names each.
+        as_stored: Returns a resource from a file as the API server would store it in place of the live resource, if
+            any.
+        desired: Returns the wanted children, given the live objects with the resource's label.
+        references: Returns the keys of the resources on which the children depend, by the field that names each.
         plan: Returns the steps to the wanted children.
     """
 
@@ -176,26 +177,27 @@ class ResourceType:
         definition: The definition from which its CustomResourceDefinition is generated.
         checker: Checks a resource.
         reconciler: Makes the reconciler.
-        preview: What the command line shows of a resource.
+        preview: The preview of a resource on the command line.
         pod_templates: Returns the pod templates of a resource, as far as its spec determines them.
-        children: The kinds of children that the operator writes, and without which it reconciles no resource.
-        optional_children: The kinds of children that not every cluster has, or that an older Role does not allow. Only
-            resources that ask for such a child are affected while its kind cannot be read.
+        children: The kinds of children that the operator writes. Without any of these kinds, it reconciles no resource.
+        optional_children: The kinds of children that some clusters lack, or that an older Role does not allow. While
+            such a kind cannot be read, only resources that ask for such a child are affected.
         observed: The kinds of objects that the operator only reads.
-        more_pods: Returns label selectors of pods of a resource that the operator does not read, and the command line
-            shows.
+        more_pods: Returns label selectors of a resource's other pods. The operator does not read them, but the command
+            line shows them.
         metrics: The metrics about resources.
         series: Yields the lines of these metrics, given everything that is cached, and the time.
-        facts: Returns the facts of a resource or its child: data that is needed too often to decode the object.
-        index: Makes the index that finds resources by their facts, None for no index.
-        most_children: How many children of one kind a pass reads, None if only their size is bounded.
+        facts: Returns the facts of a resource or its child. Facts are data that is needed too often to decode the
+            object each time.
+        index: Creates the index that finds resources by their facts, None for no index.
+        most_children: How many children of one kind a pass reads, None if only their total size is limited.
         referenced: The kinds of other resources that a resource may refer to.
         refers_to: Returns the kinds that a resource refers to now.
         needs_everything: Whether a pass needs everything that can be read, in all namespaces.
-        uses: Returns whether any resource of this type needs another resource to stay as it is now. It gets the time,
-            and for how many seconds the operator has waited for this use to end.
-        goal: What the resource is for.
-        progress: Returns how far a resource with this status is, None if that is unknown.
+        uses: Returns whether any resource of this type needs another resource to stay as it is. It gets the time, and
+            for how many seconds the operator has waited for the end of this use.
+        goal: The goal of the resource.
+        progress: Returns the progress of a resource with this status, None if unknown.
     """
 
     definition: Definition
@@ -255,12 +257,12 @@ def written_kinds(types: Types) -> tuple[Kind, ...]:
 
 
 def optional_kinds(types: Types) -> frozenset[Kind]:
-    """Return the kinds that no type needs for all of its resources."""
+    """Return the kinds that are optional in all types."""
     needed = {kind for resource_type in types.values() for kind in resource_type.own_kinds}
     return frozenset(written_kinds(types)) - needed
 
 
 def kinds_of_children(types: Types) -> tuple[Kind, ...]:
-    """Return the kinds of all objects that are not resources, those that the operator writes first."""
+    """Return the kinds of all objects that are not resources. Kinds that the operator writes come first."""
     observed = (kind for resource_type in types.values() for kind in resource_type.observed)
     return tuple(dict.fromkeys((*written_kinds(types), *observed)))

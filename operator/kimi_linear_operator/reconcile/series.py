@@ -1,6 +1,6 @@
 """Lines of the metrics about resources.
 
-This does not use prometheus_client, which takes ten times as long for hundreds of thousands of lines.
+This module does not use prometheus_client, because it takes ten times as long for hundreds of thousands of lines.
 """
 
 from collections import Counter as Tally
@@ -12,7 +12,8 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject
 # https://prometheus.io/docs/instrumenting/exposition_formats/
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 
-# Characters. Names of objects have 253 at most; texts in a status may have any number, and a label is in many lines.
+# In characters. Names of objects have at most 253, but texts in a status can have any number, and a label is in many
+# lines.
 _LONGEST_LABEL = 256
 
 

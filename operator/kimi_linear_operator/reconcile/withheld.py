@@ -1,4 +1,4 @@
-"""Children that cannot be written because their kind cannot be read, and why."""
+"""Children that are not written because their kind cannot be read, and the reasons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Split:
 
     Attributes:
         writable: The children that can be written.
-        withheld: Why the others cannot be, with one reason for each of their kinds.
+        withheld: Why the other children cannot be written, with one reason for each kind.
     """
 
     writable: list[Manifest]
@@ -42,7 +42,10 @@ def _names(children: Sequence[Manifest], kind: Kind) -> list[str]:
 
 
 def _reason(kind: Kind, names: list[str], error: ApiError) -> Reason:
-    """Return why children cannot be written. The text of the error is left out, because it may change."""
+    """Return why children cannot be written.
+
+    The reason does not contain the error's text, because the text may change.
+    """
     subject = f"{kind.kind} {', '.join(names)}"
     if error.status == _MISSING:
         source = f": install {kind.source}" if kind.source else ""

@@ -11,7 +11,8 @@ _HEADER = """\
 # Command line
 
 `kimi-linear VERB --help` shows the same in a terminal. `kubectl kimi-linear VERB` runs the same command as a plugin of
-kubectl. The exit code is 0 for yes, 1 for no (invalid, different, not ready) and 2 if the command failed.
+kubectl. The exit code is 0 if the answer is yes, 1 if it is no (invalid, different, not ready), and 2 if the command
+failed.
 
 | verb | |
 |---|---|
@@ -52,7 +53,7 @@ def _actions(verb: str) -> Sequence[argparse.Action]:
 
 
 def _usage(actions: Sequence[argparse.Action]) -> Iterator[str]:
-    """Yield the words of a call: options that must be there, the others as one word, then the names."""
+    """Yield the words of a call: required options, one word for all other options, then the names."""
     options = [action for action in actions if action.option_strings]
     yield from (f"{action.option_strings[0]} {action.metavar}" for action in options if action.required)
     if any(not action.required for action in options):
@@ -71,7 +72,7 @@ def _names(action: argparse.Action) -> str:
 
 
 def _values(action: argparse.Action) -> str:
-    """Return what may follow an option or stand in a place, nothing for a switch."""
+    """Return the possible values of an argument, empty for a switch."""
     if action.choices:
         return ", ".join(f"`{choice}`" for choice in action.choices)
     return f"`{_word(action)}`" if action.option_strings and action.nargs != 0 else ""

@@ -54,7 +54,7 @@ def _of_the_operator() -> Iterator[str]:
 
 
 def _labels(family: Metric) -> list[str]:
-    """Return the labels of a metric, which has no samples before it is used."""
+    """Return the labels of a metric. It has no samples before it is used."""
     declared = {
         label
         for metric in vars(counters).values()

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -30,6 +30,9 @@ _SLOWEST_SECONDS = 10.0
 # How many clients may read metrics at the same time. Each can keep a piece of the metrics in memory. Two or three
 # replicas of Prometheus are usual.
 MOST_READERS = 8
+# Open connections: more than probes, Prometheus and people need. Every pod of the cluster may connect, and each
+# connection takes a file descriptor, of which many processes may have only 1,024.
+MOST_CONNECTIONS = 128
 # The format of gzip: https://docs.python.org/3/library/zlib.html#zlib.compressobj
 _GZIP = zlib.MAX_WBITS + 16
 # At its end, the process waits this long for clients that still read an answer. aiohttp's default is two minutes.
@@ -49,20 +52,48 @@ async def serving(
     Raises:
         AddressError: The port is in use, or the address does not exist.
     """
+    readers: set[asyncio.BaseTransport | None] = set()
     application = web.Application()
     application.router.add_get("/healthz", _check_handler(lambda: Readiness(healthz(), [])))
     application.router.add_get("/readyz", _check_handler(readyz))
-    application.router.add_get("/metrics", _metrics_handler(exposition))
+    application.router.add_get("/metrics", _metrics_handler(exposition, readers))
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
+        listening = await _listen(runner, host, port, readers)
         try:
-            await web.TCPSite(runner, host or None, port).start()
-        except OSError as error:
-            raise AddressError(str(error.strerror or error)) from error
-        yield int(runner.addresses[0][1])
+            yield int(listening.sockets[0].getsockname()[1])
+        finally:
+            listening.close()
     finally:
         await runner.cleanup()
+
+
+async def _listen(
+    runner: web.AppRunner, host: str, port: int, readers: Collection[asyncio.BaseTransport | None]
+) -> asyncio.Server:
+    server = runner.server
+    assert server  # noqa: S101 - the runner is set up
+    try:
+        return await asyncio.get_running_loop().create_server(_accepting(server, readers), host or None, port)
+    except OSError as error:
+        raise AddressError(str(error.strerror or error)) from error
+
+
+def _accepting(server: web.Server, readers: Collection[asyncio.BaseTransport | None]) -> Callable[[], asyncio.Protocol]:
+    """Return what accepts a connection. If there are too many, the oldest ends that reads no metrics.
+
+    All others are idle or about to be answered: a probe sends its request at once.
+    """
+
+    def accept() -> asyncio.Protocol:
+        connections = [handler for handler in server.connections if handler.transport]
+        idle = [handler for handler in connections if handler.transport not in readers]
+        for handler in idle[: max(0, len(connections) + 1 - MOST_CONNECTIONS)]:
+            handler.force_close()
+        return server()
+
+    return accept
 
 
 def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -74,7 +105,9 @@ def _check_handler(check: Callable[[], Readiness]) -> Callable[[web.Request], Aw
     return answer
 
 
-def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _metrics_handler(
+    exposition: Exposition, readers: set[asyncio.BaseTransport | None]
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return a handler for metrics.
 
     It makes one piece at a time, because all pieces together can use a core for seconds.
@@ -82,6 +115,10 @@ def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitabl
     The event loop takes the snapshot, and threads make the pieces. So the Lease is renewed in the meantime. Only one
     piece of each answer is in memory, because all metrics can be tens of megabytes. A slow client does not delay other
     clients.
+
+    Args:
+        exposition: Makes the metrics.
+        readers: The connections of the clients that read metrics now.
     """
     makes_piece, places = asyncio.Lock(), asyncio.Semaphore(MOST_READERS)
 
@@ -92,13 +129,16 @@ def _metrics_handler(exposition: Exposition) -> Callable[[web.Request], Awaitabl
         encoding = {"Content-Encoding": "gzip"} if is_compressed else {}
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST, **encoding})
         async with places:
-            pieces = exposition()
+            pieces, connection = exposition(), request.transport
+            readers.add(connection)
             try:
                 async with asyncio.timeout(_SLOWEST_SECONDS):
                     await _send(request, response, _compressed(pieces) if is_compressed else pieces, makes_piece)
             except TimeoutError:
                 if request.transport:
                     request.transport.abort()  # Without an error, the answer would look complete.
+            finally:
+                readers.discard(connection)
         return response
 
     return answer

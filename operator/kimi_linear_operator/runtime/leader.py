@@ -1,9 +1,9 @@
 """Leader election: of several replicas of the operator, only the holder of a Lease works.
 
-A holder trusts its lease for some seconds after the moment just before it sent the request to renew the lease. Another
-replica takes over only if the Lease has not changed for a longer time, so the holder has stopped by then. Each replica
-uses its own clock, which nobody sets and which continues while the machine is suspended. Wall clocks may be wrong, so
-the times in the Lease are only for people.
+A holder trusts its lease for some seconds, counted from the moment before it sends the request to renew the lease.
+Another replica takes over only if the Lease has not changed for a longer time, so the holder has stopped by then.
+Each replica uses its own clock, which nobody sets and which continues while the machine is suspended. Wall clocks may
+be wrong, so the times in the Lease are only for people.
 
 While a replica does not know whether it has renewed the lease, its passes go on but start no writes, because the API
 server may come back with data from a backup. https://kubernetes.io/docs/concepts/architecture/leases/

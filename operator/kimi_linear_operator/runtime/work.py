@@ -55,7 +55,7 @@ class Work:
         """Make passes over all resources, and then over each resource that changes, until the queue is closed.
 
         Args:
-            cluster: Where objects are written, with the leader's fence.
+            cluster: The client that writes objects. Before each write, it asks the leader's fence.
         """
         queue = self._queue = WorkQueue(is_shared=len(self.scopes.namespaces) != 1)
         scheduling = Scheduling(self.enqueue, queue.postpone, self.scopes.has_read, self._ask)

@@ -19,7 +19,7 @@ from kimi_linear_operator.server.templates import Templates
 
 
 class Deploying:
-    """Gives servers the pod templates that were chosen for them."""
+    """Gives servers their chosen pod templates."""
 
     def __init__(self, context: Context, templates: Templates) -> None:
         """Take the context that all reconcilers share, and the choice of templates."""
@@ -30,14 +30,15 @@ class Deploying:
     async def write(self, key: Key, decision: Decision, deployment: Manifest) -> None:
         """Record the pod template, then apply the Deployment with it.
 
-        If the API server refuses that, apply it with the running template, or, if none is known, only scale it down.
-        After an error that may pass, the write may have been committed, so the old template must not follow it.
+        If the API server refuses the Deployment, apply it with the running template. If the running template is
+        unknown, only scale the Deployment down. After an error that may end by itself, the write may have been
+        committed, so the old template must not be applied after it.
 
-        The record comes first, so that after a crash any version of the operator continues with the same template.
+        The record is written first, so that after a crash any version of the operator continues with the same template.
 
         Args:
             key: The server.
-            decision: What it should run.
+            decision: The decision about its pods.
             deployment: The Deployment with that template.
 
         Raises:
@@ -54,7 +55,10 @@ class Deploying:
             raise
 
     async def _keep_running(self, key: Key, server: KimiLinearServer, running: Revision | None) -> None:
-        """Apply the Deployment with the running template. If none is known or that is refused, only scale it down."""
+        """Apply the Deployment with the running template.
+
+        If the template is unknown or refused, only scale the Deployment down.
+        """
         refusals = (NameTakenError, LeftoverError, ApiError)
         if running:
             with suppress(*refusals):
@@ -80,13 +84,13 @@ class Deploying:
             raise BehindError(f"pod template {current.number} was recorded by another replica")
 
     async def prune(self, key: Key, decision: Decision, live: Manifest | None, wanted: list[Manifest]) -> None:
-        """Delete children of the kinds that every server has, except those wanted and the revisions in use.
+        """Delete children of the kinds that every server has. Wanted children and revisions in use stay.
 
         Args:
             key: The server.
-            decision: What it should run.
-            live: Its Deployment, None if there was none when that was decided.
-            wanted: The children that it should have, beside revisions.
+            decision: The decision about its pods.
+            live: Its Deployment, None if there was none at the time of the decision.
+            wanted: Its wanted children, without revisions.
 
         Raises:
             ApiError: A child could not be deleted.
@@ -111,7 +115,7 @@ class Deploying:
     async def end_rollout(self, key: Key, server: KimiLinearServer) -> None:
         """Remove the mark of an automatic rollout from the running revision if all replicas have served with it.
 
-        This looks at the running revision only: the spec may ask for another one by now.
+        This checks only the running revision, because the spec may now ask for another one.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.

@@ -62,19 +62,25 @@ def build_pod_templates(server: KimiLinearServer) -> list[Manifest]:
 
 
 def build_companions(
-    server: KimiLinearServer, *, is_routed: bool = False, may_grow: bool = True, others: Needs = NO_NEEDS
+    server: KimiLinearServer,
+    *,
+    is_routed: bool = False,
+    has_router: bool = False,
+    may_grow: bool = True,
+    others: Needs = NO_NEEDS,
 ) -> list[Manifest]:
     """Return the children of a server, without its Deployment and its revision.
 
     Args:
         server: The server.
         is_routed: Whether requests go to the router instead of the replicas.
+        has_router: Whether pods of a router exist, perhaps of one that was switched off and still has requests.
         may_grow: Whether its autoscaler may add replicas now.
         others: The needs of pods with an older template, for the NetworkPolicy.
     """
     companions = (
         *_companions(server, is_routed=is_routed),
-        *_optional_companions(server, may_grow=may_grow, others=others),
+        *_optional_companions(server, has_router=has_router, may_grow=may_grow, others=others),
     )
     return [metadata.with_fingerprint(manifest) for manifest in companions]
 
@@ -112,13 +118,15 @@ def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manife
         yield router.build_disruption_budget(server)
 
 
-def _optional_companions(server: KimiLinearServer, *, may_grow: bool, others: Needs) -> Iterator[Manifest]:
+def _optional_companions(
+    server: KimiLinearServer, *, has_router: bool, may_grow: bool, others: Needs
+) -> Iterator[Manifest]:
     spec = server.spec
     if autoscaler.needs_autoscaler(server):
         yield autoscaler.build_autoscaler(server, may_grow=may_grow)
     if policy := spec.network_policy:
         yield network_policy.build_network_policy(server, policy, others)
-        if spec.router:
+        if spec.router or has_router:
             yield network_policy.build_router_policy(server, policy)
     if watched := spec.monitoring:
         yield monitoring.build_pod_monitor(server, watched)

@@ -26,6 +26,9 @@ _RESTARTS_IN_AN_HOUR = 2
 # of a request (srt/observability/metrics_collector.py): about 2,200 samples. If each of eight ranks exported all of
 # them, that would be 17,000.
 _MOST_SAMPLES = 20_000
+# Prometheus reads an answer into memory before it counts the samples. A sample of SGLang takes some 250 bytes.
+# The field came with release 0.73 of the Prometheus operator.
+_LARGEST_ANSWER = "10MiB"
 
 
 def sglang(metric: str, labels: str) -> str:
@@ -54,6 +57,7 @@ def build_pod_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manif
         # A pod can run any image. With redirects, it could choose another address that Prometheus reads.
         "podMetricsEndpoints": [{"port": command_line.PORT_NAME, "path": "/metrics", "followRedirects": False}],
         "sampleLimit": _MOST_SAMPLES,
+        "bodySizeLimit": _LARGEST_ANSWER,
     }
     return _build(server, monitoring, POD_MONITOR, spec)
 

@@ -14,8 +14,8 @@ from kimi_linear_operator.server.previous_status import AWAITED_WEIGHTS
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import Decision
 
-# Longest time between two attempts to write children that cannot be written because of the spec. Thousands of such
-# servers must not keep the API server busy.
+# The longest time between two attempts to write children that the API server refuses because of the spec. Thousands of
+# such servers must not keep the API server busy.
 LONGEST_BLOCKED_SECONDS = 300.0
 
 
@@ -25,11 +25,11 @@ class Outcome:
 
     Attributes:
         checked: The check of the server.
-        decision: What the server should run, None if the pass has not decided it.
+        decision: The decision about the server's pods, None if the pass has not made it.
         failures: Why children could not be written.
-        optional: Optional children, as text, and why they could not be written.
-        contested: Sentences about fields of its children that others keep changing.
-        withheld: Why some optional children are not there.
+        optional: Names of optional children, each with the reason why it could not be written.
+        contested: Sentences about children's fields that others keep changing.
+        withheld: Why some optional children do not exist.
         is_first: Whether this is the first pass over a new server.
         until_more: In how many seconds the autoscaler may add replicas.
     """
@@ -45,12 +45,12 @@ class Outcome:
 
     @property
     def server(self) -> KimiLinearServer | None:
-        """Return the server as it should run, or as it is stored; None if it cannot be read."""
+        """Return the server of the decision, or else the stored server; None if it cannot be read."""
         return self.decision.server if self.decision else self.checked.resource
 
     @property
     def passing(self) -> ApiError | None:
-        """Return an error that may pass by itself, None if there was none."""
+        """Return an error that may end by itself, None if there was none."""
         return self.failures.passing or next((found.passing for _, found in self.optional if found.passing), None)
 
     def refused(self, failures: int) -> tuple[Reason, ...]:
@@ -63,7 +63,7 @@ class Outcome:
         return tuple(Reason(reason.name, _about(child, reason.message)) for child, reason in told if reason)
 
     def retries(self, status: Manifest, failures: int, now: str) -> Iterator[float]:
-        """Yield in how many seconds to look again at what may change without an event.
+        """Yield the seconds until the next checks of states that may change without an event.
 
         Args:
             status: The status, as the previous pass wrote it.
@@ -87,7 +87,7 @@ class Outcome:
     def _is_blocked(self, not_applied: Reason) -> bool:
         """Return whether to retry children that could not be written.
 
-        Weights need no retry: an event reports when they are complete.
+        Incomplete weights need no retry, because an event reports when they are complete.
         """
         return self.checked.is_valid and not_applied.name not in AWAITED_WEIGHTS
 
@@ -97,7 +97,7 @@ def _about(child: str, message: str) -> str:
 
 
 def _growing_seconds(condition: Manifest, now: str) -> float:
-    """Return in how many seconds to retry what the API server refuses.
+    """Return in how many seconds to retry a refused write.
 
     The time grows from BLOCKED_RETRY_SECONDS to a quarter of the time since a condition became False, up to
     LONGEST_BLOCKED_SECONDS.

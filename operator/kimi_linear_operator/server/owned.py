@@ -10,7 +10,7 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 
 
 def own_child(cache: Cache, kind: Kind, key: Key, uid: str) -> Manifest | None:
-    """Return the server's own child of a kind that is named like the server.
+    """Return the server's own child of a kind. The child has the name of the server.
 
     Args:
         cache: Where objects are read.
@@ -33,7 +33,7 @@ def own_router(cache: Cache, key: Key, uid: str) -> Manifest | None:
 
 
 def own_routes(cache: Cache, key: Key, server: KimiLinearServer | None) -> LiveRoutes:
-    """Return the server's own objects that lead to it from outside the cluster, empty if it asks for none."""
+    """Return the server's own objects that lead to it from outside the cluster, empty if the spec asks for none."""
     if server is None or not is_exposed(server):
         return {}
     found = ((kind, own_child(cache, kind, key, server.metadata.uid)) for kind in (SERVICE, INGRESS, HTTP_ROUTE))

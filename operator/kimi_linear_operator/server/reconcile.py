@@ -41,25 +41,25 @@ from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.server.verifying import Verifying
 from kimi_linear_operator.server.waking import Waking
 
-# Fields that decide how many pods there are. Without them, the operator would delete pods that serve.
+# Fields that decide how many pods run. Without them, the operator would delete serving pods.
 _NUMBER_OF_PODS = ("replicas", "suspend")
 _ALWAYS_READ = frozenset(CHILDREN)
 
 
 @dataclass
 class _Writes:
-    """The writes of a pass. A server serves without its optional children, so their failures are apart.
+    """The writes of a pass. A server can serve without its optional children, so their failures are separate.
 
     Attributes:
-        needed: Those that a server needs to be as its spec asks.
-        optional: Those of optional children, each by what it writes, as text.
+        needed: The writes that a server needs to match its spec.
+        optional: The writes of optional children, each with the name of the child.
     """
 
     needed: list[Coroutine[Any, Any, None]] = field(default_factory=list)
     optional: dict[str, Coroutine[Any, Any, None]] = field(default_factory=dict)
 
     async def run(self) -> tuple[Failures, tuple[tuple[str, Failures], ...]]:
-        """Make all writes at the same time; return what failed of the needed ones, and of each optional one.
+        """Make all writes at the same time. Return the failures of the needed writes, and of each optional write.
 
         Raises:
             GoneError: The server was deleted.
@@ -90,7 +90,7 @@ class ServerReconciler:
         self._rechecker = Rechecker(context.cluster, self._check, kept=_NUMBER_OF_PODS)
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
-        """Roll out new pod templates to all servers while this replica leads, if the administrator has enabled that.
+        """Make the automatic rollout while this replica leads, if the administrator has enabled it.
 
         Args:
             has_read_everything: Returns whether everything that can be read was read.
@@ -110,7 +110,7 @@ class ServerReconciler:
 
         Raises:
             ApiError: A request failed that may succeed later. The queue retries with back-off.
-            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
+            NotReadYetError: It is unknown yet whether a kind that the server asks for can be read.
         """
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
@@ -135,7 +135,7 @@ class ServerReconciler:
         not_applied, refused = outcome.failures.to_report(failures), outcome.refused(failures)
         again = None
         if outcome.is_first and not not_applied and not outcome.passing and self._postpone(key):
-            return None  # Other new servers get their children before this one's status is written.
+            return None  # Other new servers get their children before this status is written.
         if not_applied or not outcome.failures.passing:
             told = replace(outcome, withheld=(*outcome.withheld, *refused))
             again = await self._reporting.report(key, manifest, told, not_applied)
@@ -154,7 +154,7 @@ class ServerReconciler:
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
     def _seconds_to_settle(self, key: Key) -> float | None:
-        """Return in how many seconds an automatic rollout may go on with the next server; None if it need not wait."""
+        """Return in how many seconds an automatic rollout may go on with the next server, None if there is no wait."""
         left = self._templates.seconds_to_settle(key)
         return left if left > 0.0 and is_marked(self.cache, key) else None
 
@@ -162,7 +162,8 @@ class ServerReconciler:
         """Return in how many seconds the autoscaler of a server may add replicas, if it has one."""
         if not needs_autoscaler(server):
             return 0.0
-        return seconds_until_more(server.spec, live, self.cache.children(POD, key), self.now())
+        # A new server has no Deployment yet, and so no replica that serves.
+        return seconds_until_more(server.spec, live or {}, self.cache.children(POD, key), self.now())
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
         """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
@@ -186,7 +187,7 @@ class ServerReconciler:
     async def _deploy(
         self, key: Key, checked: Checked[KimiLinearServer], decision: Decision, live: Manifest | None
     ) -> Outcome:
-        """Write all children with the pod template that was chosen, and go on with its verification."""
+        """Write all children with the chosen pod template, and go on with its verification."""
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.deployed.template, choice.deployed.number)
         until_more = self._seconds_until_more(key, server, live)
@@ -199,7 +200,7 @@ class ServerReconciler:
             self._verifying.open_gates(key, server.metadata.uid, choice.current),
             *([self._deploying.end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
         ]
-        writes.optional["Objects that are not wanted any more"] = self.children.prune(
+        writes.optional["Objects that are no longer wanted"] = self.children.prune(
             server, key, OPTIONAL_CHILDREN, wanted
         )
         failures, optional = await writes.run()
@@ -224,7 +225,7 @@ class ServerReconciler:
     async def _verify(
         self, key: Key, server: KimiLinearServer, known: Verified | None
     ) -> tuple[Verified | None, ApiError | None]:
-        """Go on with the verification; return what is known then, and an error that may pass."""
+        """Go on with the verification. Return its new state, and an error that may end by itself."""
         try:
             return await self._verifying.proceed(key, server, known), None
         except ApiError as error:
@@ -233,21 +234,23 @@ class ServerReconciler:
     def _companions(
         self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None, *, may_grow: bool
     ) -> Split:
-        """Return the wanted children beside the Deployment and its revision.
+        """Return the wanted children other than the Deployment and its revision.
 
-        Requests go to the replicas until a router serves, and again when none does: its image may take long.
+        While no pod of the router serves, requests go to the replicas. A pull of the router's image can take long.
 
         Raises:
-            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
+            NotReadYetError: It is unknown yet whether a kind that the server asks for can be read.
         """
         live = own_router(self.cache, key, server.metadata.uid)
         is_routed = server.spec.router is not None and router.is_available(live)
         others = self._needs_of_others(key, server, choice)
-        children = build_companions(server, is_routed=is_routed, may_grow=may_grow, others=others)
+        children = build_companions(
+            server, is_routed=is_routed, has_router=live is not None, may_grow=may_grow, others=others
+        )
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
     def _needs_of_others(self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None) -> Needs:
-        """Return what pods need from the NetworkPolicy that run with other templates than that of the spec."""
+        """Return the needs of running pods whose template is not the template of the spec, for the NetworkPolicy."""
         if server.spec.network_policy is None:
             return NO_NEEDS
         live = own_deployment(self.cache, key, server.metadata.uid)
@@ -261,7 +264,7 @@ class ServerReconciler:
     async def _wait(
         self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
     ) -> Outcome:
-        """Make no pods, because the weights are not complete. A Deployment that exists may only scale down."""
+        """Create no pods, because the weights are not complete. An existing Deployment can only scale down."""
         companions = self._companions(key, server, None, may_grow=False)
         writes = self._writes(server, companions.writable)
         writes.needed += [
@@ -274,9 +277,9 @@ class ServerReconciler:
         return Outcome(checked, failures=failures, optional=optional, withheld=companions.withheld)
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> Outcome:
-        """Leave a server as it is because its spec is refused, with two exceptions.
+        """Leave a server with a refused spec as it is, with two exceptions.
 
-        Its Deployment is scaled down if the spec asks for fewer replicas, and a completed rollout is unmarked.
+        If the spec asks for fewer replicas, the Deployment is scaled down. The mark of a completed rollout is removed.
         """
         server = _readable(manifest)
         writes = [self._verifying.open_gates(key, manifest["metadata"]["uid"])]

@@ -1,4 +1,4 @@
-"""Reports what a pass over a server has found: its status, an Event, and how long a start took."""
+"""Reports the result of a pass over a server: writes its status and an Event, and counts how long a start took."""
 
 from kimi_linear_operator import counters
 from kimi_linear_operator.kubernetes.conditions import Reason
@@ -58,7 +58,7 @@ class ServerReporting:
         status = server_status(observation, self._now())
         builders = (verified_event, transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self._now()))), None)
-        # The time of this status says later which fields of the spec were there already: see `unrequested.py`.
+        # Later, the time of this status shows which fields the spec already had: see `unrequested.py`.
         is_applied = was_applied(status, observation.generation)
         again = await self._reporting.write(SERVER, manifest, status, event, if_unchanged=is_applied)
         self._count_start(key, manifest, status)

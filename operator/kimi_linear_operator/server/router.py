@@ -75,7 +75,9 @@ def why_unavailable(spec: ServerSpec, router: Manifest | None) -> Reason | None:
 
 
 def _available(router: Manifest | None) -> int:
-    return int((router or {}).get("status", {}).get("availableReplicas", 0))
+    if router is None or "deletionTimestamp" in router["metadata"]:
+        return 0
+    return int(router.get("status", {}).get("availableReplicas", 0))
 
 
 def _conditions(router: Manifest | None) -> list[Manifest]:

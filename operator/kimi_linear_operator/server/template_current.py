@@ -83,8 +83,8 @@ def _left_out_message(choice: TemplateChoice) -> str:
         return ""
     fields = _named([field_path(("spec", *path)) for path in choice.left_out])
     return (
-        f". The pods ignore {fields}, because this may be only a default of the CRD. If you want it, give the "
-        f"annotation {ROLLOUT_ANNOTATION} a new value"
+        f". The pods ignore {fields}, because perhaps only defaults of the CRD have set this. If you want it, give "
+        f"the annotation {ROLLOUT_ANNOTATION} a new value"
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
-from kimi_linear_operator.kubernetes.drift import has_drifted
+from kimi_linear_operator.kubernetes.drift import differences, has_drifted
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.client_pod import api_key_reference, shared_pod_fields
@@ -31,6 +31,9 @@ _LONGEST_PREFIX = 20
 # After a verification that could not be made, wait this long before the next one. A failed download may then work
 # again.
 _RETRY_SECONDS = 3600.0
+# How many benchmarks to compare with the one that the operator would create. It creates one at a time, but users can
+# compute the names of others.
+_MOST_READ = 8
 _ACCURACY, _TOOL_CALLS = "accuracy", "tool-calls"
 _TOOL_CALL_METRICS = ("valid_tool_calls", "valid_streamed_tool_calls")
 
@@ -149,20 +152,22 @@ class Verified:
         result: The result, None if there is none yet.
         benchmarks: The benchmarks that stay. They verify this template, and their pods exist.
         wanted: The benchmark to create, None if there is nothing to do.
-        obstacle: Why the benchmark could not be created, empty if it could.
+        is_repeated: Whether it replaces a benchmark that gives no result and can have the same name.
+        obstacle: Why the benchmark could not be created as it should be, empty if it could.
         again: In how many seconds to verify again, None if only an event can make this necessary.
     """
 
     result: Result | None = None
     benchmarks: Sequence[Manifest] = ()
     wanted: Manifest | None = None
+    is_repeated: bool = False
     obstacle: str = ""
     again: float | None = None
 
     @property
     def kept(self) -> list[Manifest]:
         """Return the benchmarks that stay. All others of the server verified other templates, or pods that are gone."""
-        return [*self.benchmarks, *([self.wanted] if self.wanted else [])]
+        return [*self.benchmarks, *([self.wanted] if self.wanted and not self.is_repeated else [])]
 
     @property
     def holds(self) -> bool | None:
@@ -219,8 +224,7 @@ def verified(observed: Observed, current: Revision) -> Verified:
     made = [item for item in observed.benchmarks if _number_on(item) == str(current.number)]
     if current.result:
         return Verified(current.result, made)
-    # Users can create benchmarks, too. Only a benchmark with the operator's questions counts.
-    own = [item for item in made if _is_as_built(item, observed, current)]
+    own = _as_built(made, observed, current)
     if ended := next((item for item in own if result_of(item)), None):
         return Verified(result_of(ended), [ended])
     for item in own:
@@ -229,7 +233,33 @@ def verified(observed: Observed, current: Revision) -> Verified:
             return Verified(benchmarks=[item], again=left)
     pod = pod_to_ask(current, observed.pods) if observed.has_gate else None
     is_able = pod is not None if observed.has_gate else observed.is_complete
-    return Verified(wanted=build_benchmark(observed.server, current, pod) if is_able else None)
+    return _next(build_benchmark(observed.server, current, pod) if is_able else None, made, own, observed.now)
+
+
+def _next(wanted: Manifest | None, made: Sequence[Manifest], own: Sequence[Manifest], now: str) -> Verified:
+    """Return that a benchmark is to be created, and whether it replaces another one with its name.
+
+    The other one asks something else: somebody has changed `spec.verification` since then, or another version of the
+    operator created it. But if the operator created it for the same wish, somebody changes the benchmark at every
+    creation, and would change the next one, too. So the operator waits before it tries again.
+    """
+    names = [wanted["metadata"]["name"]] if wanted else []
+    others = [item for item in made if item["metadata"]["name"] in names and item not in own]
+    for other in others:
+        left = _RETRY_SECONDS - (seconds_between(other["metadata"].get("creationTimestamp"), now) or 0.0)
+        if wanted and left > 0 and _fingerprint(other) == _fingerprint(wanted):
+            return Verified(benchmarks=[other], obstacle=_changed(other, wanted), again=left)
+    return Verified(wanted=wanted, is_repeated=bool(own or others))
+
+
+def _fingerprint(benchmark: Manifest) -> str | None:
+    return metadata.annotations(benchmark).get(metadata.FINGERPRINT_ANNOTATION)
+
+
+def _changed(benchmark: Manifest, wanted: Manifest) -> str:
+    fields = differences({"spec": benchmark.get("spec", {})}, {"spec": wanted["spec"]})
+    name = benchmark["metadata"]["name"]
+    return f"an admission webhook or policy, or a user, set other values in {name}: {', '.join(fields)}"
 
 
 def is_verification(benchmark: Manifest) -> bool:
@@ -241,19 +271,22 @@ def _number_on(benchmark: Manifest) -> str:
     return metadata.annotations(benchmark).get(REVISION_ANNOTATION, "")
 
 
-def _is_as_built(benchmark: Manifest, observed: Observed, current: Revision) -> bool:
-    """Return whether a benchmark asks the operator's questions, and asks the server or an existing pod."""
+def _as_built(made: Sequence[Manifest], observed: Observed, current: Revision) -> list[Manifest]:
+    """Return the benchmarks that ask the operator's questions, and ask the server or an existing pod.
+
+    Users can create benchmarks, too, and thousands of them. So only those with a name from the operator are compared.
+    """
     # Soon after a pod has ended, its address may belong to another pod.
-    addressed = [pod for pod in observed.pods if is_staying(pod) and pod.get("status", {}).get("podIP")]
-    asked: Sequence[Manifest | None] = addressed if observed.has_gate else [None]
-    name = benchmark["metadata"]["name"]
-    return any(
-        name == name_of(observed.server, current, pod)
-        and not has_drifted(
-            {"spec": benchmark.get("spec", {})}, {"spec": build_benchmark(observed.server, current, pod)["spec"]}
-        )
-        for pod in asked
-    )
+    addressed = (pod for pod in observed.pods if is_staying(pod) and pod.get("status", {}).get("podIP"))
+    asked: Iterable[Manifest | None] = addressed if observed.has_gate else [None]
+    pods = {name_of(observed.server, current, pod): pod for pod in asked}
+    named = [item for item in made if item["metadata"]["name"] in pods][:_MOST_READ]
+    return [item for item in named if _is_as_built(item, observed.server, current, pods[item["metadata"]["name"]])]
+
+
+def _is_as_built(benchmark: Manifest, server: KimiLinearServer, current: Revision, pod: Manifest | None) -> bool:
+    wanted = build_benchmark(server, current, pod)["spec"]
+    return not has_drifted({"spec": benchmark.get("spec", {})}, {"spec": wanted})
 
 
 def _seconds_until_retry(benchmark: Manifest, now: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Python imports this in each process of SGLang, because its folder is on PYTHONPATH: it puts `cpu_kernels` in place.
+"""Installs `cpu_kernels` in each process of SGLang. Python imports this module, because its folder is on PYTHONPATH.
 
 A module of SGLang that has kernels for GPUs is changed right after it was imported.
 """
@@ -14,7 +14,7 @@ Change = Callable[[Any], None]
 
 
 def _no_streams(torch: Any) -> None:
-    """KimiLinearModel makes a stream for CUDA graphs, whether or not there is a GPU."""
+    """KimiLinearModel creates a stream for CUDA graphs, even without a GPU."""
     torch.cuda.Stream = type("Stream", (), {"__init__": lambda *_arguments, **_options: None})
 
 
@@ -48,7 +48,7 @@ def _gated_norm(module: Any) -> None:
 
 
 def _convolution_of_a_token(module: Any) -> None:
-    """On a CPU, the newest release takes it from sgl_kernel."""
+    """On a CPU, the newest release imports this function from sgl_kernel."""
     from cpu_kernels import convolution
 
     module.causal_conv1d_update = convolution.causal_conv1d_update
@@ -69,7 +69,7 @@ def _compressed_keys(module: Any) -> None:
 
 
 def _grammar(module: Any) -> None:
-    """0.5.7 names a function for CPUs that it does not have: without it, a chat with tools ends the server."""
+    """Release 0.5.7 uses a function for CPUs that does not exist. Without it, a chat with tools ends the server."""
     import xgrammar
 
     def apply(_grammar: Any, logits: Any, mask: Any) -> None:
@@ -95,7 +95,7 @@ CHANGES: dict[str, Change] = {
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules that are to be changed, as Python would, and has them changed."""
+    """Finds the modules to change like Python does, and lets the loader change them."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None

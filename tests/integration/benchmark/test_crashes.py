@@ -1,4 +1,4 @@
-"""The operator is killed before and after every write of a benchmark: no suite is repeated, none is left out."""
+"""The operator is killed before and after every write of a benchmark. No suite is repeated, and none is left out."""
 
 import functools
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from integration.waiting import wait_for
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind
 
-# The ConfigMaps of the runner and of the results, and the deletion of the first; each suite's Job, and its deletion;
-# and the statuses. Each of them keeps one of the namespace's sixteen workers.
+# Writes of the ConfigMaps of the runner and of the results, and the deletion of the runner; of each suite's Job, and
+# its deletion; and of the statuses. Each killed write occupies one of the namespace's sixteen workers.
 _WRITES = {CONFIG_MAP: 3, JOB: 4, BENCHMARK: 3}
 _SUITES = [{"name": "speed-low"}, {"name": "gsm8k"}]
 
 
 class Boundary(NamedTuple):
-    """A crash before or after a benchmark's nth write of a kind; the benchmark has the name of its boundary."""
+    """A crash before or after a benchmark's nth write of a kind. The benchmark is named after it."""
 
     side: str
     kind: Kind
@@ -44,7 +44,7 @@ def test_a_crash_at_any_write_of_a_benchmark_leaves_no_trace(sandbox: Sandbox, s
     with ExitStack() as faults:
         for boundary, hold in zip(boundaries, holds, strict=True):
             faults.enter_context(sandbox.proxy.fault(hold, boundary.holds))
-            # Each measures its own address, so that none waits for another.
+            # Each benchmark measures its own address, so that none waits for another.
             endpoint = {"url": f"http://{boundary.name}"}
             create_benchmark(namespace, boundary.name, serverRef=None, endpoint=endpoint, suites=_SUITES)
         _play_until(namespace, lambda: all(hold.reached.is_set() for hold in holds))
@@ -59,7 +59,7 @@ def test_a_crash_at_any_write_of_a_benchmark_leaves_no_trace(sandbox: Sandbox, s
 
 
 def _has_ended(namespace: Namespace, name: str) -> bool:
-    """Return whether a benchmark has a verdict, and its results are written."""
+    """Return whether a benchmark has a verdict and its results are written."""
     return "verdict" in benchmark(namespace, name)["status"] and bool(namespace.find(CONFIG_MAP, f"{name}-results"))
 
 

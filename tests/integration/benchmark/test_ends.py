@@ -1,4 +1,4 @@
-"""What a finished benchmark keeps, for how long, and which results it restores after its status is lost."""
+"""What a finished benchmark keeps and for how long, and which results it restores after a loss of its status."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ LOW_AND_GSM8K = [{"name": "speed-low"}, {"name": "gsm8k"}]
 
 
 def run(namespace: Namespace, name: str, **spec: Any) -> Manifest:
-    """Run a benchmark with one suite to its good end."""
+    """Run a benchmark with one suite until it has passed."""
     create_for_endpoint(namespace, name, **spec)
     end_suite(namespace, name, "speed-low")
     return wait_for_reason(namespace, name, "ThresholdsMet")
@@ -78,7 +78,7 @@ def test_the_job_of_a_suite_that_failed_is_kept_for_an_hour(bare: Namespace) -> 
     wait_until_left(bare, "nightly", "nightly-results")
 
 
-def test_numbers_that_count_for_nothing_keep_their_job_too(bare: Namespace) -> None:
+def test_the_job_of_invalid_numbers_is_kept_too(bare: Namespace) -> None:
     create_for_endpoint(bare, "nightly")
     end_suite(bare, "nightly", "speed-low", result("speed-low", completed=9))
     wait_for_reason(bare, "nightly", "RequestsFailed")
@@ -119,7 +119,7 @@ def test_an_edited_config_map_is_repaired_and_what_others_add_stays(bare: Namesp
 
 
 def again(namespace: Namespace, manifest: Manifest, **changes: Any) -> None:
-    """Apply a benchmark once more, as a user or a backup does: without its status."""
+    """Apply a benchmark again without its status, as a user or a backup does."""
     name = manifest["metadata"]["name"]
     wait_for(lambda: namespace.find(BENCHMARK, name), "the former one is gone", lambda found: found is None)
     namespace.client.create(BENCHMARK, benchmark_manifest(name, namespace.name, {**manifest["spec"], **changes}))
@@ -175,7 +175,7 @@ def test_another_spec_of_the_name_runs(bare: Namespace) -> None:
     assert stored["verdict"] == "Passed"
 
 
-def test_a_benchmark_that_is_deleted_and_applied_again_runs_anew(bare: Namespace) -> None:
+def test_a_benchmark_that_is_deleted_and_applied_again_runs_again(bare: Namespace) -> None:
     before = run(bare, "nightly")
     bare.delete(BENCHMARK, "nightly")
     again(bare, before)
@@ -225,6 +225,6 @@ def test_whatever_status_somebody_has_written_a_verdict_follows(sandbox: Sandbox
         return "completionTime" in benchmark(namespace, "nightly")["status"]
 
     wait_for(play, "it is complete", seconds=60)
-    # Its Jobs may stay for an hour, because the values that somebody wrote may have made the verdict Invalid.
+    # Somebody has changed the results, so the verdict may be Invalid. The Jobs may then stay for an hour.
     wait_for(lambda: left_of(namespace, "nightly"), "its results are there", lambda left: "nightly-results" in left)
     assert "Traceback" not in sandbox.operator.log.read_text()

@@ -1,4 +1,4 @@
-"""Benchmarks whose pods are refused, queued, suspended or left alone by their node say so soon, and let others run."""
+"""Benchmarks whose pods are refused, queued, suspended or ignored by their node soon say why, and let others run."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ from kimi_linear_operator.kubernetes.kinds import EVENT, JOB, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
 
 LIMITS = Kind("", "v1", "LimitRange", "limitranges")
-# The time that a user waits before they look for the cause themselves.
+# A user would wait this long before searching for the cause.
 A_MINUTE = 75
 PAUSE_SECONDS = 0.1
 
@@ -46,7 +46,7 @@ def restrict(namespace: Namespace, kind: Kind, spec: Manifest) -> None:
 
 
 def set_quota(namespace: Namespace, **hard: str) -> None:
-    """Set a quota, and wait until the API server counts what it limits."""
+    """Set a quota, and wait until the API server counts the limited objects."""
     restrict(namespace, QUOTA, {"hard": hard})
     wait_for(lambda: namespace.existing(QUOTA, "narrow").get("status", {}).get("used"), "the quota is enforced")
 
@@ -106,7 +106,10 @@ TROUBLES = {
 
 
 class Held(NamedTuple):
-    """Where a benchmark cannot run, and what it says within about a minute: "" if it does not give the right reason."""
+    """A place where a benchmark cannot run, and the benchmark's message within about a minute.
+
+    The message is empty if the reason is not the expected one.
+    """
 
     namespace: Namespace
     told: str
@@ -114,7 +117,7 @@ class Held(NamedTuple):
 
 @pytest.fixture(scope="module")
 def held(operator_process: Operator, client: Client) -> Iterator[dict[str, Held]]:
-    """Benchmarks that cannot run, at the same time, each in a namespace of its own."""
+    """Benchmarks that cannot run. They exist at the same time, each in its own namespace."""
     operator_process.start()
     with ExitStack() as opened:
         places = {trouble: opened.enter_context(temporary_namespace(client)) for trouble in TROUBLES}
@@ -125,7 +128,7 @@ def held(operator_process: Operator, client: Client) -> Iterator[dict[str, Held]
 
 
 def told_within_a_minute(places: dict[str, Namespace]) -> dict[str, str]:
-    """Return what the benchmarks say as soon as they name their reason."""
+    """Return the messages of the benchmarks as soon as they give their reason."""
     deadline = time.monotonic() + A_MINUTE
     told: dict[str, str] = {}
     while len(told) < len(places) and time.monotonic() < deadline:
@@ -184,7 +187,7 @@ RUNS: Manifest = {**CLIENT, "ready": True, "state": {"running": {"startedAt": NO
 def test_a_lost_node_is_named(bare: Namespace) -> None:
     create_for_endpoint(bare, "nightly")
     pod = running_pod(bare, "nightly", "speed-low")
-    # The status that the node controller gives a pod whose kubelet is silent.
+    # The status that the node controller writes for a pod whose kubelet is silent.
     report(bare, pod, {"phase": "Running", "conditions": [SCHEDULED, UNREADY], "containerStatuses": [RUNS]})
     told = words(wait_for_reason(bare, "nightly", "NodeLost"))
     assert pod["spec"]["nodeName"] in told
@@ -198,11 +201,11 @@ def test_a_volume_that_is_not_mounted_is_named_until_it_is(bare: Namespace) -> N
     unmounted, mounted = ({**SCHEDULED, "type": "PodReadyToStartContainers", "status": it} for it in ("False", "True"))
     report(bare, pod, {**waiting, "conditions": [SCHEDULED, UNREADY, unmounted]})
     message = 'MountVolume.SetUp failed for volume "dataset-gsm8k" : configmap "typo" not found'
-    for number in range(9):  # Anybody may write Events about it, more than fit on a page.
+    for number in range(9):  # Users can write Events about the pod, more than fit on a page.
         tell(bare, pod, f"BackOff{number}", "x" * 1_000_000, "2026-11-24T09:30:00Z")
     tell(bare, pod, "FailedMount", message, "2026-11-24T09:30:10Z")
     wait_for_reason(bare, "nightly", "VolumeNotMounted", A_MINUTE)
-    wait_for(  # Until the operator next reads Events, the message does not have the kubelet's words.
+    wait_for(  # Until the operator next reads Events, the message does not contain the kubelet's words.
         lambda: words(benchmark(bare, "nightly")),
         "the volume's problem is quoted",
         lambda told: 'configmap "typo" not found' in told,
@@ -265,7 +268,7 @@ def test_no_hand_made_job_of_one_tenant_holds_the_server_of_another(
     endpoint = {"url": f"http://kimi.{bare.name}.svc:30000"}
     evil = create_benchmark(other_namespace, "evil", suites=LOW, serverRef=None, endpoint=endpoint, suspend=True)
     make_job(other_namespace, evil, "of-no-suite")
-    # A user who may read the benchmark can compute the Job's name.
+    # A user with permission to read the benchmark can compute the Job's name.
     known = KimiLinearBenchmark.model_validate(evil)
     make_job(other_namespace, evil, job.name(known, known.spec.suites[0]))
     create_benchmark(bare, "mine", suites=LOW)
@@ -274,7 +277,7 @@ def test_no_hand_made_job_of_one_tenant_holds_the_server_of_another(
 
 
 def make_job(namespace: Namespace, benchmark: Manifest, name: str) -> None:
-    """Make a Job that never runs, with the labels and the owner of a benchmark's."""
+    """Create a Job that never runs, with the labels and the owner of a benchmark's Job."""
     owner = {"apiVersion": benchmark["apiVersion"], "kind": benchmark["kind"]}
     owner |= {key: benchmark["metadata"][key] for key in ("name", "uid")}
     labels = {MANAGED_BY: MANAGER, BENCHMARK_LABEL: benchmark["metadata"]["name"]}

@@ -1,4 +1,4 @@
-"""A newer version has stored results with words and a field of its own: after a rollback they are kept as they are."""
+"""A newer version has stored results with new words and a new field. After a rollback, they stay as they are."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ _QUIET_SECONDS = 2.0
 
 
 def _create(namespace: Namespace, name: str, *suites: str) -> None:
-    """Create a benchmark of an address that no other benchmark measures, and end its first suite."""
+    """Create a benchmark of an address that no other benchmark measures, and let its first suite end."""
     address = {"url": f"http://{name}.{namespace.name}.example.com"}
     create_benchmark(namespace, name, serverRef=None, endpoint=address, suites=[{"name": suite} for suite in suites])
     end_suite(namespace, name, suites[0])
@@ -28,7 +28,10 @@ def _first_result(namespace: Namespace, name: str) -> Manifest:
 
 
 def _store_as_newer_version(namespace: Namespace, name: str, **change: Any) -> None:
-    """Store the first result as a newer version would; with the field energy once the API server accepts it."""
+    """Store the first result as a newer version would.
+
+    It contains the field energy if the API server accepts this field.
+    """
     [first, *others] = benchmark(namespace, name)["status"]["results"]
     results = [{**first, **change, "energy": 5}, *others]
 
@@ -80,7 +83,7 @@ def test_results_of_a_newer_version_outlive_a_rollback_of_operator_and_definitio
     )
 
 
-def test_a_result_of_a_type_that_the_older_definition_refuses_becomes_text_and_the_benchmark_goes_on(
+def test_a_result_of_a_type_that_the_older_definition_refuses_becomes_text_and_the_benchmark_continues(
     sandbox: Sandbox,
 ) -> None:
     namespace = sandbox.namespace

@@ -1,4 +1,4 @@
-"""Benchmarks on a real control plane: the tests play the kubelet of their pods, everything else is real."""
+"""Benchmarks on a real control plane. The tests play the kubelet of their pods, and everything else is real."""
 
 import functools
 import json
@@ -47,7 +47,7 @@ def ready(operator: Operator, namespace: Namespace) -> Namespace:
 
 
 def row(cluster: LocalCluster, namespace: Namespace, name: str) -> list[str]:
-    """What `kubectl get` shows of a benchmark, without its age."""
+    """The row of a benchmark in `kubectl get`, without its age."""
     words = cluster.kubectl("get", "klb", name, "--namespace", namespace.name, "--no-headers").split()
     return words[:-1]
 
@@ -147,7 +147,7 @@ def test_a_benchmark_waits_for_its_server(operator: Operator, namespace: Namespa
     namespace.create_server("kimi", HELD_SPEC)
     wait_for_reason(namespace, "nightly", "ServerUnready")
     assert jobs(namespace, "nightly") == {}
-    change_benchmark(namespace, "nightly", timeoutSeconds=100)  # not fixed before the first suite
+    change_benchmark(namespace, "nightly", timeoutSeconds=100)  # the spec can change before the first suite
     report_ready(namespace, held_pod(namespace))
     namespace.wait_until_ready("kimi")
     running_pod(namespace, "nightly", "speed-low")
@@ -196,7 +196,7 @@ def test_two_benchmarks_never_run_on_one_server_at_once(ready: Namespace) -> Non
     running_pod(ready, "first", "speed-low")
     create_benchmark(ready, "another", suites=LOW)
     manifest = wait_for_reason(ready, "another", "WaitingForTurn")
-    expected = "benchmark first goes first on kimi: this one waits until it is done"
+    expected = "benchmark first goes first on kimi: this benchmark waits until that one is done"
     assert condition_of(manifest, "TargetReady")["message"] == expected
     end_suite(ready, "first", "speed-low")
     running_pod(ready, "first", "gsm8k")
@@ -209,7 +209,7 @@ def test_two_benchmarks_never_run_on_one_server_at_once(ready: Namespace) -> Non
 def test_what_is_deleted_makes_room_only_when_its_client_has_gone(ready: Namespace) -> None:
     create_benchmark(ready, "first", suites=LOW)
     pod = running_pod(ready, "first", "speed-low")
-    # As if its node did not answer: the pod stays.
+    # The pod stays, as if its node did not answer.
     ready.edit(POD, pod["metadata"]["name"], {"metadata": {"finalizers": ["tests/stay"]}})
     create_benchmark(ready, "second", suites=LOW)
     wait_for_reason(ready, "second", "WaitingForTurn")
@@ -228,7 +228,7 @@ def test_suspending_stops_the_suite_and_keeps_what_has_ended(ready: Namespace) -
     manifest = wait_for_reason(ready, "nightly", "Suspended")
     assert (manifest["status"]["progress"], "currentSuite" in manifest["status"]) == ("1/2", False)
     wait_for(lambda: ready.find(POD, stopped["metadata"]["name"]), "the pod is gone", lambda pod: pod is None)
-    # Meanwhile another one may run.
+    # In the meantime, another benchmark can run.
     create_benchmark(ready, "other", suites=LOW)
     end_suite(ready, "other", "speed-low")
     wait_for_reason(ready, "other", "ThresholdsMet")
@@ -245,7 +245,7 @@ def test_a_crash_between_and_during_suites_repeats_nothing(sandbox: Sandbox) -> 
     namespace.wait_until_ready("kimi")
     create_benchmark(namespace, "nightly", suites=[{"name": name} for name in SUITES[:3]])
     running_pod(namespace, "nightly", "speed-low")
-    sandbox.operator.kill()  # during the first suite, which goes on
+    sandbox.operator.kill()  # during the first suite, which continues
     end_suite(namespace, "nightly", "speed-low")
     sandbox.restart_after_crash()
     running_pod(namespace, "nightly", "speed-medium")
@@ -281,7 +281,7 @@ def test_nothing_is_written_while_nothing_happens(ready: Namespace, audit_log: A
 
 @contextmanager
 def judged_despite(sandbox: Sandbox, fault: Fault) -> Iterator[Namespace]:
-    """A namespace with a benchmark that has its verdict, while every write of its results fails in this way."""
+    """A namespace with a benchmark that gets its verdict while every write of its results fails in this way."""
     namespace = sandbox.namespace
     with sandbox.proxy.fault(fault, lambda call: call.is_write and call.concerns(CONFIG_MAP, "nightly-results")):
         create_benchmark(namespace, "nightly", serverRef=None, endpoint={"url": "http://elsewhere"}, suites=LOW)
@@ -327,7 +327,7 @@ def test_the_spec_is_fixed_once_the_first_suite_has_started(ready: Namespace, cl
 
 @pytest.fixture
 def with_key(operator: Operator, client: Client) -> Iterator[tuple[Namespace, str]]:
-    """A namespace with a server that asks for an API key, and the key."""
+    """A namespace with a server that needs an API key, and the key."""
     key = "planted-4f1c9a"
     with temporary_namespace(client) as namespace:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": {"token": key}}
@@ -345,7 +345,7 @@ def test_no_secret_is_anywhere(with_key: tuple[Namespace, str], operator: Operat
     expected = {"name": "OPENAI_API_KEY", "valueFrom": {"secretKeyRef": {"name": "key", "key": "token"}}}
     assert expected in container["env"]
     assert pod["spec"]["automountServiceAccountToken"] is False
-    # The worst output of a client: the server's settings, which contain the key.
+    # The most dangerous output of a client: the server's settings, which contain the key.
     end_suite(namespace, "nightly", "speed-low", f'Traceback: server_info: {{"api_key": "{key}"}}', 1)
     manifest = wait_for_reason(namespace, "nightly", "ClientFailed")
     assert "[redacted]" in condition_of(manifest, "Succeeded")["message"]

@@ -1,4 +1,4 @@
-"""The verbs that ask a cluster: their exit codes, and what they say."""
+"""The verbs that use a cluster: their exit codes and their output."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import SERVICE
 from make import make_condition, make_finished_benchmark, make_result
 
 Command = Callable[..., tuple[int, str, str]]
-"""The kimi-linear command: takes arguments, gives exit code, standard output and standard error."""
+"""The kimi-linear command. It takes arguments, and returns the exit code, standard output and standard error."""
 
 
 @pytest.fixture
@@ -41,7 +41,10 @@ def unreachable(tmp_path: Path, cluster: LocalCluster) -> Path:
 
 @pytest.fixture
 def kimi_linear(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command without the second that a process takes to start: its exit code, and what it prints."""
+    """Run the command in this process, because a new process needs a second to start.
+
+    Return the exit code and the output.
+    """
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -212,14 +215,14 @@ class Diff:
     file: Path
 
     def __call__(self, output: str, spec: Spec) -> tuple[int, str]:
-        """Return the exit code and what is printed."""
+        """Return the exit code and the output."""
         self.file.write_text(json.dumps(server_manifest("kimi", self.namespace.name, spec)))
         code, text, errors = self.command("diff", "--filename", str(self.file), "--output", output)
         assert errors == ""
         return code, text
 
     def changes(self, spec: Spec) -> dict[str, str]:
-        """Return what would happen to which object; the exit code must say whether anything would."""
+        """Return the action for each object. The exit code must say whether there is any action."""
         code, text = self("json", spec)
         items = json.loads(text)["items"]
         assert code == (1 if items else 0)
@@ -304,7 +307,7 @@ def test_diff_foretells_the_objects_of_a_benchmark(cluster: LocalCluster, namesp
     manifest = json.dumps(benchmark_manifest("nightly", namespace.name, {"serverRef": {"name": "kimi"}}))
     done = run_command(cluster.kubeconfig, "diff", "--filename=-", "--output=json", stdin=manifest)
     objects = [change["object"].split("/") for change in json.loads(done.stdout)["items"]]
-    # A digest keeps the names of Jobs apart.
+    # A digest makes the names of Jobs different.
     assert [re.sub("-[0-9a-f]{8}$", "", name) for *_, name in objects] == [
         "nightly-runner",
         "nightly-speed-low",

@@ -1,4 +1,4 @@
-"""The command reads a file as kubectl does: the same objects with the same values, or an error."""
+"""The command reads files like kubectl. Both give the same objects with the same values, or an error."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 pytestmark = pytest.mark.usefixtures("programs")
 
 HEAD = "apiVersion: kimi-linear.io/v1alpha1\nkind: KimiLinearServer\n"
-# Each is read in its own way.
+# YAML parsers differ in how they read each of these values.
 VALUES = [
     "y",
     "Y",
@@ -81,7 +81,7 @@ FILES = {
 
 
 def kubectl(output: str, *options: str) -> str:
-    """What kubectl says of files, without asking a cluster."""
+    """kubectl's result for files, without a cluster."""
     command = [str(binary("kubectl")), "label", "--local", f"--output={output}", *options, "tests/read=true"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 

@@ -154,7 +154,10 @@ def _refusal(namespace: Namespace, deployment: Manifest) -> tuple[int, str]:
 
 
 def _wait_for_refusal(namespace: Namespace, words: str = "") -> tuple[int, str]:
-    """Repeat an apply until the API server refuses it with these words; return the refusal's status and message."""
+    """Repeat an apply until the API server refuses it with these words.
+
+    Return the status and the message of the refusal.
+    """
     target, query = path_of(DEPLOYMENT, namespace.name, "kimi"), {"fieldManager": MANAGER, "force": "true"}
 
     def attempt() -> Answer:
@@ -192,7 +195,7 @@ def _policy(namespace: Namespace, validation: Manifest) -> Iterator[None]:
 
 @contextmanager
 def _webhook(namespace: Namespace) -> Iterator[None]:
-    """Register a webhook for the Deployments of a namespace; no server answers at the webhook's address."""
+    """Register a webhook for the Deployments of a namespace. No server answers at the webhook's address."""
     webhook = {
         "name": "absent.example.com",
         "clientConfig": {"url": "https://127.0.0.1:1/"},

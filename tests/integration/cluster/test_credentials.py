@@ -1,4 +1,4 @@
-"""Tokens are rotated, and refused for a while: the operator continues with the newest contents of its files."""
+"""Tokens are rotated, and refused for a while. The operator continues with the newest contents of its files."""
 
 import time
 from collections.abc import Iterator
@@ -79,12 +79,12 @@ def test_a_token_that_is_refused_twice_for_a_while_is_used_again(sandbox: Sandbo
 
 
 def _replace(file: Path, text: str) -> None:
-    """Replace a file by a new one at once, as the kubelet does, so that no reader sees half of it."""
+    """Replace a file atomically, as the kubelet does, so that no reader sees half of it."""
     new = file.with_suffix(".new")
     new.write_text(text)
     new.replace(file)
 
 
 def _change(namespace: Namespace, number: int) -> None:
-    """Change something that makes new pods."""
+    """Change a field so that there are new pods."""
     namespace.change_server("kimi", {"podTemplate": {"metadata": {"annotations": {"change": str(number)}}}})

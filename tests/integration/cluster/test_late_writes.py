@@ -1,4 +1,4 @@
-"""The time limit of a write is computed when its connection is open; if no time is left, the write is not sent."""
+"""The time limit of a write is computed when its connection is open. If no time is left, the write is not sent."""
 
 import asyncio
 import time
@@ -25,13 +25,13 @@ def _stand_still(_: pytest.MonkeyPatch) -> None:
 
 
 def _suspend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Advance only the clock that also runs while a machine is suspended; the monotonic clock does not."""
+    """Advance only the clock that also runs while a machine is suspended, and not the monotonic clock."""
     seconds = clock.seconds
     monkeypatch.setattr(clock, "seconds", lambda: seconds() + _SECONDS_TO_OPEN)
 
 
 async def _write(namespace: str, seconds: float) -> str:
-    """Apply a ConfigMap, and return what went wrong."""
+    """Apply a ConfigMap, and return the error."""
     metadata = {"name": "late", "namespace": namespace}
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     async with connect() as cluster:
@@ -63,7 +63,7 @@ def test_a_write_has_the_time_that_is_left(
     with sandboxes.open() as sandbox:
         monkeypatch.setenv("KUBECONFIG", str(sandbox.operator.kubeconfig))
         wrong = asyncio.run(_write(sandbox.namespace.name, seconds))
-        assert ("its time limit had passed before it was sent" in wrong) == (not is_sent)
+        assert ("the time limit of the request passed before it was sent" in wrong) == (not is_sent)
         assert (sandbox.namespace.find(CONFIG_MAP, "late") is not None) == is_sent
         limits = [float(call.query["timeout"].removesuffix("s")) for call in sandbox.proxy.calls if call.is_write]
     assert len(limits) == is_sent

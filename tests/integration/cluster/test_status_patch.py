@@ -1,4 +1,4 @@
-"""A real API server refuses a status that was computed from an older spec, if the write requires the same one."""
+"""A real API server refuses a status that was computed from an older spec, if the write requires the same spec."""
 
 import asyncio
 

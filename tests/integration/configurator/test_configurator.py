@@ -1,4 +1,4 @@
-"""The API server and the configurator's page agree on what the page produces."""
+"""The API server accepts the output of the configurator's page exactly if the page does."""
 
 import functools
 import os
@@ -20,13 +20,16 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from passes import RESOURCES
 
 WALKS = 60
-# Helm takes half a second for each.
+# Helm needs half a second for each case.
 RENDERED = 12
 
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The page's output on random walks. The browser is gone then: beside it, no test can run an event loop."""
+    """The page's output on random walks.
+
+    The browser is closed before the tests, because no test can run an event loop beside it.
+    """
     if (reason := chromium.obstacle()) and not os.environ.get("CI"):
         pytest.skip(reason)
     file = tmp_path_factory.mktemp("page") / "page.html"

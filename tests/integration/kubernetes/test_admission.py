@@ -34,7 +34,7 @@ _POLICY_WORDS = "Validation failed for ValidatingAdmissionPolicy"
 
 @pytest.fixture(scope="module", autouse=True)
 def warnings_are_given(client: Client) -> None:
-    """Wait until the API server knows of the policies that warn: it looks for new ones once a second."""
+    """Wait until the API server uses the policies that warn. It checks for new policies once a second."""
     server = server_manifest("kimi", "default", {"tensorParallelism": 8})
     few = [{"name": "few", "accuracy": {"numQuestions": 10}}]
     benchmark = benchmark_manifest("nightly", "default", {"serverRef": {"name": "kimi"}, "suites": few})
@@ -115,13 +115,13 @@ def _agree(client: Client, manifest: Manifest) -> None:
     if checked.is_valid:
         warned = {one_line(f"{problem.path}: {problem.message}") for problem in checked.problems}
         assert _warnings(answer) == warned, _both_verdicts(manifest, checked, answer)
-    elif checked.resource:  # the shape is right, so rules were broken
+    elif checked.resource:  # the shape is valid, so rules were broken
         silent = [problem for problem in checked.errors if one_line(problem.message) not in answer.message]
         assert not silent, _both_verdicts(manifest, checked, answer)
 
 
 def _as_kubectl_sends(value: Any) -> Any:
-    """Return a manifest as kubectl sends it: Go writes 4.0 as 4, but large numbers with an exponent."""
+    """Return a manifest as kubectl sends it. Go writes 4.0 as 4, but writes large numbers with an exponent."""
     if isinstance(value, dict):
         return {key: _as_kubectl_sends(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -132,7 +132,7 @@ def _as_kubectl_sends(value: Any) -> Any:
 
 
 def _ask(client: Client, manifest: Manifest) -> Answer:
-    """Ask whether an object would be taken; nothing is stored."""
+    """Ask whether an object would be accepted, without storing it."""
     kind = next(kind for kind in RESOURCES if kind.kind == manifest["kind"])
     answer = client.send("POST", path_of(kind, "default"), manifest, STRICT_DRY_RUN)
     assert answer.status in (201, 400, 422), f"{answer.status} for {json.dumps(manifest)}: {answer.message}"
@@ -164,7 +164,7 @@ def _gpus(count: int | str) -> dict[str, Any]:
     return {"limits": {"amd.com/gpu": count}}
 
 
-# For words of each rule's message: a name and a spec that break this rule and no other.
+# By words of each rule's message: a name and a spec that break only this rule.
 _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "doesn't support reasoning parser": ("kimi", {"reasoningParser": "enabled"}),
     "use at most 50 ": ("a" * 51, {}),
@@ -172,10 +172,13 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "a flag that the operator sets": ("kimi", {"engine": {"extraArgs": ["--tp=8"]}}),
     "shows an API key": ("kimi", {"engine": {"extraArgs": ["--api-key=secret"]}}),
     "in one item with a space": ("kimi", {"engine": {"extraArgs": ["--log-level info"]}}),
-    "spec.monitoring.labels: sets a label": ("kimi", {"monitoring": {"labels": {"kimi-linear.io/server": "other"}}}),
-    "spec.monitoring.labels: has a key": ("kimi", {"monitoring": {"labels": {"-team": "ml"}}}),
-    "spec.networkPolicy.from: has a peer": ("kimi", {"networkPolicy": {"from": [{}]}}),
-    "spec.networkPolicy.to: has a peer": (
+    "spec.monitoring.labels: contains a label": (
+        "kimi",
+        {"monitoring": {"labels": {"kimi-linear.io/server": "other"}}},
+    ),
+    "spec.monitoring.labels: contains a key": ("kimi", {"monitoring": {"labels": {"-team": "ml"}}}),
+    "spec.networkPolicy.from: contains a peer": ("kimi", {"networkPolicy": {"from": [{}]}}),
+    "spec.networkPolicy.to: contains a peer": (
         "kimi",
         {"networkPolicy": {"to": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
     ),
@@ -220,12 +223,12 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "disables SGLang's HTTP API": ("kimi", {"engine": {"extraArgs": ["--grpc-mode"]}}),
     "selects GPUs by their numbers": ("kimi", {"engine": {"extraArgs": ["--base-gpu-id=4"]}}),
     "makes SGLang print its help and end": ("kimi", {"engine": {"extraArgs": ["-h"]}}),
-    "remove the GPUs here": ("kimi", _container(resources=_gpus(8))),
+    "remove this request and set spec.tensorParallelism": ("kimi", _container(resources=_gpus(8))),
     "an init container must request this number": (
         "kimi",
         {"podTemplate": {"spec": {"initContainers": [{"name": "fetch", "resources": _gpus("1")}]}}},
     ),
-    "gives amd.com/gpu to a sidecar": (
+    "requests amd.com/gpu for a sidecar": (
         "kimi",
         {"podTemplate": {"spec": {"containers": [{"name": "proxy", "image": "envoy", "resources": _gpus(1)}]}}},
     ),
@@ -235,7 +238,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         _container(env=[{"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "1"}]),
     ),
     "changes the port http": ("kimi", _container(ports=[{"name": "http", "containerPort": 8080}])),
-    "spec.verification.dataset: say where": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
+    "spec.verification.dataset: must say where": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
     "needs spec.verification.mode Block": ("kimi", {"verification": {"mode": "Warn", "onFailure": "Rollback"}}),
     "contains the item --, after which": ("kimi", {"engine": {"extraArgs": ["--"]}}),
     "does not find it on SGLang's command line": (
@@ -253,11 +256,11 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
     ),
-    "contains a label that the operator sets": (
+    "spec.podTemplate.metadata.labels: contains a label": (
         "kimi",
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/server": "other"}}}},
     ),
-    "spec.inheritedMetadata.labels: sets a label": (
+    "spec.inheritedMetadata.labels: contains a label": (
         "kimi",
         {"inheritedMetadata": {"labels": {"kimi-linear.io/server": "other"}}},
     ),
@@ -265,8 +268,11 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"inheritedMetadata": {"annotations": {"kimi-linear.io/fingerprint": "0"}}},
     ),
-    "spec.inheritedMetadata.labels: has a key": ("kimi", {"inheritedMetadata": {"labels": {"-team": "ml"}}}),
-    "spec.inheritedMetadata.annotations: has a key": ("kimi", {"inheritedMetadata": {"annotations": {"a/b/c": "ml"}}}),
+    "spec.inheritedMetadata.labels: contains a key": ("kimi", {"inheritedMetadata": {"labels": {"-team": "ml"}}}),
+    "spec.inheritedMetadata.annotations: contains a key": (
+        "kimi",
+        {"inheritedMetadata": {"annotations": {"a/b/c": "ml"}}},
+    ),
 }
 
 
@@ -358,7 +364,7 @@ def test_kubectl_lists_servers_by_their_short_name_and_in_all(cluster: LocalClus
     namespace.create_server("kimi", {"hardware": "mi325x", "replicas": 3})
     header, row = cluster.kubectl("get", "kls", "--namespace", namespace.name).splitlines()
     assert header.split() == ["NAME", "READY", "REASON", "HARDWARE", "TP", "REPLICAS", "URL", "AGE"]
-    # No operator, no URL.
+    # Without an operator, there is no URL.
     assert row.split()[:-1] == ["kimi", "Unknown", "Pending", "mi325x", "4", "3"]
     wide = cluster.kubectl("get", "kls", "--namespace", namespace.name, "--output=wide").splitlines()[0]
     assert "IMAGE" in wide.split()
@@ -368,7 +374,7 @@ def test_kubectl_lists_servers_by_their_short_name_and_in_all(cluster: LocalClus
 
 
 def _kubectl_with_warnings(cluster: LocalCluster, stdin: str, *arguments: str) -> str:
-    """Return what kubectl prints on standard error, where warnings go."""
+    """Return kubectl's output on standard error, which contains warnings."""
     command = [str(cluster.kubectl.program), f"--kubeconfig={cluster.kubeconfig}", *arguments]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=True)
     return done.stderr

@@ -1,4 +1,4 @@
-"""The chart is upgraded and rolled back across a change of fields and rules that stored objects use.
+"""The chart is upgraded and rolled back. Between its versions, fields and rules change that stored objects use.
 
 The operator runs all the time. It knows the fields and rules of today; the definitions of the other chart have a field
 more, a field less and a rule more, as those of another version would.
@@ -32,7 +32,7 @@ _MANY = {"replicas": 3}
 
 @dataclass(frozen=True)
 class Release:
-    """The chart in a cluster of its own, and its operator as a process."""
+    """The chart in a separate cluster, and its operator as a process."""
 
     cluster: LocalCluster
     client: Client
@@ -44,7 +44,7 @@ class Release:
         return Namespace(self.client, "default")
 
     def upgrade(self) -> None:
-        """Upgrade to the other chart; the operator starts anew, as in its Deployment."""
+        """Upgrade to the other chart. The operator restarts, as in its Deployment."""
         chart.install(self.cluster.kubeconfig, "--set=replicas=0", source=self.other)
         self._wait_for_definition(takes_new_field=True)
         self._restart()
@@ -75,7 +75,7 @@ class Release:
 
 
 def _other_chart(folder: Path) -> Path:
-    """Return a copy of the chart with a field more, a field less and a rule more."""
+    """Return a copy of the chart with a new field, a removed field and a new rule."""
     copy = Path(shutil.copytree(CHART, folder / "chart"))
     file = copy / "files/crds/kimilinearservers.yaml"
     definition = yaml.safe_load(file.read_text())
@@ -120,7 +120,7 @@ def test_stored_objects_outlive_an_upgrade_of_the_definitions_and_the_way_back(r
     namespace.edit(SERVER, "many", {"metadata": {"labels": {"team": "search"}}})
     namespace.edit(SERVER, "many", {"spec": {"toolCallParser": "enabled"}})
     namespace.wait_until_ready("many")
-    # The operator does not know the new field: it is as if it were not there.
+    # The operator does not know the new field, and ignores it.
     namespace.create_server("newer")
     namespace.wait_until_ready("newer")
     known = release.deployments("newer")
@@ -131,14 +131,14 @@ def test_stored_objects_outlive_an_upgrade_of_the_definitions_and_the_way_back(r
     namespace.wait_for_condition("newer", "Accepted", "True")
     namespace.wait_until_ready("newer")
     assert release.deployments("newer") == known
-    # A field that is gone is as if it had never been set.
+    # A removed field has the same effect as a field that was never set.
     wait_for(lambda: namespace.find(SERVICE, "headless-headless"), "its Service is gone", lambda found: not found)
     namespace.wait_until_ready("headless")
     assert release.deployments("plain", "headless") == {name: before[name] for name in ("plain", "headless")}
 
     release.take_back()
     assert release.answer(_MANY)[0] == 201
-    # A field that is not known any more is dropped.
+    # A field that is no longer known is dropped.
     namespace.wait_until_ready("newer")
     assert release.deployments("newer") == known
     assert "note" not in namespace.server("newer")["spec"]

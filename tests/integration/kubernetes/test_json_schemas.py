@@ -1,4 +1,4 @@
-"""The JSON schemas for editors and kubeconform: they refuse what the API server's own schema refuses."""
+"""The JSON schemas for editors and kubeconform. They refuse the same values as the API server's own schema."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ from passes import RESOURCES
 pytestmark = pytest.mark.usefixtures("programs")
 
 ROOT = Path(__file__).parents[3]
-# As the guide writes it, and as https://github.com/datreeio/CRDs-catalog is used.
+# As in the guide, and as for https://github.com/datreeio/CRDs-catalog.
 LOCATION = "{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json"
 GOOD = [*sorted((ROOT / "deploy/samples").glob("*.yaml")), *sorted((ROOT / "tests/golden").glob("*/cr.yaml"))]
 
@@ -41,7 +41,7 @@ class Mistake:
     value: Any
 
     def manifest(self, name: str) -> Manifest:
-        """Return the resource; all fields that are not needed for the mistake are left out."""
+        """Return the resource with only the fields that the mistake needs."""
         resource = {"apiVersion": f"{GROUP}/{VERSION}", "kind": self.kind, "metadata": {"name": name}}
         return {**resource, **_nested(self.path, self.value)}
 
@@ -107,7 +107,7 @@ def _nulls() -> Iterator[Mistake]:
 
 
 def conform(texts: Sequence[Manifest], folder: Path) -> dict[str, str]:
-    """Return what kubeconform says about each resource that it refuses, by its name."""
+    """Return kubeconform's message for each refused resource, by its name."""
     file = folder / "resources.yaml"
     file.write_text("\n---\n".join(json.dumps(manifest) for manifest in texts))
     location = f"-schema-location={ROOT}/crds/schemas/{LOCATION}"
@@ -120,7 +120,7 @@ def conform(texts: Sequence[Manifest], folder: Path) -> dict[str, str]:
 
 
 def answers(client: Client, manifests: Sequence[Manifest]) -> dict[str, str]:
-    """Return what the API server says about each resource that it refuses, by its name; nothing is stored."""
+    """Return the API server's message for each refused resource, by its name. Nothing is stored."""
     kinds = {kind.kind: kind for kind in RESOURCES}
     found = {
         manifest["metadata"]["name"]: client.send(
@@ -137,7 +137,7 @@ def _as_the_api_server_says(path: Place) -> str:
 
 
 def _is_refused_as_null(path: str, message: str) -> bool:
-    """Return whether the API server's schema refuses null there; a rule says something else."""
+    """Return whether the API server's schema refuses null in this field. Errors of rules do not count."""
     return any(f"{path}: {said}" in message for said in ("Required value", 'Invalid value: "null"'))
 
 

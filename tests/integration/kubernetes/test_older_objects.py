@@ -1,4 +1,4 @@
-"""Objects that are older than a rule: their status says so, and everything else still works.
+"""Objects that are older than a rule. Their status says that they break it, and everything else still works.
 
 They are stored while the API server has no rules, and the operator starts when it has them again. This is the situation
 after an upgrade that adds a rule.
@@ -25,7 +25,7 @@ from passes import RESOURCES
 
 EXAMPLES = examples()
 _SERVER_OF_BENCHMARKS = {"serverRef": {"name": "kimi"}}
-# What an example's spec becomes when its owner puts it right.
+# The correction of each example's spec.
 _RIGHT: dict[str, Manifest] = {
     "KimiLinearServer": {"replicas": 0},
     "KimiLinearBenchmark": _SERVER_OF_BENCHMARKS,
@@ -57,7 +57,7 @@ class Older:
 
 
 def replace_spec(namespace: Namespace, kind: Kind, name: str, spec: Manifest) -> Answer:
-    """Put another spec in place of the whole one."""
+    """Replace the whole spec."""
     patch = [{"op": "replace", "path": "/spec", "value": spec}]
     path = path_of(kind, namespace.name, name)
     return namespace.client.send("PATCH", path, patch, content_type="application/json-patch+json")
@@ -65,7 +65,7 @@ def replace_spec(namespace: Namespace, kind: Kind, name: str, spec: Manifest) ->
 
 @pytest.fixture(scope="module")
 def stored(client: Client, operator_process: Operator) -> Iterator[dict[str, Older]]:
-    """An object for every rule, each older than it, and the operator that was started afterwards."""
+    """An object for every rule. Each object is older than its rule. The operator started after that."""
     operator_process.stop()
     with temporary_namespace(client) as namespace:
         with relaxed_schema(client):

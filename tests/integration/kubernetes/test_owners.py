@@ -1,4 +1,4 @@
-"""Naming an owner whose deletion waits for an object needs a permission that no audit log shows."""
+"""An object that blocks the deletion of its owner needs a permission that is in no audit log."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 
 
 def owned_service(owner: Manifest) -> Manifest:
-    """Return a Service whose owner's deletion is to wait for it."""
+    """Return a Service that blocks the deletion of its owner."""
     reference = {
         **{key: owner[key] for key in ("apiVersion", "kind")},
         **{key: owner["metadata"][key] for key in ("name", "uid")},

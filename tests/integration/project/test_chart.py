@@ -1,4 +1,7 @@
-"""Helm installs, upgrades, takes back and removes a release on a real API server; so does kubectl without Helm."""
+"""Helm installs, upgrades, rolls back and removes a release on a real API server.
+
+kubectl without Helm can do the same.
+"""
 
 import io
 import json
@@ -22,7 +25,7 @@ from nodes import add_local_nodes
 OURS = [f"customresourcedefinition/{name}" for name in DEFINITIONS]
 SERVERS = OURS[0]
 MARK = "Marked by a test."
-# Nobody waits for a server here: no operator runs, and a pod that is on a simulated node counts as ready.
+# No test of this module waits for a server, because no operator runs. A pod on a simulated node counts as ready.
 SERVER = json.dumps(
     {
         "apiVersion": "kimi-linear.io/v1alpha1",
@@ -35,7 +38,7 @@ SERVER = json.dumps(
 
 @pytest.fixture(scope="module")
 def own_cluster(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """A cluster without anything of ours, whose operator's namespace admits restricted pods only."""
+    """A cluster without our objects. The operator's namespace admits only restricted pods."""
     with LocalCluster(tmp_path_factory.mktemp("cluster"), "chart") as started:
         add_local_nodes(started.kubectl)
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -46,7 +49,7 @@ def own_cluster(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def release(own_cluster: LocalCluster) -> Iterator[LocalCluster]:
-    """The cluster; whatever a test installed is gone afterwards."""
+    """The cluster. After a test, everything that it installed is removed."""
     yield own_cluster
     read_all(own_cluster)
     uninstall(own_cluster, "--ignore-not-found")
@@ -54,7 +57,7 @@ def release(own_cluster: LocalCluster) -> Iterator[LocalCluster]:
 
 
 def read_all(cluster: LocalCluster) -> None:
-    """Read servers and benchmarks, as the operator would: no operator runs here.
+    """Read servers and benchmarks like the operator, because no operator runs.
 
     The API server has no cache of a kind that was never read. So when the definition is deleted, it fails to look for
     the kind's objects, and may not retry for minutes:
@@ -64,7 +67,10 @@ def read_all(cluster: LocalCluster) -> None:
 
 
 def uninstall(cluster: LocalCluster, *options: str) -> None:
-    """Uninstall the release and wait; Helm's newer way of waiting misses objects that go fast (its issue 31766)."""
+    """Uninstall the release and wait.
+
+    Helm's newer way of waiting misses objects that are deleted quickly (its issue 31766).
+    """
     chart.helm("uninstall", RELEASE, "--wait=legacy", *chart.of_release(cluster.kubeconfig), *options)
 
 
@@ -84,7 +90,7 @@ def description(cluster: LocalCluster) -> str:
 
 
 def there(cluster: LocalCluster, *objects: str) -> list[str]:
-    """Return those of the objects that exist."""
+    """Return the objects that exist."""
     return cluster.kubectl("get", *objects, "--output=name", "--ignore-not-found").split()
 
 
@@ -99,7 +105,7 @@ def marked_chart(folder: Path) -> Path:
 
 
 def previous_chart(folder: Path) -> Path:
-    """Return the chart as it was before the last commit that changed it."""
+    """Return the chart before its last change in git."""
     path = str(CHART.relative_to(ROOT))
     git = ["git", f"--git-dir={ROOT / '.git'}"] if (ROOT / ".git").is_dir() else ["git", "-C", str(ROOT)]
     listed = subprocess.run(
@@ -139,7 +145,7 @@ def test_an_upgrade_from_the_previous_chart_and_a_rollback(release: LocalCluster
     assert (before["metadata"]["uid"], before["spec"]) == (after["metadata"]["uid"], after["spec"])
 
 
-def test_helm_3_does_so_too_and_helm_4_goes_on_with_its_release(release: LocalCluster, tmp_path: Path) -> None:
+def test_helm_3_does_so_too_and_helm_4_continues_with_its_release(release: LocalCluster, tmp_path: Path) -> None:
     marked = marked_chart(tmp_path)
     helm_3(release, "install", previous_chart(tmp_path))
     helm_3(release, "upgrade", marked)
@@ -167,7 +173,10 @@ def test_definitions_and_servers_outlive_the_release_and_are_taken_over_by_the_n
 
 
 def _of_release(cluster: LocalCluster) -> list[str]:
-    """Return the objects of the release that exist, without pods: those on simulated nodes take longer to go."""
+    """Return the existing objects of the release.
+
+    Pods are left out, because pods on simulated nodes need longer to end.
+    """
     names = cluster.kubectl("get", f"--namespace={NAMESPACE}", "all,serviceaccounts,roles,pdb", "--output=name").split()
     return [name for name in names if RELEASE in name and not name.startswith("pod/")]
 
@@ -190,7 +199,7 @@ def test_who_may_edit_a_namespace_may_edit_servers_in_it(release: LocalCluster) 
     for role, user in (("edit", "editor"), ("view", "viewer")):
         binding = ("create", "rolebinding", f"{role}-of-a-test", f"--clusterrole={role}", f"--user={user}")
         release.kubectl(*binding, "--namespace=default")
-    # A controller of Kubernetes adds our rules to those of its roles.
+    # A controller of Kubernetes adds our rules to its roles.
     reading = {"get", "list", "watch"}
     wait_for(lambda: _allowed(release, "viewer"), "a viewer may read", lambda told: told == reading)
     writing = {"create", "delete", "deletecollection", "patch", "update"}
@@ -198,7 +207,7 @@ def test_who_may_edit_a_namespace_may_edit_servers_in_it(release: LocalCluster) 
 
 
 def _allowed(cluster: LocalCluster, user: str) -> set[str]:
-    """Return what a user may do with servers in the namespace default."""
+    """Return a user's permissions for servers in the namespace default."""
     listed = cluster.kubectl("auth", "can-i", "--list", f"--as={user}", "--namespace=default")
     lines = [line for line in listed.splitlines() if line.startswith("kimilinearservers.kimi-linear.io ")]
     return {verb for line in lines for verb in line[line.rindex("[") + 1 : -1].split()}

@@ -1,4 +1,4 @@
-"""Every supported version of Kubernetes accepts the manifests that Helm and Kustomize make of our files."""
+"""Every supported version of Kubernetes accepts the manifests that Helm and Kustomize make from our files."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ from kimi_linear_operator.resource_types import DEFINITIONS
 
 VALUES = {"default": (), **{file.stem: (f"--values={file}",) for file in sorted((CHART / "ci").glob("*.yaml"))}}
 OVERLAYS = sorted((ROOT / "deploy/kustomize/overlays").iterdir())
-# Kinds of the Prometheus Operator: tests/gitops/test_examples.py reads these with its own types.
+# Kinds of the Prometheus Operator. tests/gitops/test_examples.py checks these with the operator's own types.
 FOREIGN = "ServiceMonitor,PrometheusRule"
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -160,7 +160,7 @@ def test_alerts_and_dashboard_are_those_of_the_project() -> None:
 
 
 def servers(*options: str) -> list[Manifest]:
-    """Return what the chart of servers renders."""
+    """Return the rendered chart of servers."""
     return list(yaml.safe_load_all(chart.helm("template", "kimi", SERVERS_CHART, "--namespace=inference", *options)))
 
 
@@ -224,7 +224,7 @@ def test_all_names_are_those_of_the_release() -> None:
 
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
-def test_an_overlay_changes_what_it_says(folder: Path) -> None:
+def test_an_overlay_changes_exactly_its_fields(folder: Path) -> None:
     base = {_identity(item): item for item in yaml.safe_load_all(kustomized(BASE.parent))}
     changed = {_identity(item): item for item in yaml.safe_load_all(kustomized(folder))}
     different = {key for key in base.keys() | changed.keys() if base.get(key) != changed.get(key)}

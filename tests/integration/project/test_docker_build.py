@@ -1,4 +1,4 @@
-"""The operator's image, built by Docker from the same Dockerfile on the same base."""
+"""The operator's image, built with Docker from the same Dockerfile and the same base."""
 
 from collections.abc import Iterator
 from dataclasses import replace

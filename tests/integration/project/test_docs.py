@@ -1,4 +1,4 @@
-"""The user guide's commands do what it says, in the order in which it gives them."""
+"""The commands of the user guide work as the guide says, in the order of the guide."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def test_no_page_shows_commands_that_no_test_runs() -> None:
 
 
 def _commands_of_the_guide() -> list[str]:
-    """Return the commands of all pages, in the order in which the guide lists the pages."""
+    """Return the commands of all pages, in the order of the guide's list of pages."""
     pages = re.findall(r"^\| \[\w+\]\(([\w-]+\.md)\)", (GUIDE / "README.md").read_text(), re.MULTILINE)
     return [command for page in pages for command in _commands((GUIDE / page).read_text())]
 

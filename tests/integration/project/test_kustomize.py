@@ -1,4 +1,4 @@
-"""Kustomize (in kubectl) puts prefixed and generated names into every field of ours that names an object."""
+"""Kustomize (in kubectl) writes prefixed and generated names into every field of ours that names an object."""
 
 import json
 import shutil
@@ -129,7 +129,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
 
 
 def texts(value: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in an object, and where it is."""
+    """Every text in an object, with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from texts(item, f"{path}/{key}")
@@ -171,7 +171,7 @@ def test_every_field_that_names_an_object_is_among_the_references() -> None:
     """The schema gives names of objects their pattern, so this test also finds fields that are added later."""
     configured = yaml.safe_load((REFERENCES / "references.yaml").read_text())["nameReference"]
     known = {(spec.get("kind"), spec["path"]) for each in configured for spec in each["fieldSpecs"]}
-    # A namespace, which Kustomize changes by a transformer of its own, and a part of a Gateway.
+    # A namespace, which another transformer of Kustomize changes, and a part of a Gateway.
     known |= {("KimiLinearServer", f"spec/httpRoute/parentRefs/{name}") for name in ("namespace", "sectionName")}
     pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
     missing = []

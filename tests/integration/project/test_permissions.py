@@ -1,4 +1,7 @@
-"""The operator has exactly the permissions that it uses. All other tests run before and use all of them."""
+"""The operator has exactly the permissions that it uses.
+
+All other tests run before this one, and use all permissions.
+"""
 
 import os
 from functools import reduce
@@ -10,12 +13,13 @@ import yaml
 
 from chart import render
 from integration.asked import Asked, Permission, all_files, asked_in, kept
+from integration.permissions import EVERY_PERMISSION
 
 pytestmark = pytest.mark.usefixtures("programs")
 
-# There, nothing is skipped.
+# With this environment, no test is skipped.
 _IS_CI = bool(os.environ.get("CI"))
-# The audit log does not show that the API server looks for these: test_owners does.
+# The audit log does not show that the API server checks these. test_owners shows it.
 UNSEEN = {
     ("kimi-linear.io", f"{plural}/finalizers", "update")
     for plural in ("kimilinearbenchmarks", "kimilinearservers", "kimilinearweights")
@@ -23,8 +27,8 @@ UNSEEN = {
 
 
 def granted() -> set[Permission]:
-    """Return all that the chart can let the operator do."""
-    manifests = yaml.safe_load_all(render("--show-only=templates/rbac.yaml", "--set=rbac.expose=true"))
+    """Return all permissions that the chart can give to the operator."""
+    manifests = yaml.safe_load_all(render("--show-only=templates/rbac.yaml", *EVERY_PERMISSION))
     rules = [rule for manifest in manifests for rule in manifest.get("rules", ())]
     return {
         (group, resource, verb)
@@ -37,7 +41,7 @@ def granted() -> set[Permission]:
 
 @pytest.fixture(scope="module")
 def asked(request: pytest.FixtureRequest) -> Asked:
-    """The requests of all operators, in this run and in those that stored theirs in the folder of --asked."""
+    """The requests of all operators, in this run and in runs that stored theirs in the folder of --asked."""
     folder = request.config.getoption("asked")
     runs = kept(folder) if folder else []
     if {item.path for item in request.session.items} - {Path(__file__)}:

@@ -1,4 +1,4 @@
-"""Many servers: they become Ready although writes fail, and cost no writes once they are settled."""
+"""Many servers. They become Ready although writes fail, and cause no writes after that."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from kimi_linear_operator.server.spec import SERVER
 
 _SERVERS = 50
 _EVERY_NTH_WRITE_FAILS = 7
-# A write that was refused for its content is tried again after 15 seconds, and may be refused again.
+# A write whose content was refused is tried again after 15 seconds, and may be refused again.
 _PATIENCE_SECONDS = 120.0
 _SETTLE_SECONDS = 2.0
 
@@ -26,7 +26,7 @@ def _is_write(call: Call) -> bool:
 
 @pytest.fixture(scope="module")
 def crowd(sandboxes: Sandboxes) -> Iterator[Sandbox]:
-    """A sandbox of many servers, each with one GPU, that were made while every seventh write failed."""
+    """A sandbox with many servers, each with one GPU. They were created while every seventh write failed."""
     with sandboxes.open() as sandbox:
         sandbox.operator.start()
         with sandbox.proxy.fault(refuse_every(_EVERY_NTH_WRITE_FAILS, 409, 422, 500), _is_write):
@@ -44,7 +44,7 @@ def test_servers_become_ready_although_many_writes_fail(crowd: Sandbox) -> None:
 
 
 def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog) -> None:
-    """No write while all watches restart, after a restart of the operator, or for the lists that follow."""
+    """There is no write while all watches restart, after a restart of the operator, or after the following lists."""
     namespace = crowd.namespace
     _wait_until_quiet(crowd)
     mark = audit_log.mark()
@@ -60,12 +60,12 @@ def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog)
     crowd.operator.start()
     crowd.wait_for_resync()
     stays(writes, "no write after a restart and a list", lambda found: not found, _SETTLE_SECONDS)
-    # The servers are not read one by one either.
+    # Also, the servers are not read one by one.
     assert crowd.proxy.count(lambda call: not call.is_write and call.concerns(SERVER, "kimi-0")) == 0
 
 
 def _wait_until_quiet(sandbox: Sandbox) -> None:
-    """Wait until all refused writes are made (a refused status may take half a minute), and no writes follow."""
+    """Wait until all refused writes have succeeded (a refused status may take half a minute), and no writes follow."""
     wait_for(
         lambda: _unwritten(sandbox.proxy.calls), "what was refused is written", lambda it: not it, _PATIENCE_SECONDS
     )
@@ -78,12 +78,12 @@ def _wait_until_quiet(sandbox: Sandbox) -> None:
 
 
 def _unwritten(calls: Iterable[Call]) -> list[str]:
-    """Return the paths whose last write was refused, without Events: the operator does not repeat a refused one."""
+    """Return the paths whose last write was refused. Events are left out, because the operator does not repeat them."""
     last = {call.path: call.status for call in calls if _is_write(call) and not call.concerns(EVENT)}
     return [path for path, status in last.items() if status >= 400]
 
 
 def _seconds_since_write(calls: Iterable[Call]) -> float:
-    # A request that was given up has no end time.
+    # A cancelled request has no end time.
     ends = [call.ended or call.began + REQUEST_TIMEOUT_SECONDS for call in calls if _is_write(call)]
     return time.monotonic() - max(ends, default=0.0)

@@ -29,7 +29,7 @@ def test_a_working_operator_is_healthy_and_ready_and_counts_what_it_does(
     assert operator.ask("/healthz") == (200, "ok\n")
     assert operator.ask("/readyz") == (200, "ok\n")
     ready = f'kimi_linear_server_ready{{server="kimi",server_namespace="{namespace.name}"}} 1.0'
-    # The operator knows that it wrote a status when it has the answer.
+    # The operator counts a written status only when it has the answer.
     text = wait_for(lambda: operator.ask("/metrics")[1], "the server is counted as ready", lambda text: ready in text)
     assert "\nkimi_linear_operator_leading 1.0\n" in text
     assert 'kimi_linear_operator_api_requests_total{code="201",verb="APPLY"}' in text
@@ -58,7 +58,7 @@ def test_each_log_line_is_json_on_demand_and_no_line_of_any_level_has_the_token(
     with running(Operator(kubeconfig, tmp_path / "log", (*own, "--log-level=debug", "--log-format=json"))) as operator:
         namespace.create_server("kimi")
         namespace.wait_for_condition("kimi", "Ready", "True")
-        # The last line may still be being written.
+        # The last line may be incomplete.
         whole, _, _ = operator.told().rpartition("\n")
         lines = [json.loads(line) for line in whole.splitlines()]
     assert {line["level"] for line in lines} >= {"DEBUG", "INFO"}

@@ -1,4 +1,4 @@
-"""No object that the API server stores ends the operator, or keeps it from serving others in their usual time."""
+"""No object that the API server stores can end the operator, or delay its work for other objects."""
 
 import itertools
 import os
@@ -25,6 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     AUTOSCALER,
     CONFIG_MAP,
     DEPLOYMENT,
+    DISRUPTION_BUDGET,
     JOB,
     POD_MONITOR,
     PROMETHEUS_RULE,
@@ -42,13 +43,16 @@ from passes import CHILDREN
 _KINDS = {*CHILDREN} - {AUTOSCALER, POD_MONITOR, PROMETHEUS_RULE}
 _COUNT = int(os.environ.get("HOSTILE_OBJECTS", "60"))
 _AT_ONCE = 20
-# Additional seconds that another server may take, because the API server itself is busy with megabytes.
+# Additional seconds that another server may need, because the API server itself is busy with megabytes.
 _DELAY_SECONDS = 10.0
 _LONGEST_CPU_SECONDS = "0.1"
 _LARGE_OBJECTS = 60
 # Benchmarks of one address, and Jobs of one benchmark.
 _RIVALS = 300
 _HAND_MADE_JOBS = 1000
+# Objects that look like children of a server. All are deleted, and each deletion is a request.
+_UNWANTED = 1500
+_SECONDS_TO_DELETE = 300
 # A pass over the heaviest spec takes nearly the longest allowed time. If it read all rivals, it would take seconds.
 _LONGEST_AMONG_MANY = "0.5"
 # Memory that a process may keep after it has read 60 objects of 1.4 MB, one after the other.
@@ -57,7 +61,7 @@ _MOST_MORE_KIB = 40 * 1024
 
 @pytest.fixture
 def usual_seconds(sandbox: Sandbox) -> Iterator[float]:
-    """How long a server takes to become Ready; afterwards the operator must still be the process that it was."""
+    """How long a server takes to become Ready. Afterwards, the operator must still be the same process."""
     yield max(_seconds_to_ready(sandbox.namespace, f"usual-{number}") for number in range(3))
     assert sandbox.operator.is_running, sandbox.operator.told()[-3000:]
 
@@ -70,7 +74,7 @@ def _seconds_to_ready(namespace: Namespace, name: str) -> float:
 
 
 def _cache(namespace: Namespace, hostile: Hostile) -> bool:
-    """Store an object; return whether the API server took it."""
+    """Store an object. Return whether the API server accepted it."""
     client, collection = namespace.client, path_of(hostile.kind, namespace.name)
     if client.send("POST", collection, hostile.text).status != 201:
         return False
@@ -108,9 +112,9 @@ def test_a_spec_nested_as_deep_as_can_be_stored_is_refused_and_hurts_nobody(
     )
     assert "spec.podTemplate: nested deeper than 64 levels" in accepted["message"]
     assert _seconds_to_ready(namespace, "another") < usual_seconds + _DELAY_SECONDS
-    # Its own status is a change of the object, which the watch shows as well.
+    # A status write is a change of the object, which the watch shows, too.
     assert "Watching ended" not in operator.told()
-    # The next one meets it as soon as it has listed.
+    # The next operator gets this object after its first list.
     assert operator.stop() == 0
     operator.start()
     assert _seconds_to_ready(namespace, "after-the-restart") < usual_seconds + _DELAY_SECONDS
@@ -147,7 +151,7 @@ def test_children_with_strings_that_are_no_text_cost_no_other_namespace_anything
             assert _seconds_to_ready(other_namespace, f"meanwhile-{number}") < usual + _DELAY_SECONDS
     assert (operator.process, operator.is_running) == (process, True)
     assert "degraded" not in operator.ask("/readyz")[1]
-    # The next one meets them as soon as it lists.
+    # The next operator gets these objects in its first list.
     assert operator.stop() == 0
     operator.start()
     assert _seconds_to_ready(other_namespace, "after-the-restart") < usual + _DELAY_SECONDS
@@ -162,7 +166,7 @@ def _given_back_as_they_are(namespace: Namespace) -> set[Kind]:
 
 @contextmanager
 def _changing(cluster: LocalCluster, namespace: Namespace, stored: list[Hostile]) -> Iterator[None]:
-    """Change objects, one after the other, all the time."""
+    """Change one object after the other all the time."""
     done = threading.Event()
 
     def change() -> None:
@@ -201,7 +205,7 @@ def test_large_objects_with_our_label_take_no_memory(sandbox: Sandbox, usual_sec
         namespace.client.create(DEPLOYMENT, _large_deployment(f"large-{number}", namespace.name))
     assert _seconds_to_ready(namespace, "another") < usual_seconds + _DELAY_SECONDS
     assert _resident_kib(operator) - before < _MOST_MORE_KIB
-    # The next one meets them in its first list.
+    # The next operator gets these objects in its first list.
     assert operator.stop() == 0
     operator.start()
     assert _seconds_to_ready(namespace, "after-the-restart") < usual_seconds + _DELAY_SECONDS
@@ -222,7 +226,7 @@ def test_hundreds_of_benchmarks_of_one_address_hurt_nobody(
             _is_reported,
         )
     _assert_passes_are_cheap_and_succeed(operator, _LONGEST_AMONG_MANY)
-    assert "No longer leading" not in operator.told()
+    assert "no longer leads" not in operator.told()
 
 
 def test_a_thousand_hand_made_jobs_of_one_benchmark_hurt_nobody(
@@ -240,7 +244,50 @@ def test_a_thousand_hand_made_jobs_of_one_benchmark_hurt_nobody(
     assert waits["message"].startswith("benchmark a goes first")
     assert _seconds_to_ready(namespace, "another") < usual_seconds + _DELAY_SECONDS
     _assert_passes_are_cheap_and_succeed(operator, _LONGEST_AMONG_MANY)
-    assert "No longer leading" not in operator.told()
+    assert "no longer leads" not in operator.told()
+
+
+def test_thousands_of_objects_that_look_like_children_of_a_server_hurt_nobody(
+    operator: Operator, cluster: LocalCluster, namespace: Namespace, other_namespace: Namespace
+) -> None:
+    usual = max(_seconds_to_ready(other_namespace, f"usual-{number}") for number in range(3))
+    owner = namespace.create_server("kimi", {"tensorParallelism": 1})
+    namespace.wait_until_ready("kimi")
+    # While its spec is refused, nothing is deleted.
+    namespace.change_server("kimi", {"podTemplate": {"spec": {"hostPID": True}}})
+    namespace.wait_for_condition("kimi", "Accepted", "False")
+    labels = namespace.deployment("kimi")["metadata"]["labels"]
+    _create_many(
+        cluster, DISRUPTION_BUDGET, _UNWANTED, lambda number: _unwanted_budget(f"made-{number}", owner, labels)
+    )
+    begin = len(operator.told())
+    namespace.change_server("kimi", {"podTemplate": None})
+    namespace.wait_for_condition("kimi", "Accepted", "True")
+    assert _seconds_to_ready(other_namespace, "meanwhile") < usual + _DELAY_SECONDS
+    wait_for(
+        lambda: namespace.client.list(DISRUPTION_BUDGET, namespace.name),
+        "all of them are gone",
+        lambda found: not found,
+        seconds=_SECONDS_TO_DELETE,
+    )
+    assert "no longer leads" not in operator.told()[begin:]
+
+
+def _unwanted_budget(name: str, owner: Manifest, labels: Manifest) -> Manifest:
+    """Return a disruption budget that claims to be a server's."""
+    metadata = owner["metadata"]
+    named = {name: metadata[name] for name in ("name", "uid")}
+    return {
+        "apiVersion": DISRUPTION_BUDGET.api_version,
+        "kind": DISRUPTION_BUDGET.kind,
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": labels,
+            "ownerReferences": [{"apiVersion": SERVER.api_version, "kind": SERVER.kind, **named}],
+        },
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "nothing"}}},
+    }
 
 
 def _create_many(cluster: LocalCluster, kind: Kind, count: int, build: Callable[[int], Manifest]) -> None:
@@ -257,7 +304,7 @@ def _create_many(cluster: LocalCluster, kind: Kind, count: int, build: Callable[
 
 
 def _benchmark(name: str, namespace: str, **spec: object) -> Manifest:
-    """Return a benchmark of an address at which nothing is."""
+    """Return a benchmark of an address at which no server answers."""
     return {
         "apiVersion": BENCHMARK.api_version,
         "kind": BENCHMARK.kind,

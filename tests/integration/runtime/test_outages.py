@@ -1,4 +1,4 @@
-"""The API server fails in every way that it knows, for a minute: the operator lives on and catches up.
+"""For a minute, the API server fails in each possible way. The operator survives and catches up.
 
 All outages happen at the same time, each to an operator of its own.
 """
@@ -35,13 +35,13 @@ from passes import new_scopes
 _OUTAGE_SECONDS = 60.0
 # A failed write is retried after half a minute at most; then the server's pods start, and its status settles.
 _RECOVERY_SECONDS = BACKOFF.longest + 15
-# kopf begins anew after 70 seconds without a sign from a watch; without that, nothing would come for five minutes.
+# kopf restarts a watch after 70 seconds without data. Otherwise there would be no events for five minutes.
 _FROZEN_SECONDS = 110.0
-# kopf waits up to half a minute until it watches again.
+# kopf waits up to half a minute before it watches again.
 _REWATCH_SECONDS = 40.0
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.1
-# Each kind is listed and watched anew every two seconds at most, and now and then listed once more.
+# Each kind is listed and watched again at most every two seconds, and sometimes listed once more.
 _CALLS_A_SECOND = 1.5 * len(tuple(new_scopes([])))
 
 
@@ -50,7 +50,7 @@ def _is_watch(call: Call) -> bool:
 
 
 def _is_write(call: Call) -> bool:
-    """Return whether this writes anything but the Lease: if renewals failed, the operator would restart its work."""
+    """Return whether this is a write, except of the Lease. If renewals failed, the operator would restart its work."""
     return call.is_write and not call.concerns(LEASE)
 
 
@@ -67,7 +67,7 @@ def _is_about_our_resources(call: Call) -> bool:
 
 
 def _begin(fault: Fault, matches: Matches = everything) -> Callable[[FaultProxy], None]:
-    """Have calls go wrong, and all watches end, so that the operator notices at once."""
+    """Let calls fail, and end all watches, so that the operator notices at once."""
 
     def begin(proxy: FaultProxy) -> None:
         proxy.begin(fault, matches)
@@ -121,7 +121,7 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
-    """The outcome for each operator; only the operator itself can replace a frozen watch."""
+    """The outcome for each operator. Only the operator itself can replace a frozen watch."""
     with ExitStack() as opened:
         boxes = {name: opened.enter_context(sandboxes.open()) for name in (*OUTAGES, _FROZEN)}
         _settle(list(boxes.values()))
@@ -155,7 +155,10 @@ def _settle(boxes: list[Sandbox]) -> None:
 
 
 def _catch_up(boxes: dict[str, Sandbox], tool_call_parser: str) -> dict[str, float]:
-    """Wait until all servers are as specified; return the seconds that each took, without those that never were."""
+    """Wait until all servers match their specs.
+
+    Return the seconds for each server, without servers that never matched.
+    """
     begin = time.monotonic()
     seconds: dict[str, float] = {}
     while len(seconds) < len(boxes) and time.monotonic() < begin + _PATIENCE_SECONDS:

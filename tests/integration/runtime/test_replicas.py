@@ -1,4 +1,4 @@
-"""Two replicas of the operator: the leader gets into trouble, and only the other one works after that.
+"""Two replicas of the operator. The leader has a problem, and after that only the other replica works.
 
 All troubles happen at the same time, each to a pair of its own.
 """
@@ -26,20 +26,20 @@ from kimi_linear_operator.server.spec import SERVER
 
 _SPEC: Spec = {"tensorParallelism": 1}
 _NEW_SERVERS = 6
-# A Lease that is not given back is taken after 15 s and a look, which comes every second. The rest is for a machine on
-# which ten operators work at the same time.
+# A Lease that was not released is taken after 15 s, at the next read, and there is a read every second. The rest of the
+# time is for a machine on which ten operators work at the same time.
 _TAKEOVER_SECONDS = 30.0
 _HANDOVER_SECONDS = 10.0
-# Lists come first, of ten operators at the same time.
+# Before that, ten operators make their lists at the same time.
 _SECONDS_TO_MAKE_UP = 25.0
-# Longer than a replica that comes back needs to send the write that it was about to send.
+# Longer than a recovered replica needs to send its pending write.
 _AFTERMATH_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0
 _OK = 200
 
 
 class Trouble(NamedTuple):
-    """A trouble of the leader: how it begins and how it ends."""
+    """A problem of the leader: how it begins and how it ends."""
 
     begin: Callable[[Sandbox], object]
     end: Callable[[Sandbox], object]
@@ -83,7 +83,10 @@ TROUBLES = {
 
 @dataclass(frozen=True)
 class Story:
-    """The outcome for a pair: when the trouble began, the Lease that the second took, later writes of the first."""
+    """The outcome for a pair of replicas.
+
+    It says when the problem began, when the second one took the Lease, and what the first one wrote later.
+    """
 
     first: Sandbox
     second: Sandbox
@@ -101,7 +104,7 @@ def stories(sandboxes: Sandboxes, audit_log: AuditLog) -> Iterator[dict[str, Sto
         for name, (first, second) in pairs.items():
             begun[name] = _begin(TROUBLES[name], first)
             if name == _STOP:
-                # Before the work of all the others slows it down.
+                # This happens first, before the work of all other operators slows it down.
                 _wait_for_takeover(second)
         taken = {name: _wait_for_takeover(second) for name, (_, second) in pairs.items()}
         mark = audit_log.mark()
@@ -115,7 +118,7 @@ def stories(sandboxes: Sandboxes, audit_log: AuditLog) -> Iterator[dict[str, Sto
 
 
 def _settle(pairs: list[tuple[Sandbox, Sandbox]]) -> None:
-    """Let the first of each pair lead and the second wait, until all lists are done."""
+    """Let the first replica of each pair lead and the second one wait, until all lists are done."""
     for first, _ in pairs:
         first.operator.launch()
     for first, second in pairs:
@@ -133,7 +136,10 @@ def _settle(pairs: list[tuple[Sandbox, Sandbox]]) -> None:
 
 
 def _begin(trouble: Trouble, first: Sandbox) -> float:
-    """Let trouble begin in the middle of work, and more work come while nobody can do it; return when it began."""
+    """Let the problem begin in the middle of work, and add more work that nobody can do yet.
+
+    Return when the problem began.
+    """
     for number in range(_NEW_SERVERS):
         first.namespace.create_server(f"new-{number}", _SPEC)
     begun = time.monotonic()
@@ -143,7 +149,7 @@ def _begin(trouble: Trouble, first: Sandbox) -> float:
 
 
 def _wait_for_takeover(second: Sandbox) -> Call:
-    """Wait until the second replica wrote the Lease; return that call."""
+    """Wait until the second replica has written the Lease. Return that call."""
 
     def takeovers() -> list[Call]:
         return [call for call in second.proxy.calls if call.concerns(LEASE) and call.is_write and call.status == _OK]
@@ -194,7 +200,7 @@ def test_a_replica_that_takes_over_lists_everything_before_it_writes(stories: di
 
 
 def test_a_replica_whose_watches_died_silently_takes_over_what_is_there(sandboxes: Sandboxes) -> None:
-    """It has not seen that the server was scaled: it must not scale it down."""
+    """This replica has not seen that the server was scaled, but it must not scale it down."""
     with sandboxes.open_pair() as (first, second):
         _settle([(first, second)])
         second.proxy.freeze_watches()
@@ -212,7 +218,10 @@ def test_a_replica_whose_watches_died_silently_takes_over_what_is_there(sandboxe
 
 
 def test_a_replica_that_was_suspended_while_another_worked_takes_over_what_is_there(sandboxes: Sandboxes) -> None:
-    """It gets the Lease back at once, and has not seen that the server was scaled: it must not scale it down."""
+    """The replica gets the Lease back at once, and has not seen that the server was scaled.
+
+    It must not scale it down.
+    """
     with sandboxes.open_pair() as (first, second):
         _settle([(first, second)])
         first.proxy.freeze_watches()
@@ -230,7 +239,10 @@ def test_a_replica_that_was_suspended_while_another_worked_takes_over_what_is_th
 
 
 def test_a_replica_whose_first_lists_are_slow_takes_over_what_is_there(sandboxes: Sandboxes) -> None:
-    """While it lists pods, the leader scales the server and then gives the Lease back: it must not scale it down."""
+    """While this replica lists pods, the leader scales the server and then releases the Lease.
+
+    This replica must not scale it down.
+    """
     with sandboxes.open_pair() as (first, second):
         first.operator.start()
         first.namespace.create_server("kimi", _SPEC)
@@ -283,7 +295,7 @@ def test_a_replica_that_comes_back_takes_over_when_it_is_needed(stories: dict[st
 def test_the_lease_is_not_given_back_while_a_write_may_still_be_committed(
     sandboxes: Sandboxes, audit_log: AuditLog
 ) -> None:
-    """The API server may be slow to write, for example because of a webhook, and its caller may have given up."""
+    """A write may be slow, for example because of a webhook, and its sender may have given up."""
     with sandboxes.open_pair() as (first, second):
         first.operator.start()
         second.operator.launch()
@@ -309,7 +321,7 @@ def _writes_of(audit_log: AuditLog, mark: int, first: Sandbox, kind: Kind) -> li
 
 
 def _leases(audit_log: AuditLog, mark: int, namespace: str) -> list[Request]:
-    """Return what the second replica wrote of the Lease."""
+    """Return the second replica's write of the Lease."""
     found = audit_log.writes(mark, user_of(PAIR_ACCOUNTS[1]), namespace)
     return [item for item in found if item.resource == LEASE.plural]
 
@@ -328,5 +340,5 @@ def _ended(call: Call) -> float:
 
 
 def _is_waiting(text: str) -> bool:
-    """Return whether a log says that it waits, and nothing about leading after that."""
+    """Return whether a log says that the replica waits, and not that it leads after that."""
     return text.rfind("Waiting:") > text.rfind("Leading as")

@@ -1,4 +1,4 @@
-"""etcd is restored from a backup under two running replicas: only the state in the backup counts."""
+"""etcd is restored from a backup while two replicas run. After that, only the state in the backup counts."""
 
 import shutil
 from collections.abc import Iterator
@@ -78,10 +78,10 @@ def test_what_is_in_the_backup_holds_and_work_goes_on(place: Place, tmp_path: Pa
         shutil.rmtree(etcd)
         shutil.copytree(tmp_path / "backup", etcd)
 
-    # No change that was made after the backup is written.
+    # Changes from after the backup are not written again.
     stays(lambda: {name: _template(namespace, name) for name in names}, "as before", before.__eq__, _QUIET_SECONDS)
     assert namespace.find(DEPLOYMENT, "later") is None
-    # Changes from now on are applied: watches work, and the cache is current.
+    # Later changes are applied, so watches work and the cache is current.
     namespace.change_server("scaled", {"replicas": 2})
     namespace.change_server("deleted", {"toolCallParser": "enabled"})
     namespace.create_server("later", {"tensorParallelism": 8})

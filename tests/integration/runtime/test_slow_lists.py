@@ -1,4 +1,4 @@
-"""Lists that take as long as a busy API server lets them: the operator waits, watches, and asks for nothing twice.
+"""Lists take as long as on a busy API server. The operator waits and watches, and requests nothing twice.
 
 Many are slow at the same time, each for an operator of its own.
 """
@@ -19,7 +19,8 @@ from passes import CHILDREN, RESOURCES
 
 # The cluster of the tests has no Prometheus operator.
 KINDS = tuple(kind for kind in (*CHILDREN, *RESOURCES) if kind not in (POD_MONITOR, PROMETHEUS_RULE))
-# How long a list can take because of priority and fairness or a start of the API server, which ends it after a minute.
+# How long a list can take, because of priority and fairness or a start of the API server. The API server ends a list
+# after a minute.
 _SLOW = {"8 s": 8.0, "25 s": 25.0, "60 s": 60.0}
 _SLOW_KINDS = {kind.plural: kind for kind in (POD, SERVICE)}
 _FAULTS: dict[str, Fault] = {
@@ -29,7 +30,7 @@ _FAULTS: dict[str, Fault] = {
     "410": refuse(410),
 }
 _FAILING_SECONDS = 20.0
-# A watch tells at once; a periodic list would take minutes.
+# A watch shows a change at once. A periodic list would take minutes.
 _NOTICED_SECONDS = 15.0
 
 
@@ -77,7 +78,7 @@ def _observe(boxes: dict[str, Sandbox], begins: dict[str, int]) -> dict[str, Out
 
 
 def _before_resync(calls: list[Call]) -> list[Call]:
-    """Leave out the lists that come every five minutes."""
+    """Leave out the periodic lists, which come every five minutes."""
     return [call for call in calls if call.began < calls[0].began + RESYNC_SECONDS]
 
 
@@ -104,7 +105,10 @@ def _is_watched_and_listed(calls: list[Call], kind: Kind) -> bool:
 
 @pytest.fixture(scope="module", autouse=True)
 def starting(sandboxes: Sandboxes) -> Iterator[dict[str, Sandbox]]:
-    """Operators that start while every list takes this long; they do so beside all other tests here."""
+    """Operators that start while every list takes this long.
+
+    They run concurrently with all other tests of this module.
+    """
     with ExitStack() as opened:
         boxes = {name: opened.enter_context(sandboxes.open()) for name in _SLOW}
         for name, sandbox in boxes.items():
@@ -122,7 +126,7 @@ def slow_kinds(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
         begins = {name: len(sandbox.proxy.calls) for name, sandbox in boxes.items()}
         for name, sandbox in boxes.items():
             sandbox.proxy.begin(delay(15), _is_list_of(_SLOW_KINDS[name]))
-            # After which kopf lists, and watches from there.
+            # After that, kopf lists, and watches from the version of the list.
             sandbox.proxy.cut_watches(_is_watch_of(_SLOW_KINDS[name]), error_event(410))
         for name, sandbox in boxes.items():
             _wait_until_watching(sandbox, begins[name], (_SLOW_KINDS[name],), seconds=60)
@@ -132,7 +136,7 @@ def slow_kinds(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
 
 @pytest.fixture(scope="module")
 def failing_watches(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
-    """Operators that each have one watch that fails all the time, each in another way. Afterwards it works again."""
+    """Operators with one watch that always fails, each in another way. Afterwards the watch works again."""
     with ExitStack() as opened:
         boxes = _open_settled(sandboxes, opened, _FAULTS)
         begins = {name: len(sandbox.proxy.calls) for name, sandbox in boxes.items()}
@@ -147,7 +151,7 @@ def failing_watches(sandboxes: Sandboxes) -> Iterator[dict[str, Outcome]]:
 
 
 def _open_settled(sandboxes: Sandboxes, opened: ExitStack, names: Iterable[str]) -> dict[str, Sandbox]:
-    """Open sandboxes with a server that serves, and with no list left to come."""
+    """Open sandboxes with a serving server and without a pending list."""
     boxes = {name: opened.enter_context(sandboxes.open()) for name in names}
     for sandbox in boxes.values():
         sandbox.operator.launch()
@@ -169,7 +173,7 @@ def test_one_kind_that_lists_slowly_in_operation_disturbs_no_other(slow_kinds: d
 
 @pytest.mark.parametrize("name", _FAULTS)
 def test_one_watch_that_fails_all_the_time_disturbs_no_other(failing_watches: dict[str, Outcome], name: str) -> None:
-    """For example, one object cannot be decoded, and kopf would end the whole process."""
+    """For example, an object cannot be decoded, and kopf would end the whole process."""
     outcome = failing_watches[name]
     listed = {kind: count for kind, count in outcome.lists.items() if count}
     assert listed == {POD.plural: outcome.lists[POD.plural]}
@@ -191,7 +195,7 @@ def starts(starting: dict[str, Sandbox]) -> dict[str, Outcome]:
 @pytest.mark.parametrize("name", _SLOW)
 def test_slow_lists_at_the_start_end_in_one_watch_each(starts: dict[str, Outcome], name: str) -> None:
     outcome = starts[name]
-    # kopf's own list, a list that no longer waits for a watch, and the list after the start of the watch.
+    # These are kopf's own list, a list that no longer waits for a watch, and the list after the start of the watch.
     assert max(outcome.lists.values()) <= 3, outcome.lists
     assert outcome.watches == len(KINDS)
     assert outcome.seconds < _NOTICED_SECONDS

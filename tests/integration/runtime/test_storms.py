@@ -1,4 +1,7 @@
-"""One server always fails, another changes all the time, and many writes go wrong: nobody else is delayed for long."""
+"""A server always fails, another one changes all the time, and many writes fail.
+
+Other servers are not delayed for long.
+"""
 
 import functools
 import itertools
@@ -21,11 +24,11 @@ _QUIET_CHANGES = 3
 _QUIET_SECONDS = 0.7
 # How much longer than usual a change of the third server may take until it is applied.
 _DELAY_SECONDS = 1.0
-# Seconds until the operator retries a write that the API server refuses for its content.
+# Seconds until the operator retries a write whose content the API server refuses.
 _RETRY_SECONDS = 15.0
 _RETRY_AFTER_SECONDS = 2
-# Servers, and how the API server answers to their Deployments: for its content, for no good reason, for a while, and
-# while etcd does not answer.
+# Servers, and the reason why the API server refuses their Deployments: the content, no good reason, a temporary
+# problem, and an etcd that does not answer.
 _REFUSED = {
     "invalid": refuse(422),
     "unlucky": refuse(500),
@@ -51,14 +54,14 @@ def test_a_server_that_always_fails_and_one_that_always_changes_delay_no_other(s
 
     latencies = wait_for(lambda: _latencies(sandbox, stormy), "all are applied", lambda seen: math.inf not in seen)
     usual = max(_latencies(sandbox, quiet))
-    # The machine may have been busy with something else twice.
+    # The machine may have been busy with other work twice.
     assert sorted(latencies)[-3] < usual + _DELAY_SECONDS, latencies
     _assert_later_and_later([call.began for call in _deployment_writes(sandbox, "poison", begin)])
     _assert_coalesced(_deployment_writes(sandbox, "busy", begin), int(_STORM_SECONDS * _CHANGES_A_SECOND))
 
 
 def _change_calm_server(namespace: Namespace) -> list[float]:
-    """Change a server now and then; return when that was."""
+    """Change a server sometimes. Return the times of the changes."""
     changes: list[float] = []
     for number in range(_QUIET_CHANGES):
         changes.append(time.monotonic())
@@ -68,7 +71,7 @@ def _change_calm_server(namespace: Namespace) -> list[float]:
 
 
 def _change_calm_server_in_a_storm(namespace: Namespace) -> list[float]:
-    """Do the same while another server changes many times a second."""
+    """Do the same while another server changes many times per second."""
     changes: list[float] = []
     begin = time.monotonic()
     for number in range(int(_STORM_SECONDS * _CHANGES_A_SECOND)):
@@ -87,7 +90,7 @@ def _latencies(sandbox: Sandbox, changes: list[float]) -> list[float]:
 
 
 def _change(namespace: Namespace, server: str, number: int) -> None:
-    """Change something that makes new pods."""
+    """Change a field so that there are new pods."""
     namespace.change_server(server, {"podTemplate": {"metadata": {"annotations": {"change": str(number)}}}})
 
 
@@ -100,7 +103,7 @@ def _deployment_writes(sandbox: Sandbox, server: str, begin: float) -> list[Call
 
 
 def _assert_later_and_later(attempts: list[float]) -> None:
-    # The first wait is at least a quarter of a second, and each twice as long as the one before; a change of the server
+    # The first wait is at least a quarter of a second, and each further wait is twice as long. A change of the server
     # causes one more attempt at once.
     most = 2 + math.log2(1 + (attempts[-1] - attempts[0]) / 0.25)
     assert 4 <= len(attempts) <= most, attempts
@@ -119,7 +122,7 @@ def _assert_coalesced(applies: list[Call], changes: int) -> None:
     assert not overlaps, "one server was worked on twice at once"
 
 
-def test_failures_that_go_on_are_told_once(sandbox: Sandbox) -> None:
+def test_failures_that_continue_are_reported_once(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     for name, fault in _REFUSED.items():
         sandbox.proxy.begin(fault, functools.partial(_applies, server=name))

@@ -1,4 +1,7 @@
-"""If a namespace, a role or a definition is lost, nothing there is changed, the rest works, and it can come back."""
+"""If a namespace, a role or a CRD is lost, the operator changes nothing there and works elsewhere.
+
+The lost part can come back.
+"""
 
 import functools
 import re
@@ -26,13 +29,13 @@ from passes import CHILDREN, OPTIONAL, RESOURCES
 SPEC = {"tensorParallelism": 1}
 SERVERS, BENCHMARKS = (f"{kind.plural}.{kind.group}" for kind in (SERVER, BENCHMARK))
 _QUIET_SECONDS = 4.0
-# A scope that cannot be read is tried again after half a minute at most.
+# The operator tries to read an unreadable scope again after half a minute at most.
 _RETURN_SECONDS = RETRY.longest + 30
 
 
 @pytest.fixture
 def wide(sandboxes: Sandboxes) -> Iterator[Sandbox]:
-    """An operator, not started yet, that looks after three namespaces, with a Role in each."""
+    """An operator, not started yet, that watches three namespaces, with a Role in each."""
     with sandboxes.open_wide(namespaces=3) as [opened]:
         yield opened
 
@@ -98,7 +101,7 @@ def test_a_namespace_that_goes_costs_nothing_else_and_comes_back_without_a_resta
 
 
 def test_a_server_is_left_alone_while_a_kind_that_it_needs_cannot_be_read(sandboxes: Sandboxes) -> None:
-    """The operator does not treat it as a server without children: no child is made, deleted or reported."""
+    """The operator does not treat it as a server without children. It does not create, delete or report any child."""
     with _open_each(sandboxes, SERVER, DEPLOYMENT, SERVICE, POD) as boxes:
         _stop_with_work_left(*boxes.values())
         before = {kind: sandbox.namespace.server("kimi") for kind, sandbox in boxes.items()}
@@ -127,7 +130,7 @@ def test_a_server_is_left_alone_while_a_kind_that_it_needs_cannot_be_read(sandbo
 
 
 def _stop_with_work_left(*boxes: Sandbox) -> None:
-    """Start and stop the operators; afterwards a server has changed, and another one is new."""
+    """Start and stop the operators. Afterwards, change a server and create another one."""
     for sandbox in boxes:
         sandbox.operator.launch()
         sandbox.namespace.create_server("kimi", SPEC)
@@ -140,7 +143,7 @@ def _stop_with_work_left(*boxes: Sandbox) -> None:
 
 @contextmanager
 def _open_each(sandboxes: Sandboxes, *kinds: Kind) -> Iterator[dict[Kind, Sandbox]]:
-    """Open a sandbox for each kind that cannot be read: all at the same time, each with an operator of its own."""
+    """Open a sandbox for each unreadable kind. They exist at the same time, each with its own operator."""
     with ExitStack() as opened:
         yield {kind: opened.enter_context(sandboxes.open()) for kind in kinds}
 
@@ -228,7 +231,7 @@ def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> No
 
 
 def test_a_kind_that_fails_for_a_while_at_the_start_is_waited_for(sandboxes: Sandboxes) -> None:
-    """A busy API server is not a refusal: no replica leads before the API server has answered."""
+    """An answer that the API server is busy is not a refusal. No replica leads before the API server has answered."""
     faults: dict[str, Fault] = {"429": refuse(429, {"Retry-After": "1"}), "503": refuse(503), "dropped": drop}
     with ExitStack() as opened:
         boxes = {name: opened.enter_context(sandboxes.open()) for name in faults}
@@ -269,7 +272,7 @@ def _restore_role(place: Namespace) -> None:
 
 
 def _wait_until_degraded(sandbox: Sandbox, what: str) -> None:
-    """Wait until a replica that is ready names something that it cannot read."""
+    """Wait until a ready replica reports something that it cannot read."""
 
     def answer() -> tuple[int, str]:
         return sandbox.operator.ask("/readyz")
@@ -289,7 +292,7 @@ def _shown(sandbox: Sandbox, kind: Kind, place: Namespace) -> float:
 
 
 def _reads(kind: Kind) -> Matches:
-    """Match lists and watches of a kind, as a role that lacks them."""
+    """Match lists and watches of a kind, as if the role lacked them."""
     return lambda call: (call.is_list or call.is_watch) and call.concerns(kind)
 
 

@@ -1,4 +1,4 @@
-"""Lists find the changes that no watch showed, and deleted objects are not created again."""
+"""Lists find changes that no watch has shown, and deleted objects are not created again."""
 
 from integration.client import path_of
 from integration.faults import Call, end_with, error_event, refuse
@@ -10,7 +10,7 @@ from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
 from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.spec import SERVER
 
-# kopf waits up to half a minute before it watches again; the list that follows comes soon.
+# kopf waits up to half a minute before it watches again. The following list comes soon.
 _HEALING_SECONDS = 25.0
 # The garbage collector looks for new kinds every 30 seconds, and ours may be younger.
 _COLLECTION_SECONDS = 45.0
@@ -27,7 +27,7 @@ def test_a_deletion_that_no_watch_tells_is_noticed(sandbox: Sandbox) -> None:
         _wait_until_collected(namespace, "gone")
         begin = len(proxy.calls)
         version = int(namespace.client.request("GET", path_of(SERVER, namespace.name))["metadata"]["resourceVersion"])
-        # As the API server does when it has forgotten what happened since.
+        # As the API server does when it has forgotten later changes.
         proxy.begin(
             end_with(error_event(410)), lambda call: _is_watch(call) and int(call.query["resourceVersion"]) <= version
         )
@@ -64,7 +64,10 @@ def test_a_server_that_is_gone_does_not_come_back_while_nobody_says_so(sandbox: 
 
 
 def _settle(sandbox: Sandbox, *servers: str) -> None:
-    """Make servers, and wait for the list after the operator's start: it would hide events that a watch loses."""
+    """Create servers, and wait for the list after the operator's start.
+
+    Otherwise this list would hide lost events of a watch.
+    """
     for name in servers:
         sandbox.namespace.create_server(name, {"tensorParallelism": 1})
     for name in servers:
@@ -98,7 +101,7 @@ def _wait_until_collected(namespace: Namespace, server: str) -> None:
 
 
 def _touch_child(namespace: Namespace, server: str) -> None:
-    """Make the operator look at a server: something appears that is labelled as its child."""
+    """Trigger a pass over a server by creating an object with the label of its child."""
     labels = {MANAGED_BY: MANAGER, SERVER_LABEL: server}
     metadata = {"name": "stray", "namespace": namespace.name, "labels": labels}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}

@@ -1,4 +1,4 @@
-"""The alerts of a server, evaluated by Prometheus' own promtool on series that people can check by reading."""
+"""The alerts of a server. Prometheus' own promtool evaluates them on simple series."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ _STARTS = "kube_pod_container_status_restarts_total"
 
 @dataclass(frozen=True)
 class Case:
-    """Series, one value a minute, and whether an alert fires at a minute.
+    """Series with one value per minute, and whether an alert fires at a minute.
 
     Attributes:
         alert: The alert.

@@ -1,4 +1,7 @@
-"""Replicas follow the load: Kubernetes' own autoscaler, with metrics that Prometheus has from stand-ins for SGLang."""
+"""Replicas follow the load.
+
+The tests use Kubernetes' own autoscaler, and metrics that Prometheus gets from stand-ins for SGLang.
+"""
 
 import json
 import re
@@ -22,7 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, DEPLOYMENT, Manife
 from kimi_linear_operator.server.spec import SERVER
 
 _GUIDE = Path(__file__).parents[3] / "docs/guide/scale.md"
-# The autoscaler looks every 2 s here, and a pod's first metrics come some seconds after it is Ready.
+# In these tests, the autoscaler checks every 2 s, and a pod's first metrics come some seconds after it is Ready.
 _SECONDS_TO_SCALE_UP = 60
 # The autoscaler removes a replica every 15 s, after ten seconds without load.
 _SECONDS_TO_SCALE_DOWN = 120
@@ -54,13 +57,13 @@ def replicas(namespace: Namespace) -> int:
 
 
 def versions(namespace: Namespace) -> list[str]:
-    """Return what changes with every write to the server, its autoscaler and its Deployment."""
+    """Return values that change with every write to the server, its autoscaler and its Deployment."""
     found = (namespace.existing(kind, "kimi") for kind in (SERVER, AUTOSCALER, DEPLOYMENT))
     return [manifest["metadata"]["resourceVersion"] for manifest in found]
 
 
 def metrics_by_the_guide(cluster: LocalCluster, namespace: Namespace) -> list[Manifest]:
-    """Return what the guide's command shows of the metrics."""
+    """Return the output of the guide's command for the metrics."""
     [command] = re.findall(r"^\$ kubectl (get --raw .*)$", _GUIDE.read_text(), re.MULTILINE)
     words = shlex.split(command.replace("/namespaces/default/", f"/namespaces/{namespace.name}/"))
     items: list[Manifest] = json.loads(cluster.kubectl(*words))["items"]
@@ -82,7 +85,7 @@ def test_replicas_follow_the_load_one_start_at_a_time_and_come_to_rest(
         pods.may_start = False
         with load(pods, users=12):
             wait_for_pods(pods, 2, _SECONDS_TO_SCALE_UP)
-            # The load asks for more, but one start is under way.
+            # The load asks for more replicas, but a start is under way.
             stays(pods.tend, "two pods", lambda found: len(found) == 2, _SECONDS_WITHOUT_A_SECOND_START)
             assert reason(namespace) == "ReplicaAwaited"
             pods.may_start = True

@@ -1,4 +1,4 @@
-"""The operator is killed before and after each of its writes: a new process reaches the same final state."""
+"""The operator is killed before and after each of its writes. A new process always reaches the same final state."""
 
 import functools
 import json
@@ -18,7 +18,7 @@ from kimi_linear_operator.kubernetes.metadata import FINGERPRINT_ANNOTATION
 from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, SERVER_LABEL
 from kimi_linear_operator.server.spec import SERVER
 
-# Slow pods, so that every server is seen to be made or changed before it is Ready.
+# Slow pods, so that the operator sees every server as new or changed before it is Ready.
 _SPEC: Spec = {
     "tensorParallelism": 1,
     "service": {"headless": True},
@@ -26,8 +26,8 @@ _SPEC: Spec = {
 }
 _CHANGE: Spec = {"toolCallParser": "enabled", "service": {"headless": False, "annotations": {"a": "b"}}}
 
-# The number of writes of each kind that a new server needs, and those that a change of a server needs. Status and
-# events are of the server.
+# How many writes of each kind a new server needs, and how many a change of a server needs. The statuses and events are
+# the server's.
 _CREATION = {REVISION: 1, SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 1}
 _ROLLOUT = {REVISION: 2, SERVICE: 2, DEPLOYMENT: 1, SERVER: 2, EVENT: 2}
 # How many Events say that a server is ready (True) or not: after its creation, and after creation and a change.
@@ -37,7 +37,7 @@ _TOLD_OF_BOTH = Counter({True: 2, False: 1})
 _SECONDS_TO_REACH = 60.0
 _UNDISTURBED = "undisturbed-0"
 
-# Fields that differ in each object or contain a time.
+# Fields that are different in each object, or contain a time.
 _VOLATILE = {
     "clusterIP",
     "clusterIPs",
@@ -61,7 +61,7 @@ class Boundary(NamedTuple):
 
     @property
     def server(self) -> str:
-        """Return the name of the server that is written when the crash happens."""
+        """Return the name of the server whose write is the moment of the crash."""
         return f"{'after' if self.is_after else 'before'}-{self.kind.plural}-{self.nth}"
 
     def holds(self, call: Call) -> bool:
@@ -69,7 +69,7 @@ class Boundary(NamedTuple):
 
 
 def _is_write_about(call: Call, server: str) -> bool:
-    """Return whether a call writes a server, its children, or an Event about it."""
+    """Return whether a call writes a server, a child, or an Event about the server."""
     return call.is_write and (f"/{server}" in call.path or f'"{server}"'.encode() in call.body)
 
 
@@ -106,7 +106,7 @@ def test_a_crash_while_a_server_is_changed_leaves_no_trace(sandbox: Sandbox) -> 
     assert _rollouts(namespace, _UNDISTURBED) == {"generation": 2, "revision": "2", "replicaSets": 2}
 
 
-def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_goes_on(sandbox: Sandbox) -> None:
+def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_continues(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     boundaries = _boundaries(_CREATION)
     _crash(sandbox, boundaries, lambda name: namespace.create_server(name, _SPEC), OTHER_VERSION)
@@ -115,7 +115,7 @@ def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_g
         assert _rollouts(namespace, boundary.server) == {"generation": 1, "revision": "1", "replicaSets": 1}
 
 
-def test_a_crash_while_a_server_is_changed_rolls_it_out_once_when_another_version_goes_on(sandbox: Sandbox) -> None:
+def test_a_crash_while_a_server_is_changed_rolls_it_out_once_when_another_version_continues(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     boundaries = _boundaries(_ROLLOUT)
     for boundary in boundaries:
@@ -142,7 +142,10 @@ def _assert_costs(sandbox: Sandbox, writes: dict[Kind, int]) -> None:
 
 
 def _boundaries(writes: dict[Kind, int]) -> list[Boundary]:
-    """Return both sides of each write. Each has its own server, and one crash hits them all."""
+    """Return a crash before and a crash after each write.
+
+    Each has its own server. One kill of the operator is the crash for all of them.
+    """
     numbered = [(kind, number + 1) for kind, count in writes.items() for number in range(count)]
     return [Boundary(kind, nth, is_after) for kind, nth in numbered for is_after in (False, True)]
 
@@ -150,7 +153,7 @@ def _boundaries(writes: dict[Kind, int]) -> list[Boundary]:
 def _crash(
     sandbox: Sandbox, boundaries: list[Boundary], begin: Callable[[str], object], next_program: Program = THIS_VERSION
 ) -> None:
-    """Kill the operator when every boundary is reached, then start it or another version of it."""
+    """Kill the operator when all writes are at their crash. Then start it again, or start another version of it."""
     holds = {boundary: Hold(boundary.nth, after=boundary.is_after) for boundary in boundaries}
     with ExitStack() as faults:
         for boundary, hold in holds.items():

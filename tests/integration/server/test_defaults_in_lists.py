@@ -1,4 +1,4 @@
-"""A default within a list whose owner changed other fields: a scale replaces no pod, a change of the spec does."""
+"""A default in a list whose owner changed other fields. A scale replaces no pods, but a change of the spec does."""
 
 from integration.namespace import Namespace, Spec, server_manifest
 from integration.processes_under_test import THIS_VERSION
@@ -50,7 +50,7 @@ def test_what_the_owner_changed_earlier_lets_no_scale_and_no_port_roll_out_a_def
     _settle()
     before = _replica_sets(namespace)
     with definition_of_containers(namespace.client):
-        # An autoscaler scales while no operator runs, so no operator has seen the spec under the newer definitions.
+        # An autoscaler scales while no operator runs, so no operator has seen the spec under the newer CRD.
         sandbox.operator.kill()
         for name in _NAMES:
             namespace.client.patch(SERVER, namespace.name, name, {"spec": {"replicas": 2}}, "scale")

@@ -1,4 +1,4 @@
-"""Defaults of another version's definitions or models replace no pod, wherever they are in a spec."""
+"""Defaults from the CRD or the models of another version replace no pods, in any part of a spec."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from kimi_linear_operator.server.spec import SERVER
 
 _SERVERS = ["a", "b"]
 _QUIET_SECONDS = 4.0
-# Until then, a record proves nothing about fields that were written in the same second as the record.
+# Before this time, a record proves nothing about fields that were written in the same second as the record.
 _SETTLED_SECONDS = 3.0
 
 
@@ -106,7 +106,7 @@ def _fractions(deployment: Manifest) -> list[str]:
 
 
 def test_a_default_that_only_the_newer_versions_models_had_replaces_no_pod_after_a_rollback(sandbox: Sandbox) -> None:
-    """The newer version ran under the older definitions, so the field is in its record and in no spec."""
+    """The newer version ran with the older CRD, so the field is in its record, but not in a spec."""
     namespace = sandbox.namespace
     go_on_as(sandbox, NEWER_VERSION)
     _apply(namespace, "a", {"tensorParallelism": 1})

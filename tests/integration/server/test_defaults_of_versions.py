@@ -1,4 +1,4 @@
-"""Defaults of another version's definitions: this version refuses them, or they are where users wrote nothing."""
+"""Defaults from the CRD of another version. This version refuses them, or they are in objects that users left empty."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ _MARK = "marker"
 
 @contextmanager
 def _definition(client: Client, change: Callable[[Manifest], None]) -> Iterator[None]:
-    """Let the API server have another version's definition for a while."""
+    """Let the API server use the CRD of another version for a while."""
     own = DEFINITION.manifest()
     other = copy.deepcopy(own)
     [version] = other["spec"]["versions"]
@@ -47,7 +47,7 @@ def _apply(namespace: Namespace, name: str, spec: Spec) -> None:
 
 
 def _serve_all(namespace: Namespace, specs: dict[str, Spec]) -> dict[str, list[str]]:
-    """Apply servers; return their ReplicaSets when they are Ready and what was recorded is old enough."""
+    """Apply servers. Return their ReplicaSets when the servers are Ready and the records are old enough."""
     for name, spec in specs.items():
         _apply(namespace, name, spec)
     for name in specs:
@@ -74,7 +74,7 @@ _SPECS: dict[str, Spec] = {
 
 
 def _fill(spec: Manifest) -> None:
-    """Set defaults within objects that users may have written as {}, and in place of their nulls."""
+    """Set defaults in objects that users may have written as {}, and in place of users' nulls."""
     item = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     template = spec["properties"]["podTemplate"]["properties"]
     pod = template["spec"]["properties"]
@@ -95,7 +95,7 @@ def test_a_default_within_an_empty_object_or_in_place_of_a_null_replaces_no_pod(
             scale(namespace, name, 2)
         assert namespace.server("null")["spec"]["podTemplate"]["spec"]["hostAliases"] == []
         assert _replica_sets(namespace, _SPECS) == before
-        # The next operator knows what the last one has seen, also if the owner changes something else meanwhile.
+        # The next operator knows what the last one saw, even if the owner changes another field in the meantime.
         sandbox.operator.kill()
         for name in _SPECS:
             _apply(namespace, name, {**_SPECS[name], "service": {"port": 31000}})

@@ -1,4 +1,7 @@
-"""Objects of others with the name of a child, or that claim to be one: not changed, reported, adopted if allowed."""
+"""Objects of others with the name or the labels of a child.
+
+The operator reports them, does not change them, and adopts them only if allowed.
+"""
 
 import pytest
 
@@ -24,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("operator")
 
 @pytest.fixture(scope="module")
 def released(operator_process: Operator, shared_namespace: Namespace) -> Namespace:
-    """A namespace where an object was in a server's way until now."""
+    """A namespace in which an object has blocked a server until now."""
     operator_process.start()
     _foreign(shared_namespace, "held-up", SERVICE, {"app": "web"})
     shared_namespace.create_server("held-up")
@@ -35,7 +38,7 @@ def released(operator_process: Operator, shared_namespace: Namespace) -> Namespa
 
 @pytest.fixture(scope="module", autouse=True)
 def _in_the_background(released: Namespace) -> None:
-    """Objects that heal by themselves take a while, so they begin before the first test."""
+    """Objects that recover by themselves take a while, so they start before the first test."""
 
 
 def _foreign(namespace: Namespace, name: str, kind: Kind, labels: dict[str, str]) -> Manifest:
@@ -121,7 +124,7 @@ def test_a_deployment_that_cannot_be_adopted_says_why(namespace: Namespace) -> N
 
 
 def _poke(namespace: Namespace) -> None:
-    """Change an annotation of the server without meaning, so that the operator makes a pass now."""
+    """Change an unimportant annotation of the server, so that the operator makes a pass now."""
     namespace.edit(SERVER, "kimi", {"metadata": {"annotations": {"poked": "true"}}})
 
 
@@ -139,7 +142,7 @@ def test_a_child_whose_name_is_taken_keeps_no_other_from_being_right(namespace: 
 
 
 def _take_over(namespace: Namespace) -> None:
-    """Put a Service of somebody else in the place of the server's."""
+    """Replace the server's Service by a Service of somebody else."""
     metadata = {"name": "kimi", "namespace": namespace.name}
     spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
     manifest: Manifest = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
@@ -153,7 +156,7 @@ def _take_over(namespace: Namespace) -> None:
 
 
 def test_a_stranger_without_a_selector_is_not_taken_over_either(namespace: Namespace) -> None:
-    """The operator's apply does not conflict with such a Service, so without a check it would merge the two."""
+    """The operator's apply does not conflict with such a Service, so without a check it would merge both."""
     metadata = {"name": "kimi", "namespace": namespace.name}
     spec = {"ports": [{"port": 80, "name": "web"}]}
     stranger = namespace.client.create(

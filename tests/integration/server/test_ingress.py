@@ -1,4 +1,4 @@
-"""The Ingress of a server on a real control plane; tests/exposure routes real requests through one."""
+"""The Ingress of a server on a real control plane. tests/exposure sends real requests through an Ingress."""
 
 import pytest
 

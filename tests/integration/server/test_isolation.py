@@ -1,15 +1,16 @@
-"""Isolated servers on a real control plane: their NetworkPolicy, their priority, and the queue that they wait in."""
+"""Isolated servers on a real control plane: their NetworkPolicy, their priority, and their queue."""
 
 import pytest
 
 from integration.namespace import Namespace
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, POD, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, NETWORK_POLICY, POD, Kind, Manifest
 
 pytestmark = pytest.mark.usefixtures("operator")
 
 PRIORITY_CLASS = Kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
 FROM_CHAT = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chat"}}}
+_QUIET_SECONDS = 3
 GATE = "kueue.x-k8s.io/admission"
 
 
@@ -38,6 +39,24 @@ def test_a_policy_that_somebody_widens_is_repaired(namespace: Namespace) -> None
     wait_for(lambda: policy(namespace), "the policy is there")
     namespace.edit(NETWORK_POLICY, "kimi", {"spec": {"ingress": [{}]}})
     wait_for(lambda: policy(namespace), "it is as before", lambda found: bool(found and "chat" in str(found["spec"])))
+
+
+def test_the_policy_of_a_router_that_was_switched_off_stays_until_its_last_pod_has_ended(namespace: Namespace) -> None:
+    namespace.create_server("kimi", {"router": {"replicas": 1}, "networkPolicy": {}})
+    namespace.wait_until_ready("kimi")
+    [pod] = namespace.client.list(POD, namespace.name, {"labelSelector": "kimi-linear.io/router=kimi"})
+    # Its pods end at once on simulated nodes.
+    namespace.edit(POD, pod["metadata"]["name"], {"metadata": {"finalizers": ["example.com/has-requests"]}})
+    namespace.change_server("kimi", {"router": None})
+    wait_for(
+        lambda: namespace.existing(POD, pod["metadata"]["name"])["metadata"].get("deletionTimestamp"),
+        "the pod is to end",
+    )
+    stays(lambda: namespace.find(NETWORK_POLICY, "kimi-router"), "its policy is there", bool, _QUIET_SECONDS)
+    namespace.wait_until_ready("kimi")
+    namespace.edit(POD, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
+    for kind in (DEPLOYMENT, NETWORK_POLICY):
+        wait_for(lambda kind=kind: namespace.find(kind, "kimi-router"), "all is gone", lambda seen: not seen)  # type: ignore[misc]
 
 
 def test_a_policy_of_somebody_else_is_left_alone(namespace: Namespace) -> None:
@@ -70,7 +89,7 @@ def test_pods_have_the_priority_of_the_class_that_the_pod_template_names(namespa
 
 
 def test_a_pod_that_kueue_holds_is_told_with_its_queue_until_kueue_admits_it(namespace: Namespace) -> None:
-    """The test does what Kueue's webhook does: it puts a gate and the queue's name on the pods of the Deployment."""
+    """The test plays Kueue's webhook: it adds a gate and the queue's name to the pods of the Deployment."""
     held = {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "inference"}}}
     gates = {"spec": {"schedulingGates": [{"name": GATE}]}}
     namespace.create_server("kimi", {"queueName": "inference", "podTemplate": {**held, **gates}})

@@ -1,4 +1,4 @@
-"""A default of a newer version comes and goes with its definitions: it replaces no pod, a user's change does."""
+"""A default of a newer version comes and goes with its CRD. The default replaces no pods, but a user's change does."""
 
 from integration.client import path_of
 from integration.namespace import Namespace, server_manifest
@@ -13,7 +13,7 @@ from kimi_linear_operator.server.spec import SERVER
 
 
 def _put_back(namespace: Namespace, name: str) -> None:
-    """Read the object and write it back, as `kubectl replace` and many clients do."""
+    """Read the object and write it back, like `kubectl replace` and many clients."""
     server = namespace.server(name)
     namespace.client.request("PUT", path_of(SERVER, namespace.name, name), server)
 
@@ -62,7 +62,7 @@ def test_a_default_that_comes_and_goes_with_a_version_replaces_no_pod(sandbox: S
 
 
 def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_replace_pods(sandbox: Sandbox) -> None:
-    """This is the time in an upgrade when the definitions are new and the replicas old."""
+    """This is the phase of an upgrade in which the CRDs are new and the replicas are old."""
     namespace = sandbox.namespace
     create_servers(namespace, _TWO)
     scale(namespace, "scaled", 2)
@@ -80,7 +80,7 @@ def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_re
         _assert_no_pod_was_replaced(namespace, before)
         wished = server_manifest("scaled", namespace.name, {"engine": {"memoryFractionStatic": FRACTION}})
         namespace.client.apply(SERVER, wished, "somebody")
-        # The spec stays the same, but now somebody owns the field, so the next pass takes it for the user's own value.
+        # The spec stays the same, but the field now has an owner. So the next pass treats it as the user's own value.
         assert _owners_of_fraction(namespace, "scaled") == ["somebody"]
         scale(namespace, "scaled", 2)
         wait_for(lambda: _fractions(namespace, "scaled"), "the wish is fulfilled")
@@ -110,7 +110,7 @@ def test_a_default_of_another_version_is_neither_offered_nor_rolled_out_nor_take
 
 
 def test_what_an_owner_leaves_out_of_an_apply_is_taken_out_of_the_pods(sandbox: Sandbox) -> None:
-    """Then the API server sets the default, and no field manager owns it."""
+    """After that, the API server sets the default, and the default has no field manager."""
     namespace = sandbox.namespace
     for size in ({"tensorParallelism": 2}, {}):
         namespace.client.apply(SERVER, server_manifest("kimi", namespace.name, size), "somebody")

@@ -1,4 +1,7 @@
-"""A newer version offers other pods: which changes take the offer, and which leave a server's pods as they are."""
+"""A newer version offers different pods.
+
+The tests show which changes take the offer, and which leave a server's pods as they are.
+"""
 
 import json
 from collections.abc import Iterator
@@ -25,13 +28,13 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 
-# More servers than tests that use one.
+# More servers than there are tests that use one.
 _SERVERS = [f"kimi-{number:02}" for number in range(12)]
 _OTHER = "other"
 
 
 class Offered(NamedTuple):
-    """A server to which another version offers its pods, and the namespace that it is in."""
+    """A server to which another version offers a pod template, and the server's namespace."""
 
     namespace: Namespace
     server: str
@@ -62,7 +65,7 @@ def test_the_annotation_takes_the_new_pods_for_one_server(offered: Offered) -> N
         namespace.wait_for_condition(server, "TemplateCurrent", "True")
         namespace.wait_until_ready(server)
         assert has_other_pods(namespace, server)
-        # There is nothing new to take the second time.
+        # The second time, there is no new template to take.
         wait_for(lambda: len(running(namespace, server)["replicaSets"]), "one rollout", (2).__eq__)
     assert running(namespace, _OTHER) == before
     namespace.edit(SERVER, server, {"metadata": {"annotations": {ROLLOUT_ANNOTATION: None}}})

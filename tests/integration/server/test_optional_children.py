@@ -1,24 +1,38 @@
-"""Without the definition of an optional child, or the right to it, only those who ask for it miss it."""
+"""Without the CRD of an optional child, or the permission for it, only servers that ask for this child are affected."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 import chart
 from control_plane import LocalCluster
 from integration.client import Client
-from integration.definitions import ROUTES, without_definition
+from integration.definitions import ROUTES, with_prometheus_operator, without_definition
 from integration.namespace import Namespace
 from integration.permissions import KINDS, grant
 from integration.processes_under_test import run_command
 from integration.sandbox import CURTAILED_ACCOUNTS, Sandbox, Sandboxes
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, INGRESS, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import (
+    HTTP_ROUTE,
+    INGRESS,
+    NETWORK_POLICY,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
+    Kind,
+    Manifest,
+)
 
 PLAIN = {"tensorParallelism": 1}
 ROUTED = {**PLAIN, "httpRoute": {"parentRefs": [{"name": "public"}], "hostnames": ["kimi.example.com"]}}
 ENTERED = {**PLAIN, "ingress": {"hosts": ["kimi.example.com"]}}
-# A definition or a right is found within a minute; the rest is for a busy machine.
+SWITCHED: Mapping[str, tuple[Manifest, tuple[Kind, ...]]] = {
+    "monitoring": ({**PLAIN, "monitoring": {}}, (POD_MONITOR, PROMETHEUS_RULE)),
+    "networkPolicies": ({**PLAIN, "networkPolicy": {}}, (NETWORK_POLICY,)),
+    "expose": ({**ROUTED, **ENTERED}, (INGRESS, HTTP_ROUTE)),
+}
+"""Specs that need a permission with a switch in the chart, and their children, by the switch below `rbac`."""
+# The operator finds a new CRD or permission within a minute. The rest of the time is for a busy machine.
 _RETURN_SECONDS = 60.0 + 30
 _QUIET_SECONDS = 4.0
 
@@ -66,7 +80,7 @@ def test_a_definition_may_come_go_and_come_again(sandbox: Sandbox, client: Clien
 
 
 def _shown_to_the_user(cluster: LocalCluster, namespace: Namespace) -> None:
-    """Check what the command says about a server whose HTTPRoute cannot be made."""
+    """Check the command's output for a server whose HTTPRoute cannot be created."""
     shown = run_command(cluster.kubeconfig, "status", "kimi", "--namespace", namespace.name)
     assert shown.returncode == 0
     assert "KindMissing: HTTPRoute kimi: the cluster has no " in shown.stdout
@@ -90,13 +104,16 @@ def _wait_until_routed(namespace: Namespace) -> None:
 
 
 def _writes(sandbox: Sandbox, begin: int) -> list[str]:
-    """Return the writes about servers since a call."""
+    """Return the writes for servers since a call."""
     calls = (call for call in sandbox.proxy.calls[begin:] if call.is_write)
     return [f"{call.method} {call.path}" for call in calls if "/leases/" not in call.path]
 
 
 def test_a_right_may_be_missing_be_granted_and_be_taken_away(sandboxes: Sandboxes) -> None:
-    """As after an upgrade with a Role that an administrator manages. Another namespace of the operator has its Role."""
+    """This is the situation after an upgrade with a Role that an administrator manages.
+
+    Another namespace of the operator has the new Role.
+    """
     with sandboxes.open_wide(namespaces=2) as [wide]:
         [kept] = wide.others
         _take_right(wide.namespace)
@@ -123,6 +140,29 @@ def test_a_right_may_be_missing_be_granted_and_be_taken_away(sandboxes: Sandboxe
         wide.operator.stop()
         wide.operator.start()
         wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "it is deleted later", lambda found: not found)
+
+
+def test_a_right_that_the_chart_switches_off_is_missed_by_those_who_ask_and_used_when_it_comes(
+    sandboxes: Sandboxes, client: Client, cluster: LocalCluster
+) -> None:
+    with with_prometheus_operator(client, cluster), sandboxes.open_wide(namespaces=1) as [wide]:
+        place = wide.namespace
+        grant(client, place.name, CURTAILED_ACCOUNTS[0], *(f"--set=rbac.{name}=false" for name in SWITCHED))
+        place.create_server("plain", PLAIN)
+        for name, (spec, _) in SWITCHED.items():
+            place.create_server(name.lower(), spec)
+        wide.operator.start()
+        place.wait_until_ready("plain")
+        assert place.condition("plain", "Synced")["status"] == "True"
+        for name, (_, kinds) in SWITCHED.items():
+            told = place.wait_for_condition(name.lower(), "Synced", "False", "KindForbidden")["message"]
+            for kind in kinds:
+                assert f"the operator's Role does not allow {kind.plural}.{kind.group}" in told
+            place.wait_until_ready(name.lower())
+        _give_right(place)
+        for name, (_, kinds) in SWITCHED.items():
+            place.wait_for_condition(name.lower(), "Synced", "True", seconds=_RETURN_SECONDS)
+            assert all(place.find(kind, name.lower()) for kind in kinds)
 
 
 def _take_right(place: Namespace) -> None:

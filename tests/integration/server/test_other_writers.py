@@ -1,4 +1,7 @@
-"""Other clients write the operator's fields: removed fields go, disputes are reported and do not go on for ever."""
+"""Other clients write the operator's fields.
+
+Removed fields are removed, and contested fields are reported and not repaired for ever.
+"""
 
 import itertools
 import threading
@@ -43,7 +46,7 @@ def _is_second_manager(manifest: Manifest) -> bool:
 
 
 def _edit_volume(namespace: Namespace, *, without: str) -> None:
-    """Make one edit of a Deployment that apply alone cannot undo, and that also removes a variable."""
+    """Edit a Deployment so that an apply alone cannot undo the edit, and remove a variable."""
     spec = namespace.deployment("kimi")["spec"]["template"]["spec"]
     [container] = spec["containers"]
     env = [variable for variable in container["env"] if variable["name"] != without]
@@ -59,7 +62,7 @@ def test_what_was_repaired_by_overwriting_leaves_with_the_spec(namespace: Namesp
     before = namespace.deployment("kimi")["spec"]
     _edit_volume(namespace, without="FOO")
     wait_for(lambda: namespace.deployment("kimi")["spec"], "it is repaired", before.__eq__)
-    # The fields of the patch become the manager's own by an apply right after it.
+    # By an apply right after the patch, the manager becomes the owner of the patched fields.
     wait_for(lambda: _is_second_manager(namespace.deployment("kimi")), "there is one field manager", lambda it: not it)
     namespace.change_server("kimi", _variables("BAR"))
     wait_for(lambda: _names(namespace), "FOO is gone", lambda names: "FOO" not in names)
@@ -108,7 +111,7 @@ def test_a_second_variable_of_one_name_is_removed(namespace: Namespace) -> None:
 
 @contextmanager
 def _again_and_again(namespace: Namespace, cluster: LocalCluster, patch: Manifest, manager: str) -> Iterator[None]:
-    """Patch a Deployment whenever it differs from another client's wish, as a controller does."""
+    """Patch a Deployment whenever it differs from the state that another client wants, like a controller."""
     stop = threading.Event()
     own = Client(cluster.kubeconfig)
     path = path_of(DEPLOYMENT, namespace.name, "kimi")
@@ -153,7 +156,7 @@ def test_who_scales_the_deployment_is_named_and_does_not_write_in_turns_with_the
 
 
 def _assert_told_once(namespace: Namespace) -> None:
-    """Check that there is one Event; it comes after the status."""
+    """Check that there is one Event. It is written after the status."""
     [_] = wait_for(lambda: namespace.events("kimi", "ChangedByOthers"), "an Event tells of it")
 
 
@@ -273,7 +276,7 @@ def test_labels_that_a_policy_demands_are_on_every_object(client: Client, namesp
             assert manifest["metadata"]["annotations"]["example.com/contact"] == "ml"
         create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}], inheritedMetadata=inherited)
         wait_for(lambda: jobs(namespace, "nightly"), "its suite starts")
-        # A server's labels can change, and its existing children get them.
+        # A server's labels can change. Its existing children get the new labels.
         namespace.change_server("kimi", {"inheritedMetadata": {"labels": {"team": "search"}}})
         namespace.wait_until_ready("kimi")
         wait_for(lambda: namespace.service("kimi")["metadata"]["labels"]["team"], "they follow", "search".__eq__)

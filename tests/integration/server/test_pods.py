@@ -21,10 +21,10 @@ from pod_cluster import small_node
 pytestmark = pytest.mark.usefixtures("operator")
 
 DRAINS_SPEC: Spec = {"podTemplate": {"metadata": {"annotations": {DRAINS: "true"}}}}
-# After this time, the ReplicaSet controller's back-off has doubled to 20 s, which is longer than a successor may take.
+# After this time, the ReplicaSet controller's back-off is 20 s. That is longer than the limit for a successor.
 _SECONDS_OF_DRAINING = 25
 _SECONDS_TO_A_SUCCESSOR = 10
-# More than all attempts to wake a controller take.
+# Longer than all attempts to wake a controller.
 _SECONDS_OF_ATTEMPTS = 25
 
 
@@ -41,7 +41,7 @@ def limit_pods(namespace: Namespace, number: int) -> None:
 
 
 def end(namespace: Namespace, pod: Manifest) -> None:
-    """End a pod as its kubelet does when all its containers have ended."""
+    """End a pod like its kubelet after the end of all containers."""
     target = f"{path_of(POD, namespace.name)}/{pod['metadata']['name']}"
     namespace.client.request("DELETE", target, {"gracePeriodSeconds": 0})
 
@@ -91,7 +91,7 @@ def test_an_old_pod_that_has_the_gpus_is_named_where_no_quota_is(namespace: Name
 
 
 def _pods_after_ending_some(namespace: Namespace) -> list[Manifest]:
-    """End the pods that are being deleted, after their ReplicaSet is gone: before, it would replace them."""
+    """End the pods that are being deleted, after their ReplicaSet is gone. Before that, it would replace them."""
     pods = namespace.pods("kimi")
     for pod in pods:
         if "deletionTimestamp" in pod["metadata"]:
@@ -138,7 +138,7 @@ def test_replicas_are_on_different_nodes_and_not_the_first_to_be_evicted(namespa
     assert {pod["status"]["qosClass"] for pod in pods} == {"Burstable"}
 
 
-# The labels that AMD's labeller writes on nodes of eight MI355X: nodes that can serve, and others.
+# The labels that AMD's labeller writes on nodes with eight MI355X: some nodes can serve, others cannot.
 _USABLE = {
     "daemonset": labels([MI355X] * 8, DAEMONSET),
     "chart": labels([MI355X] * 8, CHART),
@@ -157,7 +157,7 @@ _MI355X: Spec = {"hardware": "mi355x", "engine": {"version": "v0.5.16"}}
 
 @contextmanager
 def nodes_with(cluster: LocalCluster, labelled: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
-    """Add a simulated node of eight GPUs for each of these sets of labels, named after it, and remove them again."""
+    """Add a simulated node with eight GPUs for each of these sets of labels. Remove the nodes afterwards."""
     add_nodes(cluster.kubectl, [simulated_node(name, amd_labels) for name, amd_labels in labelled.items()])
     try:
         yield

@@ -1,4 +1,4 @@
-"""The operator on a real control plane: children are made, repaired, changed and removed as the spec says."""
+"""The operator on a real control plane: it creates, repairs, changes and removes children according to the spec."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _REPAIR_SECONDS = 2.0
 
 @pytest.fixture(scope="module")
 def repaired(operator_process: Operator, shared_namespace: Namespace) -> Namespace:
-    """A namespace with a ready server, which is ready again after each test."""
+    """A namespace with a ready server. After each test, the server is ready again."""
     operator_process.start()
     shared_namespace.create_server("kimi")
     shared_namespace.wait_until_ready("kimi")
@@ -89,7 +89,7 @@ def _selector(_: Manifest) -> Manifest:
 
 
 def _port(_: Manifest) -> Manifest:
-    """Return an edit that server-side apply alone cannot undo: it would keep both ports, with one name."""
+    """Return an edit that server-side apply alone cannot undo: both ports would stay, with the same name."""
     return {"spec": {"ports": [{"name": "http", "port": 31000, "targetPort": "http"}]}}
 
 
@@ -101,7 +101,7 @@ def _volume(deployment: Manifest) -> Manifest:
 
 
 def _label(_: Manifest) -> Manifest:
-    """Return an edit after which no watch of the operator shows the object any more."""
+    """Return an edit after which the object is not in any watch of the operator."""
     return {"metadata": {"labels": {"app.kubernetes.io/managed-by": "someone"}}}
 
 
@@ -152,7 +152,7 @@ def test_a_deleted_child_is_made_again_at_once(repaired: Namespace, kind: Kind) 
 
 
 def _fastest(measure: Callable[[], float]) -> float:
-    """Return the best of three: the machine may be busy with something else."""
+    """Return the best of three attempts, because the machine may be busy with other work."""
     return min(measure() for _ in range(3))
 
 

@@ -1,4 +1,4 @@
-"""This version refuses a default of another version's definition that nobody asked for: no server is frozen by that."""
+"""This version refuses a default from the CRD of another version. No server is blocked by such a default."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ _SPEC = {"tensorParallelism": 1}
 
 @contextmanager
 def _default(client: Client, definition: Definition, path: str, value: Any) -> Iterator[None]:
-    """Let the API server have another version's definition for a while, with a default for a field and other rules."""
+    """Let the API server use the CRD of another version for a while, with a default for a field and other rules."""
     kind, (part, name), stored = definition.model.KIND, path.split("."), definition.manifest()
     other = copy.deepcopy(stored)
     [version] = other["spec"]["versions"]
@@ -86,7 +86,7 @@ def test_a_server_goes_on_under_a_default_that_breaks_a_rule_and_after_that_is_t
         _scale(sandbox, 2)
         assert namespace.server("kimi")["spec"]["model"]["revision"] == "pinned"
         assert namespace.condition("kimi", "Accepted")["status"] == "True"
-    # The value is stored now, and stays.
+    # The value is now stored, and stays.
     _restart(sandbox)
     _scale(sandbox, 3)
     assert namespace.server("kimi")["spec"]["model"]["revision"] == "pinned"

@@ -1,4 +1,4 @@
-"""A status that the API server refuses is reported, and other work continues; a flapping object makes few Events."""
+"""A refused status is reported, and other work continues. An object that changes again and again causes few Events."""
 
 from integration.faults import Call, refuse
 from integration.sandbox import Sandbox
@@ -23,7 +23,7 @@ def test_a_server_whose_status_is_refused_is_looked_after_and_says_so_once(sandb
     namespace.wait_until_ready("other")
     namespace.change_server("frozen", {"replicas": 2})
     wait_for(lambda: namespace.deployment("frozen")["spec"]["replicas"], "it is scaled", lambda replicas: replicas == 2)
-    # It is tried again when the object changes, and else after minutes.
+    # The write is tried again when the object changes, otherwise after minutes.
     writes = proxy.count(_is_status_of_frozen)
     assert writes <= 3
     stays(lambda: proxy.count(_is_status_of_frozen), "it is not tried again", lambda count: count <= writes + 1, 3.0)

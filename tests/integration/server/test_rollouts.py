@@ -1,4 +1,4 @@
-"""If configured, the operator rolls new pods out by itself: one server after the other, and none twice."""
+"""If configured, the operator makes an automatic rollout: one server after the other, and no server twice."""
 
 import itertools
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def test_all_servers_get_the_new_pods_one_after_the_other_where_that_is_wanted(s
     assert max(map(len, seen)) == 1, seen
     order = [names[0] for names, _ in itertools.groupby(names for names in seen if names)]
     assert order == _ROLLED
-    # The next test restarts the operator in the middle of a rollout. At the end, no server is marked.
+    # This restarts the operator in the middle of a rollout. At the end, no server is marked.
     wait_for(
         lambda: [
             item for item in namespace.client.list(REVISION, namespace.name) if "automatic" in str(item["metadata"])

@@ -1,4 +1,4 @@
-"""A Secret that has changed: `kubectl rollout restart` makes new pods, and the operator does not undo it."""
+"""After a change of a Secret, `kubectl rollout restart` creates new pods, and the operator does not undo this."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT
 pytestmark = pytest.mark.usefixtures("operator")
 
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
-# Longer than the operator takes to undo a change.
+# Longer than the operator needs to undo a change.
 QUIET_SECONDS = 3
 
 
@@ -40,7 +40,7 @@ def test_a_rollout_restart_replaces_the_pods_and_is_not_undone(cluster: LocalClu
     )
     namespace.wait_until_ready("kimi")
     stays(lambda: restarted_at(namespace), "the restart is not undone", lambda found: found == since, QUIET_SECONDS)
-    # It stays when the operator writes the Deployment the next time.
+    # The annotation stays when the operator writes the Deployment the next time.
     namespace.change_server("kimi", {"engine": {"contextLength": 131072}})
     namespace.wait_until_ready("kimi")
     assert "--context-length" in str(namespace.existing(DEPLOYMENT, "kimi"))

@@ -1,4 +1,7 @@
-"""A server with a router, on a real control plane: where its Service leads, what it has, and what it leaves."""
+"""A server with a router on a real control plane.
+
+The tests show where its Service leads, which objects it has, and what remains without the router.
+"""
 
 import pytest
 
@@ -29,7 +32,7 @@ def router_pods(namespace: Namespace) -> list[str]:
 
 
 def behind(namespace: Namespace, service: str) -> list[str]:
-    """Return the names of the pods that a Service leads to."""
+    """Return the names of the pods to which a Service leads."""
     query = {"labelSelector": f"kubernetes.io/service-name={service}"}
     slices = namespace.client.list(ENDPOINTS, namespace.name, query)
     return sorted({end["targetRef"]["name"] for item in slices for end in item.get("endpoints") or ()})
@@ -87,7 +90,7 @@ def test_while_no_router_serves_the_service_leads_to_the_replicas_and_the_status
     assert namespace.condition("kimi", "Available")["status"] == "True"
     assert selector(namespace) == TO_REPLICAS
     namespace.delete(QUOTA, "full")
-    # Its controller would try again only after a while.
+    # The controller would try again only after a while.
     namespace.edit(DEPLOYMENT, "kimi-router", {"metadata": {"annotations": {"example.com/try": "again"}}})
     wait_for_selector(namespace, TO_ROUTER)
     namespace.wait_until_ready("kimi")
@@ -102,7 +105,7 @@ def test_a_suspended_server_has_no_router_and_at_rest_nothing_is_written(namespa
         found = (namespace.existing(SERVER, "kimi"), namespace.existing(SERVICE, "kimi"), _router(namespace))
         return [manifest["metadata"]["resourceVersion"] for manifest in found]
 
-    # The Deployment's controller writes a status after its last pod.
+    # After its last pod, the Deployment's controller writes a status.
     settled = wait_for(versions, "its controllers are done", lambda seen: seen == versions())
     stays(versions, "the same versions", lambda seen: seen == settled, _SECONDS_AT_REST)
     namespace.change_server("kimi", {"suspend": True})

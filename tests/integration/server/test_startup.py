@@ -1,4 +1,4 @@
-"""A start, phase by phase: a test plays the kubelet, and the node that answers for the engine's log."""
+"""A start, phase by phase. The tests play the kubelet, and the node that returns the engine's log."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ LOADING = "Loading safetensors checkpoint shards:   0% Completed | 0/20 [00:00<?
 COMPILING = "[2026-11-28 21:51:38 TP0] Capture cuda graph begin. This can take up to several minutes."
 WARMING_UP = "[2026-11-28 21:52:20] INFO:     Uvicorn running on http://0.0.0.0:30000 (Press CTRL+C to quit)"
 _SECRET = "api_key='sk-0123456789abcdef0123'"
-# A read may wait for others, and the status for quiet.
+# A read may wait for other reads, and a status write may wait for more events.
 _SECONDS_TO_READ = 3 * READ_SECONDS
 
 
@@ -37,7 +37,7 @@ def text(time: datetime) -> str:
 
 
 class EngineLog:
-    """The answer of a node to a request for the log of an engine."""
+    """A node's answer to a request for the log of an engine."""
 
     def __init__(self) -> None:
         self.lines = [f"{text(now())} server_args=ServerArgs({_SECRET})"]
@@ -56,7 +56,7 @@ def is_log(call: Call) -> bool:
 
 
 class Node:
-    """The kubelet of one pod: what it reports, with the times at which it did."""
+    """The kubelet of one pod: its reports and their times."""
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
@@ -104,7 +104,7 @@ def begin(sandbox: Sandbox) -> tuple[Node, EngineLog]:
 
 
 def run(node: Node) -> None:
-    """Let the image be there and the engine run."""
+    """Report that the image is pulled and the engine runs."""
     node.report("Pending", "PodReadyToStartContainers")
     wait_for_phase(node.namespace, "image")
     node.report("Running", state={"running": {"startedAt": text(now())}}, started=False)
@@ -131,7 +131,7 @@ def test_a_start_is_told_phase_by_phase_with_one_write_each(sandbox: Sandbox) ->
     names = ["scheduled", "image", "weights", "loading", "compiling", "warm-up", "serving"]
     assert [phase["name"] for phase in complete["phases"]] == names
     assert complete["pod"] == node.pod["metadata"]["name"]
-    # Ready and what was learned last may come in one write or in two.
+    # Ready and the last phases may come in one write or in two.
     assert status_writes(sandbox) - before <= len(names) + 1
     assert _SECRET not in str(namespace.server("kimi"))
     seen = (status_writes(sandbox), len(log.asked))
@@ -144,7 +144,7 @@ def test_a_start_is_told_phase_by_phase_with_one_write_each(sandbox: Sandbox) ->
     assert "kimi_linear_server_time_to_serve_seconds_count 1.0" in sandbox.operator.ask("/metrics")[1]
 
 
-def test_a_restarted_operator_goes_on_with_what_it_had_recorded(sandbox: Sandbox) -> None:
+def test_a_restarted_operator_continues_with_what_it_had_recorded(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     node, log = begin(sandbox)
     run(node)
@@ -171,7 +171,7 @@ def test_a_node_that_does_not_answer_leaves_the_phase_out_and_delays_nothing(san
 
 @pytest.fixture
 def curtailed(sandboxes: Sandboxes) -> Iterator[Sandbox]:
-    """An operator without the right to read logs."""
+    """An operator without the permission to read logs."""
     with sandboxes.open_wide(namespaces=1) as [opened]:
         role = opened.namespace.existing(KINDS["Role"], chart.RELEASE)
         rules = [rule for rule in role["rules"] if "pods/log" not in rule["resources"]]
@@ -191,7 +191,7 @@ def test_without_the_right_to_read_logs_only_their_phases_are_missing(curtailed:
     node.report("Running", "Ready", "ContainersReady", started=True, ready=True)
     namespace.wait_until_ready("kimi")
     assert [phase["name"] for phase in startup(namespace)["phases"]] == ["scheduled", "image", "weights", "serving"]
-    assert curtailed.operator.told().count("may not read logs in namespace") == 1
+    assert curtailed.operator.told().count("not allowed to read logs (pods/log) in namespace") == 1
     assert curtailed.proxy.count(is_log) == 1
 
 
@@ -203,7 +203,9 @@ def test_a_phase_that_takes_long_says_what_is_usual_and_what_to_look_at(namespac
     node.report("Running", state={"running": {"startedAt": since}}, started=False)
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "ModelLoading")
     name = node.pod["metadata"]["name"]
-    assert f"phase weights since {since}, longer than 30 minutes: 98 GB take 13 minutes at 1 Gbit/s" in ready["message"]
+    assert (
+        f"phase weights since {since}, longer than 30 minutes: a download of 98 GB takes 13 minutes" in ready["message"]
+    )
     assert f"`kubectl logs {name} -c sglang`" in ready["message"]
 
 

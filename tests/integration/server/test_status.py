@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.kinds import EVENT, POD, Manifest
 
 pytestmark = pytest.mark.usefixtures("operator")
 
-# Longer than the operator waits for a burst of pod events to end.
+# Longer than the operator's wait for the end of a burst of pod events.
 _QUIET_SECONDS = 1.6
 
 
@@ -46,7 +46,7 @@ _WORDS = {
 
 @pytest.fixture(scope="module")
 def troubled(operator_process: Operator, shared_namespace: Namespace) -> Namespace:
-    """A namespace with a server in each kind of trouble, named after it."""
+    """A namespace with a server for each kind of problem. Each server is named after its problem."""
     operator_process.start()
     for name in _TROUBLES:
         shared_namespace.create_server(name, HELD_SPEC)
@@ -67,7 +67,7 @@ def test_a_pod_in_trouble_is_explained(troubled: Namespace, name: str) -> None:
     assert (event["type"], event["message"]) == ("Warning", ready["message"])
 
 
-def test_trouble_that_goes_on_is_told_once(troubled: Namespace) -> None:
+def test_trouble_that_continues_is_reported_once(troubled: Namespace) -> None:
     for name in _TROUBLES:
         _wait_for_events(troubled, name, _WORDS[name][0])
     told = {name: _told(troubled, name) for name in _TROUBLES}
@@ -96,7 +96,7 @@ def test_another_failure_is_counted_and_is_no_other_event(namespace: Namespace) 
     assert len(_wait_for_events(namespace, "kimi", "CrashLooping")) == 1
 
 
-def test_a_scheduling_gate_is_told_by_its_name(namespace: Namespace) -> None:
+def test_a_scheduling_gate_is_reported_by_its_name(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"podTemplate": {"spec": {"schedulingGates": [{"name": "example.com/queue"}]}}})
     assert "example.com/queue" in namespace.wait_for_condition("kimi", "Ready", "False", "Queued")["message"]
     [pod] = namespace.pods("kimi")
@@ -104,8 +104,11 @@ def test_a_scheduling_gate_is_told_by_its_name(namespace: Namespace) -> None:
     namespace.wait_until_ready("kimi")
 
 
-def test_what_only_time_can_tell_is_told_within_a_minute_although_nothing_happens(namespace: Namespace) -> None:
-    """No watch shows that nothing happens, so the operator has to requeue the server itself. It makes one Event."""
+def test_what_only_time_can_tell_is_reported_within_a_minute_although_nothing_happens(namespace: Namespace) -> None:
+    """No watch event comes when nothing happens, so the operator must requeue the server itself.
+
+    It creates one Event.
+    """
     secret = {"name": "x", "secret": {"secretName": "typo"}}
     namespace.create_server("volume", {"podTemplate": {**HELD_SPEC["podTemplate"], "spec": {"volumes": [secret]}}})
     namespace.create_server("scheduler", {"podTemplate": {"spec": {"schedulerName": "nobody"}}})
@@ -130,7 +133,7 @@ def test_a_lost_node_is_named(namespace: Namespace) -> None:
     running = {"state": {"running": {}}, "started": True}
     report(namespace, pod, "Running", running, ready=True)
     namespace.wait_until_ready("kimi")
-    # As after the node controller's write: the kubelet's last report about the containers stays.
+    # The state after the node controller's write. The kubelet's last report about the containers stays.
     [now] = namespace.pods("kimi")
     conditions = [item for item in now["status"]["conditions"] if item["type"] != "Ready"]
     lost = {"conditions": [*conditions, {"type": "Ready", "status": "False"}]}
@@ -143,7 +146,7 @@ def _wait_for_words(namespace: Namespace, server: str, words: str) -> None:
 
 
 def _told(namespace: Namespace, server: str) -> Manifest:
-    """Return what a server says of itself, and the reasons of all its events."""
+    """Return the condition of a server, and the reasons of all its Events."""
     events = namespace.client.list(EVENT, namespace.name, {"fieldSelector": f"involvedObject.name={server}"})
     own = [event["reason"] for event in events if event["involvedObject"]["kind"] == "KimiLinearServer"]
     return {"ready": namespace.condition(server, "Ready"), "events": own}
@@ -202,13 +205,13 @@ def test_an_update_without_spare_gpus_goes_replica_by_replica(namespace: Namespa
     namespace.create_server("kimi", {"hardware": scarce, "replicas": 2})
     namespace.wait_until_ready("kimi")
     namespace.change_server("kimi", {"toolCallParser": "enabled", **HELD_SPEC})
-    # The first new replica is on the GPUs of an old one, and the other old one serves.
+    # The first new replica uses the GPUs of an old replica, and the other old replica serves.
     first = held_pod(namespace)
     stays(lambda: namespace.pods("kimi"), "one of two pods serves", lambda pods: _ready(pods) == [False, True], 1.5)
     namespace.wait_for_condition("kimi", "Available", "True")
     assert namespace.condition("kimi", "Ready")["status"] == "False"
     report_ready(namespace, first)
-    # The second one follows only now, and the first new one serves.
+    # Only now the second new replica starts, and the first one serves.
     second = held_pod(namespace)
     assert second["metadata"]["name"] != first["metadata"]["name"]
     stays(lambda: namespace.pods("kimi"), "one of two pods serves", lambda pods: _ready(pods) == [False, True], 1.0)

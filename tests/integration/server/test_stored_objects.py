@@ -1,4 +1,4 @@
-"""Stored objects that today's schema or rules would refuse: their status says so, and others are not affected."""
+"""Stored objects that the current schema or rules refuse. Their status says so, and other objects are not affected."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_running_server_goes_on_serving_while_its_spec_is_invalid(
     namespace.create_server("kimi")
     serving = namespace.wait_until_ready("kimi")
     pods = _pod_names(namespace)
-    # The API server has its rules again before the operator starts.
+    # The API server uses its rules again before the operator starts.
     with operator.stopped(), relaxed_schema(client):
         namespace.change_server("kimi", invalid)
     namespace.wait_for_condition("kimi", "Accepted", "False", "InvalidSpec")

@@ -1,4 +1,4 @@
-"""Another version of the operator builds other pods: running pods stay until the owner takes the new template."""
+"""Another version of the operator builds different pods. Running pods stay until the owner takes the new template."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_a_rollback_changes_nothing_that_the_newer_version_made(sandbox: Sandbox
 
 
 def test_an_upgrade_that_is_killed_half_way_rolls_each_server_out_once_at_most(sandbox: Sandbox) -> None:
-    """All specs are changed while one version replaces another, and the new version is killed, too."""
+    """All specs change while one version replaces another, and then the new version is killed."""
     namespace = sandbox.namespace
     create_servers(namespace, _MANY)
     for name in _MANY:
@@ -84,7 +84,7 @@ def test_servers_made_before_anything_was_kept_are_taken_over_as_they_run(sandbo
         assert {**after, "generation": 0} == {**ran, "generation": 0}
         [record] = records(namespace, name)
         assert not is_built_by_other(record["data"]["template"])
-        # The operator does not own the fields that others added; otherwise they could never remove them.
+        # The operator does not own fields that others added. Otherwise others could never remove them.
         assert "restartedAt" not in str(record["data"]["template"])
 
 
@@ -106,7 +106,7 @@ def test_servers_are_taken_over_as_they_run_also_after_something_was_in_the_way(
 
 
 def _extend(namespace: Namespace, name: str) -> None:
-    """Do to a Deployment what `kubectl rollout restart` and `kubectl set env` do."""
+    """Change a Deployment like `kubectl rollout restart` and `kubectl set env`."""
     [container] = namespace.deployment(name)["spec"]["template"]["spec"]["containers"]
     changed = {**container, "env": [*container["env"], {"name": "ADDED", "value": "1"}]}
     template = {"metadata": {"annotations": {"restartedAt": "now"}}, "spec": {"containers": [changed]}}
@@ -116,7 +116,7 @@ def _extend(namespace: Namespace, name: str) -> None:
 
 
 def _forget(namespace: Namespace, name: str) -> None:
-    """Make a server in the state in which a version without records left it."""
+    """Create a server as if a version without records had managed it."""
     namespace.client.delete(REVISION, namespace.name, f"{name}-1")
     server = KimiLinearServer.model_validate(namespace.server(name))
     (*_, deployment) = build(server)
@@ -154,7 +154,7 @@ def test_a_refused_server_is_scaled_down_as_it_runs_also_without_a_record(sandbo
         entries = namespace.deployment("kimi")["metadata"]["managedFields"]
         return [entry["operation"] for entry in entries if entry["manager"] == MANAGER]
 
-    # The scaled field becomes the manager's own by an apply right after the patch.
+    # By an apply right after the patch, the manager becomes the owner of the scaled field.
     wait_for(operations, "there is one field manager", ["Apply"].__eq__)
 
 
@@ -174,7 +174,7 @@ def test_an_orphaned_server_is_taken_back_with_its_pods(sandbox: Sandbox) -> Non
 
 
 def _orphan(namespace: Namespace, name: str) -> None:
-    """Delete a server as `kubectl delete --cascade=orphan` does, and wait as it does."""
+    """Delete a server and wait, like `kubectl delete --cascade=orphan`."""
     namespace.client.request(
         "DELETE", f"/apis/kimi-linear.io/v1alpha1/namespaces/{namespace.name}/kimilinearservers/{name}",
         query={"propagationPolicy": "Orphan"},

@@ -1,29 +1,30 @@
-"""Servers whose answers are verified: gates, results that are kept, wrong answers with Warn, Block and Rollback.
+"""Servers whose answers are verified: gates, stored results, and wrong answers with Warn, Block and Rollback.
 
 The test plays the kubelet: it says which pods could serve, and with which numbers a benchmark's client has ended.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from integration.client_pods import end_suite, running_pod
+from integration.client import QUOTA
+from integration.client_pods import LOW, create_benchmark, end_suite, running_pod
+from integration.gated_pods import address_of, is_open, report
 from integration.kubelet import HELD
-from integration.namespace import Namespace, Spec, condition_of
+from integration.namespace import Namespace, Spec
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, EVENT, POD, REVISION, Manifest
-from kimi_linear_operator.server.gate import GATE
 from kimi_linear_operator.server.labels import SERVER_LABEL
 
 pytestmark = pytest.mark.usefixtures("operator")
 
-_NOW = "2026-11-24T09:30:00Z"
 _QUESTIONS = 200
 
 
 def verified_spec(mode: str, **more: Any) -> Spec:
-    """A server whose pods, and those of whose benchmarks, wait for the test."""
+    """A server. Its pods and the pods of its benchmarks wait for the test."""
     options = {"mode": mode, **more.pop("verification", {})}
     return {"verification": options, "inheritedMetadata": {"annotations": {HELD: "true"}}, **more}
 
@@ -45,6 +46,11 @@ def answer(namespace: Namespace, accuracy: float) -> None:
     end_suite(namespace, benchmark(namespace)["metadata"]["name"], "accuracy", message)
 
 
+def event_about(namespace: Namespace, reason: str) -> Manifest:
+    """The first Event with this reason, which comes after the status."""
+    return wait_for(lambda: namespace.events("kimi", reason), f"an Event {reason}")[0]
+
+
 def living(namespace: Namespace) -> list[Manifest]:
     return [pod for pod in namespace.pods("kimi") if "deletionTimestamp" not in pod["metadata"]]
 
@@ -57,33 +63,8 @@ def pods_on_nodes(namespace: Namespace, number: int) -> list[Manifest]:
     )
 
 
-def is_open(pod: Manifest) -> bool:
-    return bool(condition_of(pod, GATE).get("status") == "True")
-
-
-def report(namespace: Namespace, pod: Manifest, *, has_address: bool = True) -> None:
-    """Report what a kubelet does: the containers are ready, and the pod is if its gate is open or it has none."""
-    gates = pod["spec"].get("readinessGates", ())
-    kept = [item for item in pod["status"].get("conditions", ()) if item["type"] == GATE]
-    is_ready = not gates or is_open(pod)
-    states = {"PodScheduled": True, "ContainersReady": True, "Ready": is_ready}
-    conditions = [{"type": kind, "status": str(state), "lastTransitionTime": _NOW} for kind, state in states.items()]
-    if not is_ready:
-        conditions[-1]["reason"] = "ReadinessGatesNotReady"
-    container = {"name": "sglang", "image": "sglang", "imageID": "", "ready": True, "started": True, "restartCount": 0}
-    number = int(pod["metadata"]["uid"][:2], 16)
-    status = {
-        "phase": "Running",
-        "conditions": [*kept, *conditions],
-        "podIP": f"10.9.8.{number}",
-        "podIPs": [{"ip": f"10.9.8.{number}"}],
-        "containerStatuses": [{**container, "state": {"running": {"startedAt": _NOW}}}],
-    }
-    namespace.client.patch(POD, namespace.name, pod["metadata"]["name"], {"status": status}, "status")
-
-
 def serve(namespace: Namespace, number: int) -> None:
-    """Report all pods as they are until all gates are open and the server is Ready."""
+    """Report all pods until all gates are open and the server is Ready."""
     for pod in pods_on_nodes(namespace, number):
         report(namespace, pod)
     wait_for(lambda: living(namespace), "all gates are open", lambda pods: all(map(is_open, pods)))
@@ -115,12 +96,25 @@ def test_one_pod_is_asked_and_then_all_with_its_template_serve_at_once(namespace
     serve(namespace, 2)
     verified = namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
     assert made["metadata"]["name"] in verified["message"]
-    # A further replica and another operator need no second run.
+    # Another replica and another operator need no second run.
     namespace.change_server("kimi", {"replicas": 3})
     serve(namespace, 3)
     assert [item["metadata"]["uid"] for item in benchmarks(namespace)] == [made["metadata"]["uid"]]
-    [event] = namespace.events("kimi", "Verified")
+    event = event_about(namespace, "Verified")
     assert event["type"] == "Normal"
+
+
+def test_no_benchmark_of_another_namespace_keeps_a_pod_from_being_asked(
+    namespace: Namespace, other_namespace: Namespace
+) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    guessed = {"url": f"http://{address_of(pod)}:30000"}
+    create_benchmark(other_namespace, "guest", serverRef=None, endpoint=guessed, suites=LOW, timeoutSeconds=604_800)
+    running_pod(other_namespace, "guest", "speed-low")
+    verify(namespace, 0.7)
+    serve(namespace, 1)
+    namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
 
 
 def test_wrong_answers_keep_the_gates_closed_and_say_so(namespace: Namespace) -> None:
@@ -130,7 +124,7 @@ def test_wrong_answers_keep_the_gates_closed_and_say_so(namespace: Namespace) ->
     assert "accuracy is 0.3" in ready["message"]
     namespace.wait_for_condition("kimi", "Stalled", "True", "VerificationFailed")
     stays(lambda: living(namespace), "the gate stays closed", lambda pods: not any(map(is_open, pods)), 3)
-    [event] = namespace.events("kimi", "VerificationFailed")[:1]
+    event = event_about(namespace, "VerificationFailed")
     assert event["type"] == "Warning"
 
 
@@ -150,13 +144,13 @@ def test_wrong_answers_lead_back_to_the_verified_template_once(namespace: Namesp
         return [pod["metadata"]["labels"]["kimi-linear.io/template"] for pod in pods] == [label]
 
     wait_for(lambda: living(namespace), "a pod with the old template", has_old_template)
-    # It serves without being asked again, and the failed template is not tried again.
+    # The pod serves without another verification, and the failed template is not tried again.
     serve(namespace, 1)
     assert namespace.condition("kimi", "Verified")["status"] == "False"
     template = namespace.deployment("kimi")["spec"]["template"]
     namespace.edit(POD, living(namespace)[0]["metadata"]["name"], {"metadata": {"labels": {"touched": "yes"}}})
     stays(lambda: namespace.deployment("kimi")["spec"]["template"], "it stays", lambda now: now == template, 3)
-    # Both are kept; a third one follows from the next change.
+    # Both templates are kept. The next change makes a third template.
     records = namespace.client.list(REVISION, namespace.name, {"labelSelector": f"{SERVER_LABEL}=kimi"})
     assert len(records) == 2
     namespace.change_server("kimi", {"engine": {"contextLength": 65536}})
@@ -181,16 +175,30 @@ def test_with_warn_the_server_serves_and_only_the_condition_says_that_answers_ar
     answer(namespace, 0.3)
     namespace.wait_for_condition("kimi", "Verified", "False", "VerificationFailed")
     assert namespace.condition("kimi", "Ready")["status"] == "True"
-    [event] = namespace.events("kimi", "VerificationFailed")[:1]
+    event = event_about(namespace, "VerificationFailed")
     assert event["type"] == "Warning"
-    # Without a verification, the benchmark and the condition go, and the pod stays.
+    # Without verification, the benchmark and the condition are removed, and the pod stays.
     namespace.change_server("kimi", {"verification": {"mode": "Off"}})
     wait_for(lambda: benchmarks(namespace), "the benchmark is gone", lambda found: not found)
     wait_for(lambda: namespace.condition("kimi", "Verified"), "the condition is gone", lambda found: not found)
     assert [_uid(item) for item in living(namespace)] == [_uid(pod)]
 
 
-def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(namespace: Namespace) -> None:
+def delete_benchmark(namespace: Namespace, name: str) -> None:
+    namespace.delete(BENCHMARK, name)
+
+
+def let_an_hour_pass(namespace: Namespace, name: str) -> None:
+    """Move the end of a benchmark into the past."""
+    namespace.client.patch(
+        BENCHMARK, namespace.name, name, {"status": {"completionTime": "2026-11-24T09:30:00Z"}}, "status"
+    )
+
+
+@pytest.mark.parametrize("tried_again", [delete_benchmark, let_an_hour_pass])
+def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(
+    namespace: Namespace, tried_again: Callable[[Namespace, str], None]
+) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
     report(namespace, pod)
@@ -201,13 +209,83 @@ def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(na
     verified = namespace.wait_for_condition("kimi", "Verified", "Unknown", "VerificationImpossible", seconds=60)
     assert "The dataset is not in the pod" in verified["message"]
     assert not is_open(living(namespace)[0])
-    namespace.delete(BENCHMARK, first["metadata"]["name"])
+    tried_again(namespace, first["metadata"]["name"])
     again = wait_for(
         lambda: benchmarks(namespace),
         "another benchmark",
         lambda found: [_uid(item) for item in found] not in ([], [_uid(first)]),
     )
     assert len(again) == 1
+    answer(namespace, 0.7)
+    serve(namespace, 1)
+
+
+@pytest.mark.parametrize("has_ended", [True, False], ids=["it had no result", "it runs"])
+def test_after_a_change_of_the_verification_the_new_questions_are_asked(
+    namespace: Namespace, *, has_ended: bool
+) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    report(namespace, pod)
+    first = benchmark(namespace)
+    running_pod(namespace, first["metadata"]["name"], "accuracy")
+    if has_ended:
+        said = {"outcome": "Failed", "message": "The dataset is not in the pod.", "requested": 0, "completed": 0}
+        for _ in range(2):  # spec.backoffLimit is 1.
+            message = json.dumps({**said, "metrics": {}})
+            end_suite(namespace, first["metadata"]["name"], "accuracy", message, exit_code=1)
+        namespace.wait_for_condition("kimi", "Verified", "Unknown", "VerificationImpossible", seconds=60)
+    namespace.change_server("kimi", {"verification": {"dataset": {"configMap": "questions", "path": "test.jsonl"}}})
+    again = wait_for(
+        lambda: benchmarks(namespace),
+        "a benchmark with the new questions",
+        lambda found: [_uid(item) for item in found] not in ([], [_uid(first)]),
+    )
+    assert [item["spec"]["datasets"]["gsm8k"]["configMap"] for item in again] == ["questions"]
+    answer(namespace, 0.7)
+    serve(namespace, 1)
+    assert [_uid(item) for item in living(namespace)] == [_uid(pod)]
+
+
+def test_a_benchmark_that_a_quota_refuses_is_unknown_with_the_words_of_the_quota(namespace: Namespace) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": namespace.name},
+        "spec": {"hard": {"count/kimilinearbenchmarks.kimi-linear.io": "0"}},
+    }
+    namespace.client.create(QUOTA, quota)
+    wait_for(lambda: "used" in namespace.existing(QUOTA, "none").get("status", {}), "the quota is in force")
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    report(namespace, pod)
+    verified = namespace.wait_for_condition("kimi", "Verified", "Unknown", "VerificationImpossible")
+    assert "the benchmark cannot be created: " in verified["message"]
+    assert "exceeded quota: none" in verified["message"]
+    assert not is_open(living(namespace)[0])
+    # It is tried again by itself.
+    namespace.delete(QUOTA, "none")
+    answer(namespace, 0.7)
+    serve(namespace, 1)
+
+
+def test_a_client_that_does_not_start_is_unknown_with_its_cause(namespace: Namespace) -> None:
+    namespace.create_server("kimi", verified_spec("Block"))
+    [pod] = pods_on_nodes(namespace, 1)
+    report(namespace, pod)
+    client = running_pod(namespace, benchmark(namespace)["metadata"]["name"], "accuracy")
+    container = {"name": "client", "image": "sglang", "imageID": "", "ready": False, "restartCount": 0}
+    pulled = {**container, "state": {"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}}
+    status = {"phase": "Pending", "containerStatuses": [pulled]}
+    namespace.client.patch(POD, namespace.name, client["metadata"]["name"], {"status": status}, "status")
+    verified = wait_for(
+        lambda: namespace.condition("kimi", "Verified"),
+        "the condition says why the client does not start",
+        lambda found: "manifest unknown" in found.get("message", ""),
+    )
+    assert (verified["status"], verified["reason"]) == ("Unknown", "Verifying")
+    assert not is_open(living(namespace)[0])
+    # Once its image is there, it goes on.
     answer(namespace, 0.7)
     serve(namespace, 1)
 
@@ -234,7 +312,8 @@ def test_events_of_verifications_are_few(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     verify(namespace, 0.7)
     serve(namespace, 1)
+    event_about(namespace, "Verified")
     query = {"fieldSelector": "involvedObject.kind=KimiLinearServer,involvedObject.name=kimi"}
     reasons = [event["reason"] for event in namespace.client.list(EVENT, namespace.name, query)]
-    # A pass makes one Event: the result may hide that the server became Ready.
+    # A pass creates one Event. So the Event for the result may replace the Event for Ready.
     assert sorted(reasons) in (["AllReplicasServe", "Verified"], ["Verified"])

@@ -1,8 +1,4 @@
-"""Watched servers on a real control plane, without the definitions of the Prometheus operator and with them.
-
-The definitions of the tests accept any spec, because the real ones are in no Go module that can be had. tests/gitops
-checks with the Prometheus operator's own types what a server gets.
-"""
+"""Watched servers on a real control plane, without and with the CRDs of the Prometheus operator."""
 
 from collections.abc import Iterator
 
@@ -10,33 +6,17 @@ import pytest
 
 from control_plane import LocalCluster
 from integration.client import DEFINITION, Client
+from integration.definitions import prometheus_operator
 from integration.namespace import Namespace
 from integration.waiting import wait_for
-from kimi_linear_operator.kubernetes.kinds import POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import POD_MONITOR, PROMETHEUS_RULE
 
 pytestmark = pytest.mark.usefixtures("operator")
 
 KINDS = (POD_MONITOR, PROMETHEUS_RULE)
 WATCHED = {"tensorParallelism": 1, "monitoring": {"labels": {"release": "prometheus"}}}
-# A definition is found within a minute; the rest is for a busy machine.
+# The operator finds a new CRD within a minute. The rest of the time is for a busy machine.
 _SECONDS_TO_FIND = 60.0 + 30
-
-
-def definition(kind: Kind) -> Manifest:
-    schema = {
-        "type": "object",
-        "properties": {"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-    }
-    version = {"name": kind.version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    names = {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()}
-    spec = {"group": kind.group, "scope": "Namespaced", "names": names, "versions": [version]}
-    metadata = {"name": f"{kind.plural}.{kind.group}"}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": metadata,
-        "spec": spec,
-    }
 
 
 @pytest.fixture
@@ -55,8 +35,8 @@ def test_a_server_serves_without_the_prometheus_operator_and_is_watched_once_it_
     told = namespace.wait_for_condition("kimi", "Synced", "False", "KindMissing")["message"]
     assert "PodMonitor kimi" in told
     assert "install the Prometheus operator" in told
-    for kind in KINDS:
-        client.create(DEFINITION, definition(kind))
+    for definition in prometheus_operator():
+        client.create(DEFINITION, definition)
     cluster.kubectl.wait_until_served(*(f"{kind.plural}.{kind.group}" for kind in KINDS))
     namespace.wait_for_condition("kimi", "Synced", "True", seconds=_SECONDS_TO_FIND)
     made = [namespace.existing(kind, "kimi") for kind in KINDS]

@@ -1,4 +1,4 @@
-"""The life of weights at a real API server; the kubelet of the pod that fetches is played."""
+"""The life of weights at a real API server. The tests play the kubelet of the pod that fetches."""
 
 import json
 from collections.abc import Iterator
@@ -223,7 +223,7 @@ def test_a_newer_commit_is_offered_and_taken_by_the_annotation(bare: Namespace) 
     bare.edit(WEIGHTS, "kimi", {"metadata": {"annotations": {FETCH_ANNOTATION: "again"}}})
     finish(bare, SECOND)
     offered = bare.wait_for_condition("kimi", "TemplateCurrent", "False", "NewTemplateAvailable")
-    assert "The weights have another commit" in offered["message"]
+    assert "The weights have a new commit" in offered["message"]
     assert served_folder(bare) == folder(FIRST)
     bare.edit(SERVER, "kimi", {"metadata": {"annotations": {"kimi-linear.io/rollout": "now"}}})
     wait_for(lambda: served_folder(bare), "it serves the newer commit", lambda served: served == folder(SECOND))

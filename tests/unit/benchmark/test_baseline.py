@@ -26,23 +26,27 @@ def found(suites: list[Suite], *results: Manifest, ours: Suite | None = None) ->
 
 def test_numbers_of_the_same_load_are_compared() -> None:
     assert found([suite(maxConcurrency=None)], MEASURED) == Baseline({"output_throughput": 100.0})
-    # A default that is written out is the same load.
+    # A spec that writes out a default has the same load.
     assert found([suite(datasetName="random")], MEASURED).metrics
 
 
 @pytest.mark.parametrize(
     ("suites", "results", "words"),
     [
-        ([], [], "there is no complete benchmark last to compare with"),
-        ([suite()], [], "there is no complete benchmark last to compare with"),
+        ([], [], "the comparison needs a complete benchmark last, but there is none"),
+        ([suite()], [], "the comparison needs a complete benchmark last, but there is none"),
         ([suite("other")], [{**MEASURED, "name": "other"}], "benchmark last has no suite own"),
         (
             [suite(numPrompts=1, maxConcurrency=1)],
             [MEASURED],
-            "own of benchmark last ran a different load (numPrompts is 1 there, 10 here, "
-            "maxConcurrency is 1 there, not set here)",
+            "own of benchmark last ran a different load (numPrompts is 1 in the baseline, 10 in this "
+            "benchmark, maxConcurrency is 1 in the baseline, not set in this benchmark)",
         ),
-        ([ASKED], [MEASURED], "own of benchmark last ran a different load (accuracy there, speed here)"),
+        (
+            [ASKED],
+            [MEASURED],
+            "own of benchmark last ran a different load (accuracy in the baseline, speed in this benchmark)",
+        ),
         ([suite()], [INVALID], "own of benchmark last is invalid: its numbers do not count"),
         (
             [suite()],

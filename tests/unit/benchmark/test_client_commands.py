@@ -1,4 +1,4 @@
-"""The commands in a benchmark's pod: exactly the recipe's, and every parameter of a custom suite."""
+"""The commands in a benchmark's pod: exactly the recipe's commands, and every parameter of a custom suite."""
 
 import json
 import shlex
@@ -178,7 +178,7 @@ def snapshot(generation: int = 1, uid: str = "u", image: str = "i", **restarts: 
     return target.snapshot(found, pods)
 
 
-def test_changes_of_a_server_are_told() -> None:
+def test_changes_of_a_server_are_reported() -> None:
     assert target.changes(snapshot(a=0), snapshot(a=0)) == []
     assert target.changes(snapshot(1), snapshot(2)) == [
         "the server's spec changed during the suite (generation 1, then 2)"
@@ -216,7 +216,7 @@ def test_whatever_somebody_wrote_in_the_place_of_a_snapshot_is_read(text: str) -
 @pytest.mark.parametrize(
     "generation", ["1" * 4000, f'"{"x" * 100_000}"', "[[[1]]]", "true", "null"], ids=lambda text: text[:8]
 )
-def test_a_generation_that_is_none_is_not_told(generation: str) -> None:
+def test_an_invalid_generation_is_not_quoted(generation: str) -> None:
     text = json.dumps({**json.loads(snapshot()), "generation": "?"}).replace('"?"', generation)
     assert sum(map(len, target.changes(text, snapshot()))) < 200
     assert sum(map(len, target.changes_since({"serverGeneration": 1}, text))) < 200
@@ -235,7 +235,7 @@ def test_other_pods_between_suites_are_told_and_other_labels_make_none() -> None
     )
     assert target.changes_since(facts, then) == target.changes_since(facts, same) == []
     assert target.changes_since(facts, other) == ["the server got other pods between suites"]
-    # Facts that an earlier version stored do not name the pods.
+    # Facts of an earlier version do not contain the names of the pods.
     assert target.changes_since({}, other) == target.changes_since(facts, snapshot()) == []
 
 

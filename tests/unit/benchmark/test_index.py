@@ -1,4 +1,4 @@
-"""Changes enqueue the right benchmarks: those of a changed server, and those that wait for each other."""
+"""Changes enqueue the right benchmarks: benchmarks of a changed server, and benchmarks that wait for each other."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_a_server_and_a_benchmark_of_one_name_are_two() -> None:
     assert cache.resources() == [KIMI, Key("default", "kimi", BENCHMARK)]
 
 
-def test_a_change_of_a_server_concerns_those_who_measure_it() -> None:
+def test_a_change_of_a_server_affects_those_who_measure_it() -> None:
     assert filled().put(SERVER, make_server()) == {KIMI, FIRST, SECOND}
 
 
@@ -79,24 +79,24 @@ def test_benchmarks_are_told_what_they_read_of_a_server_and_nothing_else(change:
     assert cache.put(SERVER, changed) == ({KIMI, FIRST, SECOND} if is_news else {KIMI})
 
 
-def test_a_pod_of_a_server_concerns_the_server_alone() -> None:
+def test_a_pod_of_a_server_affects_the_server_alone() -> None:
     assert filled().put(POD, make_pod()) == {KIMI}
 
 
-def test_a_change_of_a_benchmark_concerns_those_who_wait_for_it() -> None:
+def test_a_change_of_a_benchmark_affects_those_who_wait_for_it() -> None:
     cache = filled()
     assert cache.put(BENCHMARK, newer(make_benchmark("first"))) == {FIRST, SECOND}
     assert cache.put(BENCHMARK, newer(make_benchmark("elsewhere", endpoint={"url": "http://far:1"}))) == {ELSEWHERE}
 
 
 @pytest.mark.parametrize(("kind", "gone"), [(JOB, make_job("first")), (BENCHMARK, make_benchmark("first"))])
-def test_the_end_of_a_job_or_a_benchmark_concerns_those_who_wait_for_it(kind: Kind, gone: Manifest) -> None:
+def test_the_end_of_a_job_or_a_benchmark_affects_those_who_wait_for_it(kind: Kind, gone: Manifest) -> None:
     cache = filled()
     cache.put(JOB, make_job("first"))
     assert cache.take(READER.read(kind, newer(gone, 3), is_deleted=True)) == {FIRST, SECOND}
 
 
-def test_a_benchmark_that_measures_something_else_now_is_told_of_the_old_no_more() -> None:
+def test_a_benchmark_with_a_new_target_is_no_longer_enqueued_for_the_old_one() -> None:
     cache = filled()
     moved = newer(make_benchmark("second", serverRef={"name": "other"}))
     assert cache.put(BENCHMARK, moved) == {SECOND, FIRST}
@@ -104,7 +104,7 @@ def test_a_benchmark_that_measures_something_else_now_is_told_of_the_old_no_more
     assert cache.put(SERVER, make_server()) == {KIMI, FIRST}
 
 
-def test_a_benchmark_that_is_done_makes_room_and_is_told_no_more() -> None:
+def test_a_done_benchmark_makes_room_and_is_no_longer_enqueued() -> None:
     cache = filled()
     done = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "all 4 suites have ended")]}
     assert cache.put(BENCHMARK, newer(make_benchmark("first")) | {"status": done}) == {FIRST, SECOND}

@@ -92,7 +92,7 @@ def test_a_job_that_waits_before_it_tries_again_is_not_held() -> None:
     assert job_reasons.job_reason(job(), [failed], [again], "2026-11-24T09:10:00Z") == refusal("quota")
 
 
-def test_a_job_that_somebody_else_suspends_is_told() -> None:
+def test_a_job_that_somebody_else_suspends_is_reported() -> None:
     told = job_reasons.job_reason(job(suspend=True), [], [], START)
     assert told
     assert (told.name, "suspended by somebody else" in told.message) == ("JobSuspended", True)

@@ -77,11 +77,11 @@ def test_of_attempts_that_all_failed_the_last_tells_why() -> None:
 @pytest.mark.parametrize(
     ("pods", "reason", "message"),
     [
-        ((), "NoResult", "its pod is gone, and has left no result"),
-        ((RUNS,), "NoResult", "its pod is gone, and has left no result"),
+        ((), "NoResult", "its pod is gone and left no result"),
+        ((RUNS,), "NoResult", "its pod is gone and left no result"),
         ((ended("", 137, reason="OOMKilled"),), "ClientFailed", "exit code 137 (OOMKilled)"),
         ((ended("a\nb token=abcdefgh", 1),), "ClientFailed", "exit code 1 (Error): a | b token=[redacted]"),
-        # Numbers of a client that failed do not count.
+        # Numbers of a failed client do not count.
         ((ended({**RESULT, "message": "odd"}, 1),), "ClientFailed", "odd"),
         ((ended({**RESULT, "outcome": "Failed", "message": "odd"}, 0),), "ClientFailed", "odd"),
     ],
@@ -104,7 +104,7 @@ def test_a_job_past_its_deadline_timed_out_unless_its_client_was_done_in_time() 
 
 
 def going(job: Manifest | None = None, **status: Any) -> Manifest:
-    """Return a Job without a condition that it has ended."""
+    """Return a Job that has not ended, according to its conditions."""
     return {**(job or make_job()), "status": {"startTime": "2026-11-24T09:00:01Z", **status}}
 
 
@@ -140,7 +140,7 @@ def test_a_failed_attempt_whose_pod_has_ended_leaves_the_next_one_to_the_job() -
 
 
 def test_a_job_that_does_not_end_after_its_time_limit_is_given_up() -> None:
-    """Its pod's node is lost, or somebody has suspended the Job, so the Job's own time limit does not run."""
+    """The pod's node is lost, or somebody has suspended the Job. So the Job's own time limit has no effect."""
     assert left(going(), RUNS, now="2026-11-24T09:12:01Z") == 0
     suspended = {**make_job(), "status": {}}
     assert left(suspended, now="2026-11-24T09:11:59Z") == 1

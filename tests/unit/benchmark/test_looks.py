@@ -47,7 +47,7 @@ class Slow:
         return self._job(*self.running) if self.running and self.running[0] == namespace else None
 
     def _job(self, namespace: str, suite: str) -> Manifest:
-        """Return the Job of a suite whose pod has not been made yet."""
+        """Return the Job of a suite that has no pod yet."""
         labels = {BENCHMARK_LABEL: "of-host", SUITE_LABEL: suite}
         uid = f"{namespace}-host"
         owned = {"ownerReferences": [{"kind": "KimiLinearBenchmark", "name": "of-host", "uid": uid}]}
@@ -107,7 +107,10 @@ def test_a_namespace_has_only_some_of_the_places() -> None:
 
 
 def test_who_found_no_place_goes_before_those_that_are_always_due() -> None:
-    """Three namespaces take every place as soon as it is free; a fourth tries every few seconds, as benchmarks do."""
+    """Three namespaces take every place as soon as it is free.
+
+    A fourth one tries every few seconds, as benchmarks do.
+    """
     time = [0.0]
     looks = Looks(lambda: time[0])
     greedy = ["a", "b", "c"]
@@ -182,7 +185,7 @@ def test_a_look_that_fails_gives_up_its_place() -> None:
 
 
 def test_an_answer_that_is_missing_spoils_no_other() -> None:
-    """A client of another namespace runs, and nobody knows whether one of the benchmark's own namespace does."""
+    """A client of another namespace runs, and it is unknown whether a client of the benchmark's own namespace runs."""
 
     async def test() -> None:
         world = Slow()
@@ -191,7 +194,7 @@ def test_an_answer_that_is_missing_spoils_no_other() -> None:
         wait = await world.wait(mine)
         assert wait
         assert (wait.reason.name, wait.again) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)
-        # Nothing starts while an answer is missing.
+        # No suite starts while an answer is missing.
         world.running = None
         with pytest.raises(ApiError, match="later"):
             await world.wait(mine)

@@ -29,13 +29,15 @@ from passes import READER, Passes, has_read_all, index_of, new_cache
 NOW = "2026-11-24T09:00:00Z"
 ADDRESS = {"url": "http://kimi.default.svc:30000"}
 KIMI = TargetKey("default", "kimi")
-# As heavy as a spec may be, in a field that passes do not read.
+# The maximum weight of a spec, in a field that passes do not read.
 HEAVY: dict[str, Any] = {"podTemplate": {"spec": {"x": [[]] * 4600}}}
-# On an idle machine, a pass needs some hundredths of a second; when it decoded all rivals, it needed tens of seconds.
+# On an idle machine, a pass needs some hundredths of a second. An older version, which decoded all rivals, needed tens
+# of seconds.
 MOST_SECONDS = 0.5
 DONE = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]}
 SUITES = ["a", "b", "c"]
-# Times at which benchmarks gave their turn back: the pause of the first is over, that of the second is not.
+# Times at which benchmarks gave their turn back. The pause of the first benchmark is over, the pause of the second is
+# not.
 RESTED = ["2026-11-24T08:10:00Z", "2026-11-24T08:58:00Z"]
 
 
@@ -63,7 +65,7 @@ class World:
         return self.put(BENCHMARK, {**manifest, "metadata": manifest["metadata"] | given, "status": status or {}})
 
     def job(self, key: Key, suite: str = "a", name: str = "", status: Manifest | None = None) -> Manifest:
-        """Return the Job of a suite, or one that somebody has made by hand."""
+        """Return the Job of a suite, or a Job that somebody has created by hand."""
         uid = f"{key.namespace}-{key.name}"
         name = name or job.name_of(uid, key.name, suite)
         metadata = {
@@ -85,7 +87,7 @@ class World:
         return self.cache.take(READER.read(kind, gone, is_deleted=True))
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        """No other benchmark's clients run."""
+        """No clients of other benchmarks run."""
         return []
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
@@ -160,7 +162,7 @@ def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
     world, key = World(), key_of("a")
     world.benchmark(key, suspend=False, **spec)
     for number in range(2000):
-        # The first half has ended, so a search reads all of these before it finds a benchmark.
+        # The first half has ended. So a search reads all of these benchmarks before it finds another one.
         status = DONE if number < 1000 else {}
         world.put(JOB, world.job(key, name=f"made-{number:04}", status=status))
     with few_decoded(monkeypatch, 0), little_time():
@@ -174,7 +176,7 @@ def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
 def test_thousands_of_benchmarks_with_a_job_each_are_told_of_little_and_take_little_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Anybody can make a Job for each of them, by hand or with the name that the operator gives."""
+    """Users can create a Job for each of them, with any name or with the name that the operator uses."""
     world, keys = World(), [key_of(f"b{number:04}", "elsewhere") for number in range(3000)]
     for number, key in enumerate(keys):
         world.put(JOB, world.job(key, name="" if number % 2 else f"made-{number:04}"))
@@ -244,21 +246,21 @@ def numbered(count: int) -> tuple[World, list[Key]]:
 MANY = FEW_RIVALS + 12
 
 
-def test_of_many_who_wait_only_one_is_told_that_its_status_was_written() -> None:
+def test_of_many_waiting_benchmarks_only_one_is_enqueued_after_a_status_write() -> None:
     world, keys = numbered(MANY)
     waits = {"conditions": [make_condition("TargetReady", "False", "WaitingForTurn", "")]}
     assert world.benchmark(keys[5], waits, created="2026-11-24T08:05:00Z") == {keys[5]}
     assert world.benchmark(keys[0], waits, created="2026-11-24T08:00:00Z") == {keys[0]}
 
 
-def test_one_that_comes_after_many_others_concerns_none_of_them() -> None:
+def test_one_that_comes_after_many_others_affects_none_of_them() -> None:
     world, keys = numbered(MANY)
     assert world.benchmark(key_of("new")) == {key_of("new")}
     assert world.benchmark(key_of("new"), suspend=True) == {key_of("new")}
     assert world.remove(BENCHMARK, keys[9]) == {keys[9]}
 
 
-def test_when_the_first_of_many_is_done_those_that_come_next_are_told() -> None:
+def test_when_the_first_of_many_is_done_those_that_come_next_are_enqueued() -> None:
     world, keys = numbered(MANY)
     world.benchmark(keys[3], created="2026-11-24T08:03:00Z", suspend=True)
     near = {*keys[1 : FEW_RIVALS + 3]} - {keys[3]}
@@ -268,7 +270,7 @@ def test_when_the_first_of_many_is_done_those_that_come_next_are_told() -> None:
 
 def test_who_has_many_before_it_waits_for_them_until_they_are_few() -> None:
     world, keys = numbered(FEW_RIVALS + 1)
-    told = f"{FEW_RIVALS} or more benchmarks go first on {ADDRESS['url']}: this one waits until these are done"
+    told = f"{FEW_RIVALS} or more benchmarks go first on {ADDRESS['url']}: this benchmark waits until they are done"
     assert hindered(world, keys[-1]) == (told, None)
     assert hindered(world, keys[-2])[0].startswith("benchmark b000 goes first")
     assert keys[-1] in world.benchmark(keys[0], DONE)
@@ -294,7 +296,7 @@ def test_many_are_told_of_the_first_job_of_a_benchmark_and_of_its_end() -> None:
     assert world.put(JOB, {**made, "status": DONE}) == near
 
 
-def test_a_server_that_changes_concerns_no_benchmark_of_another_namespace() -> None:
+def test_a_server_that_changes_affects_no_benchmark_of_another_namespace() -> None:
     world = World()
     world.benchmark(key_of("mine"))
     world.benchmark(key_of("theirs", "elsewhere"))
@@ -303,7 +305,7 @@ def test_a_server_that_changes_concerns_no_benchmark_of_another_namespace() -> N
 
 @pytest.mark.parametrize("seed", range(10))
 def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None:
-    """After any change, benchmarks that are not enqueued wait for the same benchmark as before."""
+    """After any change, benchmarks that were not enqueued still wait for the same benchmark."""
     world, chance = World(), random.Random(seed)  # noqa: S311 - which changes a test makes is no secret
     keys = [key_of(f"b{number}", space) for number in range(10) for space in ("default", "x")]
     for key in keys:
@@ -317,7 +319,7 @@ def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None
 
 
 def firsts(world: World) -> dict[Key, object]:
-    """Return for each waiting benchmark which one goes first, or that many do."""
+    """Return for each waiting benchmark which benchmark goes first, or that many go first."""
     targets, claims = Admission(cast(Cluster, world), world.cache, has_read_all), index_of(world.cache).claims(KIMI)
     found = {space: turn.first(targets._contenders(claims, Asker(NOW, space))) for space in ("default", "x")}
     named = {space: (first.namespace, first.name) if first else None for space, first in found.items()}

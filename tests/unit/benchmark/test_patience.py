@@ -1,4 +1,4 @@
-"""No benchmark waits for ever for one that has its turn but starts no suite."""
+"""No benchmark waits for ever for a benchmark that has its turn but starts no suite."""
 
 import asyncio
 from typing import cast
@@ -72,11 +72,11 @@ def test_of_an_outside_address_others_go_first_after_a_limit_and_are_asked_again
     assert world.wait()
     world.seconds = PATIENCE_SECONDS
     assert world.wait() is None
-    # It gets its turn as soon as it can start again.
+    # The benchmark gets its turn when it can start again.
     assert world.wait(EARLIER) is None
 
 
-def test_who_has_gone_on_is_waited_for_anew() -> None:
+def test_who_has_gone_on_is_waited_for_again() -> None:
     world = World(OUTSIDE)
     world.wait()
     world.seconds = PATIENCE_SECONDS - 1

@@ -1,4 +1,4 @@
-"""For every selection, the output is word for word that of the recipe's generator."""
+"""For every selection, the output equals the output of the recipe's generator, word for word."""
 
 import itertools
 

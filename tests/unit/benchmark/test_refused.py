@@ -1,4 +1,4 @@
-"""If a benchmark's spec is refused after it began, its results are kept, and no further suite starts."""
+"""If a benchmark's spec is refused after the first suite, the results stay, and no other suite starts."""
 
 import json
 from typing import Any
@@ -30,12 +30,12 @@ class World(TwoBenchmarks):
         self.pass_over(FIRST, "09:00:00")
 
     def change(self, **spec: Any) -> None:
-        """Store another spec, as another version of the definition may have."""
+        """Store another spec, as under the CRD of another version."""
         found = self.cache.get(FIRST) or {}
         self.cluster.put(BENCHMARK, {**found, "spec": {**ENDPOINT, **spec}})
 
     def end(self) -> None:
-        """Let the Job that runs end with the recipe's numbers."""
+        """Let the running Job end with the recipe's numbers."""
         [running] = self.cache.children(JOB, FIRST)
         ended = [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-11-24T09:05:00Z"}]
         self.cluster.put(JOB, {**running, "status": {"startTime": "2026-11-24T09:00:00Z", "conditions": ended}})
@@ -78,7 +78,7 @@ def test_a_suite_that_ends_while_the_spec_is_refused_keeps_its_result_and_no_oth
     world = World()
     world.begin(suites=TWO)
     world.change(suites=TWO, **refused)
-    # The next pass is after the suite's time limit: two hours, and the time that a Job may take to end.
+    # The next pass is after the suite's time limit: two hours, plus the time that a Job may need to end.
     assert world.pass_over(FIRST, "09:01:00") == 7200 + 120 - 60
     assert (world.outcomes, _accepted(world.status)) == ([], ("False", "InvalidSpec"))
     world.end()
@@ -89,7 +89,7 @@ def test_a_suite_that_ends_while_the_spec_is_refused_keeps_its_result_and_no_oth
     assert find_condition(world.status, "Stalled")["status"] == "True"
     assert world.cluster.jobs == ["first"]
     world.change(suites=TWO)
-    # The first pass tells others that it wants to run again.
+    # The first pass tells other benchmarks that this benchmark wants to run again.
     for _ in range(2):
         world.pass_over(FIRST, "09:06:00")
     assert (world.outcomes, world.status["currentSuite"]) == ([("speed-low", "Succeeded")], "gsm8k")

@@ -1,4 +1,4 @@
-"""`kimi-linear report` of saved benchmarks: which ones it takes, what it prints, its exit codes."""
+"""`kimi-linear report` for saved benchmarks: which of them it reads, what it prints, and its exit codes."""
 
 import json
 from pathlib import Path

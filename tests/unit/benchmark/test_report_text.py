@@ -147,7 +147,7 @@ def test_a_report_has_every_table_of_the_recipe_and_says_what_it_is() -> None:
     assert lines[0] == "nightly: Passed"
     assert lines[-1] == (
         "The recipe's numbers were measured on AMD MI300X with four GPUs and SGLang 0.5.7. "
-        "They are a reference, not a promise for other hardware."
+        "Other hardware can give other numbers."
     )
 
 
@@ -189,5 +189,5 @@ def test_suites_that_have_no_numbers_say_why() -> None:
 def test_a_benchmark_that_has_not_begun_says_so() -> None:
     assert text.report(report.read(make_benchmark())).splitlines()[:2] == [
         "nightly: Unfinished",
-        "  Not finished: the operator has not seen it yet: is it running?",
+        "  Not finished: the operator has not handled it yet. Does the operator run?",
     ]

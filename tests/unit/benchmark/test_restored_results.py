@@ -41,7 +41,7 @@ JSON = st.recursive(
 
 
 def odd(value: Any) -> st.SearchStrategy[Any]:
-    """Return values like this one, with parts that are missing or replaced by anything else."""
+    """Return values like this one, with missing or replaced parts."""
     if isinstance(value, dict):
         return st.fixed_dictionaries({}, optional={name: odd(item) for name, item in value.items()}) | JSON
     if isinstance(value, list):
@@ -50,7 +50,7 @@ def odd(value: Any) -> st.SearchStrategy[Any]:
 
 
 class Cluster:
-    """A cluster with the ConfigMap of a deleted benchmark. It stores every status that the definition accepts."""
+    """A cluster with the ConfigMap of a deleted benchmark. It stores every status that the CRD accepts."""
 
     def __init__(self, config_map: Manifest, written: list[Manifest]) -> None:
         self.config_map = config_map
@@ -84,13 +84,13 @@ class Cluster:
 
 
 def is_accepted(status: Manifest) -> bool:
-    """Return whether the API server stores this status just as it is."""
+    """Return whether the API server stores this status without a change."""
     text = json.dumps(status, allow_nan=False)
     return is_readable(BenchmarkStatus, json.loads(text)) and ": null" not in text
 
 
 def left_behind(text: str, **spec: Any) -> tuple[Manifest, Manifest]:
-    """Return a benchmark, and the ConfigMap that an earlier one of this spec left, with this text as its results."""
+    """Return a benchmark, and the ConfigMap of an earlier benchmark with this spec, with this text as its results."""
     given = {"suites": [{"name": "speed-low"}], "endpoint": {"url": "http://kimi.example.com"}} | spec
     manifest = make_benchmark(**given)
     left = stored(
@@ -102,7 +102,7 @@ def left_behind(text: str, **spec: Any) -> tuple[Manifest, Manifest]:
 
 
 def restored(text: str, written: list[Manifest] | None = None) -> Manifest:
-    """Return the status of a benchmark that was created again, after a pass, if this is the text of its results.
+    """Return the status after a pass of a benchmark that was created again, with this text as its stored results.
 
     Args:
         text: The text.
@@ -150,9 +150,9 @@ def test_what_the_definition_refuses_of_kept_results_is_kept_as_text(results: li
     assert [result["name"] for result in status["results"]] == [result["name"] for result in named]
 
 
-# Seconds of processor time for a pass. While it goes on, no Lease is renewed.
+# Seconds of processor time for a pass. During a pass, the Lease is not renewed.
 MOST_SECONDS = 0.25
-# A ConfigMap may hold 1 MiB. Each of these takes half a second or more if all of it is read.
+# A ConfigMap can hold 1 MiB. To read one of these completely takes half a second or more.
 HOSTILE = {
     "lists": '{"x":[' + ",".join(["[]"] * 340_000) + "]}",
     "deep": '{"x":[' + ",".join(["[" * 101 + "]" * 101] * 5100) + "]}",
@@ -175,7 +175,7 @@ def test_whatever_somebody_wrote_in_the_place_of_results_it_takes_little_time_an
         asyncio.run(reconciler.reconcile(NIGHTLY))
         assert time.thread_time() - begin < MOST_SECONDS
     assert cluster.reads == 1
-    # Somebody may correct it.
+    # Somebody corrects it.
     corrected = {**left, "data": {"results.json": json.dumps(KEPT)}}
     cluster.config_map = {**corrected, "metadata": {**left["metadata"], "resourceVersion": "7"}}
     cache.put(CONFIG_MAP, cluster.config_map)
@@ -208,7 +208,7 @@ def test_results_of_all_suites_with_many_findings_are_compared_with_their_config
         asyncio.run(reconciler.reconcile(NIGHTLY))
     assert len(built) == 1
     assert [written["kind"] for written in cluster.written] == ["ConfigMap"]
-    # Somebody changes the ConfigMap, or the benchmark has other labels to hand on.
+    # Somebody changes the ConfigMap, or the benchmark passes on other labels.
     [live] = cluster.written
     cache.put(CONFIG_MAP, stored({**live, "data": {}, "metadata": {**live["metadata"], "resourceVersion": "9"}}))
     asyncio.run(reconciler.reconcile(NIGHTLY))

@@ -1,4 +1,4 @@
-"""After a rollback, results of another version are kept unchanged, and their suites do not run again."""
+"""After a rollback, results of another version stay unchanged, and their suites do not run again."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ every_other = pytest.mark.parametrize("change", OF_OTHERS.values(), ids=OF_OTHER
 
 
 class WritingCluster:
-    """Keeps what is written."""
+    """A cluster that keeps the written objects."""
 
     def __init__(self) -> None:
         self.written: list[tuple[Kind, Manifest]] = []
@@ -132,7 +132,7 @@ def test_what_this_version_cannot_judge_is_never_passed(change: Manifest, verdic
 
 
 class StrictCluster(WritingCluster):
-    """Refuses a status that does not fit this version's definition, as an API server with that definition does."""
+    """Refuses a status that does not match this version's CRD, as an API server with this CRD does."""
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         if not is_readable(BenchmarkStatus, status):

@@ -33,7 +33,7 @@ COMPLETE = make_condition("Complete", "True", "SuitesEnded", "") | {"lastTransit
         (job("Failed"), status(outcome="Failed"), "2026-11-24T09:10:00Z", 3000),
         (job("Failed"), status(outcome="Failed"), "2026-11-24T10:00:00Z", 0),
         (job("Complete"), status(findings=[FAILED]), "2026-11-24T09:59:59Z", 1),
-        # A missed bound is no reason to keep a log.
+        # A number beyond its limit is not a reason to keep a log.
         (job("Complete"), status(findings=[VALID, {**FAILED, "rule": "Threshold"}]), ENDED, 0),
         (job("Complete"), status(name=None), ENDED, None),
         (job("Complete"), status(COMPLETE, name=None), ENDED, 0),

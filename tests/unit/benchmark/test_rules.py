@@ -1,4 +1,4 @@
-"""Errors and warnings of a benchmark: every rule alone, and wrong shapes with their remedy."""
+"""Errors and warnings of a benchmark: each rule alone, and wrong shapes with their remedies."""
 
 from typing import Any
 
@@ -31,15 +31,15 @@ def bound(**threshold: Any) -> Manifest:
 FILE = {"path": "test.jsonl"}
 ENDPOINT = {"url": "http://kimi:30000"}
 
-# One spec for each rule that breaks it and no other: the spec, the path, words of the message.
+# For each rule, a spec that breaks only this rule: the spec, the path, and words of the message.
 BROKEN: list[tuple[Manifest, str, str]] = [
     ({"serverRef": {"name": "kimi"}, "endpoint": ENDPOINT}, "spec.serverRef", "set either spec.serverRef"),
     ({"suites": [{"name": "gsm8k"}, {"name": "gsm8k"}]}, "spec.suites", "contains two suites with the same name"),
     ({"suites": [{"name": "own"}]}, "spec.suites", "contains a suite that is not in the recipe"),
     ({"suites": [{"name": "gsm8k", "accuracy": {}}]}, "spec.suites", "changes a suite of the recipe"),
     (own(extraArgs=["--num-prompts=2"]), "spec.suites", "contains a flag in extraArgs"),
-    ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "either persistentVolumeClaim or configMap"),
-    ({"datasets": {"gsm8k": FILE}}, "spec.datasets.gsm8k", "either persistentVolumeClaim or configMap"),
+    ({"datasets": {"shareGPT": FILE}}, "spec.datasets.shareGPT", "must say where the file is"),
+    ({"datasets": {"gsm8k": FILE}}, "spec.datasets.gsm8k", "must say where the file is"),
     (
         {"baseline": {"benchmark": "last"}},
         "spec.baseline.benchmark",
@@ -125,7 +125,7 @@ def test_what_is_right_has_no_problems(spec: Manifest) -> None:
 @pytest.mark.parametrize(
     "flag", ["--num-prompts", "--output-fil=x", "--header", "--base-url=http://x", "--backend=vllm"]
 )
-def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: str) -> None:
+def test_a_flag_with_a_field_of_its_own_is_refused_in_every_spelling(flag: str) -> None:
     (problem,) = problems(**own(extraArgs=[flag]))
     assert "contains a flag in extraArgs" in problem.message
 
@@ -145,13 +145,13 @@ def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: s
     ],
     ids=str,
 )
-def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
+def test_a_wrong_shape_is_reported_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
     (problem,) = problems(**spec)
     assert str(problem).startswith(line)
 
 
 def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
-    """Its fields may be in the items of a list, too."""
+    """Fields may also be in items of a list."""
     newer = make_benchmark(**own(newer=1), baseline={"newer": True})
     assert check_stored(newer) == check(make_benchmark(**own(), baseline={}))
     assert len(check(newer).errors) == 2

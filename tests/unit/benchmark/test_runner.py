@@ -1,4 +1,7 @@
-"""The runner with small clients of ours that print and write the same as SGLang's; tests/client runs SGLang's."""
+"""The runner with small clients of ours.
+
+They print and write the same as SGLang's clients. tests/client runs SGLang's own.
+"""
 
 import ast
 import json
@@ -34,7 +37,7 @@ class Pod:
     folder: Path
 
     def command(self, client: str, kind: str = "speed", requests: int = 10) -> list[str]:
-        """The runner's command line with a client that is a few lines of Python."""
+        """The runner's command line, with a client of a few lines of Python."""
         message = str(self.folder / "termination-log")
         options = ["--suite", "low", "--kind", kind, "--requests", str(requests), "--url", URL]
         places = ["--output-folder", str(self.folder), "--termination-message", message]
@@ -62,7 +65,7 @@ def pod(tmp_path: Path) -> Pod:
 
 
 def writing(*results: object) -> str:
-    """A client that appends results to the file that its argument names."""
+    """A client that appends results to the file in its argument."""
     lines = "".join(json.dumps(result) + "\n" for result in results)
     return f"import sys; open(sys.argv[sys.argv.index('--output-file') + 1], 'a').write({lines!r})"
 
@@ -158,7 +161,7 @@ def test_the_table_gives_what_the_file_lacks_and_no_more(pod: Pod) -> None:
     assert pod.run(client + writing({"max_itl_ms": 11.4572})).result["metrics"] == {"max_itl_ms": 11.4572}
 
 
-def test_requests_that_failed_are_told_with_the_first_reason(pod: Pod) -> None:
+def test_requests_that_failed_are_reported_with_the_first_reason(pod: Pod) -> None:
     errors = ["", "Traceback ...\naiohttp.client_exceptions.ServerDisconnectedError: Server disconnected\n", "x"]
     run = pod.run(writing({"completed": 1, "errors": errors}))
     reason = "the server ended the connection in the middle of a request"
@@ -174,7 +177,7 @@ def test_prompts_that_the_dataset_does_not_have_are_missed(pod: Pod) -> None:
 PRINTED = "Accuracy: 0.705\nInvalid: 0.000\nLatency: 11.855 s\nOutput throughput: 3224.982 token/s\n"
 
 
-def test_accuracy_is_what_the_client_prints(pod: Pod) -> None:
+def test_the_accuracy_is_the_number_that_the_client_prints(pod: Pod) -> None:
     bar = "100%|##########| 10/10 [00:02<00:00,  3.9it/s]"
     run = pod.run(f"import sys; sys.stderr.write({bar!r} + '\\n'); sys.stdout.write({PRINTED!r})", "accuracy")
     assert run.result == {
@@ -268,7 +271,7 @@ def test_a_killed_client_is_a_failure(pod: Pod) -> None:
     assert run.result == failure(f"After 4 of 10 requests: {killed}.")
 
 
-def test_sigterm_reaches_the_client_and_is_told(pod: Pod) -> None:
+def test_sigterm_reaches_the_client_and_is_reported(pod: Pod) -> None:
     client = f"import time; print({BAR!r}, flush=True); time.sleep(60)"
     with subprocess.Popen(pod.command(client), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -324,7 +327,7 @@ def test_a_message_of_a_megabyte_is_cut_at_once(character: str) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Path:
-    """A folder with a package in place of the hub's client; it prints as much as the real one."""
+    """A folder with a package in place of the hub's client. It prints as much as the real client."""
     folder = tmp_path / "hub"
     folder.mkdir()
     (folder / "huggingface_hub.py").write_text(
@@ -352,6 +355,6 @@ def test_a_client_gets_the_files_of_the_models_revision(hub: Path, monkeypatch: 
     assert pinned(asked, "abc", hub, monkeypatch) == tuple(asked)
 
 
-def test_a_revision_that_cannot_be_fetched_is_told(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revision_that_cannot_be_fetched_is_reported(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(runner.SuiteError, match="revision gone could not be fetched: the tokenizer is not in the pod"):
         pinned(["x", "--model", "a/b"], "gone", hub, monkeypatch)

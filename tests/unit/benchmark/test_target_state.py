@@ -71,7 +71,7 @@ def test_a_ready_server_is_measured_at_its_service() -> None:
 
 
 def test_a_server_whose_spec_this_version_reads_in_part_is_measured_all_the_same() -> None:
-    """The spec has a newer definition's default that nobody asked for. The server still counts as ready."""
+    """The spec contains a default of a newer CRD. The server still counts as ready."""
     engine = {"attentionBackend": "AITER-v2", "image": "example.com/sglang:v0.5.7", "extraArgs": ["--api-key=$(KEY)"]}
     variable = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "kimi"}}}
     pod = {"spec": {"containers": [{"name": "sglang", "env": [variable]}]}}
@@ -90,7 +90,7 @@ def test_a_server_whose_spec_cannot_be_read_at_all_is_there_and_did_not_change()
 
 
 def test_what_runs_is_measured_whatever_the_spec_says_now() -> None:
-    """The pods of a server are kept, also when defaults of another version come into its spec."""
+    """The pods of a server stay, even if defaults of another version get into its spec."""
     ran = KimiLinearServer.model_validate(make_server(model={"path": "/m"}, engine={"extraPipPackages": ["a", "c"]}))
     deployment = owned(build_deployment(ran, build_pod_template(ran), 1))
     cache = new_cache()
@@ -124,21 +124,24 @@ ADDRESS = {"url": "http://kimi.default.svc:30000"}
 
 
 class World:
-    """At 09:00, benchmark `mine` in the server's namespace, and `theirs`, of the same server, in another one."""
+    """The time is 09:00.
+
+    The benchmark `mine` is in the server's namespace. `theirs` measures the same server from another namespace.
+    """
 
     def __init__(self) -> None:
         self.cache, self.version = new_cache(), 1
         # Jobs that the cache does not show yet.
         self.new_jobs: dict[tuple[str, str], Manifest] = {}
         self.unreadable = ""
-        # What the watches show while the API server is asked.
+        # Watch events that arrive while the API server is asked.
         self.news: list[Key] = []
         self.put(SERVER, server())
         self.benchmark(MINE)
         self.benchmark(THEIRS, endpoint=ADDRESS)
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        """The API server's own lists: what the store has."""
+        """The API server's own lists, from the store."""
         for key in self.news:
             self.benchmark(key, endpoint=ADDRESS)
         known = [key for key in (MINE, THEIRS) if key.namespace == namespace]
@@ -160,12 +163,12 @@ class World:
         self.put(BENCHMARK, {**manifest, "metadata": {**manifest["metadata"], **given}, "status": status or {}})
 
     def waits(self, since: str, **status: Any) -> None:
-        """Set in the status of `mine` that it waits for its turn."""
+        """Write into the status of `mine` that it waits for its turn."""
         ready = {**make_condition("TargetReady", "False", "WaitingForTurn", ""), "lastTransitionTime": since}
         self.benchmark(MINE, {"conditions": [ready], **status})
 
     def start(self, key: Key, created: str = "2026-11-24T08:55:00Z", name: str = "") -> Manifest:
-        """Make a Job that a benchmark owns, with the operator's name for it unless the test gives another."""
+        """Create a Job that a benchmark owns, with the operator's name for it unless the test gives another name."""
         benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
         metadata: Manifest = {
             "name": name or job.name(benchmark, benchmark.spec.suites[0]),
@@ -180,7 +183,7 @@ class World:
         return made
 
     def wait(self, key: Key = MINE) -> Wait | None:
-        """Who is in the way of a benchmark."""
+        """The benchmark that goes first instead of this one."""
         targets = Admission(cast(Cluster, self), self.cache, lambda place, _: place != self.unreadable)
         benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
         found = target_state(self.cache, benchmark).target
@@ -188,14 +191,14 @@ class World:
         return asyncio.run(targets.wait(key, found, "2026-11-24T09:00:00Z"))
 
 
-def test_a_suite_of_another_namespace_goes_on_for_as_long_as_it_may_take() -> None:
+def test_a_suite_of_another_namespace_continues_for_as_long_as_it_may_take() -> None:
     world = World()
     assert world.wait() is None
     world.start(THEIRS)
     found = world.wait()
     assert found
     assert "benchmark theirs of namespace elsewhere goes first" in found.reason.message
-    # The limit is ten minutes, and two more for the Job to end; five have passed.
+    # The limit is ten minutes, plus two minutes for the end of the Job. Five minutes have passed.
     assert found.again == 420
 
 
@@ -234,7 +237,8 @@ def test_where_the_operator_cannot_read_any_more_nobody_is_waited_for_who_only_w
 def test_a_benchmark_that_is_seen_while_the_api_server_is_asked_is_taken_into_account() -> None:
     world = World()
     assert world.wait() is None
-    # A benchmark whose turn comes later changes nothing: its namespace could create one after the other.
+    # A benchmark whose turn comes later does not change this. Otherwise its namespace could create one benchmark after
+    # the other.
     world.news = [LATER]
     assert world.wait() is None
     world.benchmark(MINE, suspend=True)
@@ -295,7 +299,7 @@ def test_no_job_of_another_namespace_is_made_past_one_that_has_waited_for_long()
     assert world.wait()
     world.waits("2026-11-24T08:52:59Z")
     assert world.wait() is None
-    # While it rested after a failed start, others went first.
+    # While the benchmark rested after a failed start, others went first.
     failed = {"suite": "gsm8k", "reason": "Unschedulable", "message": ""}
     world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:49:00Z"})
     assert world.wait()
@@ -306,11 +310,11 @@ def test_no_job_of_another_namespace_is_made_past_one_that_has_waited_for_long()
 @pytest.mark.parametrize(
     ("created", "holds"),
     [
-        ("2026-11-24T08:51:59Z", True),  # The operator may have created it before it saw the suite of mine.
+        ("2026-11-24T08:51:59Z", True),  # The operator may have created this Job before it saw the suite of `mine`.
         ("2026-11-24T08:52:01Z", False),
         ("2026-11-24T08:58:00Z", False),
         ("2026-11-24T08:59:01Z", False),
-        ("2026-11-24T08:59:20Z", True),  # Mine may have been suspended since its suite ended.
+        ("2026-11-24T08:59:20Z", True),  # `mine` may have been suspended after its suite had ended.
     ],
 )
 def test_a_job_that_was_made_while_ones_own_suite_ran_holds_nobody(created: str, *, holds: bool) -> None:
@@ -329,7 +333,7 @@ def test_no_job_of_a_later_guest_is_made_past_an_earlier_one_that_has_waited_for
     world.benchmark(earlier, since, endpoint=ADDRESS)
     world.start(THEIRS)
     assert world.wait(earlier) is None
-    # But the earlier benchmark may get its Job while the later one waits.
+    # However, the earlier benchmark may get its Job while the later one waits.
     world.benchmark(THEIRS, since, endpoint=ADDRESS)
     world.start(earlier)
     assert world.wait(THEIRS)

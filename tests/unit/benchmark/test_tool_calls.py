@@ -1,4 +1,4 @@
-"""What counts as a valid tool call."""
+"""Which answers count as valid tool calls."""
 
 import ast
 import json
@@ -50,7 +50,7 @@ def test_arguments_as_the_schema_asks_are_valid(name: str, arguments: dict[str, 
     [
         ({"content": "It is sunny."}, "no call of order, but the text 'It is sunny.'"),
         ({"content": "", "tool_calls": []}, "no call of order"),
-        ({"content": "<|tool_call_begin|>", "tool_calls": [call("order", ARGUMENTS)]}, "no parser has read"),
+        ({"content": "<|tool_call_begin|>", "tool_calls": [call("order", ARGUMENTS)]}, "a call that the parser missed"),
         ({"tool_calls": [call("add", {})]}, "not a call of order"),
         ({"tool_calls": ["order"]}, "not a call of order"),
         ({"tool_calls": [{"function": None}]}, "not a call of order"),
@@ -98,7 +98,7 @@ def test_a_stream_is_joined_by_the_calls_positions() -> None:
         {"first": 3, "second": 4},
     ]
     check_answer("add", message)
-    with pytest.raises(CallError, match="another shape"):
+    with pytest.raises(CallError, match="does not have the shape"):
         joined([{"choices": [{"delta": {"tool_calls": [{"function": {}}]}}]}])
 
 

@@ -21,7 +21,7 @@ GUEST = Contender("elsewhere", "a", "2026-11-24T07:00:00Z", "2026-11-24T07:00:05
 FAILED_LAST = contender("a", started="2026-11-24T08:00:00Z", failed="2026-11-24T12:30:00Z")
 
 
-def test_who_runs_goes_on_then_who_has_begun_then_the_oldest_and_last_who_could_not_start() -> None:
+def test_who_runs_continues_then_who_has_begun_then_the_oldest_and_last_who_could_not_start() -> None:
     order = [RUNS, BEGUN, OLD, YOUNG, AS_YOUNG, FAILED_FIRST, FAILED_LAST]
     for number in range(len(order)):
         for shuffled in itertools.islice(itertools.permutations(order[number:]), 500):
@@ -36,7 +36,7 @@ def test_those_of_the_servers_own_namespace_come_before_a_guest_whatever_it_says
     assert first([runs, BEGUN]) == runs
 
 
-def test_nobody_is_first_among_none() -> None:
+def test_without_contenders_nobody_is_first() -> None:
     assert first([]) is None
 
 

@@ -1,4 +1,4 @@
-"""A benchmark that cannot start lets others go first: passes over a store, with a clock of the test's."""
+"""A benchmark that cannot start lets others go first. The tests make passes over a store, with their own clock."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -138,7 +138,7 @@ def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() ->
     world.pass_over(SECOND, "09:05:00")
     assert world.succeeded(SECOND)[0] in ("Starting", "Running")
     assert world.cluster.jobs == ["first", "second"]
-    # It does not start in this time, and no pass is due before its rest is over.
+    # The benchmark does not start in this time, and no pass is due before its rest is over.
     assert world.pass_over(FIRST, "09:06:00") == 240
     world.pass_over(FIRST, "09:10:00")
     assert world.cluster.jobs == ["first", "second"]
@@ -146,7 +146,7 @@ def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() ->
 
 
 def test_the_time_before_a_benchmark_waited_for_its_turn_is_no_wait() -> None:
-    """While its server was not ready or its spec was refused, other benchmarks were allowed to start."""
+    """While its server was not ready or its spec was refused, other benchmarks could start."""
     world = World()
     world.pass_over(FIRST, "08:30:00")
     waiting = world.cache.get(SECOND.of(BENCHMARK)) or {}
@@ -159,8 +159,11 @@ def test_the_time_before_a_benchmark_waited_for_its_turn_is_no_wait() -> None:
         assert (ready["reason"], ready["lastTransitionTime"]) == ("WaitingForTurn", "2026-11-24T09:00:00Z")
 
 
-def test_a_job_without_our_labels_in_a_suites_place_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any user who may create Jobs can create it, owned by the benchmark; without our labels, no watch shows it."""
+def test_a_job_without_our_labels_in_a_suites_place_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any user with permission to create Jobs can create such a Job with the benchmark as owner.
+
+    Without our labels, no watch shows it.
+    """
     world = World()
     made: list[Manifest] = []
 
@@ -257,8 +260,8 @@ def test_two_that_are_refused_take_turns_at_leisure() -> None:
     assert statuses == ["2026-11-24T09:00:00Z", "2026-11-24T09:00:00Z"]
 
 
-def test_a_job_of_another_name_that_is_ours_goes_on() -> None:
-    """This is the name that earlier builds of the operator gave."""
+def test_a_job_of_another_name_that_is_ours_continues() -> None:
+    """Earlier builds of the operator used this name."""
     world = World()
     world.pass_over(FIRST, "09:00:00")
     [job] = world.cache.children(JOB, FIRST)
@@ -271,7 +274,7 @@ def test_a_job_of_another_name_that_is_ours_goes_on() -> None:
     assert world.cluster.jobs == ["first"]
 
 
-def test_an_error_that_does_not_pass_is_told() -> None:
+def test_an_error_that_does_not_pass_is_reported() -> None:
     world = World()
 
     async def unavailable(kind: Kind, manifest: Manifest) -> Manifest:
@@ -285,7 +288,7 @@ def test_an_error_that_does_not_pass_is_told() -> None:
     assert world.succeeded(FIRST) == ("ApplyFailed", "etcd does not answer")
 
 
-def test_a_suite_whose_events_cannot_be_read_is_told_in_fewer_words() -> None:
+def test_a_suite_whose_events_cannot_be_read_is_reported_in_fewer_words() -> None:
     world = World()
     world.pass_over(FIRST, "09:00:00")
 
@@ -346,7 +349,7 @@ def test_no_suite_starts_on_a_server_that_was_chosen_while_the_runner_was_writte
 
 
 def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:
-    """A pass that waits would block a worker that other keys need."""
+    """A waiting pass would block a worker that other keys need."""
     world = World()
     next_suite = NextSuite(make_context(world.cluster, world.cache))
     benchmark = KimiLinearBenchmark.model_validate(world.cache.get(SECOND.of(BENCHMARK)))

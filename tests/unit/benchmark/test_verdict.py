@@ -63,7 +63,7 @@ def test_a_missed_bound_fails(bound: Manifest, message: str) -> None:
     assert found == verdict.Verdict("Failed", "ThresholdMissed", message)
 
 
-def test_a_bound_of_another_suite_is_none_of_this_one() -> None:
+def test_a_bound_of_another_suite_does_not_apply_to_this_suite() -> None:
     bound = {"suite": "gsm8k", "metric": "accuracy", "min": 1}
     assert judged(spec(suites=[{"name": "speed-low"}, {"name": "gsm8k"}], thresholds=[bound])).verdict == "Passed"
 
@@ -80,7 +80,7 @@ def test_a_regression_knows_which_way_is_better(throughput: float, latency: floa
     assert (found.verdict, found.reason) == (expected, "ThresholdsMet" if expected == "Passed" else "Regressed")
 
 
-def test_a_missed_threshold_is_graver_than_a_regression_and_both_are_told() -> None:
+def test_a_missed_threshold_is_graver_than_a_regression_and_both_are_reported() -> None:
     given = spec(
         thresholds=[{"suite": "speed-low", "metric": "output_throughput", "min": 150}],
         baseline={"maxRegressionPercent": 10, "metrics": ["output_throughput"]},

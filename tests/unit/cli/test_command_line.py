@@ -291,7 +291,7 @@ def test_a_date_is_text_as_it_is_to_kubernetes(capsys: pytest.CaptureFixture[str
     assert (code, service["metadata"]["annotations"]["since"]) == (0, "2026-11-24")
 
 
-def test_crd_prints_what_it_writes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_crd_prints_the_same_as_it_writes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["crd"]) == 0
     printed = list(yaml.safe_load_all(capsys.readouterr().out))
     assert cli.main(["crd", "--write", "crds"]) == 0
@@ -311,7 +311,9 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("arguments", [[], ["walk"], ["validate"], ["validate", "-f", "a", "-o", "xml"]], ids=str)
-def test_a_wrong_command_line_is_told_with_its_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_reported_with_its_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as exit_info:
         cli.main(arguments)
     assert exit_info.value.code == 2

@@ -1,4 +1,4 @@
-"""Completion: what a shell and kubectl get, from the command as a process."""
+"""Completion: the words that a shell and kubectl get. The command runs as a process."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def run(code: str, *words: str, environment: dict[str, str] | None = None) -> str:
-    """Return what the command prints to its output and to file descriptor 8, without a cluster."""
+    """Return the command's standard output and its output to file descriptor 8, without a cluster."""
     python = [sys.executable, "-c", f"import sys; from kimi_linear_operator import cli; {code}", *words]
     variables = {**os.environ, "KUBECONFIG": "/nowhere", **(environment or {})}
     command = ["bash", "-c", '"$@" 8>&1', "bash", *python]
@@ -29,7 +29,7 @@ def asked_by_kubectl(*words: str) -> list[str]:
 
 
 def asked_by_a_shell(line: str) -> list[str]:
-    """Return the words that the script of bash gets: it reads them from file 8."""
+    """Return the words that the bash script gets from file descriptor 8."""
     asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line))}
     return run("cli.main()", environment=asked).split()
 

@@ -19,7 +19,7 @@ NOW = "2026-11-24T10:00:00Z"
 
 
 def branch(output: str) -> list[str]:
-    """Return the lines of the tree in what is printed."""
+    """Return the lines of the tree in the output."""
     lines = output.splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith("KimiLinear"))
     return lines[begin : begin + lines[begin:].index("")] if "" in lines[begin:] else lines[begin:]
@@ -141,7 +141,7 @@ def test_a_type_that_is_not_there_is_named_with_those_that_are(capsys: pytest.Ca
 
 
 class Series:
-    """A cluster that shows one state of a server after the other; an error stands for no answer."""
+    """A cluster that shows one state of a server after the other. An error means that there is no answer."""
 
     def __init__(self, objects: Sequence[Manifest], *later: Manifest | ApiError) -> None:
         self.objects = list(objects)
@@ -187,6 +187,28 @@ def watched(monkeypatch: pytest.MonkeyPatch, *states: Manifest | ApiError) -> in
     return main(["status", "kls/kimi", "--namespace=default", "--watch"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "reason"),
+    [
+        ("Synced", "False", "KindForbidden"),
+        ("Exposed", "False", "RouteRefused"),
+        ("Autoscaling", "False", "MetricsMissing"),
+        ("Verified", "False", "VerificationFailed"),
+        ("Verified", "Unknown", "VerificationImpossible"),
+    ],
+)
+def test_of_a_server_that_serves_each_problem_and_its_remedy_are_said(
+    kind: str, status: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready = server("True", "AllReplicasServe", reconciling="False", phase="serving")
+    ready["status"]["conditions"].append(make_condition(kind, status, reason, f"about {reason}"))
+    connect_to(monkeypatch, Series([ready]), NOW)
+    assert main(["status", "kls/kimi", "--namespace=default"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index(f"  {reason}: about {reason}")
+    assert lines[at + 1].startswith("  Next: ")
+
+
 def test_watching_ends_with_0_when_it_is_ready(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,7 +241,7 @@ def test_watching_waits_for_the_operator_to_see_the_latest_change(monkeypatch: p
     assert watched(monkeypatch, unseen, unseen, stalled) == 1
 
 
-def test_watching_goes_on_after_some_errors_and_gives_up_after_many(
+def test_watching_continues_after_some_errors_and_gives_up_after_many(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outage = [ApiError(0, "no answer")] * 5

@@ -1,4 +1,4 @@
-"""`kimi-linear verify`: what it creates in a cluster, what it prints, and how it ends. What it asks: tests/client."""
+"""`kimi-linear verify`: which objects it creates, what it prints, and how it ends. tests/client tests its questions."""
 
 import contextlib
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kimi_linear_operator.benchmark import runner
 from kimi_linear_operator.cli import cluster_checks, local_checks, main, watching
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
@@ -43,7 +44,10 @@ INVALID = state("Unknown", "ClientFailed", "accuracy: the dataset is not in the 
 
 
 class Cluster:
-    """A cluster with one server, whose benchmark has one status after the other; an error stands for no answer."""
+    """A cluster with one server, whose benchmark has one status after the other.
+
+    An error means that there is no answer.
+    """
 
     def __init__(self, server: Manifest | None, statuses: Sequence[Manifest | BaseException]) -> None:
         self.server = server
@@ -104,7 +108,7 @@ def test_the_benchmark_asks_what_the_verification_asks_and_deletes_itself(verify
         "datasets": {"gsm8k": dataset},
         "ttlSecondsAfterFinished": 3600,
     }
-    # So the operator neither counts it as its own verification nor deletes it.
+    # So the operator does not count it as its own verification, and does not delete it.
     assert made["metadata"].keys() & {"annotations", "labels", "ownerReferences"} == set()
     assert check_stored(made).is_valid
     assert cluster.deleted == []
@@ -195,16 +199,16 @@ def test_without_an_operator_it_gives_up_soon(verify: Verify, capsys: Capture, m
     monkeypatch.setattr(cluster_checks, "_SECONDS_UNTIL_SEEN", 0.0)
     code, cluster = verify({"conditions": [make_condition("Succeeded", "Unknown", "Pending", "")]}, of=server())
     assert (code, cluster.deleted) == (2, ["kimi-by-hand-x7k2p"])
-    assert "is it running?" in capsys.readouterr().err
+    assert "Does the operator run?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["kimi", "--dataset=a"], "kimi does not go together with --dataset: a server of the cluster has these"),
-        (["http://a", "-n", "b"], "http://a does not go together with --namespace: an address is in no namespace"),
-        (["http://a/v1"], "http://a/v1 is no address of a server: give it without a path"),
-        (["http://me:secret@a"], "is no address of a server"),
+        (["kimi", "--dataset=a"], "kimi cannot be used with --dataset: for a server of the cluster, these"),
+        (["http://a", "-n", "b"], "http://a cannot be used with --namespace: an address has no namespace"),
+        (["http://a/v1"], "http://a/v1 is not the address of a server: write it without a path"),
+        (["http://me:secret@a"], "is not the address of a server"),
         (["http://a", "--api-key-file=nowhere"], "No such file or directory: 'nowhere'"),
         (["http://a", "--dataset=nowhere"], "No such file or directory: 'nowhere'"),
     ],
@@ -220,6 +224,11 @@ def test_a_time_limit_is_a_whole_number_above_0(capsys: Capture) -> None:
         with pytest.raises(SystemExit):
             main(["verify", "kimi", f"--timeout={text}"])
         assert f"argument --timeout: invalid seconds value: '{text}'" in capsys.readouterr().err
+
+
+def test_each_remedy_is_for_words_of_the_runner() -> None:
+    program = Path(runner.__file__).read_text()
+    assert [words for words in local_checks.REMEDIES if words not in program] == []
 
 
 def test_a_line_break_at_the_end_of_the_key_does_not_count(tmp_path: Path) -> None:

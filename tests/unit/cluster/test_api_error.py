@@ -1,4 +1,4 @@
-"""When to retry a request, by the answer of the API server."""
+"""Which answers of the API server lead to a retry."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from kimi_linear_operator.server.spec import SERVER
 
 @asynccontextmanager
 async def api_server(status: int, retry_after: str = "", times: int = 1) -> AsyncIterator[str]:
-    """An API server that gives this answer a few times, then success. Yields its address."""
+    """An API server that gives this answer a few times, and then answers with success. Yields its address."""
     answers = iter([status] * times)
 
     async def answer(_: web.Request) -> web.Response:

@@ -1,4 +1,7 @@
-"""The certificate authority of a cluster is replaced while the operator runs. It goes on without a restart."""
+"""The certificate authority of a cluster is replaced while the operator runs.
+
+The operator continues without a restart.
+"""
 
 import asyncio
 import ssl
@@ -23,7 +26,7 @@ _MANIFEST: Manifest = {"metadata": {"name": "kimi", "namespace": "default"}}
 
 
 def _use(context: ssl.SSLContext, name: str) -> None:
-    """Have the API server use the certificate of this authority."""
+    """Let the API server use the certificate of this authority."""
     context.load_cert_chain(_AUTHORITIES / f"{name}.crt", _AUTHORITIES / f"{name}.key")
 
 

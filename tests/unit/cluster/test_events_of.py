@@ -1,4 +1,7 @@
-"""Events about one pod or Job: anybody may write thousands of them, and large ones. Some are read, and bounded."""
+"""Events about one pod or Job.
+
+Users can write thousands of them, and large ones. The operator reads only some of them, and cuts them.
+"""
 
 import asyncio
 from typing import Any
@@ -75,6 +78,6 @@ def test_one_that_is_longer_than_a_page_is_read_alone(monkeypatch: pytest.Monkey
     assert len(told) == 2
 
 
-def test_a_list_that_is_forgotten_meanwhile_is_an_error_of_the_api_server() -> None:
+def test_a_list_that_is_forgotten_in_the_meantime_is_an_error_of_the_api_server() -> None:
     with pytest.raises(ApiError, match="expired"):
         read([event(number) for number in range(LIST_CHUNK + 5)], gone_at=LIST_CHUNK)

@@ -1,4 +1,4 @@
-"""Lists come in pages: of many objects if they are small, and of few if somebody made large ones."""
+"""Lists come in pages. A page contains many small objects, or a few large objects."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from make import make_server
 
 
 def listed(sizes: list[int], monkeypatch: pytest.MonkeyPatch, page_bytes: int) -> tuple[list[int], list[int]]:
-    """List servers with specs of these sizes; return the length of each page, and the requested limits."""
+    """List servers with specs of these sizes. Return the length of each page, and the requested limits."""
     monkeypatch.setattr(module, "PAGE_BYTES", page_bytes)
     servers = [make_server(f"kimi-{number}", note="x" * size) for number, size in enumerate(sizes)]
     limits: list[int] = []
@@ -58,7 +58,7 @@ def test_small_objects_behind_large_ones_come_in_longer_and_longer_pages(monkeyp
 
 
 def test_a_page_of_countless_values_is_as_short_as_one_of_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As objects, empty lists take a hundred times the memory of a string of the same length."""
+    """As Python objects, empty lists need a hundred times the memory of a string of the same length."""
     monkeypatch.setattr(module, "PAGE_WEIGHT", 10_000)
     servers = [make_server(f"kimi-{number}", note=[[]] * 2_000) for number in range(3)]
 
@@ -105,7 +105,7 @@ class Forgetful:
 
 @pytest.mark.parametrize("page_objects", [100, 250])
 def test_a_list_that_takes_longer_than_its_version_is_kept_goes_on_where_it_was(page_objects: int) -> None:
-    """It never ends if it starts again: it would take as long as before."""
+    """A list that starts again would never end, because it would take as long as before."""
 
     async def test() -> None:
         forgetful = Forgetful(3, has_tokens=True, page_objects=page_objects)
@@ -119,7 +119,7 @@ def test_a_list_that_takes_longer_than_its_version_is_kept_goes_on_where_it_was(
     asyncio.run(test())
 
 
-def test_a_list_that_cannot_go_on_starts_again_in_longer_pages() -> None:
+def test_a_list_that_cannot_continue_starts_again_in_longer_pages() -> None:
     async def test() -> None:
         forgetful = Forgetful(3, has_tokens=False, page_objects=100_000)
         async with answering(forgetful.answer) as cluster:
@@ -128,7 +128,7 @@ def test_a_list_that_cannot_go_on_starts_again_in_longer_pages() -> None:
     asyncio.run(test())
 
 
-def test_a_list_that_cannot_go_on_in_the_longest_pages_is_an_error() -> None:
+def test_a_list_that_cannot_continue_in_the_longest_pages_is_an_error() -> None:
     async def test() -> None:
         forgetful = Forgetful(1, has_tokens=False)
         async with answering(forgetful.answer) as cluster:
@@ -139,8 +139,8 @@ def test_a_list_that_cannot_go_on_in_the_longest_pages_is_an_error() -> None:
     asyncio.run(test())
 
 
-def test_a_list_that_goes_on_from_an_older_state_is_an_error() -> None:
-    """A backup of etcd was restored meanwhile."""
+def test_a_list_that_continues_from_an_older_state_is_an_error() -> None:
+    """In the meantime, a backup of etcd was restored."""
     forgetful = Forgetful(3, has_tokens=True)
 
     async def answer(request: web.Request) -> web.Response:
@@ -160,7 +160,7 @@ def test_a_list_that_goes_on_from_an_older_state_is_an_error() -> None:
 def test_a_page_that_is_not_given_at_once_is_asked_for_again_and_not_the_whole_list(
     status: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A busy API server always refuses some of many pages, so the list would never end."""
+    """A busy API server refuses some of many pages, so a list that starts again would never end."""
     monkeypatch.setattr(module, "PAGE_BACKOFF", Backoff(first=0.01, longest=0.01))
     asked, servers = list[str](), [make_server(f"kimi-{number}") for number in range(20)]
 
@@ -246,7 +246,7 @@ def test_who_is_to_wait_for_longer_than_other_lists_may_leaves_its_place_to_them
 
 
 def test_one_page_of_all_lists_is_held_at_a_time() -> None:
-    """Otherwise the pages of several lists would add up in memory."""
+    """Otherwise the pages of several lists would be in memory at the same time."""
     held, most = 0, 0
 
     async def answer(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Writes that may still be committed: while there are any, a replica that stops does not give its Lease back."""
+"""While the API server may still commit a write, a replica that stops does not release its Lease."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ _SECONDS = 1.5
 
 
 async def _write(answer: Callable[[web.Request], web.StreamResponse | None], *, give_up: float = 30.0) -> PendingWrites:
-    """Send a write to an API server that gives this answer, or none; stop waiting after a while."""
+    """Send a write to an API server that gives this answer or no answer. Stop waiting after a while."""
 
     pending = PendingWrites()
 
@@ -93,7 +93,7 @@ def test_one_of_several_writes_is_enough() -> None:
     assert not pending
 
 
-def test_the_clock_of_leases_goes_on_while_the_machine_is_suspended() -> None:
+def test_the_clock_of_leases_continues_while_the_machine_is_suspended() -> None:
     if not hasattr(time, "CLOCK_BOOTTIME"):
         pytest.skip("this system has no such clock")
     assert clock.seconds() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1)

@@ -1,4 +1,4 @@
-"""The end of a pod's log: how it is asked for, and what the answer may be."""
+"""The end of a pod's log: the request, and the possible answers."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ POD = {"metadata": {"name": "kimi-1", "namespace": "models"}}
 
 
 def read(answer: web.Response, since_seconds: float | None = None) -> tuple[str, web.Request]:
-    """Read the log of an API server that answers so; return it, and what was asked for."""
+    """Read a log from an API server with this answer. Return the log and the request."""
     asked: list[web.Request] = []
 
     async def respond(request: web.Request) -> web.Response:

@@ -1,4 +1,7 @@
-"""The proxy for the API server is the one that kubectl takes. Go's httpproxy gave the same answers to all of these."""
+"""The proxy for the API server is the proxy that kubectl would use.
+
+Go's httpproxy gave the same answers in all of these cases.
+"""
 
 import pytest
 

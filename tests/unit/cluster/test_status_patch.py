@@ -70,7 +70,7 @@ class Written:
         return web.json_response({"metadata": self.live["metadata"]})
 
     def write(self, seen: Manifest, status: Manifest, *, if_unchanged: bool) -> Manifest:
-        """Write a status for the server as it was seen; return the stored status."""
+        """Write a status for this observed state of the server. Return the stored status."""
 
         async def write() -> None:
             async with answering(self.answer) as cluster:

@@ -1,4 +1,4 @@
-"""How a request is sent: a write with the rest of its time limit, and through the proxy if there is one."""
+"""How requests are sent. A write gets the rest of its time limit, and all requests use the proxy if there is one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ from kimi_linear_operator.cluster.transport import REQUEST_TIMEOUT_SECONDS, Pend
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, LEASE, Manifest
 
 _CONNECT = aiohttp.TCPConnector.connect
-# More than the workers of a leader have under way, of several writes each.
+# More writes than the workers of a leader can have under way.
 _MANY_WRITES = 200
 
 
@@ -69,14 +69,14 @@ def test_a_write_whose_time_is_over_by_then_is_not_sent(monkeypatch: pytest.Monk
     _pass_while_connecting(monkeypatch, 6.0)
 
     async def write(cluster: Cluster) -> None:
-        with pytest.raises(ApiError, match="its time limit had passed before it was sent"):
+        with pytest.raises(ApiError, match="the time limit of the request passed before it was sent"):
             await _write(cluster, "too-late", 5.0)
 
     assert _asked(write) == {}
 
 
 def _pass_while_connecting(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let time pass while a connection opens, only on the clock that also runs while a machine is suspended."""
+    """Let time pass while a connection opens, but only on the clock that also runs while a machine is suspended."""
 
     async def connect(*arguments: Any, **options: Any) -> Any:
         connection = await _CONNECT(*arguments, **options)
@@ -118,7 +118,7 @@ def _live(name: str) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "uid": "u"}}
 
 
-def test_every_answer_is_told_by_verb_and_status() -> None:
+def test_every_answer_is_reported_by_verb_and_status() -> None:
     told: list[tuple[str, int]] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -166,7 +166,7 @@ async def _sent_to_a_proxy(**options: Any) -> tuple[list[str], bytes]:
 
 
 def test_however_many_writes_hang_a_lease_is_renewed_at_once() -> None:
-    """Slow webhooks may hold more writes than any pool has connections."""
+    """Slow webhooks may delay more writes than a pool has connections."""
     hanging, healed = 0, asyncio.Event()
 
     async def answer(request: web.Request) -> web.Response:

@@ -1,4 +1,7 @@
-"""Odd answers to one list or watch concern no other: kopf goes on, and comes back to it when the answers are right."""
+"""Odd answers to one list or watch do not affect others.
+
+kopf goes on, and watches this path again when the answers are right.
+"""
 
 import asyncio
 import json
@@ -21,7 +24,8 @@ from passes import READER
 
 PAGE = b"<html>maintenance</html>\n"
 HTML, JSON = "text/html", "application/json"
-# By the namespace that gets the answer: the kind of request, the status, the content type, the headers and the body.
+# For each namespace that gets an odd answer: the kind of request, and the answer's status, content type, headers and
+# body.
 FAULTS: dict[str, tuple[str, int, str, dict[str, str], bytes]] = {
     "list-html": ("LIST", 200, HTML, {}, PAGE),
     "list-html-as-json": ("LIST", 200, JSON, {}, PAGE),
@@ -52,7 +56,7 @@ FINE = "fine"
 
 
 class ApiServer:
-    """Answers with the faults while they are switched on; refuses requests for any kind but pods."""
+    """Answers with the faults while they are switched on. Refuses requests for all kinds except pods."""
 
     def __init__(self) -> None:
         self.is_faulty = True

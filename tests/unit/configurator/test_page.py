@@ -1,4 +1,4 @@
-"""The configurator's page without a browser: its contents, and the verb that writes it."""
+"""The configurator's page, tested without a browser: its contents, and the verb that writes it."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Access of pods to anything outside needs the administrator's permission, by whichever field."""
+"""Access of pods to anything outside needs the administrator's permission, for any field that gives it."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ def test_what_stays_in_the_pod_needs_no_permission(spec: Manifest) -> None:
 
 @pytest.mark.parametrize("container", ["router", "sglang"])
 def test_an_annotation_that_only_the_replicas_override_is_seen_in_the_routers_pods(container: str) -> None:
-    """The router's pods inherit it, and podTemplate is not for them."""
+    """The router's pods inherit these, but podTemplate has no effect on them."""
     name = f"{APP_ARMOR}{container}"
     spec: Any = {
         "inheritedMetadata": {"annotations": {name: "unconfined"}},

@@ -106,5 +106,5 @@ def test_the_largest_spec_that_passes_is_checked_in_a_moment() -> None:
     for manifest in (benchmark, server):
         begin = time.thread_time()
         assert check(manifest).errors == []
-        # It takes about 40 ms, and more if another process uses the same core.
+        # This takes about 40 ms, or more if another process uses the same core.
         assert time.thread_time() - begin < 0.3

@@ -20,7 +20,7 @@ TRACEBACK = """\
     raise ValueError("not this line")
 """
 SIGQUIT = "[2026-11-28 19:20:01] Received sigquit from a child process. It usually means the child failed.\n"
-# PyTorch on a GPU that its kernels were not built for.
+# PyTorch on a GPU for which its kernels were not built.
 HIP = f"""{TRACEBACK}torch.AcceleratorError: HIP error: invalid device function
 HIP kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect.
 For debugging consider passing AMD_SERIALIZE_KERNEL=3
@@ -39,7 +39,7 @@ OTHER_RANKS = f"""{TRACEBACK}RuntimeError: Unexpected shape of the weights
 AFTER_SIGQUIT = f"""{TRACEBACK}KeyError: 'model.layers.0.weight'
 {SIGQUIT}{TRACEBACK}RuntimeError: cannot schedule new futures after shutdown
 """
-# 0.5.7 without internet: three times for each rank, before the weights are loaded.
+# Release 0.5.7 without internet logs this three times for each rank, before the weights are loaded.
 OFFLINE = f"""[2026-11-28 19:20:01] retry() failed once (0th try, maximum 3 retries). Will delay 0.75s and retry.
 {TRACEBACK}huggingface_hub.errors.OfflineModeIsEnabled: Cannot reach https://huggingface.co/api/models/m: offline \
 mode is enabled.
@@ -116,7 +116,7 @@ def test_a_log_is_quoted_for_its_exception(log: str, quote: str) -> None:
 
 @pytest.mark.parametrize("log", [HIP, PINNING, OTHER_RANKS, AFTER_SIGQUIT, CHAINED])
 def test_an_exception_is_found_in_what_the_kubelet_keeps_of_a_log(log: str) -> None:
-    """The last 2048 bytes, wherever they begin."""
+    """The last 2048 bytes, which can begin within a line."""
     noise = "\n".join(f"[2026-11-28 19:19:{second:02}] Load weight begin. avail mem=191.4 GB" for second in range(40))
     assert quoted((noise + "\n" + log)[-2048:], SGLANG) == quoted(log, SGLANG)
 
@@ -134,7 +134,7 @@ def told(*pods: Manifest) -> tuple[str, str]:
 
 
 def engine_pod(ended: Manifest, restarts: int = 0, *, running: bool = False, ready_since: str = "") -> Manifest:
-    """A pod whose engine has ended like this; it has begun again, or is about to."""
+    """A pod whose engine has ended like this. It has started again, or is about to start."""
     state = {"running": {}} if running else {"waiting": {"reason": "CrashLoopBackOff"}}
     container = {
         "name": "sglang",
@@ -182,7 +182,7 @@ def test_the_signal_of_an_exit_code_is_named() -> None:
 
 
 def lived(seconds: int, code: int = 137, **more: Any) -> Manifest:
-    """The end of a container, in seconds after midnight; the engine began at midnight."""
+    """The end of a container, in seconds after midnight. The engine began at midnight."""
     hours, rest = divmod(seconds, 3600)
     time = f"2026-11-24T{hours:02}:{rest // 60:02}:{rest % 60:02}Z"
     log = "Loading safetensors checkpoint shards: 61% Completed"
@@ -227,7 +227,7 @@ def test_other_ends_are_no_start_that_ran_out_of_time(pod: Manifest) -> None:
 
 
 def drained(**status: Any) -> Manifest:
-    """A replica of 0.5.7 that has drained: it kills itself in the end."""
+    """A replica of 0.5.7 that has drained. At the end, it kills itself."""
     ended = {"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": NOW, "message": "Gracefully exiting..."}}
     return make_pod(containerStatuses=[{"name": "sglang", "restartCount": 0, "state": ended}], **status)
 

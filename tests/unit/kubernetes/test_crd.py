@@ -1,4 +1,4 @@
-"""The checked-in CustomResourceDefinition is generated from the source, and is complete."""
+"""The CustomResourceDefinition in the repository equals the generated one, and is complete."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def with_defaults(value: Any, schema: Manifest) -> Any:
 
 
 def fields(schema: Manifest, path: str) -> Iterator[tuple[str, Manifest]]:
-    """Yield a schema and all that is inside it, with their paths."""
+    """Yield a schema and all schemas in it, with their paths."""
     yield path, schema
     for name, field in schema.get("properties", {}).items():
         yield from fields(field, f"{path}.{name}")
@@ -115,7 +115,7 @@ def test_every_field_is_described_for_kubectl_explain(schema: Manifest) -> None:
 
 
 def limit(field: Manifest) -> str | None:
-    """Return the keyword that limits how large a value can get, None if its type does."""
+    """Return the keyword that limits the size of a value, None if the type itself limits it."""
     if "enum" in field:
         return None
     if "additionalProperties" in field:
@@ -189,7 +189,7 @@ def test_a_rule_at_a_node_that_holds_more_than_it_reads_lets_other_changes_throu
 
 @EVERY_SCHEMA
 def test_a_default_has_all_that_is_in_it(schema: Manifest) -> None:
-    # The API server checks an object's default against the rules before it sets the defaults of the fields inside.
+    # The API server checks the rules for an object's default before it sets the defaults of the fields in it.
     for path, field in spec_fields(schema).items():
         if isinstance(field.get("default"), dict):
             assert field["default"] == with_defaults(field["default"], field), path

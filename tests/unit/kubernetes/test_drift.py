@@ -72,7 +72,7 @@ def test_what_others_add_is_no_drift(data: st.DataObject) -> None:
             st.sampled_from(["text", 0, False, None, [], {}, {"nested": [1]}])
         )
     shared = [path for path in paths(wanted) if path and path[-1] in SHARED and isinstance(at(wanted, path), list)]
-    # From the inside out, because an insertion moves later items.
+    # Inner values come first, because an insertion moves later items.
     for path in sorted(data.draw(st.lists(st.sampled_from(shared), max_size=4)), key=len, reverse=True):
         at(live, path).insert(0, {"name": "injected", "containerPort": 1, "mountPath": "/injected", "uid": "other"})
     assert not has_drifted(live, wanted)
@@ -150,7 +150,7 @@ def test_what_the_api_server_writes_in_other_words_is_no_drift(live: Manifest, w
         ({}, {"automountServiceAccountToken": False}),
         ({}, {"replicas": 0}),
         ({"containers": []}, {"containers": [{"name": "a"}]}),
-        # The kubelet takes the last variable of a name.
+        # If two variables have the same name, the kubelet uses the last one.
         ({"env": [{"name": "a", "value": "1"}, {"name": "a", "value": "2"}]}, {"env": [{"name": "a", "value": "1"}]}),
         ({"ports": [{"port": 1}]}, {"ports": [{"port": 2}]}),
         ({"spec": []}, {"spec": {"a": 1}}),

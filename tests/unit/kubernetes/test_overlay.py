@@ -1,4 +1,4 @@
-"""Strategic merge as `kubectl patch` does it."""
+"""The overlay is a strategic merge, as in `kubectl patch`."""
 
 import copy
 import json

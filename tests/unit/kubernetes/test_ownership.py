@@ -1,4 +1,4 @@
-"""Managed fields: a program is one manager, whatever verbs it used; each field has its owners."""
+"""Managed fields: a program counts as one manager with all its verbs, and each field has its owners."""
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.ownership import extract, owners_of, unified

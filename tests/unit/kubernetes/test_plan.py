@@ -16,7 +16,7 @@ SERVICE, DEPLOYMENT = build(OWNER)
 
 
 def live(manifest: Manifest, **metadata: object) -> Manifest:
-    """Return a child as the API server keeps it."""
+    """Return a child as the API server stores it."""
     kept = copy.deepcopy(manifest)
     return stored({**kept, "metadata": {**kept["metadata"], **metadata}})
 
@@ -99,7 +99,7 @@ def test_whose_an_object_is(metadata: Manifest, relation: Relation) -> None:
     ],
     ids=["of a former one", "of somebody else", "of another server"],
 )
-def test_a_name_that_is_taken_is_told_and_left_alone(owners: list[Manifest], is_passing: bool, words: str) -> None:
+def test_a_name_that_is_taken_is_reported_and_left_alone(owners: list[Manifest], is_passing: bool, words: str) -> None:
     [step] = plan(OWNER, [SERVICE], [live(SERVICE, ownerReferences=owners)])
     assert isinstance(step, Blocked)
     assert (step.is_passing, words in step.message) == (is_passing, True)

@@ -53,7 +53,7 @@ def test_every_explained_reason_is_used() -> None:
 
 
 def constant_reasons(source: str) -> Iterator[str]:
-    """The reasons that a module names, as text. mypy finds those that come from elsewhere."""
+    """The reasons in the text of a module. mypy checks reasons that come from other places."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).rpartition(".")[2]

@@ -1,4 +1,7 @@
-"""A rule at its node: the fields that it reads, its form in the CRD, and the values for its evaluation."""
+"""A rule at its node of the schema.
+
+The tests are about the fields that it reads, its form in the CRD, and its evaluation.
+"""
 
 import pytest
 

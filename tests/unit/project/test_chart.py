@@ -1,4 +1,4 @@
-"""The Helm chart without Helm: its copied files are fresh, and its files agree with each other."""
+"""The Helm chart, tested without Helm: its copied files are up to date, and its files agree with each other."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from kimi_linear_operator.resource_types import DEFINITIONS
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-# Maps that belong to Kubernetes or to the user: their keys are no values of the chart.
+# Maps of Kubernetes or of the user. Their keys are not values of the chart.
 OPEN = {"annotations", "labels", "podSecurityContext", "resources", "securityContext"}
 
 

@@ -35,8 +35,13 @@ def test_links_to_a_place_on_a_page_lead_to_it(page: Path) -> None:
     assert [(target.name, place) for target, place in targets if place not in places(target)] == []
 
 
+def test_no_page_has_what_a_merge_left() -> None:
+    marks = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+    assert [str(page.relative_to(ROOT)) for page in PAGES if marks.search(page.read_text())] == []
+
+
 def places(page: Path) -> set[str]:
-    """Return the anchors of a page that links may name: those that GitHub makes of titles, and the page's own."""
+    """Return the anchors of a page: GitHub's anchors for titles, and the page's own anchors."""
     text = page.read_text()
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     named = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
@@ -59,7 +64,7 @@ def test_the_guide_lists_all_its_pages() -> None:
 def test_pages_show_what_status_prints(
     page: str, mark: str, case: str, begin: str, end: str, request: pytest.FixtureRequest
 ) -> None:
-    """A page shows the part of the output from one text to another."""
+    """Return whether a page shows the part of the output from one text to another."""
     monkeypatch, capsys = request.getfixturevalue("monkeypatch"), request.getfixturevalue("capsys")
     output = printed(case, monkeypatch, capsys).output
     part = output[output.index(f"\n{begin}") + 1 if begin else 0 : output.index(end)] + "\n"

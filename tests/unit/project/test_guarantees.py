@@ -1,4 +1,4 @@
-"""Every promise has a test: docs/guarantees.md, the pages that promise, and the tests agree."""
+"""Every promise has a test. docs/guarantees.md, the pages with promises, and the tests agree."""
 
 import ast
 import re

@@ -44,7 +44,7 @@ def test_a_built_image_is_taken_from_the_cache(image: Image) -> None:
     image.archive.write_text("built")
     os.utime(image.archive, (0, 0))
     assert images.build(image).read_text() == "built"
-    # So that the cache removes unused images before this one.
+    # Use this image, so that the cache removes unused images first.
     assert image.archive.stat().st_mtime > 0
 
 

@@ -1,4 +1,4 @@
-"""kind in place of a real node, with stand-ins for docker, kind and kubectl that record their calls."""
+"""kind in place of a real node. Stand-ins for docker, kind and kubectl record their calls."""
 
 import json
 import os
@@ -33,7 +33,7 @@ esac
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of all calls, a line each."""
+    """The file of all calls, one per line."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
@@ -135,7 +135,7 @@ def test_docker_builds_an_image_and_the_node_knows_it_by_its_own_name(
     monkeypatch.setattr(images, "STAND_IN", image)
     pods.load_images()
     built, *rest = calls.read_text().splitlines()[:5]
-    # SGLang's own image, which may be there, stays as it is. Every option is one that Docker knows without buildx.
+    # SGLang's own image may exist, and must not change. Docker without buildx knows all these options.
     options = f"--tag=kimi-linear.local/sglang:1 --build-arg=VERSION=2 --file={tmp_path}/Dockerfile"
     assert built.startswith(f"docker build {options} {tmp_path}/cache/")
     ctr = "docker exec tests-worker ctr --namespace=k8s.io"
@@ -207,7 +207,7 @@ def test_pods_run_on_kind_on_linux_only_as_docker_elsewhere_has_neither_this_pyt
         ("works", "", "Kubernetes on kind, in Docker"),
         ("info", "", "a Kubernetes control plane, built from source"),
         ("works", "kwok", "a Kubernetes control plane, built from source"),
-        # Its start then fails with a message.
+        # A later start then fails with a message.
         ("info", "kind", "Kubernetes on kind, in Docker"),
     ],
 )
@@ -219,7 +219,7 @@ def test_the_demo_runs_on_kind_where_docker_works_unless_another_cluster_is_aske
     assert demo._cluster().description == expected
 
 
-def test_a_cluster_that_nobody_knows_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_cluster_is_refused_as_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIMI_LINEAR_CLUSTER", "minikube")
     with pytest.raises(LocalClusterError, match="KIMI_LINEAR_CLUSTER is minikube; it can be kwok, kind, real"):
         kind.replaces_real_node()

@@ -34,7 +34,7 @@ def test_every_folder_of_tests_is_run_and_summed_up() -> None:
     assert settings["testpaths"] == [f"tests/{folder}" for folder in AGAINST]
 
 
-# Modules that make passes or pass data to them.
+# Modules that make passes, or give data to passes.
 _MAY_WAIT = {
     "benchmark.admission",
     "benchmark.clean_up",
@@ -84,7 +84,7 @@ def test_what_decides_is_pure_but_for_a_few_modules_that_are_named() -> None:
     assert {module for module in modules if not f"{module}.".startswith(named)} == _MAY_WAIT
 
 
-# It describes the containers of all resources to their users.
+# This module describes the containers of all resources to users.
 _NAMES_CONTAINERS = "pod_template.py"
 
 

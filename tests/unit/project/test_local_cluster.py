@@ -1,4 +1,4 @@
-"""The local cluster, without starting one: builds, found programs, and refused clusters."""
+"""Parts of the local cluster that need no start: builds, found programs, and refused clusters."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_only_kubernetes_gets_a_version(module: Module) -> None:
     assert kubernetes_version("require (\n\tk8s.io/api v0.37.2\n)") is None
 
 
-def test_an_interrupted_build_goes_on_with_what_is_missing(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_continues_with_what_is_missing(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = [Program(name, f"example.org/{name}", module, 1) for name in ("one", "two", "three")]
     programs[0].file.parent.mkdir(parents=True)
     programs[0].file.touch()
@@ -257,7 +257,7 @@ def test_a_failing_program_shows_the_end_of_what_it_said(tmp_path: Path) -> None
 def test_a_real_node_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr("sys.platform", "linux")
-    with pytest.raises(LocalClusterError, match="no real node on this machine: a real node needs root"):
+    with pytest.raises(LocalClusterError, match="This machine cannot have a real node: a real node needs root"):
         machine.ensure_installed()
 
 
@@ -267,7 +267,7 @@ def test_packages_are_missed_only_where_nothing_can_install_them(monkeypatch: py
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(machine, "succeeds", lambda _: True)
     monkeypatch.setattr("debian.find", lambda program: program if program in there else None)
-    assert machine.obstacle() == "a real node needs iptables, and only apt is known to install them"
+    assert machine.obstacle() == "a real node needs iptables, and this script can install them only with apt"
     there.add("apt-get")
     assert machine.obstacle() is None
     assert machine.missing_packages() == ["iptables"]

@@ -37,7 +37,7 @@ def filled(*pods: Manifest) -> Cache:
     return cache
 
 
-def test_an_object_is_kept_and_concerns_its_server() -> None:
+def test_an_object_is_kept_and_affects_its_server() -> None:
     cache = new_cache()
     deployment = make_deployment()
     assert cache.put(DEPLOYMENT, deployment) == {KIMI}
@@ -45,13 +45,13 @@ def test_an_object_is_kept_and_concerns_its_server() -> None:
     assert cache.children(DEPLOYMENT, KIMI) == [deployment]
 
 
-def test_a_server_concerns_itself_and_is_no_child() -> None:
+def test_a_server_affects_itself_and_is_no_child() -> None:
     cache = new_cache()
     assert cache.put(SERVER, make_server()) == {KIMI}
     assert (cache.resources(), cache.children(SERVER, KIMI)) == ([KIMI], [])
 
 
-def test_an_object_without_a_server_concerns_none() -> None:
+def test_an_object_without_a_server_affects_none() -> None:
     cache = new_cache()
     stray = stored({"kind": "Pod", "metadata": {"name": "stray"}})
     assert cache.put(POD, stray) == set()
@@ -59,7 +59,7 @@ def test_an_object_without_a_server_concerns_none() -> None:
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_nothing_older_or_equal_overwrites_what_is_known(version: int) -> None:
+def test_an_older_or_equal_state_does_not_overwrite_the_cached_one(version: int) -> None:
     cache = filled(make_pod(version=5, phase="Running"))
     assert cache.put(POD, make_pod(version=version, phase="Pending")) == set()
     assert cache.children(POD, KIMI)[0]["status"] == {"phase": "Running"}
@@ -103,13 +103,13 @@ def test_what_nobody_reads_is_not_kept() -> None:
     assert cache.get(KIMI.of(DEPLOYMENT)) == deployment
 
 
-def test_an_object_that_moves_to_another_server_concerns_both() -> None:
+def test_an_object_that_moves_to_another_server_affects_both() -> None:
     cache = filled(make_pod(version=1))
     assert cache.put(POD, make_pod(version=2, server="other")) == {KIMI, OTHER}
     assert (names(cache, KIMI), names(cache, OTHER)) == ([], ["kimi-0"])
 
 
-def test_a_deleted_object_is_gone_and_concerns_its_server() -> None:
+def test_a_deleted_object_is_gone_and_affects_its_server() -> None:
     cache = filled(make_pod(version=1))
     assert deleted(cache, make_pod(version=2)) == {KIMI}
     assert (names(cache), cache.get(POD_KEY.of(POD))) == ([], None)
@@ -121,7 +121,7 @@ def test_the_deletion_of_a_predecessor_leaves_the_successor_alone() -> None:
     assert versions(cache) == ["7"]
 
 
-def test_the_deletion_of_what_was_never_seen_concerns_none() -> None:
+def test_the_deletion_of_what_was_never_seen_affects_none() -> None:
     assert deleted(new_cache(), make_pod()) == set()
 
 
@@ -132,7 +132,7 @@ def test_a_successor_of_a_deleted_object_is_kept() -> None:
 
 
 def taken(cache: Cache, manifests: list[Manifest], version: int, kind: Kind = POD) -> set[Key]:
-    """Take over a list of everything, in one page."""
+    """Put a complete list into the cache, in one page."""
     listing = Listing(cache, kind)
     listing.take(manifests, version)
     return listing.end()
@@ -189,14 +189,14 @@ def test_what_was_created_while_a_list_was_read_stays() -> None:
     assert names(cache) == ["kimi-0"]
 
 
-def test_a_list_brings_what_watches_lost_and_tells_whom_it_concerns() -> None:
+def test_a_list_finds_changes_that_watches_lost_and_enqueues_the_affected_resources() -> None:
     cache = filled(make_pod("same", version=1), make_pod("changed", version=2), make_pod("gone", version=3))
     listed = [make_pod("same", version=1), make_pod("changed", version=8), make_pod("new", server="other", version=9)]
     assert taken(cache, listed, version=10) == {KIMI, OTHER}
     assert (names(cache), versions(cache), names(cache, OTHER)) == (["changed", "same"], ["8", "1"], ["new"])
 
 
-def test_a_list_that_shows_nothing_new_concerns_none() -> None:
+def test_a_list_that_shows_nothing_new_affects_none() -> None:
     cache = filled(make_pod("a", version=1), make_pod("b", version=2))
     assert taken(cache, [make_pod("a", version=1), make_pod("b", version=2)], version=10) == set()
 
@@ -210,7 +210,7 @@ def test_a_list_may_come_in_pages() -> None:
     assert (names(cache), versions(cache)) == (["a", "c"], ["1", "9"])
 
 
-def test_a_list_that_begins_anew_forgets_its_first_pages() -> None:
+def test_a_list_that_starts_again_forgets_its_first_pages() -> None:
     cache = filled(make_pod("a", version=1), make_pod("b", version=2))
     listing = Listing(cache, POD)
     listing.take([make_pod("a", version=1)], version=10)
@@ -272,7 +272,7 @@ def test_an_object_that_is_older_than_before_tells_of_a_backup_although_versions
     listing = Listing(cache, SERVER)
     listing.take([_at(make_server("kept"), 500)], version=1200)
     assert listing.is_restored
-    # Objects that were seen after the list began do not count.
+    # Objects that appeared after the list began are not dropped.
     listing = Listing(cache, SERVER)
     cache.put(SERVER, _at(make_server("kept"), 1300))
     listing.take([_at(make_server("kept"), 500)], version=1200)
@@ -335,7 +335,7 @@ def test_of_what_claims_to_be_a_servers_only_what_it_owns_is_read_if_that_is_ask
 
 
 def test_more_objects_than_a_server_can_have_get_no_attention() -> None:
-    """Anybody who may make pods can give them a server's label."""
+    """Users with permission to create pods can give them a server's label."""
     cache = new_cache()
     for number in range(40):
         pod = make_pod(f"kimi-{number:02}")

@@ -1,12 +1,18 @@
-"""An unwanted child is deleted once, even if its watch event comes late; whoever depends on a child is told."""
+"""An unwanted child is deleted only once, even if its watch event comes late.
+
+Resources that depend on a child are enqueued.
+"""
 
 import asyncio
 from typing import cast
 
+import pytest
+
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, Kind, Manifest
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, SERVICE, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
@@ -15,23 +21,23 @@ from passes import new_cache, tell_nobody
 
 
 class Deletions:
-    """A cluster that carries out every deletion, and sends no watch events."""
+    """A cluster that makes every deletion, and sends no watch events."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         self.deleted.append(manifest["metadata"]["name"])
 
 
 def test_the_pass_after_a_deletion_does_not_delete_again() -> None:
     cluster, cache, server = Deletions(), new_cache(), make_server()
-    cache.put(DEPLOYMENT, owned(make_deployment()))
+    cache.put(SERVICE, owned({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kimi"}}))
     children = Children(cast(Cluster, cluster), cache, tell_nobody)
     owner = KimiLinearServer.model_validate(server)
     key = Key("default", "kimi", SERVER)
     for _ in range(2):
-        asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+        asyncio.run(children.prune(owner, key, (SERVICE,), []))
     assert cluster.deleted == ["kimi"]
 
 
@@ -49,7 +55,7 @@ def test_a_child_that_a_finalizer_keeps_is_seen_again_and_not_deleted_again() ->
     assert cluster.deleted == ["kimi"]
 
 
-def test_whoever_waits_for_another_benchmark_is_told_when_its_job_is_gone() -> None:
+def test_whoever_waits_for_another_benchmark_is_enqueued_when_its_job_is_gone() -> None:
     cluster, cache, told = Deletions(), new_cache(), set[Key]()
     for name in ("nightly", "weekly"):
         cache.put(BENCHMARK, make_benchmark(name))
@@ -72,3 +78,34 @@ def test_a_child_stays_while_its_kind_cannot_be_read() -> None:
     readable.append(DEPLOYMENT)
     asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
     assert cluster.deleted == ["kimi"]
+
+
+class SlowDeletions(Deletions):
+    """The same, but each deletion takes a moment; counts how many are under way at the same time, and fails some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way = self.most_at_once = 0
+
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        await asyncio.sleep(0)
+        self.under_way -= 1
+        await super().delete(kind, manifest)
+        if manifest["metadata"]["name"] == "d0003":
+            raise ApiError(500, "once")
+
+
+def test_thousands_that_look_like_children_are_deleted_a_few_at_a_time() -> None:
+    cluster, cache = SlowDeletions(), new_cache()
+    live = owned(make_deployment())
+    for number in range(1000):
+        about = {**live["metadata"], "name": f"d{number:04}", "resourceVersion": str(number + 1)}
+        cache.put(DEPLOYMENT, {**live, "metadata": about})
+    children = Children(cast(Cluster, cluster), cache, tell_nobody)
+    owner, key = KimiLinearServer.model_validate(make_server()), Key("default", "kimi", SERVER)
+    with pytest.raises(ApiError, match="once"):
+        asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
+    assert len(cluster.deleted) == 1000
+    assert cluster.most_at_once <= 16

@@ -36,7 +36,7 @@ from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
 from make import UID, make_deployment, make_pod, make_server, owned, stored
-from passes import READER, WRITTEN, new_cache
+from passes import READER, WRITTEN, check_stored, new_cache
 
 KIMI = Key("default", "kimi", SERVER)
 # The largest essence of any object, in bytes. A pod's trimmed text is about as long.
@@ -55,7 +55,7 @@ def template(**fields: Any) -> Manifest:
 
 NAMES = ["".join(signs) for signs in itertools.islice(itertools.product(string.ascii_letters, repeat=3), 75_000)]
 OWNERS = [{"apiVersion": "v1", "kind": "K", "name": "x", "uid": f"uid-{number}"} for number in range(18_000)]
-# Built only when needed: otherwise Python's garbage collector would visit a million values in all other tests.
+# Created only when needed. Otherwise Python's garbage collector would visit a million values in all other tests.
 LARGE: dict[str, Callable[[], Manifest]] = {
     "a text": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a", "value": TEXT}])),
     "variables": lambda: child(DEPLOYMENT, spec=template(env=[{"name": "a"}] * 100_000)),
@@ -137,7 +137,7 @@ def test_a_child_of_ours_that_somebody_has_filled_is_repaired() -> None:
 
 
 def test_a_child_of_ours_whose_metadata_somebody_has_filled_is_as_wanted() -> None:
-    """Above all, the record of a pod template still holds it."""
+    """Most importantly, the record of a pod template still contains the template."""
     server = KimiLinearServer.model_validate(make_server())
     record = build_revision(server, choose(server, History()).current)
     for wanted in (*build(server), record):
@@ -188,6 +188,58 @@ def test_of_many_large_objects_in_one_namespace_the_essence_is_kept_and_all_of_t
     assert cache.get(Key("other", "d000", DEPLOYMENT)) == elsewhere
 
 
+def large_server(number: int, version: int = 1, size: int = LARGEST_SPEC - 2_000) -> Manifest:
+    spec = {"podTemplate": {"spec": {"x": "x" * size}}}
+    about = {"name": f"s{number:03}", "resourceVersion": str(version), "generation": 1}
+    return stored({**make_server(), "metadata": {**make_server()["metadata"], **about}, "spec": spec})
+
+
+MOST_SERVERS = MOST_OF_LARGE // LARGEST_SPEC
+
+
+def problem_of(cache: Cache, number: int) -> str:
+    return check_stored(cache.get(Key("default", f"s{number:03}", SERVER)) or {}).message
+
+
+def test_of_many_large_specs_in_one_namespace_a_part_is_kept_and_the_others_are_refused_with_the_reason() -> None:
+    cache = new_cache()
+    for number in range(MOST_SERVERS + 50):
+        cache.put(SERVER, large_server(number))
+    assert MOST_OF_LARGE / 2 < kept_bytes(cache) < MOST_OF_LARGE + 50 * SMALL
+    assert problem_of(cache, 0) == ""
+    assert problem_of(cache, MOST_SERVERS + 40).startswith("spec: too large for this namespace")
+    usual = make_server("usual", tensorParallelism=8)
+    elsewhere = {**large_server(0), "metadata": {**large_server(0)["metadata"], "namespace": "other"}}
+    for server in (usual, elsewhere):
+        cache.put(SERVER, server)
+        about = server["metadata"]
+        kept = cache.get(Key(about["namespace"], about["name"], SERVER)) or {}
+        assert kept["spec"] == server["spec"]
+    # Children have room of their own.
+    cache.put(DEPLOYMENT, medium(0))
+    assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0)
+
+
+def test_a_spec_without_room_comes_back_with_a_list_when_there_is_room_whatever_its_status_says() -> None:
+    cache = new_cache()
+    for number in range(MOST_SERVERS + 2):
+        cache.put(SERVER, large_server(number))
+    last = MOST_SERVERS + 1
+    # A pass writes a status, and caches what it has read with it.
+    seen = cache.get(Key("default", f"s{last:03}", SERVER)) or {}
+    about = {**seen["metadata"], "resourceVersion": "2"}
+    cache.put(SERVER, {**seen, "metadata": about, "status": {"observedGeneration": 1}})
+    assert problem_of(cache, last)
+    listed = {**large_server(last, version=2), "status": {"observedGeneration": 1}}
+    cache.put(SERVER, listed)
+    assert problem_of(cache, last), "there is no room yet"
+    for number in range(2):
+        cache.take(READER.read(SERVER, large_server(number, version=3), is_deleted=True))
+    assert cache.put(SERVER, listed) == {Key("default", f"s{last:03}", SERVER)}
+    assert problem_of(cache, last) == ""
+    assert cache.put(SERVER, listed) == set()
+
+
 def test_when_large_objects_go_the_next_list_brings_the_others_back_whole() -> None:
     cache = new_cache()
     for number in range(MOST + 2):
@@ -195,7 +247,7 @@ def test_when_large_objects_go_the_next_list_brings_the_others_back_whole() -> N
     last = medium(MOST + 1)
     assert cache.get(Key("default", last["metadata"]["name"], DEPLOYMENT)) != last
     assert cache.put(DEPLOYMENT, last) == set(), "there is no room yet"
-    # An object that does not grow keeps its room, and a deleted object frees it.
+    # An object that does not grow stays completely cached. A deleted object frees its room.
     cache.put(DEPLOYMENT, medium(0, version=2))
     assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0, version=2)
     cache.take(READER.read(DEPLOYMENT, medium(0, version=3), is_deleted=True))
@@ -214,14 +266,14 @@ def test_what_one_pass_reads_takes_little_time_whatever_it_holds(kind: Kind, fil
         cache.put(kind, child(kind, f"x{number:02}", **content))
     begin = time.thread_time()
     found = cache.children(kind, KIMI)
-    # It takes about 0.05 s on an idle machine.
+    # This takes about 0.05 s on an idle machine.
     assert time.thread_time() - begin < 0.5
     assert 0 < len(found) < 30
 
 
 @pytest.mark.parametrize("name", ["volumes", "containers", "schedulingGates", "readinessGates"])
 def test_a_pod_of_thousands_of_parts_takes_a_pass_no_longer_than_others(name: str) -> None:
-    """Users who may create pods can create these, with any label and as many parts as fit."""
+    """Users with permission to create pods can create these, with any label and any number of parts."""
     cache = new_cache()
     part = {"name": "v", "startupProbe": {"periodSeconds": 10}}
     cache.put(POD, child(POD, "x", spec={name: [part] * 13_000}))

@@ -1,4 +1,4 @@
-"""One object that flaps makes few Events, and they say how many changes were left out."""
+"""An object that changes again and again causes few Events, and these say how many changes were left out."""
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reconcile.event_limit import BURST, SECONDS_PER_EVENT, EventLimiter

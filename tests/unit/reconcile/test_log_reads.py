@@ -1,4 +1,4 @@
-"""Reads of logs: how many there are at once, how often one begins, and that no namespace waits for ever."""
+"""Reads of logs: how many run at the same time, how often one begins, and that no namespace waits for ever."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from kimi_linear_operator.reconcile.log_reads import (
 
 @dataclass
 class World:
-    """The time, and whose logs were read.
+    """The time, and the namespaces whose logs were read.
 
     Attributes:
         now: The time.
@@ -53,7 +53,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    """Run a test, and end the reads that it has left."""
+    """Run a test, and end its remaining reads."""
 
     async def all_of_it() -> None:
         await test()
@@ -84,7 +84,7 @@ def test_reads_begin_one_after_the_other(world: World) -> None:
 
 
 def test_namespaces_whose_logs_are_always_due_keep_nobody_else_waiting(world: World) -> None:
-    """Three namespaces ask for a read every millisecond, a fourth as often as a server does."""
+    """Three namespaces ask for a read every millisecond. A fourth one asks as often as a server does."""
 
     async def test() -> None:
         tried, served = 0, 0
@@ -110,7 +110,7 @@ def test_nodes_that_do_not_answer_keep_a_place_for_another_namespace(world: Worl
         world.begin("c")
         world.now += SECONDS_BETWEEN_READS
         assert not world.begin("d")
-        # Two of the reads of a have ended.
+        # Two reads of namespace `a` have ended.
         for task in [*world.reads._places][:2]:
             task.cancel()
         await asyncio.sleep(0)

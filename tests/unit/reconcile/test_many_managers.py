@@ -1,4 +1,4 @@
-"""A user can give an object thousands of field managers: the operator reads few of them, and keeps fewer."""
+"""A user can give an object thousands of field managers. The operator reads only a few of them, and remembers fewer."""
 
 import asyncio
 from collections.abc import Iterator
@@ -36,12 +36,12 @@ def managers(number: int, fields: Manifest = REPLICAS) -> list[Manifest]:
 
 
 class ManyManagers:
-    """A cluster in which thousands own the field that is repaired."""
+    """A cluster in which thousands of managers own the repaired field."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         return {"metadata": {"managedFields": managers(5000)}}
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         return
 
 

@@ -1,4 +1,4 @@
-"""A pass takes little processor time whatever is in an object: in its spec, its managed fields, and its status.
+"""A pass takes little processor time for any contents of an object's spec, managed fields and status.
 
 An input within its bounds can still cost much if work is done for each of its parts.
 """
@@ -19,8 +19,8 @@ from make import make_benchmark, make_result, make_server
 from passes import Passes, new_cache
 from unit.server.test_many_unowned_fields import Cluster
 
-# Seconds of processor time. A usual pass takes some 5 ms, one over the largest spec some 40 ms; the Lease is renewed
-# every few seconds. The faults that these tests are for took four seconds.
+# Seconds of processor time. A usual pass takes about 5 ms, a pass over the largest spec about 40 ms. The Lease is
+# renewed every few seconds. With the bugs for which these tests were written, a pass took four seconds.
 MOST_SECONDS = 1.0
 
 APPARMOR = "container.apparmor.security.beta.kubernetes.io"

@@ -1,4 +1,4 @@
-"""Unrequested defaults of another version's definition block no resource, even if this version refuses them."""
+"""Unrequested defaults from the CRD of another version do not block a resource, even if this version refuses them."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ from refusing import DefaultingCluster
 
 
 def owned_by(manager: str, *paths: str) -> Manifest:
-    """Return an entry of managed fields: who applied these fields of a spec."""
+    """Return an entry of managed fields for these applied fields of a spec."""
     fields: Manifest = {}
     for path in paths:
         below = fields.setdefault("f:spec", {})
@@ -111,7 +111,7 @@ def test_a_valid_server_is_not_read() -> None:
 
 @dataclass
 class Reads:
-    """A cluster that has one object, and counts its reads."""
+    """A cluster with one object. It counts the reads."""
 
     live: Manifest | None
     count: int = 0
@@ -123,7 +123,7 @@ class Reads:
 
 @dataclass
 class World:
-    """A server whose path somebody set, and whose revision is a default of another version's definition."""
+    """A server whose path was set by somebody, and whose revision is a default from the CRD of another version."""
 
     cluster: Reads = field(default_factory=lambda: Reads(None))
     server: Manifest = field(default_factory=lambda: make_server(model={"path": "/m", "revision": "r"}))
@@ -158,7 +158,7 @@ def test_an_object_is_read_once_for_each_spec_and_once_more_when_it_came_back() 
     world.rechecker.forget(Key("default", "kimi", SERVER))
     world.recheck()
     assert world.cluster.count == 2
-    # With another definition, the API server shows the same spec differently.
+    # With another CRD, the API server shows the same spec differently.
     assert world.recheck(reasoningParser="enabled").is_valid
     assert world.cluster.count == 3
 
@@ -182,7 +182,7 @@ def test_who_takes_all_owners_away_makes_no_check_of_thousands_of_fields() -> No
 @pytest.mark.parametrize(
     ("change", "error"), [({"generation": 2}, BehindError), ({"uid": "another"}, GoneError), (None, GoneError)]
 )
-def test_another_spec_and_another_object_say_nothing_of_what_was_seen(
+def test_another_spec_and_another_object_say_nothing_about_the_last_observation(
     change: Manifest | None, error: type[Exception]
 ) -> None:
     world = World()
@@ -233,8 +233,8 @@ def test_replicas_without_an_owner_are_a_wish_because_an_autoscaler_leaves_none(
     assert cluster.written == []
 
 
-# Seconds of processor time for one look at a refused spec, which is some hundred milliseconds. While it goes on, no
-# Lease is renewed.
+# Limit in seconds of processor time for a check of a refused spec. It usually takes a few hundred milliseconds. During
+# the check, the Lease is not renewed.
 MOST_SECONDS = 0.5
 
 

@@ -1,4 +1,4 @@
-"""Repairs that do not stick slow down, field by field."""
+"""If somebody undoes repairs of a field, further repairs of this field become slower."""
 
 import tracemalloc
 
@@ -76,7 +76,7 @@ def test_the_wait_is_over_by_itself(repairs: Repairs, clock: Clock) -> None:
     assert repairs.wait_seconds(KIMI, ["spec.replicas"]) == 0
 
 
-def test_peace_begins_anew(repairs: Repairs, clock: Clock) -> None:
+def test_peace_starts_again(repairs: Repairs, clock: Clock) -> None:
     repair(repairs, QUICK_REPAIRS + 3, "spec.replicas")
     clock.now += PEACE_SECONDS + 1
     assert repairs.contested(KIMI) == []

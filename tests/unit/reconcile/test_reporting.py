@@ -51,7 +51,7 @@ def newer(manifest: Manifest, version: str) -> Manifest:
 
 
 @pytest.mark.parametrize("status", [400, 403, 413, 422])
-def test_a_refused_status_is_told_once_and_tried_again_later_and_later(
+def test_a_refused_status_is_reported_once_and_tried_again_later_and_later(
     status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, write = made(ApiError(status, "spec.replicas: Invalid value"))
@@ -63,7 +63,7 @@ def test_a_refused_status_is_told_once_and_tried_again_later_and_later(
         for _ in range(8):
             wait = await write(make_server())
             assert wait
-            # The status is not written before its time, even if the object changes.
+            # The status is not written before the retry is due, even if the object changes.
             clock[0] += wait / 2
             assert await write(make_server()) == pytest.approx(wait / 2)
             clock[0] += wait / 2 + 0.001
@@ -114,7 +114,7 @@ def test_what_may_succeed_in_a_moment_is_left_to_the_queue(status: int) -> None:
 
 
 class Changing:
-    """Somebody has changed the spec since it was cached, so a status for the cached one is refused."""
+    """Somebody has changed the spec since it was cached, so a status for the cached spec is refused."""
 
     def __init__(self, live: Manifest) -> None:
         self.live = live
@@ -135,7 +135,7 @@ SERVES = {"observedGeneration": 1, "conditions": [make_condition("Ready", "True"
 
 @dataclass
 class Written:
-    """A status was written, and this is what became of it.
+    """The result of a write of a status.
 
     Attributes:
         again: When the next pass is due.
@@ -167,11 +167,13 @@ WAITING = {Key("default", "nightly", BENCHMARK)}
 
 
 @pytest.mark.parametrize("if_unchanged", [True, False])
-def test_a_spec_that_changed_meanwhile_is_read_and_whoever_waits_for_the_resource_is_told(if_unchanged: bool) -> None:
+def test_a_spec_that_changed_in_the_meantime_is_read_and_whoever_waits_for_the_resource_is_enqueued(
+    if_unchanged: bool,
+) -> None:
     live = changed(make_server(replicas=3), resourceVersion="5", generation=2)
     result = written(make_server(), live, if_unchanged=if_unchanged)
     assert (result.again, result.cached["spec"], result.enqueued) == (0, {"replicas": 3}, WAITING)
-    # No status says of the new spec what is true of the old one only.
+    # No status says something about the new spec that is only true for the old spec.
     assert "status" not in result.cached or result.cached["status"] == {}
 
 
@@ -192,7 +194,7 @@ def test_what_others_note_on_a_resource_all_the_time_does_not_keep_it_without_a_
     assert (result.again, result.cached["status"], result.enqueued) == (None, SERVES, WAITING)
 
 
-def test_a_wish_in_an_annotation_that_came_meanwhile_gets_a_pass() -> None:
+def test_a_wish_in_an_annotation_that_came_in_the_meantime_gets_a_pass() -> None:
     live = changed(make_server(), resourceVersion="99", annotations={"kimi-linear.io/rollout": "now"})
     result = written(make_server(), live)
     assert (result.again, result.cached["status"]) == (0, SERVES)

@@ -1,4 +1,7 @@
-"""A client that keeps changing a child is a rival, whatever else it changes, and no resource takes another's child."""
+"""A client that keeps changing a child is a rival, even if it also changes other fields.
+
+No resource takes a child of another resource.
+"""
 
 import asyncio
 import copy
@@ -21,7 +24,7 @@ from passes import new_cache, tell_nobody
 
 
 class Store:
-    """A cluster that keeps objects, and counts the applies of objects that exist."""
+    """A cluster that stores objects, and counts the applies of existing objects."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, Manifest] = {}
@@ -76,7 +79,7 @@ class Fight:
         asyncio.run(self.children.apply(self.owner, self.wanted))
 
     def rival_changes(self, annotation: str, *, is_hidden: bool = False) -> None:
-        """Change the selector and an annotation; without its label, no watch shows the Service any more."""
+        """Change the selector and an annotation. Without its label, the Service is not in any watch."""
         live = copy.deepcopy(self.store.objects[self.key])
         live["spec"]["selector"] = {"stolen": "yes"}
         live["metadata"]["annotations"][annotation] = "x"
@@ -126,7 +129,7 @@ def test_a_deleted_server_is_no_longer_remembered() -> None:
 
 
 class Robbery:
-    """Two servers want one Service, and a user has annotated it so that it would be adopted."""
+    """Two servers want the same Service, and a user has annotated it for adoption."""
 
     def __init__(self) -> None:
         self.store, self.cache = Store(), new_cache()

@@ -1,4 +1,4 @@
-"""What a server is told of children whose kind cannot be read."""
+"""The reasons for children whose kind cannot be read."""
 
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import Reason

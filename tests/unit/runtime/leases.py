@@ -1,4 +1,4 @@
-"""Replicas that compete for one Lease, and their connections to it, which can fail. Time is the loop's own."""
+"""Replicas that compete for one Lease, and their connections, which can fail. Time is the event loop's own time."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from kimi_linear_operator.runtime.leader import Leader
 
 @dataclass
 class Leases:
-    """Keeps one Lease as the API server does: a write on top of an outdated version is a conflict."""
+    """Keeps one Lease as the API server does. A write with an outdated version is a conflict."""
 
     lease: Manifest | None = None
     version: int = 0
@@ -30,7 +30,7 @@ class Leases:
 
 @dataclass
 class Line:
-    """A replica's connection to the Leases. It can be slow, be cut, and lose answers."""
+    """A replica's connection to the Leases. It can be slow, break, and lose answers."""
 
     leases: Leases
     is_cut: bool = False

@@ -1,4 +1,4 @@
-"""The process ends on time, also while somebody reads its metrics slowly."""
+"""The process ends on time, even while a client reads its metrics slowly."""
 
 import asyncio
 import gzip
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from kimi_linear_operator.runtime import endpoints
-from kimi_linear_operator.runtime.endpoints import MOST_READERS, SHUTDOWN_SECONDS, Readiness, serving
+from kimi_linear_operator.runtime.endpoints import MOST_CONNECTIONS, MOST_READERS, SHUTDOWN_SECONDS, Readiness, serving
 
-# More than the buffers of a connection take.
+# More than fits into the buffers of a connection.
 _LARGE = b"x" * 2**25
 _PATIENCE_SECONDS = SHUTDOWN_SECONDS + 8
 
@@ -36,7 +36,7 @@ def test_who_reads_metrics_and_stops_reading_does_not_hold_the_end() -> None:
 
 
 class Scraped:
-    """Metrics that make one piece after another, and count how many were made."""
+    """Metrics in pieces. It counts how many pieces were made."""
 
     def __init__(self, pieces: int) -> None:
         self.pieces = pieces
@@ -112,3 +112,26 @@ def test_metrics_are_whole_whether_compressed_or_not(headers: bytes) -> None:
 
     body = asyncio.run(test())
     assert (gzip.decompress(body) if headers else body) == b"x" * 3 * 2**20
+
+
+def test_connections_that_send_nothing_keep_no_probe_waiting_and_do_not_become_many() -> None:
+    async def test() -> tuple[list[bytes], int]:
+        async with serving(
+            "127.0.0.1", 0, healthz=lambda: [], readyz=lambda: Readiness([], []), exposition=Scraped(64)
+        ) as port:
+            scrape, scraper = await ask(port)
+            lines = [await scrape.readline()]
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4 * MOST_CONNECTIONS)]
+            probe, prober = await asyncio.open_connection("127.0.0.1", port)
+            prober.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            lines.append(await asyncio.wait_for(probe.readline(), 5))
+            rest = await asyncio.wait_for(scrape.read(), 20)
+            assert len(rest) > 64 * 2**20, "who reads metrics is not disturbed"
+            is_open = [not reader.at_eof() for reader, _ in silent]
+            for _, writer in (*silent, (scrape, scraper), (probe, prober)):
+                writer.close()
+            return lines, sum(is_open)
+
+    lines, still_open = asyncio.run(test())
+    assert [line.split()[1] for line in lines] == [b"200", b"200"]
+    assert still_open <= MOST_CONNECTIONS

@@ -23,7 +23,7 @@ PODS, SERVICES = Scope(POD, "default"), Scope(SERVICE, "default")
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time in seconds, to be set by the test."""
+    """The time in seconds, which the test sets."""
     now = [1000.0]
     monkeypatch.setattr("kimi_linear_operator.runtime.watched_scopes.time.monotonic", lambda: now[0])
     return now
@@ -48,7 +48,9 @@ def test_a_watch_that_is_answered_is_fine_for_as_long_as_it_stays_open(watch: Wa
     assert watch.watched.unwatched() == []
 
 
-def test_a_watch_that_fails_is_told_after_a_while_and_forgotten_when_it_works(watch: Watch, clock: list[float]) -> None:
+def test_a_watch_that_fails_is_reported_after_a_while_and_forgotten_when_it_works(
+    watch: Watch, clock: list[float]
+) -> None:
     watch.watched.note_answer(PODS, "WATCH", 0)
     clock[0] += GRACE_SECONDS - 1
     watch.watched.note_answer(PODS, "WATCH", 503)
@@ -61,7 +63,7 @@ def test_a_watch_that_fails_is_told_after_a_while_and_forgotten_when_it_works(wa
     assert watch.watched.unwatched() == []
 
 
-def test_a_watch_that_begins_anew_wants_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
+def test_a_watch_that_starts_again_wants_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.note_answer(PODS, "LIST", 500)
     watch.watched.note_answer(PODS, "LIST", 200)
@@ -103,7 +105,7 @@ def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again
     ]
 
 
-def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
+def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_continue(
     wanted: list[Scope], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -117,8 +119,8 @@ def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_go_on(
     assert not caplog.records, "the list tells it, once; events can be thousands"
 
 
-def test_nothing_is_passed_on_of_watches_that_are_to_begin_anew(wanted: list[Scope]) -> None:
-    """After a restore of etcd, events that are still in the sockets are of changes that no longer exist."""
+def test_nothing_is_passed_on_of_watches_that_are_to_start_again(wanted: list[Scope]) -> None:
+    """After a restore of etcd, events that are still in the sockets are about changes that no longer exist."""
     seen: list[CachedObject] = []
     watch = Watch(["default"], (PODS, SERVICES), READER, seen.append, wanted.append)
     watch.restart()
@@ -129,7 +131,7 @@ def test_nothing_is_passed_on_of_watches_that_are_to_begin_anew(wanted: list[Sco
 
 @pytest.fixture
 def bent(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The part of kopf that reads a watch, as our code has replaced it."""
+    """The part of kopf that reads a watch, with our replacement."""
     of_kopf = vars(kopf._cogs.clients.api)
     scanning = vars(kopf._cogs.clients.scanning)
     for module, name in ((of_kopf, "json"), (of_kopf, "iter_jsonlines"), (scanning, "scan_resources")):
@@ -139,7 +141,7 @@ def bent(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_kopf_reads_deep_nesting_with_our_parser(bent: dict[str, Any]) -> None:
-    # Its own parser fails on it, at every new watch: the API server stores 10,000 levels.
+    # kopf's own parser fails on such an object at every new watch. The API server stores up to 10,000 levels.
     line = '{"type":"ADDED","object":' + '{"a":' * 9_900 + "1" + "}" * 9_900 + "}"
     with pytest.raises(RecursionError):
         json.loads(line)

@@ -90,7 +90,10 @@ def test_a_replica_that_is_cut_off_stops_before_the_next_one_begins() -> None:
 
 
 def test_trust_counts_from_before_the_lease_was_asked_for() -> None:
-    """The API server may have carried out a renewal long before its answer arrived; others count from then."""
+    """The API server may have stored a renewal long before its answer arrives.
+
+    Other replicas count from the renewal.
+    """
 
     async def test() -> None:
         leases = Leases()
@@ -189,7 +192,7 @@ def clear(leases: Leases) -> None:
 
 @pytest.mark.parametrize("tamper", [delete, hand_to_b, clear])
 def test_a_lease_that_somebody_deletes_or_rewrites_makes_no_second_leader(tamper: Callable[[Leases], None]) -> None:
-    """Whether the holder sees the change, or is cut off at that moment."""
+    """Whether the holder sees the change, or loses its connection at that moment."""
 
     async def test() -> None:
         for is_cut in (False, True):
@@ -255,7 +258,7 @@ def test_what_the_work_raises_is_raised() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_write_of_one_replica_overlaps_the_lead_of_another(seed: int) -> None:
-    """Three replicas on lines that are slow, are cut, and lose answers of requests that were carried out."""
+    """Three replicas with connections that are slow, break, and lose answers of successful requests."""
 
     async def test() -> None:
         random.seed(seed)  # for the back-offs: the same every time

@@ -1,4 +1,7 @@
-"""What the operator infers from a Lease: a restored backup, and whether another replica can have led since."""
+"""The operator's conclusions from a Lease.
+
+It finds out whether a backup was restored, and whether another replica can have led.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -135,7 +138,7 @@ def cut(line: Line) -> None:
 
 
 def answer_late(line: Line) -> None:
-    """Commit every write, but answer only when nobody waits any more."""
+    """Store every write, but answer only when the client no longer waits."""
     line.answer_seconds = 60
 
 
@@ -147,7 +150,7 @@ def refuse(line: Line) -> None:
 def test_a_replica_that_could_not_renew_its_lease_knows_that_nobody_else_held_it_since(
     fail: Callable[[Line], None],
 ) -> None:
-    """Else it would list everything in each term, and never get to an end if lists take longer than a term."""
+    """Otherwise it would list everything in each term, and never finish if lists take longer than a term."""
 
     async def test() -> None:
         line = Line(Leases())
@@ -175,7 +178,7 @@ def delete(leases: Leases) -> None:
 
 
 def hand_round(leases: Leases) -> None:
-    """Another replica takes the lease, and somebody writes back what was there before."""
+    """Another replica takes the lease, and somebody restores the Lease's earlier contents."""
     before = leases.lease
     lead_and_give_back(leases)
     assert leases.lease
@@ -225,7 +228,7 @@ def test_another_can_have_worked_since_a_first_look_that_found_it_working_or_fai
 
 
 def test_a_lease_that_a_backup_brought_back_is_not_taken_for_one_that_nobody_renewed() -> None:
-    """Between its first look and the next one, a replica lists everything."""
+    """Between its first and its second read of the Lease, a replica lists everything."""
 
     async def test() -> None:
         leases = Leases()

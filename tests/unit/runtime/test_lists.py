@@ -93,7 +93,7 @@ def test_every_scope_is_listed_when_its_watch_has_begun_or_should_have() -> None
     run(test())
 
 
-def test_one_watch_that_begins_anew_lists_its_own_scope_only() -> None:
+def test_one_watch_that_starts_again_lists_its_own_scope_only() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -106,7 +106,7 @@ def test_one_watch_that_begins_anew_lists_its_own_scope_only() -> None:
     run(test())
 
 
-def test_a_watch_that_begins_anew_all_the_time_makes_lists_rarer_and_rarer() -> None:
+def test_a_watch_that_starts_again_all_the_time_makes_lists_rarer_and_rarer() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -121,8 +121,8 @@ def test_a_watch_that_begins_anew_all_the_time_makes_lists_rarer_and_rarer() -> 
     run(test())
 
 
-def test_nothing_keeps_what_is_to_be_listed_anew_waiting_but_what_the_api_server_asks_for() -> None:
-    """After a takeover or a restored backup, earlier lists, pauses and failures do not count."""
+def test_nothing_keeps_what_is_to_be_listed_again_waiting_but_what_the_api_server_asks_for() -> None:
+    """After a change of the leader or a restored backup, earlier lists, pauses and failures do not count."""
 
     async def test() -> None:
         failing: dict[Scope, Exception] = {
@@ -167,7 +167,7 @@ def place(scope: Scope) -> tuple[str, list[Kind]]:
     return scope.namespace or "", [scope.kind]
 
 
-def test_a_list_is_repeated_now_and_then() -> None:
+def test_a_list_is_repeated_sometimes() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -274,7 +274,7 @@ def test_what_a_list_does_not_show_is_gone_even_if_it_shows_nothing() -> None:
     run(test())
 
 
-def test_what_a_list_shows_is_in_the_store_when_it_is_told() -> None:
+def test_what_a_list_shows_is_in_the_store_when_it_is_reported() -> None:
     async def test() -> None:
         listed = Listed(Objects(pages={SERVERS_A: [[make_server()], [make_server("second")]]}))
         with listed.running():
@@ -329,12 +329,12 @@ def test_of_thousands_that_nobody_can_read_a_few_are_named(caplog: pytest.LogCap
 
 
 def odd_pod(name: str = "odd") -> Any:
-    """Return a pod that nobody can read: no API server counts like this."""
+    """Return a pod that cannot be read, because no API server uses such a version."""
     pod = make_pod(name, namespace=A)
     return {**pod, "metadata": {**pod["metadata"], "resourceVersion": "no number"}}
 
 
-def test_a_watch_that_begins_anew_does_not_hurry_a_list_that_fails() -> None:
+def test_a_watch_that_starts_again_does_not_hurry_a_list_that_fails() -> None:
     async def test() -> None:
         errors: dict[Scope, Exception] = {PODS_A: ApiError(429, "busy", 60), PODS_B: ApiError(500, "broken")}
         listed = Listed(Objects(errors=errors))
@@ -368,7 +368,7 @@ def test_one_kind_that_hangs_everywhere_keeps_nobody_from_leading_and_no_other_k
 
 @dataclass
 class Hanging(Objects):
-    """Lists of pods in some namespaces get no answer until they are given up."""
+    """Lists of pods in some namespaces get no answer until the operator cancels them."""
 
     places: set[str] = field(default_factory=set)
     under_way: int = 0
@@ -388,14 +388,14 @@ class Hanging(Objects):
 
 
 def hanging_in(count: int) -> tuple[Hanging, Listed]:
-    """Return lists over some namespaces; the lists of pods hang in this number of them."""
+    """Return lists over some namespaces. In this number of them, the lists of pods hang."""
     namespaces = [f"n{number}" for number in range(count + 2)]
     objects = Hanging(places=set(namespaces[:count]))
     return objects, Listed(objects, namespaces)
 
 
 async def seconds_until_the_rest_is_known(objects: Hanging, listed: Listed) -> float:
-    """Return the seconds after a takeover until all scopes are read except those that hang."""
+    """Return the seconds after a change of the leader until all scopes are read, except scopes with hanging lists."""
     began, scopes = now(), listed.lists.scopes
     listed.lists.relist_all()
     rest = [scope for scope in scopes if scope.kind != POD or scope.namespace not in objects.places]

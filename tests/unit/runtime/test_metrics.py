@@ -58,7 +58,7 @@ def test_a_server_without_a_status_is_in_no_count() -> None:
 
 
 def complete(name: str, time: str, namespace: str = "default", **spec: Any) -> Manifest:
-    """Return a complete benchmark with one measured number, which is the hour at which it ended."""
+    """Return a complete benchmark with one measured number: the hour at which it ended."""
     suites = spec.pop("measured", ("gsm8k",))
     status = {
         "conditions": [make_condition("Complete", "True", "SuitesEnded", "")],
@@ -80,7 +80,7 @@ def results(*benchmarks: Manifest) -> list[str]:
     return sorted(" ".join(match.groups()) for match in found if match)
 
 
-def test_what_a_benchmark_measured_is_told_by_the_clients_own_names() -> None:
+def test_what_a_benchmark_measured_is_reported_by_the_clients_own_names() -> None:
     cache = new_cache()
     cache.put(BENCHMARK, complete("nightly", "10:00"))
     assert lines(cache) == [
@@ -90,12 +90,12 @@ def test_what_a_benchmark_measured_is_told_by_the_clients_own_names() -> None:
     ]
 
 
-def test_of_a_server_and_a_suite_only_the_newest_result_is_told() -> None:
+def test_of_a_server_and_a_suite_only_the_newest_result_is_reported() -> None:
     old, new = complete("old", "09:00"), complete("new", "10:00")
     assert results(old, new) == results(new, old) == ["new gsm8k 10.0"]
     more = complete("more", "08:00", measured=("gsm8k", "again"))
     assert results(old, new, more) == ["more again 8.0", "new gsm8k 10.0"]
-    # A server of the same name in another namespace is another server; an address of a server is the same one.
+    # A server with the same name in another namespace is a different server. The address of a server means this server.
     other = complete("other", "08:00", namespace="elsewhere")
     assert results(old, new, other) == ["new gsm8k 10.0", "other gsm8k 8.0"]
     near = complete("near", "11:00", endpoint={"url": "http://kimi.default.svc:30000"})

@@ -1,4 +1,4 @@
-"""Dashboard and alerts ask for metrics that exist, with labels that they have, in PromQL."""
+"""The queries of dashboards and alerts are PromQL, and use existing metrics with existing labels."""
 
 import re
 
@@ -19,7 +19,7 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 from make import make_benchmark, make_condition, make_result, make_server, make_weights
 from passes import new_cache
 
-# Prometheus adds these to everything that it reads from a pod.
+# Prometheus adds these labels to everything that it reads from a pod.
 OF_THE_TARGET = {"namespace", "pod", "job", "instance"}
 
 
@@ -36,7 +36,7 @@ EXPRESSIONS = [*alerts(), *panels("dashboard.json")]
 
 
 def known() -> dict[str, set[str]]:
-    """Return all names of samples with the labels that they may have."""
+    """Return all names of samples with their possible labels."""
     cache = new_cache()
     condition = make_condition("Ready", "True", "AllReplicasServe", "1 of 1 replicas serve")
     cache.put(SERVER, {**make_server(), "status": {"conditions": [condition]}})

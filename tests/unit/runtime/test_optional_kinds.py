@@ -1,4 +1,4 @@
-"""An optional kind that cannot be read concerns only those who ask for it, and costs little while nobody does."""
+"""An optional kind that cannot be read affects only resources that ask for it, and costs little while none asks."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ FORBIDDEN, MISSING, UNAVAILABLE = (ApiError(status, "why") for status in (403, 4
 
 
 def scopes_of(*namespaces: str) -> Scopes:
-    """Return scopes of which everything but the optional kind was read."""
+    """Return scopes. All of them were read, except the optional kind."""
     scopes = Scopes([*namespaces], (DEPLOYMENT, ROUTE), {ROUTE})
     for scope in scopes:
         scopes.begin(scope, 0)
@@ -98,7 +98,7 @@ def test_the_alarm_ends_with_the_last_who_asks() -> None:
     assert scopes.unreadable(3) == {}, "a replica that does not lead does not know who asks"
 
 
-def test_what_is_read_is_not_withheld_and_its_loss_is_told_once() -> None:
+def test_what_is_read_is_not_withheld_and_its_loss_is_reported_once() -> None:
     scopes = scopes_of()
     listed_again(scopes, routes(), None)
     assert scopes.ask(KIMI, {ROUTE}) == []

@@ -1,4 +1,4 @@
-"""Thousands of passes without work delay no other task, above all not the renewal of the Lease."""
+"""Thousands of passes without work do not delay other tasks, especially not the renewal of the Lease."""
 
 import asyncio
 import threading
@@ -195,7 +195,7 @@ def test_what_is_older_than_before_is_forgotten_listed_and_watched_anew(monkeypa
     asyncio.run(test())
 
 
-def test_what_the_cache_cannot_take_over_is_skipped_and_listed_and_the_rest_goes_on() -> None:
+def test_what_the_cache_cannot_take_over_is_skipped_and_listed_and_the_rest_continues() -> None:
     taken, skipped = list[CachedObject](), list[Key]()
     odd, pod = (READER.read(POD, make_pod(name)) for name in ("odd", "kimi-0"))
 
@@ -235,7 +235,7 @@ def test_the_process_ends_even_if_kopf_does_not(
         await asyncio.wait_for(running, 5)
 
     try:
-        # It also waits for the threads of the loop's executor.
+        # The end of the process also waits for the threads of the loop's executor.
         asyncio.run(test())
     finally:
         hung.set()

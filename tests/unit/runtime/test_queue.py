@@ -1,4 +1,4 @@
-"""The queue's promises. Time is the loop's own: nothing here waits for a clock."""
+"""The queue's promises. Time is the event loop's own time, so no test waits for a clock."""
 
 import asyncio
 import itertools
@@ -50,7 +50,7 @@ def test_a_key_that_fails_comes_back_later_and_later() -> None:
         queue.add(A)
         await worked(queue, failing(times), seconds=400)
         waits = [after - before for before, after in itertools.pairwise(times)]
-        # Every wait is spread over half its length.
+        # A random part of up to half its length is subtracted from every wait.
         expected = [min(BACKOFF.first * 2**attempt, BACKOFF.longest) for attempt in range(len(waits))]
         assert len(waits) > 9
         for wait, longest in zip(waits, expected, strict=True):
@@ -302,5 +302,5 @@ def test_a_key_that_is_added_waits_as_long_as_the_api_server_asks_and_delays_no_
 
 
 def _waited_for_workers() -> float:
-    """Return for how many seconds all keys together have waited until a worker took them, by the metric."""
+    """Return for how many seconds all keys together have waited for a worker, according to the metric."""
     return REGISTRY.get_sample_value("kimi_linear_operator_queue_wait_seconds_sum") or 0.0

@@ -18,7 +18,7 @@ def many(namespace: str, count: int = 40) -> list[Key]:
 
 
 async def begun(queue: WorkQueue, hanging: set[str], seconds: float = 1) -> list[Key]:
-    """Let all workers work for this time while passes of some namespaces hang; return the keys that they began."""
+    """Let all workers work for this time while passes of some namespaces hang. Return the keys that they began."""
     begun = list[Key]()
 
     async def work(key: Key, _: int) -> None:
@@ -31,7 +31,7 @@ async def begun(queue: WorkQueue, hanging: set[str], seconds: float = 1) -> list
 
 
 def test_a_namespace_whose_passes_all_hang_keeps_no_other_waiting() -> None:
-    """This holds for a key that is added at the same time, and for one that is added later."""
+    """This is true for a key that is added at the same time, and for a key that is added later."""
 
     async def test() -> None:
         queue = WorkQueue()

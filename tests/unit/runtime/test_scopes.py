@@ -1,4 +1,4 @@
-"""The readable scopes decide what is reconciled, and whether a replica may lead."""
+"""The readable scopes decide which resources are reconciled, and whether a replica may lead."""
 
 from itertools import cycle
 from typing import Any
@@ -76,7 +76,7 @@ def test_a_replica_may_lead_when_everything_was_read() -> None:
 
 
 def test_what_fails_from_the_start_keeps_nobody_from_leading_however_late_its_list_began() -> None:
-    """It waits for its watch, which cannot begin either, and all others were read meanwhile."""
+    """The list waits for its watch, which cannot begin either. In the meantime, all other scopes were read."""
     scopes, pods = new_scopes(["a", "b"]), Scope(POD, "b")
     for scope in scopes:
         if scope != pods:
@@ -106,7 +106,7 @@ def test_what_needs_everything_waits_for_a_list_that_is_in_line_however_long() -
 
 @pytest.mark.parametrize("error", [FORBIDDEN, MISSING, UNAVAILABLE])
 def test_what_needs_everything_waits_after_a_takeover_for_what_failed_before(error: ApiError) -> None:
-    """It may be readable now, and in line behind lists that are slow."""
+    """The scope may now be readable, but its list waits behind slow lists."""
     scopes, late = new_scopes(["a", "b"]), Scope(JOB, "b")
     read(scopes, late)
     scopes.fail(late, error, OWN_FAULT_SECONDS)
@@ -148,7 +148,7 @@ def test_where_nothing_may_be_read_nobody_leads() -> None:
 
 
 def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -> None:
-    """For example one object that cannot be decoded, or a conversion webhook that is away."""
+    """For example, an object cannot be decoded, or a conversion webhook does not answer."""
     pods = Scope(POD, "a")
     scopes = read(new_scopes(["a"]), pods)
     scopes.fail(pods, ApiError(500, "conversion webhook failed"), 2)
@@ -262,7 +262,7 @@ def test_what_may_be_old_is_unknown_until_a_list_that_begins_afterwards_has_ende
     scopes.forget([*scopes])
     assert not any(scopes.succeed(scope, 1) for scope in scopes)
     assert not scopes.may_lead(1)
-    # Nothing is known to be unreadable: the replica stays Ready.
+    # No scope counts as unreadable, so the replica stays Ready.
     assert scopes.is_anything_readable()
     for scope in scopes:
         scopes.begin(scope, 2)

@@ -1,4 +1,4 @@
-"""Workers at a queue: some that note what they do, some that fail. Time is the loop's own."""
+"""Workers at a queue. Some note their keys, some fail. Time is the event loop's own time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The autoscaler of a server: which replicas it may set, how fast, and when it has to wait."""
+"""The autoscaler of a server: its limits, its speed, and when it must wait."""
 
 import math
 from typing import Any
@@ -13,6 +13,7 @@ from kimi_linear_operator.resource_types import check
 from kimi_linear_operator.server.autoscaler import build_autoscaler, needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_deployment, make_pod, make_server
+from refusing import RefusingCluster, one_pass
 
 FOUR: Manifest = {"maxReplicas": 4}
 
@@ -75,7 +76,7 @@ def test_the_load_is_that_of_sglangs_own_metrics() -> None:
         (2, 1, (1, 2)),
         (3, 1, (1, 3)),
         (3, 3, (1, 4)),
-        # After a scale-down, the Deployment still counts the replica that goes.
+        # After a scale-down, the Deployment still counts the replica that is being removed.
         (2, 3, (1, 4)),
         (9, 2, (1, 4)),
         (0, 0, (1, 4)),
@@ -105,6 +106,13 @@ def test_a_replica_that_does_not_serve_is_awaited_without_end() -> None:
 def test_the_fewest_replicas_are_started_at_the_same_time() -> None:
     deployment = make_deployment(availableReplicas=0)
     assert bounds(deployment, replicas=1, autoscaling={"minReplicas": 3, "maxReplicas": 4}) == (3, 3)
+
+
+def test_the_autoscaler_of_a_new_server_adds_no_replica_before_the_first_one_serves() -> None:
+    cluster = RefusingCluster({})
+    one_pass(cluster, autoscaling=FOUR)
+    [made] = [child for child in cluster.applied if child["kind"] == "HorizontalPodAutoscaler"]
+    assert made["spec"]["maxReplicas"] == 1
 
 
 def test_a_server_without_a_deployment_has_its_own_bounds() -> None:

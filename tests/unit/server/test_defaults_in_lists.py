@@ -1,4 +1,4 @@
-"""A server whose definition gets a default within a list, while the owner keeps writing the list."""
+"""The CRD of servers gets a default in items of a list, while the owner keeps writing the list."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ _DEFAULT = "imagePullPolicy"
 
 @dataclass
 class World:
-    """A server that was applied at generation 1, before the default was there. Each write takes an hour."""
+    """A server that was applied at generation 1, before the default existed. Each write takes an hour."""
 
     cluster: RefusingCluster = field(default_factory=lambda: RefusingCluster({}))
     hours: Iterator[int] = field(default_factory=lambda: iter(range(2, 24)))
@@ -81,7 +81,7 @@ class World:
 
 @pytest.fixture
 def world() -> World:
-    """A world whose operator has seen the spec under the newer definitions."""
+    """A world whose operator has seen the spec under the newer CRD."""
     world = World()
     world.write({_DEFAULT: "Always"})
     assert world.records == 0
@@ -95,7 +95,7 @@ def _items(number: int, **default: object) -> Manifest:
 
 @pytest.mark.parametrize("number", [1, 101, 128])
 def test_a_default_of_each_item_is_one_default_however_many_items_there_are(number: int) -> None:
-    """A newer definition gives every item of a list a value, and nobody owns it."""
+    """A newer CRD gives every item of a list a value without an owner."""
     world = World(item=_ITEM | _items(number))
     began = time.thread_time()
     for replicas in (1, 3):

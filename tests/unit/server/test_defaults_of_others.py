@@ -1,4 +1,4 @@
-"""Defaults of another version's definition or models: in items of lists, in place of nulls, in records."""
+"""Defaults from the CRD or the models of another version: in items of lists, in place of nulls, and in records."""
 
 from dataclasses import replace
 from typing import Any
@@ -43,7 +43,7 @@ def owned(fields: Manifest, time: str = _CREATED) -> Manifest:
 
 
 def is_wished(seen: KimiLinearServer, kept: Revision, *owners: Manifest, state: RolloutState | None = None) -> bool:
-    """Return whether a server gets a new pod template, because its spec asks for other pods than a record has."""
+    """Return whether a server gets a new pod template, because its spec asks for different pods than the record."""
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), state or RolloutState(), _NOW)
     manifest = {"metadata": {"managedFields": list(owners)}, "spec": explicit_inputs(seen.spec)}
     asked = unrequested.without(seen, unrequested.unrequested(uncertain, manifest), kept)
@@ -77,7 +77,7 @@ def test_what_the_owner_of_a_list_wrote_into_an_item_later_is_a_wish() -> None:
 
 
 def test_what_the_owner_of_a_list_wrote_in_the_second_of_the_record_is_a_wish_just_after_it() -> None:
-    """Times are whole seconds, so the recorded spec may be older than the spec that was stored in that second."""
+    """Times are whole seconds. So the recorded spec may be older than the spec that was stored in the same second."""
     seen = with_pod(containers=[_ENGINE | _PULLED])
     kept = record(with_pod(containers=[_ENGINE]), created=_NOW)
     assert is_wished(seen, kept, owned(_WHOLE, _NOW))
@@ -145,7 +145,7 @@ _REPORTED_LATER, _JUST_NOW, _LONG_AGO = "2026-11-29T02:30:00Z", "2026-11-29T02:5
 
 
 def test_what_the_owner_of_a_list_wrote_before_the_spec_was_applied_makes_no_default_a_wish() -> None:
-    """For example, the owner changed the port long ago, and the default came with later definitions."""
+    """For example, the owner changed the port long ago, and the default came with a later CRD."""
     report = reported(_REPORTED_LATER)
     assert not is_default_a_wish(owned(_WHOLE, _SINCE), report=report)
     assert is_default_a_wish(owned(_WHOLE, _NOW), report=report)
@@ -153,8 +153,8 @@ def test_what_the_owner_of_a_list_wrote_before_the_spec_was_applied_makes_no_def
     assert is_default_a_wish(owned(_WHOLE, _SINCE), report={**report, "status": None})
 
 
-def test_a_status_of_this_moment_tells_only_of_what_was_written_some_seconds_before() -> None:
-    """Pods come and go, so the status may be written just before a scale, or just after a change by the user."""
+def test_a_new_status_proves_only_what_was_written_some_seconds_before() -> None:
+    """Pods come and go, so the status may be written just before a scale, or just after a change of the user."""
     assert not is_default_a_wish(owned(_WHOLE, _SINCE), report=reported(_JUST_NOW))
     assert is_default_a_wish(owned(_WHOLE, _JUST_NOW), report=reported(_JUST_NOW))
 
@@ -224,7 +224,10 @@ def test_a_null_within_an_item_that_the_api_server_dropped_is_as_if_it_were_ther
 
 
 def _kept_by_newer(**changes: Any) -> Revision:
-    """Return the record of a version with a default that this version lacks, for a spec without the field."""
+    """For a spec without a field, return the record of a version that has a default for this field.
+
+    This version has none.
+    """
     inputs = template_inputs(server(engine={"memoryFractionStatic": 0.85}).spec)
     return record(server(), inputs=inputs, defaulted=(("engine", "memoryFractionStatic"),), **changes)
 

@@ -1,4 +1,4 @@
-"""How passes write the Deployment and the records of its pod templates."""
+"""Writes of the Deployment and of the records of its pod templates in passes."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -89,7 +89,7 @@ def test_a_server_without_a_record_has_fewer_pods_also_if_what_it_is_to_have_can
 
 @pytest.mark.parametrize(("asked", "replicas"), [({"replicas": 1}, 1), ({"replicas": 4, "suspend": True}, 0)])
 def test_a_deployment_that_is_refused_with_every_template_is_still_scaled_down(asked: Manifest, replicas: int) -> None:
-    """Kueue refuses another queue while pods are ready, whatever the pod template is."""
+    """While pods are ready, Kueue refuses another queue with any pod template."""
     cluster = RefusingCluster({"Deployment/kimi": ApiError(403, 'admission webhook "kueue" denied the request: no')})
     one_pass(cluster, *kept_objects(1, replicas=4), queueName="other", **asked)
     assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == [replicas]
@@ -98,7 +98,7 @@ def test_a_deployment_that_is_refused_with_every_template_is_still_scaled_down(a
 
 @dataclass
 class LossyCluster(RefusingCluster):
-    """A cluster that commits writes of Deployments, and whose first answer to one gets lost."""
+    """A cluster that stores writes of Deployments, but loses its first answer to such a write."""
 
     cache: Cache = field(default_factory=new_cache)
     is_lost: bool = True
@@ -130,7 +130,7 @@ def test_a_lost_answer_does_not_bring_the_old_pods_back() -> None:
 
 @dataclass
 class BusyCluster(RefusingCluster):
-    """A cluster that asks to wait before the next write of a Deployment."""
+    """A cluster that asks the operator to wait before the next write of a Deployment."""
 
     asked: int = 0
 
@@ -150,7 +150,7 @@ def test_a_busy_api_server_is_asked_once_in_a_pass(asked: Manifest) -> None:
 
 
 def _under_way(*, is_complete: bool) -> tuple[Manifest, Manifest]:
-    """Return the record and the Deployment of a server whose template the operator chose by itself."""
+    """Return the record and the Deployment of a server in an automatic rollout."""
     seen, deployment = kept_objects(1, replicas=1)
     found = revision.read(seen)
     assert found

@@ -1,4 +1,4 @@
-"""Where a server is reached from outside the cluster, as load balancers, ingress controllers and gateways report it."""
+"""The addresses of a server outside the cluster, according to load balancers, ingress controllers and gateways."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def with_points(kind: Kind, *points: Manifest) -> dict[Kind, Manifest]:
 
 
 def told(accepted: str, resolved: str = "True", *, generation: int = 1, **parent: str) -> dict[Kind, Manifest]:
-    """Return an HTTPRoute about which a gateway says this."""
+    """Return an HTTPRoute with this report of a gateway."""
     conditions = [
         {
             "type": kind,

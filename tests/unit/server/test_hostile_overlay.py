@@ -1,4 +1,4 @@
-"""An overlay that passes the checks can neither prevent the build nor remove the essential parts of a server's pod."""
+"""An overlay that passes the checks cannot prevent the build or remove the essential parts of a server's pod."""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Where compiled kernels are kept: beyond the pod only if the spec says so, and not shared where that is unsafe."""
+"""Where compiled kernels are kept.
+
+They outlive the pod only if the spec asks for it, and share a folder only where this is safe.
+"""
 
 from typing import Any
 

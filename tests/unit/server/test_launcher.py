@@ -1,4 +1,4 @@
-"""How a server gets its API key: the container's command really runs here, with a program in SGLang's place."""
+"""How a server gets its API key. The tests really run the container's command, with a program in place of SGLang."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from make import make_server
 
 KEY = "sk-planted'7\\x"
-# Says what it sees of itself, what others see of it, and logs its settings as both releases of SGLang do.
+# Prints its own view of its process and other processes' view, and logs its settings as both releases of SGLang do.
 PROGRAM = """\
 import json, logging, multiprocessing, os, sys
 from pathlib import Path
@@ -36,7 +36,7 @@ if __name__ == "__main__":
 
 @dataclass
 class Run:
-    """What happened: process, exit code, what was written, and what the program says."""
+    """The result: the process, its exit code, its output, and the report of the program."""
 
     process: int
     code: int
@@ -70,7 +70,7 @@ def test_sglang_gets_the_key_in_a_file_and_nobody_else_sees_it(tmp_path: Path) -
     assert started.said["argv"][1:] == [f"--api-key={KEY}", *arguments[3:]]
     assert "api_key='[redacted]', tp=4" in started.log
     assert "1 of {'a': 2}" in started.log
-    # Its command line and environment, and those of a process that it has spawned.
+    # The command line and the environment of the program, and of a process that it has started.
     assert len(started.said["seen"]) == 4
     assert not [text for text in started.said["seen"] if "planted" in text]
 
@@ -130,9 +130,9 @@ def test_the_key_is_a_file_that_only_the_engine_has_and_only_its_user_may_read()
 
 
 def test_the_text_of_the_launcher_means_the_same_to_kubernetes_as_to_the_shell() -> None:
-    """Kubernetes replaces references to variables in commands, and makes two dollar signs one."""
+    """Kubernetes replaces references to variables in commands, and replaces two dollar signs by one."""
     text = str(pod(auth={"apiKeySecretRef": {"name": "keys"}})["containers"][0]["command"])
     assert "$(" not in text
     assert "$$" not in text
-    # Nor does the shell's quoting make it hard to read.
+    # The shell's quoting also does not make the text hard to read.
     assert "'\"'\"'" not in text

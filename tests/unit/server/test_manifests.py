@@ -1,4 +1,4 @@
-"""Properties of the objects of any spec; whole objects are in the golden files."""
+"""Properties of the objects for any spec. The golden files contain whole objects."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from kimi_linear_operator.server import manifests
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server
 
-# As AMD's node labeller writes it: the kind of partition of the GPUs, and that of their memory.
+# As AMD's node labeller writes it: the partition mode of the GPUs, and the partition mode of their memory.
 NO_PARTITIONS: Manifest = {
     "key": "amd.com/gpu.compute-memory-partition",
     "operator": "NotIn",
@@ -342,7 +342,7 @@ def test_a_pod_template_does_not_depend_on_the_order_of_fields() -> None:
     [{"replicas": 3}, {"suspend": True}, {"rollout": {"strategy": "Surge"}}, {"service": {"port": 80}}],
     ids=str,
 )
-def test_what_does_not_concern_a_pod_restarts_none(change: Manifest) -> None:
+def test_what_does_not_affect_a_pod_restarts_none(change: Manifest) -> None:
     assert pod_template(**change) == pod_template()
 
 

@@ -1,4 +1,4 @@
-"""A user can create thousands of fake records of a server's pod templates: a pass reads only a few."""
+"""A user can create thousands of fake records of a server's pod templates. A pass reads only a few of them."""
 
 import asyncio
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ TEMPLATE = {"metadata": {}, "spec": {"automountServiceAccountToken": False, "con
 
 
 def record(number: int, template: Manifest = TEMPLATE) -> Manifest:
-    """Return a record that somebody offers to the server."""
+    """Return a fake record of a server."""
     metadata = {
         "name": f"x{number:05}",
         "labels": {**MANAGED_LABELS, "kimi-linear.io/server": "kimi"},

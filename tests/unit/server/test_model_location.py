@@ -1,4 +1,4 @@
-"""Where a server's pods get the model from: a volume of weights, an image, the hub."""
+"""The source of the model in a server's pods: a volume with weights, an image, or the hub."""
 
 from typing import Any
 

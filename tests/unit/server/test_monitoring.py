@@ -1,4 +1,7 @@
-"""What the Prometheus operator gets of a watched server; tests/integration/server/test_alerts.py tries the alerts."""
+"""The objects of a watched server for the Prometheus operator.
+
+tests/integration/server/test_alerts.py tests the alerts.
+"""
 
 from typing import Any
 
@@ -35,10 +38,11 @@ def test_the_monitor_finds_the_pods_and_the_port_of_the_server_and_needs_no_key(
 
 
 def test_a_pod_can_neither_redirect_prometheus_nor_fill_it() -> None:
-    """Whoever may write servers chooses the image that answers."""
+    """Users with permission to write servers choose the image that answers."""
     monitor = children(monitoring={})["PodMonitor"]["spec"]
     assert monitor["podMetricsEndpoints"][0]["followRedirects"] is False
     assert 0 < monitor["sampleLimit"] <= 20_000
+    assert monitor["bodySizeLimit"] == "10MiB", "Prometheus reads all of an answer before it counts samples"
 
 
 def test_a_prometheus_selects_both_by_the_labels_of_the_spec_which_replace_none_of_ours() -> None:

@@ -1,4 +1,4 @@
-"""What an isolated server's NetworkPolicy lets pass, as the guide promises it.
+"""The connections that an isolated server's NetworkPolicy allows, as the guide promises.
 
 `network_flows` decides as Kubernetes' documentation says.
 """
@@ -16,7 +16,7 @@ from make import make_benchmark, make_server
 from network_flows import End, pod, reaches
 
 OUTSIDE: dict[str, Any] = {"model": {"path": "/models/kimi"}, "engine": {"extraPipPackages": []}}
-"""What a server sets so that its pods fetch nothing."""
+"""Settings with which a server's pods fetch nothing."""
 
 HUB = End("18.155.68.38")
 INTERNAL = End("10.96.0.1")

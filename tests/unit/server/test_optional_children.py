@@ -29,7 +29,7 @@ ROUTED: Any = {"httpRoute": {"parentRefs": [{"name": "public"}]}}
 
 
 def _ask_for(asked: list[set[Kind]], *answers: Mapping[Kind, ApiError] | Exception) -> Callable[..., Any]:
-    """Return an `ask` that remembers what was asked for, and gives these answers in turn."""
+    """Return an `ask` that remembers the requests, and gives these answers in turn."""
     left = iter(answers)
 
     def ask(_: Key, kinds: Collection[Kind]) -> Mapping[Kind, ApiError]:
@@ -94,7 +94,7 @@ def test_a_server_serves_although_an_optional_child_is_refused_and_says_so(refus
     assert {*OPTIONAL_NAMES} - {refused} <= {*cluster.written}
 
 
-def test_an_optional_child_whose_name_is_taken_is_told_once_and_left_alone() -> None:
+def test_an_optional_child_whose_name_is_taken_is_reported_once_and_left_alone() -> None:
     theirs = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "kimi", "uid": "theirs"}}
     cluster = RefusingCluster({"Ingress/kimi": ApiError(409, "exists")}, live={"Ingress/kimi": stored(theirs)})
     one_pass(cluster, *running_objects(replicas=1), ingress={})
@@ -129,7 +129,7 @@ def test_a_failure_of_an_optional_child_that_passes_is_tried_again_and_told_only
 
 
 CLOSED: Any = {"model": {"path": "/models/kimi"}, "engine": {"extraPipPackages": []}}
-"""What a server sets so that its pods fetch nothing."""
+"""Settings with which a server's pods fetch nothing."""
 
 
 PROXY: Any = {"spec": {"containers": [{"name": "proxy", "image": "envoy", "ports": [{"containerPort": 8443}]}]}}
@@ -153,12 +153,12 @@ def _open_ports(policy: Manifest) -> tuple[list[int], list[int]]:
 
 
 def test_a_policy_keeps_open_what_pods_with_the_template_before_need() -> None:
-    """They download their model and answer through their proxy, until the last of them is replaced."""
+    """The old pods download their model and answer through their proxy, until the last of them is replaced."""
     old, new = {"podTemplate": PROXY}, CLOSED
     assert _open_ports(_policy(RefusingCluster({}), **new)) == ([30000], [])
     policy = _policy(RefusingCluster({}), *running_objects(replicas=2, **old), replicas=2, **new)
     assert _open_ports(policy) == ([30000, 8443], [443])
-    # The Deployment has the new template now, and one old pod is left.
+    # The Deployment now has the new template, and one old pod still exists.
     record, deployment = running_objects(replicas=2, **new)
     deployment["status"]["updatedReplicas"] = 1
     cluster = RefusingCluster({})
@@ -199,10 +199,23 @@ def test_a_policy_keeps_open_what_the_running_pods_need_while_weights_are_missin
     assert _open_ports(policy) == ([30000, 8443], [443])
 
 
+def test_the_policy_of_a_router_that_was_switched_off_stays_until_its_pods_have_ended() -> None:
+    server = KimiLinearServer.model_validate(make_server(router={}, networkPolicy={}))
+    found = {(child["kind"], child["metadata"]["name"]): stored(child) for child in build_companions(server)}
+    deployment, policy = found["Deployment", "kimi-router"], found["NetworkPolicy", "kimi-router"]
+    ending = {**deployment, "metadata": {**deployment["metadata"], "deletionTimestamp": "2026-11-24T09:30:00Z"}}
+    written = []
+    for live in ([deployment], [ending], []):
+        cluster = RefusingCluster({})
+        one_pass(cluster, *running_objects(), policy, *live, networkPolicy={})
+        written.append([name for name in cluster.written if name.endswith("/kimi-router")])
+    assert written == [["-Deployment/kimi-router"], [], ["-NetworkPolicy/kimi-router"]]
+
+
 class KeepingCluster(RefusingCluster):
     """A cluster that deletes nothing."""
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         raise ApiError(403, f"{kind.plural} may not be deleted")
 
 
@@ -213,7 +226,7 @@ def test_an_optional_child_that_cannot_be_deleted_keeps_no_server_from_being_rea
     one_pass(cluster, *running_objects(replicas=1), stored(ingress))
     assert ready_condition(cluster.status)["status"] == "True"
     message = find_condition(cluster.status, "Synced")["message"]
-    assert message == "Objects that are not wanted any more: ingresses may not be deleted"
+    assert message == "Objects that are no longer wanted: ingresses may not be deleted"
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
@@ -257,7 +270,7 @@ def _autoscaler(deployment: Manifest, **spec: Any) -> Manifest:
     return dict(found)
 
 
-def test_a_pass_lets_the_autoscaler_go_on_when_all_replicas_serve() -> None:
+def test_a_pass_lets_the_autoscaler_continue_when_all_replicas_serve() -> None:
     def deployment(serving: int) -> Manifest:
         return {**make_deployment(availableReplicas=serving), "spec": {"replicas": 2}}
 

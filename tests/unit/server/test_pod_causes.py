@@ -1,4 +1,4 @@
-"""Messages of pods are reduced to their cause, whatever their form."""
+"""Messages of pods are reduced to their cause, in all their forms."""
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_an_engine_that_ends_without_an_error_again_and_again_is_crash_looping()
         "Error: the API key cannot be read (Permission denied): see spec.auth.apiKeySecretRef of the server\n",
     ],
 )
-def test_a_key_that_no_server_can_use_is_told_in_the_words_of_the_launcher(log: str) -> None:
+def test_a_key_that_no_server_can_use_is_reported_in_the_words_of_the_launcher(log: str) -> None:
     assert ready([make_failed_pod(log=log)])["message"].endswith(log.strip())
 
 
@@ -74,7 +74,7 @@ MISSING = "the pod has 3 of 4 GPUs (/dev/dri/renderD*)"
 
 
 def checked(message: str, exit_code: int = 1, restarts: int = 0, name: str = "preflight") -> Manifest:
-    """A pod whose first init container has ended so."""
+    """A pod whose first init container has ended like this."""
     ended = {"exitCode": exit_code, "reason": "Error", "message": message, "finishedAt": "2026-11-24T09:30:00Z"}
     state = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": ended}}
     init = {"name": name, "image": "i", "ready": False, "restartCount": restarts, **state}
@@ -116,5 +116,5 @@ def test_a_refused_number_of_replicas_is_not_what_is_counted_against() -> None:
 
 
 @pytest.mark.parametrize("log", ['{"api_key": "sk-1"}', "--api-key sk-1", "--api-key=sk-1", "--admin-api-key sk-1"])
-def test_keys_are_redacted_however_they_are_written(log: str) -> None:
+def test_keys_are_redacted_in_every_spelling(log: str) -> None:
     assert "sk-1" not in ready([make_failed_pod(log=log)])["message"]

@@ -1,4 +1,4 @@
-"""The check of a pod, run as in its container before made-up devices and properties, and the container itself."""
+"""The check of a pod, and its container. The check runs as in the container, with invented devices and properties."""
 
 import os
 import socket
@@ -23,13 +23,13 @@ from make import make_server
 _PROCESSOR = "cpu_cores_count 96\nsimd_count 0\ngfx_target_version 0\ndrm_render_minor 0\n"
 _GPU = "cpu_cores_count 0\nsimd_count {simds}\ngfx_target_version {version}\ndrm_render_minor {minor}\n"
 GFX942, GFX950 = 90402, 90500
-# More than any disk has, in GiB, and more than any file system, in MiB.
+# More GiB than any disk has, and more MiB than any file system has.
 _TOO_MUCH = 10**9
 
 
 @dataclass
 class Node:
-    """What a container sees of a node: devices, properties and its disk."""
+    """A container's view of a node: devices, properties and the disk."""
 
     root: Path
 
@@ -137,7 +137,7 @@ def test_a_missing_driver_is_named(healthy: Node) -> None:
 
 
 def without_device(path: Path) -> None:
-    """Leave something there that fails to open as a device does whose driver is gone (ENXIO)."""
+    """Create a file that fails to open like a device without a driver (ENXIO)."""
     path.unlink()
     with socket.socket(socket.AF_UNIX) as opened:
         folder = os.open(path.parent, os.O_RDONLY)
@@ -155,7 +155,7 @@ def test_a_device_without_its_driver_is_named(healthy: Node, device: str) -> Non
 
 
 def test_a_device_that_is_only_busy_is_no_failure(healthy: Node) -> None:
-    """The driver answers EAGAIN while it resets a GPU; a folder stands in for that with an error of its own."""
+    """The driver answers EAGAIN while it resets a GPU. The test uses a folder instead, which causes another error."""
     (healthy.root / "dev/kfd").unlink()
     (healthy.root / "dev/kfd").mkdir()
     result = healthy.check()
@@ -182,7 +182,7 @@ def test_one_wrong_gpu_of_several_is_found(healthy: Node) -> None:
 
 
 def test_the_gpus_of_other_pods_do_not_count(healthy: Node) -> None:
-    """A kernel that shows a container all GPUs of the node: those without a device here are not the pod's."""
+    """A kernel that shows a container all GPUs of the node. GPUs without a device do not belong to the pod."""
     for number in (5, 6):
         healthy.describe(1 + number, _GPU.format(simds=1024, version=GFX950, minor=128 + number))
     assert healthy.check().is_fit
@@ -237,7 +237,7 @@ def test_a_disk_too_small_for_the_weights_is_found_before_the_download(healthy: 
 
 
 def test_weights_that_are_there_need_no_room(healthy: Node) -> None:
-    """A pod whose node starts again finds its disk full of just these weights."""
+    """After a restart of the node, the disk of the pod is full of exactly these weights."""
     status = os.statvfs(healthy.root)
     free = status.f_bavail * status.f_frsize // 2**30
     blob = healthy.root / "cache/huggingface/hub/models--x/blobs/1"
@@ -246,8 +246,8 @@ def test_weights_that_are_there_need_no_room(healthy: Node) -> None:
     with blob.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 2 * 2**30)
     try:
-        # The space that was free before, minus some that others may use meanwhile. Only together with the blob it is
-        # enough.
+        # The space that was free before, minus some space that others may use in the meantime. It is enough only
+        # together with the blob.
         assert healthy.check_weights(free - 1).is_fit
     finally:
         blob.unlink()
@@ -260,7 +260,7 @@ def test_an_image_that_brings_its_weights_needs_no_disk(healthy: Node, name: str
     assert f"disk: not checked: {name} is set" in result.log
 
 
-def test_all_that_is_wrong_is_told_at_once_and_the_same_again(node: Node) -> None:
+def test_all_problems_are_reported_at_once_in_stable_words(node: Node) -> None:
     (node.root / "dev/kfd").unlink()
     first, second = node.check_weights(_TOO_MUCH), node.check_weights(_TOO_MUCH)
     assert first.message == second.message
@@ -325,7 +325,7 @@ def test_it_has_fewer_rights_than_the_engine_but_opens_devices_as_the_same_user(
     }
 
 
-def test_what_the_administrator_must_allow_is_told_once() -> None:
+def test_what_the_administrator_must_allow_is_reported_once() -> None:
     told = beyond_pod(pod(security={"capabilities": ["SYS_ADMIN"]}))
     assert [text for text in told if "SYS_ADMIN" in text] == ["the capability SYS_ADMIN in container sglang"]
 

@@ -32,7 +32,7 @@ class ChangingCluster:
     change: Manifest
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """Return the server as it is now: no child exists yet."""
+        """Return the current server, which has no children yet."""
         server = make_server()
         return {**server, "metadata": {**server["metadata"], "resourceVersion": "12"}} if kind == SERVER else None
 
@@ -56,7 +56,7 @@ def test_a_wish_that_came_during_a_pass_is_looked_at_again(change: Manifest) -> 
 
 
 class LateCluster(ChangingCluster):
-    """A cluster in which somebody has written a newer spec while the pass wrote the children."""
+    """A cluster in which somebody writes a newer spec while the pass writes the children."""
 
     async def patch_status(
         self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False, **_: bool
@@ -67,7 +67,7 @@ class LateCluster(ChangingCluster):
 
 
 def test_no_status_says_that_a_spec_was_applied_after_a_newer_one_was_written() -> None:
-    """Otherwise its time would make the newer change look older than the status, like a default of another version."""
+    """Otherwise, by its time, the newer change would look older than the status, like a default of another version."""
     cache = new_cache()
     cache.put(SERVER, make_server())
     assert asyncio.run(Passes(LateCluster({}), cache).reconcile(Key("default", "kimi", SERVER))) == 0
@@ -97,7 +97,7 @@ def _applied(manifest: Manifest) -> Manifest:
 
 
 def test_weights_that_are_not_there_stop_no_server_whose_pods_nobody_wants_to_change() -> None:
-    """An older version that does not know `model.weights` has given the server its pods."""
+    """An older version that does not know `model.weights` built the server's pods."""
     cluster, server = RefusingCluster({}), _applied(make_server(replicas=3, model={"weights": "kimi"}))
     record, live = running_objects(replicas=1)
     pass_over(cluster, record, live, server=server)
@@ -118,7 +118,7 @@ def test_whoever_asks_for_pods_with_weights_that_are_not_there_waits_for_them() 
 
 
 def test_what_others_have_made_to_look_like_children_is_no_business_of_a_server() -> None:
-    """The operator may not delete a claim, so each pass over the server would fail."""
+    """The operator has no permission to delete a claim, so each pass over the server would fail."""
     names = {CLAIM: "PersistentVolumeClaim", JOB: "Job", CONFIG_MAP: "ConfigMap"}
     cluster, cache = RefusingCluster({}), new_cache()
     cache.put(SERVER, make_server())
@@ -128,7 +128,7 @@ def test_what_others_have_made_to_look_like_children_is_no_business_of_a_server(
     assert not [written for written in cluster.written if "forged" in written]
 
 
-def test_the_worst_obstacle_is_told_and_what_passes_is_tried_again_sooner() -> None:
+def test_the_worst_obstacle_is_reported_and_what_passes_is_tried_again_sooner() -> None:
     cluster = RefusingCluster({"Service/kimi": ApiError(403, "no quota"), "Deployment/kimi": ApiError(422, "wrong")})
     one_pass(cluster)
     assert ready_condition(cluster.status)["message"].endswith("wrong")

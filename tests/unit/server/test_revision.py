@@ -1,4 +1,4 @@
-"""The choice of a server's pod template: the kept one, until its owner asks for another."""
+"""The choice of a server's pod template: the server keeps its template until the owner asks for another."""
 
 import copy
 from dataclasses import replace
@@ -36,7 +36,7 @@ OLD_TEMPLATE: Manifest = {"metadata": {}, "spec": {"containers": [{"name": "sgla
 
 
 def kept_by_older(number: int = 1, of: KimiLinearServer | None = None, **changes: Any) -> Revision:
-    """Return the revision that an older version kept of a server."""
+    """Return the revision that an older version recorded for a server."""
     inputs = template_inputs((of or server()).spec)
     known = Revision(number, inputs, OLD_TEMPLATE, rollout="", uid=UID, generation=1)
     return replace(known, **changes)
@@ -86,7 +86,7 @@ def test_the_highest_number_is_current() -> None:
     ids=["a field less", "a field less within another", "fields more", "nothing in it"],
 )
 def test_another_schema_with_the_same_meaning_keeps_the_template(inputs: Manifest) -> None:
-    """The spec was written since then, so its generation proves nothing."""
+    """The spec was written after that, so its generation proves nothing."""
     assert choose(server(generation=2), History([kept_by_older(inputs=inputs)])).current.template == OLD_TEMPLATE
 
 
@@ -171,11 +171,11 @@ def test_a_version_knows_all_that_it_has_recorded_itself(case: str) -> None:
 def test_the_operator_takes_nothing_away_by_itself_that_another_version_gave(
     inputs: Manifest, unknown: tuple[str, ...]
 ) -> None:
-    """A newer version has built the pods from fields that this one does not know, and was rolled back."""
+    """A newer version built the pods from fields that this version does not know, and was then rolled back."""
     kept = kept_by_older(inputs={**template_inputs(server().spec), **inputs})
     seen = choose(server(), History([kept], deployed=1), state=RolloutState(is_chosen=True))
     assert (seen.current, seen.unknown) == (kept, (unknown,))
-    # Whoever asks for it gets it.
+    # If somebody asks for the template, the server gets it.
     asked = choose(server(annotations={ROLLOUT_ANNOTATION: "1"}), History([kept], deployed=1)).current
     assert (asked.number, asked.is_automatic) == (2, False)
 
@@ -196,7 +196,7 @@ def test_a_number_that_somebody_wrote_on_a_deployment_leaves_room_for_those_that
 
 
 def test_a_record_for_another_server_of_this_name_counts_by_its_inputs() -> None:
-    """This happens after `--cascade=orphan`, because generations then begin at 1 again."""
+    """This happens after `--cascade=orphan`, because the generations of the new server begin at 1 again."""
     orphan = kept_by_older(uid="another")
     assert choose(server(), History([orphan])).current == orphan
     assert choose(server(toolCallParser="enabled"), History([orphan])).current.number == 2
@@ -209,7 +209,7 @@ def test_a_record_of_a_newer_spec_shows_that_the_watch_is_late() -> None:
 
 
 def _owned(template: Any) -> Manifest:
-    """Return the set of fields of a template, as the API server records it for the manager that applied it."""
+    """Return a template's set of fields, as the API server records it for the manager that applied the template."""
     if isinstance(template, dict):
         return {f"f:{name}": _owned(item) for name, item in template.items()}
     if isinstance(template, list) and template and all(isinstance(item, dict) and "name" in item for item in template):
@@ -279,7 +279,7 @@ _EARLIER, _THEN, _LATER, _NOW = (f"2026-11-29T0{hour}:00:00Z" for hour in range(
 
 
 def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> KimiLinearServer:
-    """Return a server without the fields that nobody asked for since a record was made."""
+    """Return a server without fields for which nobody has asked since the record was made."""
     uncertain = unrequested.uncertain_fields(seen, History([record]), now=_NOW)
     stored = {"metadata": {"managedFields": managed_fields}, "spec": explicit_inputs(seen.spec)}
     return unrequested.without(seen, unrequested.unrequested(uncertain, stored), record)
@@ -404,7 +404,7 @@ _WISHED: dict[str, Any] = {"toolCallParser": "enabled"}
     [(server(generation=2, **_WISHED), ""), (server(annotations={ROLLOUT_ANNOTATION: "now"}), "now")],
     ids=["a change of the spec", "the annotation"],
 )
-def test_what_was_asked_for_and_another_version_never_applied_is_built_anew(
+def test_what_was_asked_for_and_another_version_never_applied_is_built_again(
     wished: KimiLinearServer, rollout: str
 ) -> None:
     begun = kept_by_older(2, of=wished, rollout=rollout, generation=wished.metadata.generation)

@@ -1,4 +1,4 @@
-"""The order of servers when new pod templates are rolled out to all of them."""
+"""The order of servers in an automatic rollout of new pod templates."""
 
 import asyncio
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def test_a_server_that_another_versions_template_left_unready_comes_alone_and_be
 def test_a_server_whose_pods_have_what_this_version_does_not_know_never_comes() -> None:
     ready, unknown = ("Ready", "True", "AllReplicasServe"), ("TemplateCurrent", "False", "InputsUnknown")
     assert eligible([candidate(A, (ready, unknown), is_under_way=False)]) == []
-    # It is not repaired either, and the others wait: their pods would fail, too.
+    # This server is not repaired either, and the others wait, because their pods would fail, too.
     unready = candidate(A, (("Ready", "False", "CrashLooping"), unknown), is_under_way=True)
     assert eligible([unready, Candidate(B, True, True)]) == []
 
@@ -122,7 +122,7 @@ def test_after_a_start_the_pause_passes_and_then_the_mark_says_when_it_is_the_ne
 
 
 def test_a_server_that_loses_its_mark_without_serving_begins_a_pause() -> None:
-    """A server that failed with the new template was suspended, for example."""
+    """For example, a server that failed with the new template was suspended."""
     world = World()
     world.server("a", is_offered=False, is_ready=False)
     world.record("a", is_marked=True)
@@ -131,7 +131,7 @@ def test_a_server_that_loses_its_mark_without_serving_begins_a_pause() -> None:
     assert [world.step(), world.step(59), world.step(1)] == [[], [], [B]]
 
 
-def test_a_look_that_fails_is_told_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_look_that_fails_is_reported_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
     world, looks = World(), iter((KeyError("metadata"), None, asyncio.CancelledError()))
 
     async def look(unreadable: Sequence[str]) -> None:
@@ -146,7 +146,7 @@ def test_a_look_that_fails_is_told_and_another_one_follows(caplog: pytest.LogCap
 
 
 def test_nobody_is_chosen_before_everything_was_read() -> None:
-    """Another replica may have marked a server that this one has not seen yet."""
+    """Another replica may have marked a server, and this replica does not know it yet."""
     world, answers = World(), iter((False, False, True))
 
     async def look(unreadable: Sequence[str]) -> None:
@@ -158,14 +158,14 @@ def test_nobody_is_chosen_before_everything_was_read() -> None:
         asyncio.run(world.rollouts.run(lambda: next(answers), list))
 
 
-def test_another_replica_goes_on_where_the_last_one_stopped() -> None:
+def test_another_replica_continues_where_the_last_one_stopped() -> None:
     world = World()
     world.server("a", is_offered=False, is_ready=False)
     world.record("a", is_marked=True)
     assert [world.step(), world.step(600)] == [[], []]
 
 
-def test_a_chosen_server_that_is_deleted_keeps_nobody_waiting() -> None:
+def test_a_chosen_server_that_is_deleted_delays_nobody() -> None:
     world = World()
     world.step()
     assert world.step(60) == [A]
@@ -176,7 +176,7 @@ def test_a_chosen_server_that_is_deleted_keeps_nobody_waiting() -> None:
 
 @pytest.mark.parametrize("is_marked", [True, False], ids=["during its rollout", "before its turn"])
 def test_a_server_that_cannot_be_deleted_keeps_nobody_waiting(is_marked: bool) -> None:
-    """A finalizer keeps it. Any user who may change servers can set a finalizer."""
+    """A finalizer keeps the server. Any user with permission to change servers can set a finalizer."""
     world = World()
     world.record("a", is_marked=is_marked)
     kept = world.cache.get(A)
@@ -220,7 +220,7 @@ def test_a_chosen_server_that_cannot_take_the_template_lets_others_go_first() ->
 
 
 def test_who_lets_others_go_first_has_a_minute_to_write_what_it_began_to_write() -> None:
-    """For any pause, because its request to write the template may be under way."""
+    """This is true for any pause, because the request to write the template may be under way."""
     world = World()
     world.rollouts._pause = 1
     world.step()
@@ -235,8 +235,11 @@ def test_a_label_marks_no_server_of_somebody_else() -> None:
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
-def test_a_mark_that_somebody_set_for_good_keeps_nobody_waiting() -> None:
-    """With kubectl, or as part of a restored record: the operator cannot remove what another manager owns."""
+def test_a_mark_that_somebody_set_for_good_delays_nobody() -> None:
+    """The mark may come from kubectl, or from a restored record.
+
+    The operator cannot remove a mark that another manager owns.
+    """
     world = World()
     world.record("a", is_marked=True)
     conditions = [make_condition("Ready", "True", "", ""), make_condition("TemplateCurrent", "True", "Newest", "")]
@@ -244,7 +247,7 @@ def test_a_mark_that_somebody_set_for_good_keeps_nobody_waiting() -> None:
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
-def test_a_paused_deployment_under_way_is_told_also_after_all_its_pods_were_updated(
+def test_a_paused_deployment_under_way_is_reported_also_after_all_its_pods_were_updated(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World()
@@ -384,7 +387,7 @@ def test_who_crashes_after_all_its_replicas_served_is_told_as_no_deadline_runs_a
     assert counters.ROLLOUTS.labels("halted")._value.get() == 1
 
 
-def test_a_paused_deployment_is_told_as_it_has_no_deadline() -> None:
+def test_a_paused_deployment_is_reported_as_it_has_no_deadline() -> None:
     ready = ("Ready", "False", "RolloutPaused")
     assert candidate(A, (ready, ("Stalled", "False", "NotStalled")), is_under_way=True).stalled == "RolloutPaused"
 

@@ -1,4 +1,4 @@
-"""The router: its objects, what of it is a replica to others, and how its list of replicas is corrected."""
+"""The router: its objects, which of them count as replicas, and how its list of replicas is corrected."""
 
 import socket
 from collections.abc import Iterable
@@ -107,9 +107,16 @@ def test_the_service_leads_to_the_router_only_while_one_serves() -> None:
     ("live", "message"),
     [
         (None, "0 of 2 pods of the router serve; until a pod serves, requests go directly to the replicas"),
-        ({"status": {"availableReplicas": 1}}, "1 of 2 pods of the router serve"),
+        ({"metadata": {}, "status": {"availableReplicas": 1}}, "1 of 2 pods of the router serve"),
         (
-            {"status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}},
+            {"metadata": {"deletionTimestamp": "2026-11-24T09:30:00Z"}, "status": {"availableReplicas": 2}},
+            "0 of 2 pods of the router serve; until a pod serves, requests go directly to the replicas",
+        ),
+        (
+            {
+                "metadata": {},
+                "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]},
+            },
             "0 of 2 pods of the router serve; until a pod serves, requests go directly to the replicas: exceeded quota",
         ),
     ],
@@ -120,14 +127,14 @@ def test_a_router_that_does_not_serve_is_named(live: Manifest | None, message: s
     assert (reason.name, reason.message) == ("RouterUnavailable", message)
 
 
-def test_a_router_that_serves_or_that_nobody_wants_is_no_problem() -> None:
-    assert router.why_unavailable(server(router={}).spec, {"status": {"availableReplicas": 2}}) is None
+def test_a_serving_or_unwanted_router_is_not_a_problem() -> None:
+    assert router.why_unavailable(server(router={}).spec, {"metadata": {}, "status": {"availableReplicas": 2}}) is None
     assert router.why_unavailable(server(router={}, suspend=True).spec, None) is None
     assert router.why_unavailable(server().spec, None) is None
 
 
 class Listed:
-    """A router's list of replicas. As in 0.3.0, it loses the first removal of each."""
+    """A router's list of replicas. As in 0.3.0, it loses the first removal of each replica."""
 
     def __init__(self) -> None:
         self.urls: set[str] = set()

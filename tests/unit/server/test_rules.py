@@ -1,4 +1,4 @@
-"""Errors and warnings: every rule alone, every wrong shape, and any object that a cluster may have stored."""
+"""Errors and warnings: each rule alone, each wrong shape, and any object that a cluster may have stored."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def overlay(*containers: Manifest, group: str = "containers") -> Manifest:
 
 
 def keyed(container: Manifest) -> Manifest:
-    """Return a spec that asks clients for the key in KEY, with this template of the engine's container."""
+    """Return a spec with the API key in the variable KEY, with this template of the engine's container."""
     return {"engine": {"extraArgs": ["--api-key=$(KEY)"]}, **overlay({"name": "sglang", **container})}
 
 
@@ -35,7 +35,7 @@ def problems(**spec: Any) -> list[Problem]:
     return list(check(make_server(**spec)).problems)
 
 
-# One spec for each rule that breaks it and no other: the spec, the path, what it holds, words of the message.
+# For each rule, a spec that breaks only this rule: the spec, the path, the value there, and words of the message.
 BROKEN: list[tuple[Manifest, str, object, str]] = [
     ({"reasoningParser": "enabled"}, "spec.reasoningParser", "enabled", "doesn't support reasoning parser"),
     (
@@ -112,7 +112,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"verification": {"dataset": {"path": "test.jsonl"}}},
         "spec.verification.dataset",
         None,
-        "either persistentVolumeClaim or configMap",
+        "must say where the file is",
     ),
     (
         {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
@@ -342,7 +342,7 @@ def test_what_is_right_has_no_errors(spec: Manifest) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--tp", "--tp-size=8", "--tensor-parallel-size", "--host=127.0.0.1", "--model"])
-def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: str) -> None:
+def test_a_flag_with_a_field_of_its_own_is_refused_in_every_spelling(flag: str) -> None:
     (problem,) = problems(engine={"extraArgs": ["--log-level=info", flag]})
     assert problem.path == "spec.engine.extraArgs"
 
@@ -358,7 +358,7 @@ def test_a_flag_with_a_field_of_its_own_is_refused_however_it_is_written(flag: s
         *("--help", "--he"),
     ],
 )
-def test_a_flag_that_can_only_fail_is_refused_however_it_is_written(flag: str) -> None:
+def test_a_flag_that_can_only_fail_is_refused_in_every_spelling(flag: str) -> None:
     assert [problem.path for problem in check(make_server(engine={"extraArgs": [flag]})).errors] == [
         "spec.engine.extraArgs"
     ]
@@ -449,7 +449,7 @@ SHAPES: list[tuple[Manifest, str]] = [
 
 
 @pytest.mark.parametrize(("spec", "line"), SHAPES, ids=[line for _, line in SHAPES])
-def test_a_wrong_shape_is_told_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
+def test_a_wrong_shape_is_reported_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
     checked = check(make_server(**spec))
     (problem,) = checked.problems
     assert (checked.resource, checked.is_valid, problem.severity) == (None, False, "error")
@@ -483,7 +483,7 @@ def test_null_is_the_same_as_absent(spec: Manifest) -> None:
     ],
     ids=str,
 )
-def test_a_resource_that_is_none_of_ours_is_told_apart(manifest: Manifest, line: str) -> None:
+def test_resources_of_others_are_distinguished_from_ours(manifest: Manifest, line: str) -> None:
     assert str(check(manifest).problems[0]).startswith(line)
 
 

@@ -1,4 +1,4 @@
-"""The condition Autoscaling: what a server says about its autoscaler."""
+"""The condition Autoscaling of a server."""
 
 from typing import Any
 
@@ -43,13 +43,13 @@ def test_a_replica_that_does_not_serve_is_awaited() -> None:
     assert message.endswith("until the newest replica has had time to take its part of the load")
 
 
-def test_more_load_than_there_may_be_replicas_is_told() -> None:
+def test_more_load_than_there_may_be_replicas_is_reported() -> None:
     status, reason, message = told(ABLE, ACTIVE, LIMITED)
     assert (status, reason) == ("True", "MaximumReached")
     assert "4 replicas" in message
 
 
-def test_missing_metrics_are_told_in_the_autoscalers_words() -> None:
+def test_missing_metrics_are_reported_in_the_autoscalers_words() -> None:
     assert told(ABLE, NO_METRIC) == ("False", "MetricsMissing", NO_METRIC["message"])
     assert told(ABLE, NO_METRIC, serving=1)[1] == "MetricsMissing"
 

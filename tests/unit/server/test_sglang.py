@@ -23,7 +23,7 @@ def spec(**fields: Any) -> ServerSpec:
     return ServerSpec.model_validate(fields)
 
 
-# Stands in for the image's interpreter: answers `-c` and `-m pip` as told, and notes how it was called.
+# A program in place of the image's Python. It answers `-c` and `-m pip` as the test wants, and notes its calls.
 PYTHON = """\
 #!{interpreter}
 import json, os, sys
@@ -174,7 +174,7 @@ def test_loading_gets_at_least_the_time_that_was_asked_for(seconds: int, thresho
 
 
 HEALTH_SECONDS = 20
-"""How long SGLang waits for a sign of life of its engine before /health_generate says 503 (http_server.py)."""
+"""How long SGLang waits for a message of its engine before /health_generate answers 503 (http_server.py)."""
 
 
 def probe(name: str, **fields: Any) -> dict[str, Any]:
@@ -275,7 +275,7 @@ def test_the_engine_reaches_itself_past_a_proxy(variables: list[Any], wanted: li
 
 
 def test_the_warm_up_goes_past_a_proxy_whose_exceptions_know_only_localhost() -> None:
-    # As requests decides it (utils.py, should_bypass_proxies): by the ending of the name.
+    # The Python package requests decides by the end of the name (utils.py, should_bypass_proxies).
     url = urlsplit(f"http://{command_line.ALL_ADDRESSES}:{command_line.PORT}")
     assert url.hostname
     assert url.hostname.endswith("localhost")

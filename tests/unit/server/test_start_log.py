@@ -1,4 +1,4 @@
-"""The phases of a start in real logs of SGLang, with SGLang's own times: here a node adds its own to each line."""
+"""The phases of a start in real logs of SGLang. The tests add the node's time to each line, from SGLang's own times."""
 
 import re
 import time
@@ -9,9 +9,9 @@ import pytest
 from kimi_linear_operator.server.sglang.start_log import phases_in
 
 LOGS = Path(__file__).parents[1] / "sglang_logs/starts"
-# When the first line of each phase was written, by SGLang's own words.
+# When the first line of each phase was written, according to SGLang.
 REAL = {
-    # A CPU without graphs to capture.
+    # On a CPU, there are no graphs to capture.
     "cpu-0.5.7": {"loading": "2026-11-28T23:06:15Z", "warm-up": "2026-11-28T23:06:15Z"},
     # The whole model with random weights, which have no progress bar, on four GPUs.
     "gpu-0.5.17": {

@@ -1,4 +1,4 @@
-"""Logs of engines that start: how often they are read, and what a read that fails costs."""
+"""Logs of starting engines: how often they are read, and the cost of a failed read."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -29,7 +29,7 @@ def engine(*, started: bool = False, since: str = "2026-11-24T09:05:00Z", name: 
 
 @dataclass
 class Logs:
-    """A cluster with logs, the clock, and who was enqueued."""
+    """A cluster with logs, the clock, and the enqueued servers."""
 
     answers: list[str | ApiError] = field(default_factory=list)
     asked: list[float | None] = field(default_factory=list)
@@ -66,7 +66,7 @@ def run(logs: Logs, test: Callable[[StartLogs], Awaitable[None]]) -> None:
 
 
 async def look(start_logs: StartLogs, pod: Manifest | None = None, key: Key = KEY) -> dict[str, str]:
-    """Let a pass follow a pod, and let what it began end; return what the log has told before."""
+    """Let a pass follow a pod, and wait for the read that it started. Return the phases that were known before."""
     told = start_logs.follow(key, pod or engine())
     await asyncio.sleep(0)
     return dict(told.times) if told else {}

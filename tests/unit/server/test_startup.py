@@ -1,4 +1,7 @@
-"""The start of a replica: its phases from the kubelet and from the log, what is kept, and when one is late."""
+"""The start of a replica.
+
+Its phases come from the kubelet and from the log. The tests show which phases are kept, and when a phase is late.
+"""
 
 from typing import Any
 
@@ -198,7 +201,7 @@ def test_a_phase_is_named_with_its_time_and_explained_once_it_is_late() -> None:
 def test_no_phase_of_the_engine_is_in_time_beyond_half_of_what_the_start_may_take(phase: str) -> None:
     limits = [EXPECTED[phase].limit(seconds) for seconds in (600, HOUR, 24 * HOUR)]
     if phase == "image":
-        assert limits == [900, 900, 900]  # startup.timeoutSeconds begins when the image is there
+        assert limits == [900, 900, 900]  # startup.timeoutSeconds begins when the image is pulled
     else:
         assert all(limit <= seconds // 2 for limit, seconds in zip(limits, (600, HOUR, 24 * HOUR), strict=True))
 

@@ -72,7 +72,7 @@ def test_the_same_observation_gives_the_same_status_so_that_nothing_is_written()
     assert summary(NOW, server=with_status(before), deployment=SERVING) == before
 
 
-def test_a_write_that_concerns_no_pod_makes_no_server_unready_until_its_controller_has_seen_it() -> None:
+def test_a_write_that_affects_no_pod_makes_no_server_unready_until_its_controller_has_seen_it() -> None:
     unseen = {**SERVING, "metadata": {**SERVING["metadata"], "generation": 2}}
     ready = summary(EARLIER, deployment=SERVING)
     assert summary(NOW, server=with_status(ready), deployment=unseen) == ready
@@ -98,14 +98,14 @@ def test_a_changed_spec_is_not_ready_before_its_deployments_controller_has_seen_
 
 
 @pytest.mark.parametrize(("updated", "reason"), [(0, "RolloutPaused"), (1, "RollingOut")])
-def test_a_paused_rollout_is_told_when_pods_wait_for_it(updated: int, reason: str) -> None:
+def test_a_paused_rollout_is_reported_when_pods_wait_for_it(updated: int, reason: str) -> None:
     paused = {**SERVING, "spec": {"paused": True}, "status": {**SERVING["status"], "updatedReplicas": updated}}
     paused["metadata"] = {**SERVING["metadata"], "generation": 2}
     ready = conditions(summary(deployment=paused))["Ready"]
     assert (ready["status"], ready["reason"]) == ("False", reason)
 
 
-def test_what_others_keep_changing_is_told_and_makes_no_server_unready() -> None:
+def test_what_others_keep_changing_is_reported_and_makes_no_server_unready() -> None:
     told = "Deployment kimi: kube-controller-manager keeps changing spec.replicas"
     status = summary(deployment=SERVING, contested=(told,))
     synced = conditions(status)["Synced"]
@@ -169,7 +169,7 @@ def test_the_last_failure_outlives_its_pod() -> None:
 
 
 @pytest.mark.parametrize(("time", "told"), [("2026-11-24T09:40:00Z", "kimi-new"), ("2026-11-24T09:20:00Z", "kimi-old")])
-def test_of_two_failures_the_later_is_told(time: str, told: str) -> None:
+def test_of_two_failures_the_later_is_reported(time: str, told: str) -> None:
     before = summary(deployment=STARTING, pods=[make_failed_pod("kimi-old", time="2026-11-24T09:30:00Z")])
     after = summary(server=with_status(before), deployment=STARTING, pods=[make_failed_pod("kimi-new", time=time)])
     assert after["lastFailure"]["pod"] == told
@@ -183,7 +183,7 @@ def test_how_a_deleted_pod_ends_is_no_failure() -> None:
     assert conditions(status)["Ready"]["reason"] == "Starting"
 
 
-def test_of_several_pods_the_one_in_the_worst_trouble_is_told_of() -> None:
+def test_of_several_pods_the_one_with_the_worst_problem_is_reported() -> None:
     unschedulable = make_pod(
         "kimi-2", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
     )
@@ -276,7 +276,7 @@ SUSPENDED, ROLLING_OUT = ready("False", "Suspended"), ready("False", "RollingOut
         (PENDING, ready("False", "InvalidSpec"), "Warning"),
     ],
 )
-def test_an_event_tells_what_is_news(before: Manifest, after: Manifest, kind: str | None) -> None:
+def test_an_event_reports_only_news(before: Manifest, after: Manifest, kind: str | None) -> None:
     event = transition_event(with_status(before), after, NOW)
     (condition,) = after["conditions"]
     told = event and (event["type"], event["reason"], event["message"])
@@ -347,7 +347,7 @@ _NEEDS = "a replica needs 8 free amd.com/gpu on one node whose GPUs are all mi32
 
 
 @pytest.mark.parametrize("causes", [f"1 Insufficient amd.com/gpu, {_NO_MATCH}", "3 node(s) were unschedulable"])
-def test_what_a_replica_needs_of_a_node_is_told(causes: str) -> None:
+def test_what_a_replica_needs_of_a_node_is_reported(causes: str) -> None:
     server = make_server(hardware="mi325x", tensorParallelism=8)
     pods = [unschedulable(f"0/3 nodes are available: {causes}.")]
     told = conditions(summary(server=server, deployment=STARTING, pods=pods))["Ready"]["message"]
@@ -397,7 +397,7 @@ def test_an_old_pod_is_named_only_where_it_is_waited_for(observed: Any, reason: 
 
 @pytest.mark.parametrize("obstacle", ["ApplyFailed", "InvalidSpec", "NameConflict", "Replacing"])
 def test_a_spec_that_was_applied_stays_so_whatever_comes_in_the_way(obstacle: Any) -> None:
-    """Otherwise the operator would build the running pods anew as soon as the obstacle is gone."""
+    """Otherwise the operator would replace the running pods as soon as the obstacle is gone."""
     server = make_server()
     generation = server["metadata"]["generation"]
     before = server_status(

@@ -1,4 +1,4 @@
-"""Pods that no container's log can explain: the Ready condition says what they wait for and where to look."""
+"""Pods whose problem is in no container's log. The condition Ready says what they wait for and what to check."""
 
 from typing import Any
 

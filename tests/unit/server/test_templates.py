@@ -1,4 +1,4 @@
-"""Which pod template a pass gives a server, and which defaults of other versions it leaves out."""
+"""Which pod template a pass gives to a server, and which defaults of other versions it leaves out."""
 
 import asyncio
 import copy
@@ -148,7 +148,10 @@ def test_who_owns_a_newer_spec_says_nothing_of_the_one_that_was_seen() -> None:
 
 
 def _pass_after_another_version(cluster: DefaultingCluster, applied: Manifest, seen: Manifest) -> None:
-    """Make a pass over a server with an automatic record of another version, which may have applied it already."""
+    """Make a pass over a server with an automatic record of another version.
+
+    That version may already have applied the template.
+    """
     ran, _ = kept_objects(1)
     begun = copy.deepcopy(ran)
     begun["metadata"] |= {"name": "kimi-2", "annotations": {AUTOMATIC_ANNOTATION: "true"}}

@@ -1,4 +1,4 @@
-"""A change that another version's definition made in a spec is no wish, whatever else changed, and wishes count."""
+"""A change of a spec by the CRD of another version does not count as a request, but every change of a user counts."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -125,7 +125,7 @@ def of_pod(name: str, below: Manifest | None = None) -> Manifest:
 
 _CONTAINERS = of_pod("containers")
 
-# Values that this version refuses, which another version's definition stored before the pods were built.
+# Values that this version refuses. The CRD of another version stored them before the pods were built.
 REFUSED = [
     pytest.param(("startup", "timeoutSeconds"), 90_000, id="a bound"),
     pytest.param(("engine", "version"), "1", id="a pattern"),
@@ -150,7 +150,7 @@ def test_a_wish_beside_a_default_that_this_version_refuses_counts() -> None:
     spec = {"startup": {"timeoutSeconds": 90_000}}
     wish = owner({"f:engine": {"f:contextLength": {}}}, _LATER)
     assert not Cluster({}, dict(refused)).write(spec, wish, engine={"contextLength": 4096}).has_kept_pods
-    # Its owner has taken out another value than the default that is there now.
+    # The owner has removed a value that is different from the current default.
     assert not Cluster({"startup": {"timeoutSeconds": 7200}}).write(spec, owner({"f:replicas": {}})).has_kept_pods
 
 

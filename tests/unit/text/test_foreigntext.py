@@ -104,7 +104,7 @@ def words(source: str) -> Iterator[str]:
 
 
 def test_our_own_words_are_not_taken_for_secrets() -> None:
-    """Conditions and log lines are cleaned as a whole, with what the operator says itself."""
+    """Conditions and log lines are cleaned as a whole, including the operator's own words."""
     package = Path(foreigntext.__file__).parent
     modules = [path for path in package.rglob("*.py") if path.name != "foreigntext.py" and path.parent.name != "sglang"]
     assert len(modules) > 60
@@ -153,7 +153,8 @@ def test_a_password_in_quotes_never_shows(secret: str) -> None:
     assert foreigntext.one_line(f"a password={json.dumps(secret)} b") == f'a password="{HIDDEN}" b'
 
 
-# The beginnings of the patterns that recognize messages. A text with many beginnings must not be searched from each.
+# The beginnings of the patterns that recognise messages. In a text with many such beginnings, the search must not start
+# again at each.
 STARTS = [
     "ValidatingAdmissionPolicy '' with binding '",
     "admission webhook ",

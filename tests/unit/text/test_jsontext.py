@@ -18,7 +18,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=30,
 )
-# The API server uses Go's json.Valid, which looks only at quotes, backslashes and control characters of a string.
+# The API server uses Go's json.Valid. In a string, it checks only quotes, backslashes and control characters.
 BYTES = st.binary(max_size=8).map(lambda raw: bytes(byte for byte in raw if byte >= 0x20 and byte not in b'"\\'))
 ESCAPES = st.sampled_from(
     [
@@ -50,14 +50,14 @@ TEXTS = st.recursive(
     max_leaves=8,
 )
 LONG = [b"1" * 4_301, b"-" + b"9" * 5_000, b"1" * 5_000 + b".5", b"1" * 5_000 + b"e-4999"]
-# Texts of 1.5 MB, the most that the API server stores.
+# Texts of 1.5 MB, the maximum that the API server stores.
 LARGE = [
     "[" + "[],".join(["["] * 2) + "[]," * 400_000 + "1" + "]" * 3,
     "[" + "[[]]," * 250_000 + "1]",
     "[" + '"[",' * 300_000 + "1]",
     '{"a":"' + "[" * 1_400_000 + '"}',
 ]
-# Texts that cost the most in the parts of the reader for unusual input.
+# Texts that need the most time in the parts of the reader for unusual input.
 ODD = {
     "surrogate": b"[" + b"[]," * 460_000 + rb'"\ud800"]',
     "surrogates": b"[" + rb'"\ud800",' * 150_000 + b"1]",
@@ -70,7 +70,7 @@ ODD = {
 
 
 def levels(value: Any) -> int:
-    """Return how deep the first value of each level is nested."""
+    """Return how deep a value is nested, following the first value of each level."""
     count = 0
     while value and isinstance(value, dict | list):
         value = next(iter(value.values())) if isinstance(value, dict) else value[0]
@@ -168,7 +168,7 @@ def test_a_large_object_that_is_too_deep_is_read_in_a_moment(text: str) -> None:
     deep = f"[{text},{'[' * 500}{']' * 500}]".encode()
     begin = time.thread_time()
     jsontext.decode(deep)
-    # It takes about 0.3 s on an idle machine. Code whose time grows faster than the text would take minutes.
+    # This takes about 0.3 s on an idle machine. Code whose time grows faster than the text would need minutes.
     assert time.thread_time() - begin < 5.0
 
 
@@ -178,6 +178,6 @@ def test_a_large_object_that_is_odd_takes_little_longer_than_another(text: bytes
     gc.set_threshold(GARBAGE)
     begin = time.thread_time()
     jsontext.decode(text)
-    # It takes about 0.1 s on an idle machine, 0.3 s with many levels.
+    # This takes about 0.1 s on an idle machine, and 0.3 s with many levels.
     assert time.thread_time() - begin < 1.0
     gc.set_threshold(*usual)

@@ -1,4 +1,4 @@
-"""Passes over weights with a fake cluster: how often logs are read, and what a server makes of weights."""
+"""Passes over weights with a fake cluster: how often logs are read, and how servers use weights."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def in_a_log(text: bytes) -> str:
 
 
 class FakeCluster:
-    """Takes what is written, and has a log that can be read."""
+    """Accepts writes, and contains a readable log."""
 
     def __init__(self) -> None:
         self.log = said()
@@ -80,7 +80,7 @@ class FakeCluster:
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         return manifest
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
         self.deleted.append(manifest["metadata"]["name"])
 
 
@@ -94,7 +94,7 @@ class Case:
         self.passes = Passes(self.cluster, self.cache, now=lambda: NOW, enqueue=self.enqueued.extend)
 
     def reconcile(self, key: Key = KEY) -> float | None:
-        """Make a pass, let what it began end, and make the passes that this asks for."""
+        """Make a pass, wait for the read that it started, and make the passes that were then requested."""
 
         async def passes() -> float | None:
             again = await self.passes.reconcile(key)
@@ -205,7 +205,7 @@ def test_weights_are_complete_as_soon_as_the_program_says_so_whatever_else_runs_
     assert len(case.cluster.statuses) == statuses
 
 
-def test_a_job_without_a_result_is_made_anew_after_a_minute() -> None:
+def test_a_job_without_a_result_is_created_again_after_a_minute() -> None:
     case = Case()
     case.reconcile()
     case.end_job("2026-11-29T19:59:50Z")
@@ -280,7 +280,7 @@ def test_another_wish_is_fetched_although_the_last_one_is_complete(change: Manif
 
 
 def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the operator the next version's program."""
+    """Let the operator use the next version's program."""
     monkeypatch.setattr(job, "_program", lambda: "print('the next version')")
 
 
@@ -399,7 +399,7 @@ def test_a_server_that_waits_is_not_written_for_each_per_cent() -> None:
     assert ready_condition(case.status)["message"] == "weights kimi: WeightsDownloading"
 
 
-def test_lines_of_others_are_passed_over() -> None:
+def test_lines_of_other_programs_are_skipped() -> None:
     log = b"\n".join([said(bytes=1), said(bytes=2), b"warning: something", b'{"state": 1}'])
     found = last_line(in_a_log(log))
     assert found
@@ -425,7 +425,9 @@ def test_a_claim_that_is_made_anew_is_filled_anew() -> None:
     case = Case()
     complete(case)
     first = case.job["metadata"]["name"]
-    case.put_pod(state={"waiting": {}})  # All objects of a fake cluster have one UID: no pod of the first Job is left.
+    case.put_pod(
+        state={"waiting": {}}
+    )  # All objects of the fake cluster have the same UID, so the pods of the first Job are removed.
     claim = case.cache.get(KEY.of(CLAIM))
     assert claim
     metadata = {**claim["metadata"], "uid": "another", "resourceVersion": "95"}

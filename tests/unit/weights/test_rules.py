@@ -1,4 +1,4 @@
-"""What is refused or warned of in weights: every rule alone, and shapes with their remedy."""
+"""Errors and warnings of weights: each rule alone, and wrong shapes with their remedies."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def inherited(**parts: Any) -> Manifest:
     return {"inheritedMetadata": parts}
 
 
-# One spec for each rule that breaks it and no other: the spec, the path, words of the message.
+# For each rule, a spec that breaks only this rule: the spec, the path, and words of the message.
 BROKEN: list[tuple[Manifest, str, str]] = [
     ({"source": {"revision": "a..b"}}, "spec.source.revision", "is not the name of a branch"),
     (
@@ -89,6 +89,6 @@ def test_what_is_right_has_no_problems(spec: Manifest) -> None:
     ],
     ids=str,
 )
-def test_a_wrong_shape_is_told_with_its_path(spec: Manifest, line: str) -> None:
+def test_a_wrong_shape_is_reported_with_its_path(spec: Manifest, line: str) -> None:
     (problem,) = problems(**spec)
     assert str(problem).startswith(line)

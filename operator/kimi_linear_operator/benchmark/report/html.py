@@ -1,4 +1,4 @@
-"""The report as one HTML page, without scripts and without anything that a browser has to fetch."""
+"""The report as one HTML page, without scripts and without files that a browser must fetch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from kimi_linear_operator.benchmark.report import plot
 from kimi_linear_operator.benchmark.report.run import Row, Run, SuiteRun
 from kimi_linear_operator.benchmark.spec import SuiteKind
 
-# A suite's card shows the first of these metrics that it has.
+# A suite's card shows the first of these metrics that the suite measured.
 _KEY_FIGURES: Mapping[SuiteKind, tuple[str, ...]] = {
     "speed": ("output_throughput", "request_throughput"),
     "accuracy": ("accuracy",),
@@ -42,5 +42,5 @@ def report(run: Run) -> str:
 
 
 def _key_figure(suite: SuiteRun) -> Row | None:
-    """Return the metric that a suite's card shows, None if it has none of them."""
+    """Return the metric on a suite's card, None if the suite measured none of them."""
     return next((row for name in _KEY_FIGURES[suite.kind] if (row := suite.row(name))), None)

@@ -1,4 +1,4 @@
-"""The report as JUnit XML: a test suite for each suite, with a test case for its run and one for each finding.
+"""The report as JUnit XML. Each suite is a test suite, with a test case for its run and one for each finding.
 
 The document is valid for both common schemas: that of Ant's JUnit task, which requires an order of elements, host names
 and packages, and that of Jenkins' xunit plugin.
@@ -67,7 +67,7 @@ def _finding_case(run: Run, suite: SuiteRun, finding: Finding) -> ElementTree.El
     limit = "" if finding.limit is None else f" (limit {finding.limit:g})"
     case = _case(run, suite, f"{finding.rule} {finding.metric or ''}".rstrip() + limit, 0)
     if not finding.passed:
-        # A missed bound is a failure. Numbers that are not valid, or that have no bound or baseline, are an error.
+        # A number beyond its limit is a failure. Invalid numbers, or numbers without a limit or baseline, are an error.
         kind = "error" if finding.rule == "Validity" or finding.limit is None else "failure"
         ElementTree.SubElement(case, kind, message=finding.message, type=finding.rule)
     return case

@@ -1,4 +1,4 @@
-"""The report as Markdown: for a pull request, a wiki or the summary of a CI job."""
+"""The report as Markdown, for a pull request, a wiki or the summary of a CI job."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,10 +7,11 @@ from dataclasses import astuple
 from kimi_linear_operator.benchmark.report.run import Row, Run, SuiteRun
 from kimi_linear_operator.benchmark.spec import Finding
 
-# Characters that are markup in Markdown or HTML anywhere, and those that start a list or heading when they come first.
+# Characters that are markup in Markdown or HTML at any place, and characters that start a list or heading at the
+# beginning.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~&]|^[-+#=]")
-# References that GitHub and GitLab turn into links that notify people: @team, #12, !12, GH-12. They search the rendered
-# text, so a backslash does not help; an invisible zero-width space inside the reference does.
+# References such as @team, #12, !12 and GH-12. GitHub and GitLab make them links that notify people. They search the
+# rendered text, so a backslash does not help. An invisible zero-width space in the reference helps.
 _REFERENCE = re.compile(r"[@#!](?=\w)|\bGH-(?=\d)", re.IGNORECASE)
 _ZERO_WIDTH_SPACE = "&#8203;"
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")

@@ -1,4 +1,4 @@
-"""The geometry of the plots in the HTML report: the positions of axes, marks and texts, which the page draws as SVG.
+"""The geometry of the plots in the HTML report: the positions of axes, marks and texts. The page draws them as SVG.
 
 Lengths are in SVG units: pixels at the plots' natural size.
 """
@@ -15,7 +15,7 @@ WIDTH = 380
 # Throughputs, and how long clients wait for the first token and for each further one.
 _AGAINST_CONCURRENCY = ("output_throughput", "total_throughput", "median_ttft_ms", "median_tpot_ms")
 
-# The greatest number in a plot. No real metric reaches it, but results come from pods and may contain anything.
+# The greatest number in a plot. No real metric is as large, but results come from pods and may contain anything.
 _GREATEST = 1e12
 _MOST_TICKS = 6
 
@@ -40,7 +40,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point for a number of the run or of the reference; `title` is its tooltip."""
+    """A point for a number of the run or of the reference. `title` is its tooltip."""
 
     x: float
     y: float
@@ -75,7 +75,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Pair:
-    """A statistic of a latency: the marks of the run and of the reference, None without a number."""
+    """A statistic of a latency, with the marks of the run and of the reference. A mark is None without a number."""
 
     label: str
     y: float
@@ -179,7 +179,10 @@ class _Axis:
     is_logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        """Return the coordinate of a number: the nearer end if it is off the axis, the middle if the ends are equal."""
+        """Return the coordinate of a number.
+
+        If it is beyond the axis, return the nearer end. If both ends are equal, return the middle.
+        """
         low, high, number = (self._scaled(item) for item in (self.lowest, self.highest, value))
         share = (number - low) / (high - low) if high > low else 0.5
         return round(self.start + min(max(share, 0), 1) * (self.end - self.start), 1)

@@ -1,4 +1,4 @@
-"""A benchmark for reports: each number with the reference that it is compared with."""
+"""A benchmark for reports: each number with its reference."""
 
 import math
 from collections.abc import Mapping
@@ -36,17 +36,17 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class Reference:
-    """What a run is compared with: the recipe, a baseline, or another run."""
+    """The reference of a run: the recipe, a baseline, or another run."""
 
     name: str
     status: BenchmarkStatus
-    """With environment and times, as far as they are known."""
+    """The reference with its environment and times, as far as they are known."""
 
     metrics: Mapping[str, Mapping[str, float]]
     """The numbers, by suite and metric."""
 
     note: str = ""
-    """Must be shown with the numbers."""
+    """A note that must be shown with the numbers."""
 
     verdict: str = ""
     """The verdict of the other run, empty if the reference is not another run."""
@@ -70,7 +70,7 @@ RECIPE = Reference(
 
 @dataclass(frozen=True)
 class EnvironmentRow:
-    """A fact about the environment, with its values for the run and the reference, empty if unknown."""
+    """A fact about the environment, with its values for the run and the reference. An unknown value is empty."""
 
     name: str
     value: str
@@ -87,13 +87,13 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Return the value divided by the reference, None without a reference or if the result is not finite."""
+        """Return the value divided by the reference. None without a reference, or if the result is not finite."""
         ratio = self.value / self.reference if self.reference else math.inf
         return ratio if math.isfinite(ratio) else None
 
     @property
     def ratio_text(self) -> str:
-        """Return the ratio as it is shown, empty if there is none."""
+        """Return the ratio as text, empty if there is none."""
         return "" if self.ratio is None else metric.in_decimals(self.ratio, 2)
 
     @property
@@ -139,7 +139,10 @@ class SuiteRun:
 
     @property
     def max_concurrency(self) -> int | None:
-        """Return how many requests are made at a time, None if there is no limit or it is not a speed suite."""
+        """Return how many requests are made at the same time.
+
+        None if there is no limit, or if this is not a speed suite.
+        """
         return self.load.max_concurrency if isinstance(self.load, Speed) else None
 
     @property
@@ -153,7 +156,7 @@ class SuiteRun:
         ]
 
     def row(self, name: str) -> Row | None:
-        """Return the metric with this name, None if the result does not have it."""
+        """Return the metric with this name, None if it is not in the result."""
         return next((row for row in self.rows if row.metric.name == name), None)
 
     @property
@@ -181,7 +184,7 @@ class Run:
 
     @property
     def verdict(self) -> str:
-        """Return Passed, Failed, Invalid or Unfinished."""
+        """Return the verdict: Passed, Failed, Invalid or Unfinished."""
         return self.status.verdict or UNFINISHED
 
     @property
@@ -213,9 +216,12 @@ class Run:
 
     @property
     def reasons(self) -> list[str]:
-        """Return the reasons of the verdict, or how far the benchmark is."""
+        """Return the reasons of the verdict, or the progress of the benchmark."""
         if self.status.verdict is None:
-            return [f"Not finished: {self._message('Complete') or 'the operator has not seen it yet: is it running?'}"]
+            return [
+                "Not finished: "
+                f"{self._message('Complete') or 'the operator has not handled it yet. Does the operator run?'}"
+            ]
         problems = [f"{suite.name}: {problem}" for suite in self.suites for problem in suite.problems]
         return problems or [message for message in [self._message("Succeeded")] if message]
 
@@ -274,7 +280,7 @@ def _reference(benchmark: KimiLinearBenchmark, status: BenchmarkStatus) -> Refer
 def _require_known_suites(benchmark: KimiLinearBenchmark) -> None:
     for suite in benchmark.spec.suites:
         if not load.is_known(suite):
-            raise UnreadableError(f"spec.suites: {suite.name} is not one of the recipe's, and does not say what to run")
+            raise UnreadableError(f"spec.suites: {suite.name} is not in the recipe, and lacks a load")
 
 
 def _first_problem(prefix: str, error: ValidationError) -> str:

@@ -106,8 +106,9 @@ class ServerSpec(Model):
     )
     preflight: Switch = Field(
         default="enabled",
-        description="enabled checks each pod before SGLang loads: whether the pod has its GPUs, whether the image "
-        "fits these GPUs, and whether shared memory and disk are large enough. The check takes less than a second.",
+        description="With enabled, each pod is checked before SGLang loads: whether the pod has its GPUs, whether the "
+        "image fits these GPUs, and whether shared memory and disk are large enough. The check takes less than a "
+        "second.",
     )
     verification: Verification = Field(
         default_factory=Verification, description="Checks the answers of each new pod template."

@@ -1,1 +1,1 @@
-"""The kernels of SGLang that Kimi-Linear needs, in PyTorch, with the names and arguments that SGLang calls them by."""
+"""The kernels of SGLang that Kimi-Linear needs, in PyTorch, with SGLang's names and arguments."""

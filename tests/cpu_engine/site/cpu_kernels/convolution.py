@@ -1,4 +1,4 @@
-"""The causal convolution over each channel of a sequence, which remembers the last values for the next call."""
+"""The causal convolution over each channel of a sequence. It remembers the last values for the next call."""
 
 from itertools import pairwise
 from typing import Any
@@ -59,7 +59,7 @@ def causal_conv1d_update(
     pad_slot_id: int = -1,
     **_: Any,
 ) -> Tensor:
-    """Convolve the next token of each sequence; x is (sequences, channels)."""
+    """Convolve the next token of each sequence. x has the shape (sequences, channels)."""
     result = torch.empty_like(x)
     slots = range(x.shape[0]) if conv_state_indices is None else conv_state_indices.tolist()
     for number, slot in enumerate(slots):

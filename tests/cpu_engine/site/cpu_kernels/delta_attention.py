@@ -10,7 +10,7 @@ import torch
 
 Tensor = Any
 
-# As in the kernels.
+# The same constants as in SGLang's kernels.
 _EPSILON = 1e-6
 
 
@@ -63,7 +63,7 @@ def decode(
     b: Tensor,
     **options: Tensor,
 ) -> Tensor:
-    """Do the same in newer releases, from the gate and beta as the layers have them."""
+    """Do the same for newer releases, with the gate and beta of the layers."""
     return _apply_raw(q, k, v, a, b.float().sigmoid(), options)
 
 
@@ -79,7 +79,7 @@ def extend(
     return_intermediate_states: bool = False,
     **options: Any,
 ) -> Any:
-    """Do it for whole sequences."""
+    """Do the same for whole sequences."""
     result = _apply_raw(q, k, v, g, beta.float().sigmoid() if beta_is_raw else beta, options)
     return (result, None) if return_intermediate_states else result
 
@@ -125,7 +125,7 @@ def _normalized(x: Tensor) -> Tensor:
 
 
 def _step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, state: Tensor) -> Tensor:
-    """Let the state forget, correct what it says about this key, and ask it."""
+    """Let the state forget, correct its value for this key, and query it."""
     state *= g.exp().unsqueeze(1)
     change = (v - (state * k.unsqueeze(1)).sum(-1)) * beta.unsqueeze(-1)
     state += change.unsqueeze(-1) * k.unsqueeze(1)

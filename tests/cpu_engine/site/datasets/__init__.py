@@ -1,8 +1,8 @@
-"""In place of the package datasets, 250 MB that bench_serving imports for data of kinds that no test asks for."""
+"""A replacement for the package datasets. bench_serving imports these 250 MB for kinds of data that no test uses."""
 
 from typing import Any
 
 
 def load_dataset(*_arguments: Any, **_options: Any) -> Any:
-    """Say that it is not there."""
+    """Raise an error, because the package is missing."""
     raise NotImplementedError("datasets is not there")

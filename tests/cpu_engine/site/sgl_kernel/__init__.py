@@ -1,4 +1,4 @@
-"""In place of SGLang's kernels, 536 MB for CUDA: whatever is imported is there, and nothing can be called."""
+"""A replacement for SGLang's kernels, which are 536 MB for CUDA. Every import works, but no function can be called."""
 
 import importlib.abc
 import importlib.machinery
@@ -45,7 +45,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 class _Operations:
-    """torch.ops.sgl_kernel. By other names SGLang sees that its kernels for CPUs with AMX are not there."""
+    """A replacement for torch.ops.sgl_kernel.
+
+    By missing names, SGLang sees that its kernels for CPUs with AMX do not exist.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if not name.endswith("_cpu"):

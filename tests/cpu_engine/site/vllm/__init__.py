@@ -1,4 +1,7 @@
-"""In place of vLLM, which SGLang takes layers from on a CPU without AMX: SGLang has the same itself, in PyTorch."""
+"""A replacement for vLLM.
+
+On a CPU without AMX, SGLang imports layers from vLLM, but SGLang itself contains the same layers in PyTorch.
+"""
 
 import importlib.abc
 import importlib.machinery
@@ -18,7 +21,8 @@ class _Module(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        # sglang.srt.layers.activation asks vllm.model_executor.layers.activation for what it has itself.
+        # sglang.srt.layers.activation imports from vllm.model_executor.layers.activation the same functions that it
+        # defines.
         own = sys.modules.get(f"sglang.srt.layers.{self.__name__.rpartition('.')[2]}")
         return getattr(own, name, _refuse)
 

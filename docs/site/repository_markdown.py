@@ -1,0 +1,110 @@
+"""Makes pages of a site from Markdown that is also read in the repository, where links lead to files."""
+
+import re
+from collections.abc import Iterator
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+from site_pages import link, pages, target
+
+_LOG = logging.getLogger(__name__)
+_PAGES = {page.name: page for page in pages()}
+_NAMES = {page.source: page.name for page in _PAGES.values()}
+
+# What the rows of a page's tables are about, in results of a search.
+_ROWS = {
+    "reference": "field",
+    "reasons": "reason",
+    "command-line": "option",
+    "metrics": "metric",
+    "charts/kimi-linear-operator": "Helm value",
+}
+_COMMAND = "command"
+
+
+def setup(app: Sphinx) -> None:
+    """Register the kinds of results, and what is done to each page that was read."""
+    for kind in (*_ROWS.values(), _COMMAND):
+        app.add_object_type(kind.replace(" ", "-"), kind.replace(" ", "-"), objname=kind)
+    # Sphinx collects the titles of sections at 500: they must have their anchors before.
+    app.connect("doctree-read", _finish, priority=100)
+
+
+def _finish(app: Sphinx, document: nodes.document) -> None:
+    name = app.env.docname
+    _name_sections(document)
+    _lead_links(name, document)
+    _lead_pictures(name, document)
+    if name in _ROWS:
+        domain = app.env.get_domain("std")
+        for kind, title, anchor in _entries(name, document):
+            domain.note_object(kind.replace(" ", "-"), title, anchor)
+
+
+def _name_sections(document: nodes.document) -> None:
+    """Give each section the anchor that forges give it, because links use those."""
+    seen: dict[str, int] = {}
+    for section in document.findall(nodes.section):
+        title = section.next_node(nodes.title)
+        slug = re.sub(r"[^\w\- ]", "", title.astext().lower()).replace(" ", "-") if title else ""
+        count = seen[slug] = seen.get(slug, -1) + 1
+        section["ids"] = [f"{slug}-{count}" if count else slug]
+
+
+def _lead_links(name: str, document: nodes.document) -> None:
+    for node in list(document.findall(nodes.reference)):
+        path, mark, anchor = node.get("refuri", "").partition("#")
+        if re.match(r"[a-z]+:", path) or not (path or anchor):
+            continue
+        try:
+            other = target(_PAGES[name].source, path, _NAMES) if path else name
+        except LookupError as error:
+            _LOG.warning("%s", error, location=node)
+            continue
+        if other is None:
+            node.replace_self(node.children)
+        else:
+            node["refuri"] = (link(name, other) if path else "") + mark + anchor
+            node["internal"] = True
+
+
+def _lead_pictures(name: str, document: nodes.document) -> None:
+    """Pictures are HTML, because they differ between light and dark; the site has them in its root."""
+    root = link(name, "index").removesuffix("index.html")
+    for node in document.findall(nodes.raw):
+        text = re.sub(r'((?:src|srcset)=")[./]*([\w-]+\.png")', rf"\1{root}\2", node.astext())
+        node.children = [nodes.Text(text)]
+
+
+def _entries(name: str, document: nodes.document) -> Iterator[tuple[str, str, str]]:
+    """Yield what a search finds on a page: kind, title and anchor."""
+    for section in document.findall(nodes.section):
+        heading = section.next_node(nodes.title).astext()
+        if name == "command-line" and heading.startswith("kimi-linear "):
+            yield _COMMAND, heading, section["ids"][0]
+        for table in _own_tables(section):
+            yield from _rows(_ROWS[name], _prefix(name, heading), table)
+
+
+def _own_tables(section: nodes.section) -> Iterator[nodes.table]:
+    for child in section.children:
+        if not isinstance(child, nodes.section):
+            yield from child.findall(nodes.table)
+
+
+def _prefix(name: str, heading: str) -> str:
+    """Return what tells rows of different tables apart: their resource or their command."""
+    return {"reference": f"{heading}.", "command-line": f"{heading} "}.get(name, "")
+
+
+def _rows(kind: str, prefix: str, table: nodes.table) -> Iterator[tuple[str, str, str]]:
+    """Give each row that begins with names an anchor, and yield the row by its last name, which is the long one."""
+    for row in table.findall(nodes.row):
+        names = list(row[0].findall(nodes.literal))
+        if isinstance(row.parent, nodes.tbody) and names:
+            title = prefix + names[-1].astext()
+            anchor = re.sub(r"[^\w.-]+", "-", title)
+            row["ids"] = [anchor]
+            yield kind, title, anchor
