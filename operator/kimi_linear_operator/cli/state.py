@@ -4,28 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kimi_linear_operator.cli.failure import CommandError
-from kimi_linear_operator.cli.tree import Branch, build_tree
+from kimi_linear_operator.cli.tree import STATES, Branch, build_tree
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition
-from kimi_linear_operator.kubernetes.kinds import (
-    AUTOSCALER,
-    CONFIG_MAP,
-    DISRUPTION_BUDGET,
-    HTTP_ROUTE,
-    INGRESS,
-    POD,
-    REVISION,
-    SERVICE,
-    Kind,
-    Manifest,
-)
+from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.reasons import NOTHING, REASONS
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.resource_types import TYPES
 
-# Children without a state of their own. They always are as the operator writes them.
-_WITHOUT_STATE = (AUTOSCALER, CONFIG_MAP, DISRUPTION_BUDGET, HTTP_ROUTE, INGRESS, REVISION, SERVICE)
 # Conditions besides the goal, and the statuses of each that a user should know.
 _SHORTCOMINGS = {
     "Synced": ("False",),
@@ -179,7 +166,7 @@ async def _with_children(cluster: Cluster, wanted: Address, resource_type: Resou
     workloads = [
         (kind, workload)
         for kind in resource_type.written
-        if kind not in _WITHOUT_STATE
+        if kind in STATES
         for workload in await _list(cluster, kind, wanted.namespace, selector)
     ]
     selectors = [selector, *resource_type.more_pods(resource)]

@@ -10,7 +10,7 @@ from rich.tree import Tree
 from kimi_linear_operator.foreigntext import one_line
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.goal import Goal
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import BENCHMARK, CLAIM, DEPLOYMENT, JOB, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import owner_uids
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 from kimi_linear_operator.server.sglang.program import SGLANG
@@ -36,7 +36,7 @@ def build_tree(
     Args:
         resource: The resource.
         goal: The goal of the resource.
-        workloads: Its children that have a state of their own, with their kinds.
+        workloads: Its children of the kinds in `STATES`, with their kinds.
         pods: Its pods.
         now: The time as RFC 3339.
     """
@@ -50,7 +50,7 @@ def build_tree(
     placed = {pod["metadata"]["name"] for group in of_workloads for pod in group}
     branches = [
         Branch(
-            f"{kind.kind} {workload['metadata']['name']}: {_state(kind, workload)}", _pod_branches(group, startup, now)
+            f"{kind.kind} {workload['metadata']['name']}: {STATES[kind](workload)}", _pod_branches(group, startup, now)
         )
         for (kind, workload), group in zip(workloads, of_workloads, strict=True)
     ]
@@ -97,13 +97,21 @@ def _job_state(workload: Manifest) -> str:
     return f"{status.get('active', 0)} active" + (f", {failed} failed" if failed else "")
 
 
-_STATES: Mapping[Kind, Callable[[Manifest], str]] = {DEPLOYMENT: _deployment_state, JOB: _job_state}
+def _claim_state(claim: Manifest) -> str:
+    return str(claim.get("status", {}).get("phase", "no phase"))
 
 
-def _state(kind: Kind, workload: Manifest) -> str:
-    """Return the state of a workload. If this module does not know the kind, return the phase."""
-    state = _STATES.get(kind)
-    return state(workload) if state else str(workload.get("status", {}).get("phase", "no phase"))
+def _benchmark_state(benchmark: Manifest) -> str:
+    return str(find_condition(benchmark.get("status", {}), "Succeeded").get("reason", "Pending"))
+
+
+STATES: Mapping[Kind, Callable[[Manifest], str]] = {
+    DEPLOYMENT: _deployment_state,
+    JOB: _job_state,
+    CLAIM: _claim_state,
+    BENCHMARK: _benchmark_state,
+}
+"""How to say the state of a child, by its kind. Children of all other kinds have no state: they are as written."""
 
 
 def _has(kind: Kind, workload: Manifest, pod: Manifest) -> bool:

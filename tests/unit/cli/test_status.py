@@ -5,12 +5,13 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
+import yaml
 
 from kimi_linear_operator.cli import main, tree, watching
 from kimi_linear_operator.cli.state import address, words_of
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.goal import READY
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import BENCHMARK, CLAIM, DEPLOYMENT, JOB, Kind, Manifest
 from kimi_linear_operator.resource_types import TYPES
 from make import make_benchmark, make_condition, make_deployment, make_pod, make_server, owned, stored
 from printed_status import CASES, connect_to, printed
@@ -102,10 +103,15 @@ def test_pods_are_below_the_workload_that_they_belong_to() -> None:
     ]
 
 
-def test_a_child_of_a_kind_that_is_not_known_here_shows_its_phase() -> None:
+def test_claims_and_benchmarks_of_a_server_show_their_state() -> None:
     claim = owned({"kind": "PersistentVolumeClaim", "metadata": {"name": "cache"}, "status": {"phase": "Bound"}})
-    [_, line] = lines_of([(Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"), claim)], [])
-    assert line == "└── PersistentVolumeClaim cache: Bound"
+    asked = owned(make_benchmark("kimi-verify"))
+    asked["status"] = {"conditions": [make_condition("Succeeded", "Unknown", "Running", "suite accuracy runs")]}
+    [_, *lines] = lines_of([(CLAIM, claim), (BENCHMARK, asked)], [])
+    assert lines == [
+        "├── PersistentVolumeClaim cache: Bound",
+        "└── KimiLinearBenchmark kimi-verify: Running",
+    ]
 
 
 def test_no_name_can_control_the_terminal_or_end_a_line() -> None:
@@ -180,6 +186,27 @@ SERVES = server("True", "AllReplicasServe", reconciling="False", phase="serving"
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "SECONDS_BETWEEN_LOOKS", 0.0)
+
+
+class WithChildren(Series):
+    """A cluster that has a server and all objects of a golden case."""
+
+    def __init__(self, case: str) -> None:
+        super().__init__([SERVES])
+        self.children = [*yaml.safe_load_all((CASES / case / "objects.yaml").read_text())]
+
+    async def list(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        return [child for child in self.children if child["kind"] == kind.kind]
+
+
+@pytest.mark.parametrize("case", ["isolated", "watched", "exposed", "autoscaled"])
+def test_children_that_are_always_as_written_are_not_in_the_tree(
+    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connect_to(monkeypatch, WithChildren(case), NOW)
+    assert main(["status", "kls/kimi", "--namespace=default"]) == 0
+    [_, line] = branch(capsys.readouterr().out)
+    assert line.startswith("└── Deployment ")
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, *states: Manifest | ApiError) -> int:
