@@ -83,6 +83,8 @@ def test_without_the_questions_or_the_client_it_is_2_with_what_to_do(start: Star
     assert "Next: Name GSM8K's test.jsonl with --dataset." in done.stderr
     done = verify(pod, url, "--python=/usr/bin/false")
     assert done.returncode == 2
+    relative = os.path.relpath(pod.python)
+    assert "cannot be started" not in verify(pod, url, f"--python={relative}", "--dataset=/dev/null").stderr
     done = verify(pod, url, "--python=nowhere")
     assert (done.returncode, "Next: Name a Python that can import sglang with --python." in done.stderr) == (2, True)
 
@@ -102,16 +104,19 @@ def test_the_key_comes_from_a_file_or_the_environment_and_is_never_shown(
         assert "sk-wrong" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("ended_by", ["Ctrl-C", "--timeout"])
+_INTERRUPTIONS = {"Ctrl-C": signal.SIGINT, "timeout(1)": signal.SIGTERM, "a lost terminal": signal.SIGHUP}
+
+
+@pytest.mark.parametrize("ended_by", [*_INTERRUPTIONS, "--timeout"])
 def test_nothing_of_it_runs_on_after_an_end_before_its_end(start: Start, pod: Pod, ended_by: str) -> None:
     server = start(seconds_per_token=0.5)
     command = words(pod, server.url, *(["--timeout=20"] if ended_by == "--timeout" else []))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: _clients_of(server.url), "the client runs")
-        if ended_by == "Ctrl-C":
-            process.send_signal(signal.SIGINT)
+        if interruption := _INTERRUPTIONS.get(ended_by):
+            process.send_signal(interruption)
         output, errors = process.communicate(timeout=60)
-    assert (process.returncode, output) == ((130, "") if ended_by == "Ctrl-C" else (2, ""))
+    assert (process.returncode, output) == ((130, "") if interruption else (2, ""))
     assert "Traceback" not in errors
     if ended_by == "--timeout":
         assert "not done within 20 s (--timeout), in suite accuracy" in errors

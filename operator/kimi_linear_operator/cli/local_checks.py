@@ -76,7 +76,9 @@ def client(python: str | None, dataset: Path | None, key_file: Path | None) -> L
             dataset.open().close()
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(str(error)) from error
-    return LocalClient(python or sys.executable, dataset.absolute() if dataset else None, key.strip())
+    # The clients run in a folder of their own. A link must stay: the Python of a virtual environment is one.
+    program = str(Path(python).absolute()) if python and os.sep in python else python
+    return LocalClient(program or sys.executable, dataset.absolute() if dataset else None, key.strip())
 
 
 def run(url: str, parser: Switch, local: LocalClient, seconds: float) -> Outcome:

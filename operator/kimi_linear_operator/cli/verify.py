@@ -1,7 +1,9 @@
 """`kimi-linear verify`: asks a server the questions of its verification now, and says whether the answers are right."""
 
 import argparse
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -74,7 +76,8 @@ def run(options: argparse.Namespace) -> int:
         CommandError: There is no result.
     """
     try:
-        outcome = _outcome(options)
+        with _interrupted_by(signal.SIGTERM, signal.SIGHUP):
+            outcome = _outcome(options)
     except KeyboardInterrupt:
         return INTERRUPTED
     read = report.read(outcome.benchmark)
@@ -82,6 +85,17 @@ def run(options: argparse.Namespace) -> int:
     if read.verdict not in ("Passed", "Failed"):
         raise CommandError(f"no result: {outcome.message}\nNext: {outcome.next_step}")
     return 0 if read.verdict == "Passed" else 1
+
+
+@contextmanager
+def _interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
+    """Let these signals do what Ctrl-C does, so that no benchmark and no client is left."""
+    before = {number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _outcome(options: argparse.Namespace) -> Outcome:

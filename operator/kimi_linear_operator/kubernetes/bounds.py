@@ -24,7 +24,7 @@ MOST_VALUES = 5_000
 
 # The bounds are in `reconcile/cache.py`.
 _ROOM = (
-    "all specs of more than 16 KiB together can have 32 MiB in a namespace; put files into a ConfigMap or a volume, "
+    "all specs of a kind above 16 KiB together can have 32 MiB in a namespace; put files into a ConfigMap or a volume, "
     "or delete resources"
 )
 

@@ -83,7 +83,7 @@ class Cache:
         self._objects: dict[Key, CachedObject] = {}
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
         # Bytes of large children, and of large specs, by namespace.
-        self._large: dict[tuple[str, bool], int] = {}
+        self._large: dict[tuple[str, Kind | None], int] = {}
         # Versions of objects that were deleted after the last list began, the latest at the end. An older state in that
         # list must not bring them back.
         self._deleted: OrderedDict[Key, int] = OrderedDict()
@@ -183,8 +183,9 @@ class Cache:
     def _has_room(self, key: Key, size: int) -> bool:
         return self._large.get(self._group(key), 0) + size <= MOST_OF_LARGE
 
-    def _group(self, key: Key) -> tuple[str, bool]:
-        return key.namespace, self.reader.is_resource(key.kind)
+    def _group(self, key: Key) -> tuple[str, Kind | None]:
+        """Return whose room an object takes: that of its kind for a resource, that of all children for a child."""
+        return key.namespace, key.kind if self.reader.is_resource(key.kind) else None
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
         """Return whether only the essence of this version was cached, but the whole object would fit now."""

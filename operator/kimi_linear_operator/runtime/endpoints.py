@@ -81,16 +81,24 @@ async def _listen(
 
 
 def _accepting(server: web.Server, readers: Collection[asyncio.BaseTransport | None]) -> Callable[[], asyncio.Protocol]:
-    """Return what accepts a connection. If there are too many, the oldest ends that reads no metrics.
+    """Return what accepts a connection. If there are too many, the oldest of those that read no metrics end.
 
     All others are idle or about to be answered: a probe sends its request at once.
     """
+    loop = asyncio.get_running_loop()
+
+    def end_oldest() -> None:
+        transports = [
+            each.transport for each in server.connections if each.transport and not each.transport.is_closing()
+        ]
+        idle = [transport for transport in transports if transport not in readers]
+        for transport in idle[: max(0, len(transports) + 1 - MOST_CONNECTIONS)]:
+            # Closing would wait until the client has read all answers, and it may never read.
+            transport.abort()
 
     def accept() -> asyncio.Protocol:
-        connections = [handler for handler in server.connections if handler.transport]
-        idle = [handler for handler in connections if handler.transport not in readers]
-        for handler in idle[: max(0, len(connections) + 1 - MOST_CONNECTIONS)]:
-            handler.force_close()
+        # Many connections can come at the same time. They are counted when all of them are open.
+        loop.call_soon(end_oldest)
         return server()
 
     return accept

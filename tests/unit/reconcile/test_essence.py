@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, MOST_VALUES
 from kimi_linear_operator.kubernetes.drift import has_drifted, with_digests
 from kimi_linear_operator.kubernetes.essence import essence
 from kimi_linear_operator.kubernetes.kinds import (
+    BENCHMARK,
     CONFIG_MAP,
     DEPLOYMENT,
     JOB,
@@ -35,7 +36,7 @@ from kimi_linear_operator.server.manifests import build, build_revision
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
-from make import UID, make_deployment, make_pod, make_server, owned, stored
+from make import UID, make_benchmark, make_deployment, make_pod, make_server, owned, stored
 from passes import READER, WRITTEN, check_stored, new_cache
 
 KIMI = Key("default", "kimi", SERVER)
@@ -215,7 +216,10 @@ def test_of_many_large_specs_in_one_namespace_a_part_is_kept_and_the_others_are_
         about = server["metadata"]
         kept = cache.get(Key(about["namespace"], about["name"], SERVER)) or {}
         assert kept["spec"] == server["spec"]
-    # Children have room of their own.
+    # Each other kind has room of its own: who may only write benchmarks cannot make servers invalid.
+    benchmark = make_benchmark("large", podTemplate={"spec": {"x": "x" * LARGE_CHILD}})
+    cache.put(BENCHMARK, benchmark)
+    assert (cache.get(Key("default", "large", BENCHMARK)) or {})["spec"] == benchmark["spec"]
     cache.put(DEPLOYMENT, medium(0))
     assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0)
 

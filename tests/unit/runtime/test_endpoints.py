@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +137,33 @@ def test_connections_that_send_nothing_keep_no_probe_waiting_and_do_not_become_m
     lines, still_open = asyncio.run(test())
     assert [line.split()[1] for line in lines] == [b"200", b"200"]
     assert still_open <= MOST_CONNECTIONS
+
+
+def test_connections_whose_client_asks_and_never_reads_do_not_become_many() -> None:
+    async def test() -> int:
+        answer = Readiness([], ["x" * 200_000])
+        async with serving("127.0.0.1", 0, healthz=lambda: [], readyz=lambda: answer, exposition=Scraped(1)) as port:
+            before, clients = _descriptors(), []
+            # In steps, so that the server has answers to send when the later ones come.
+            for _ in range(4):
+                clients += [_greedy(port) for _ in range(MOST_CONNECTIONS // 2)]
+                await asyncio.sleep(1)
+            still_open = _descriptors() - before - len(clients)
+            for client in clients:
+                client.close()
+            return still_open
+
+    assert asyncio.run(test()) <= MOST_CONNECTIONS
+
+
+def _greedy(port: int) -> socket.socket:
+    """Return a client that sends many requests and has hardly any room for answers."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", port))
+    client.sendall(20 * b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return client
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -110,7 +110,8 @@ def test_the_service_leads_to_the_router_only_while_one_serves() -> None:
         ({"metadata": {}, "status": {"availableReplicas": 1}}, "1 of 2 pods of the router serve"),
         (
             {"metadata": {"deletionTimestamp": "2026-11-24T09:30:00Z"}, "status": {"availableReplicas": 2}},
-            "0 of 2 pods of the router serve; until a pod serves, requests go directly to the replicas",
+            "the former Deployment of the router is still being deleted, because its pods have not ended; until a pod "
+            "serves, requests go directly to the replicas",
         ),
         (
             {
