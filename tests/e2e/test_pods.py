@@ -315,6 +315,43 @@ def test_replicas_serve_after_right_answers_and_wrong_ones_reach_no_client(
         wait_for(lambda: _templates(models), "all pods have the good template", lambda labels: labels == good, 90)
 
 
+def test_wrong_answers_reach_no_client_with_block_and_are_only_told_with_warn(
+    cluster: PodCluster, installed: None, models: Namespace
+) -> None:
+    block = {"mode": "Block", "numQuestions": 50}
+    with _server_of(models, "doubted", _env("STAND_IN_ACCURACY", "0"), verification=block):
+        failed = models.wait_for_condition(
+            "doubted", "Ready", "False", "VerificationFailed", _SECONDS_TO_SERVE + _SECONDS_TO_VERIFY
+        )
+        assert "accuracy is 0, min 0.6" in failed["message"]
+        assert _ready_endpoints(cluster, "doubted") == []
+        models.change_server("doubted", {"verification": {"mode": "Warn"}})
+        models.wait_for_condition("doubted", "Ready", "True", seconds=_SECONDS_TO_SERVE)
+        models.wait_for_condition("doubted", "Verified", "False", "VerificationFailed", _SECONDS_TO_VERIFY)
+        assert len(_ready_endpoints(cluster, "doubted")) == 1
+
+
+def test_a_verification_that_has_no_questions_is_unknown_and_says_why(
+    cluster: PodCluster, installed: None, models: Namespace
+) -> None:
+    cluster.kubectl("create", "configmap", "no-questions", "--from-literal=test.jsonl=", "--namespace=default")
+    dataset = {"configMap": "no-questions", "path": "test.jsonl"}
+    with _server_of(models, "unasked", verification={"mode": "Block", "numQuestions": 50, "dataset": dataset}):
+        unknown = models.wait_for_condition(
+            "unasked", "Verified", "Unknown", "VerificationImpossible", _SECONDS_TO_SERVE + _SECONDS_TO_VERIFY
+        )
+        assert "accuracy" in unknown["message"]
+        assert _ready_endpoints(cluster, "unasked") == []
+
+
+def _ready_endpoints(cluster: PodCluster, server: str) -> list[str]:
+    """Return the addresses to which the Service of a server sends requests."""
+    selector = f"kubernetes.io/service-name={server}"
+    ready = "{.items[*].endpoints[?(@.conditions.ready==true)].addresses[0]}"
+    found = cluster.kubectl("get", "endpointslices", f"--selector={selector}", f"--output=jsonpath={ready}")
+    return found.split()
+
+
 def _templates(models: Namespace) -> set[str]:
     return {pod["metadata"]["labels"]["kimi-linear.io/template"] for pod in models.pods("asked")}
 

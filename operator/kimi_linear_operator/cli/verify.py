@@ -90,12 +90,17 @@ def run(options: argparse.Namespace) -> int:
 @contextmanager
 def _interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
     """Let these signals do what Ctrl-C does, so that no benchmark and no client is left."""
-    before = {number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in numbers}
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    # Not by SIGINT, which a shell lets its background jobs ignore.
+    raise KeyboardInterrupt
 
 
 def _outcome(options: argparse.Namespace) -> Outcome:
