@@ -127,7 +127,7 @@ def test_a_leader_that_cannot_read_all_records_starts_no_second_rollout_and_says
         wait_for(lambda: has_other_pods(first, "a"), "the first one gets the new pods")
         with sandbox.proxy.fault(refuse(403), lambda call: _reads_records_of(first.name, call)):
             go_on_as(sandbox, OTHER_VERSION)
-            told = f"controllerrevisions in namespace {first.name} cannot be read"
+            told = f"cannot read controllerrevisions in namespace {first.name}"
             wait_for(sandbox.operator.told, "the log says why nobody comes", lambda text: told in text)
             stays(lambda: has_other_pods(second, "b"), "the other one keeps its pods", lambda has: not has, 4)
         report_ready(first, held_pod(first, "a"))
