@@ -119,7 +119,7 @@ def test_the_releases_of_sglang_are_those_whose_parsers_are_asked() -> None:
     recipe, newest = RELEASES
     assert tuple(RELEASES) == environment.RELEASES
     assert list(TESTED_RELEASES) == [f"v{recipe}"]
-    assert f"| SGLang | v{recipe}, the recipe's; the tests also run {newest}, on a CPU |" in UPGRADING
+    assert f"| SGLang | v{recipe}, as in the recipe; the tests also run {newest} on a CPU |" in UPGRADING
     for release, file in RELEASES.items():
         assert f"\nsglang=={release} " in (ROOT / "requirements" / file).read_text()
     assert f"of {recipe} and of {newest}" in (ROOT / "docs/guide/README.md").read_text()
