@@ -8,6 +8,8 @@ from kimi_linear_operator.server.spec import ServerSpec
 from kimi_linear_operator.server.spec.autoscaling import Autoscaling
 
 CONDITION = "Autoscaling"
+# The autoscaler looked at a new server before its status had a selector. It looks again after some seconds.
+_LOOKED_TOO_EARLY = "InvalidSelector"
 
 
 def autoscaling_condition(
@@ -28,13 +30,14 @@ def autoscaling_condition(
         return condition(CONDITION, None, _UNSEEN)
     if failed := _failure(status, "AbleToScale"):
         return condition(CONDITION, False, Reason("ScalingFailed", failed))
-    failed = _failure(status, "ScalingActive")
+    active = find_condition(status, "ScalingActive")
+    failed = _failure(status, "ScalingActive") if active.get("reason") != _LOOKED_TOO_EARLY else ""
     # Without a serving replica there are no metrics. This is not a problem of the metrics.
     if failed and serving(deployment):
         return condition(CONDITION, False, Reason("MetricsMissing", failed))
     if not may_grow:
         return condition(CONDITION, True, _awaited(serving(deployment), spec.replicas))
-    if find_condition(status, "ScalingActive").get("status") != "True":
+    if active.get("status") != "True":
         return condition(CONDITION, None, _UNSEEN)
     return condition(CONDITION, True, _followed(spec.replicas, spec.autoscaling, status))
 

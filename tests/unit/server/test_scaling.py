@@ -54,6 +54,12 @@ def test_missing_metrics_are_reported_in_the_autoscalers_words() -> None:
     assert told(ABLE, NO_METRIC, serving=1)[1] == "MetricsMissing"
 
 
+def test_an_autoscaler_that_looked_before_the_server_had_a_status_has_not_seen_the_load() -> None:
+    early = {**NO_METRIC, "reason": "InvalidSelector", "message": "the HPA target's scale is missing a selector"}
+    assert told(ABLE, early)[:2] == ("Unknown", "AutoscalerPending")
+    assert told(ABLE, early, serving=0, may_grow=False)[:2] == ("True", "ReplicaAwaited")
+
+
 def test_without_a_replica_that_serves_metrics_are_not_missing() -> None:
     assert told(ABLE, NO_METRIC, serving=0, may_grow=False)[:2] == ("True", "ReplicaAwaited")
 
