@@ -42,7 +42,7 @@ test: check  ## Run all tests; the first time, build what they need (about 20 mi
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
-	@echo "The tests run in seven parts, four at a time (40 minutes); one is shown at once, each other when it has ended." >&2
+	@echo "The tests run in seven parts, four at a time (50 minutes); one is shown at once, each other when it has ended." >&2
 	@rm -rf $(ASKED)
 	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(PARTS) test-permissions
 
