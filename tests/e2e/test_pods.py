@@ -101,15 +101,8 @@ def test_a_dead_engine_leaves_its_service_within_a_minute_and_requests_no_longer
 def test_the_successor_follows_the_old_pod_where_a_gpu_quota_is_exactly_full(
     cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "gpus", "namespace": models.name},
-        "spec": {"hard": {"requests.amd.com/gpu": "1"}},
-    }
-    models.client.create(QUOTA, quota)
+    models.set_quota("gpus", {"requests.amd.com/gpu": "1"})
     try:
-        wait_for(lambda: "used" in models.existing(QUOTA, "gpus").get("status", {}), "the quota is in force")
         [old] = models.pods("pods")
         models.change_server("pods", {"engine": {"contextLength": 131072}})
         ready = models.wait_for_condition("pods", "Ready", "False", "OldPodTerminating")

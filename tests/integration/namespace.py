@@ -1,12 +1,12 @@
 """A namespace for tests, and the servers in it."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from integration.client import NAMESPACE, REPLICA_SET, Client, path_of
+from integration.client import NAMESPACE, QUOTA, REPLICA_SET, Client, path_of
 from integration.waiting import PATIENCE_SECONDS, wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, EVENT, GROUP, POD, SERVICE, VERSION, Kind, Manifest
 from kimi_linear_operator.server.labels import SERVER_LABEL
@@ -69,6 +69,14 @@ class Namespace:
         """Return the events of a server for one reason."""
         query = {"fieldSelector": f"involvedObject.name={server},involvedObject.kind=KimiLinearServer,reason={reason}"}
         return self.client.list(EVENT, self.name, query)
+
+    def set_quota(self, name: str, hard: Mapping[str, str]) -> None:
+        """Create a ResourceQuota, and wait until the API server counts the limited objects."""
+        metadata = {"name": name, "namespace": self.name}
+        self.client.create(
+            QUOTA, {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
+        )
+        wait_for(lambda: "used" in self.existing(QUOTA, name).get("status", {}), "the quota is in force")
 
     def edit(self, kind: Kind, name: str, patch: object) -> Manifest:
         return self.client.patch(kind, self.name, name, patch)

@@ -70,15 +70,19 @@ def why_unavailable(spec: ServerSpec, router: Manifest | None) -> Reason | None:
     if available >= wanted:
         return None
     detour = "" if available else "; until a pod serves, requests go directly to the replicas"
-    if router and "deletionTimestamp" in router["metadata"]:
+    if _is_deleted(router):
         message = f"the former Deployment of the router is still being deleted, because its pods have not ended{detour}"
         return Reason("RouterUnavailable", message)
     refused = next((f": {item['message']}" for item in _conditions(router) if _is_refusal(item)), "")
     return Reason("RouterUnavailable", f"{available} of {wanted} pods of the router serve{detour}{refused}")
 
 
+def _is_deleted(router: Manifest | None) -> bool:
+    return router is not None and "deletionTimestamp" in router["metadata"]
+
+
 def _available(router: Manifest | None) -> int:
-    if router is None or "deletionTimestamp" in router["metadata"]:
+    if router is None or _is_deleted(router):
         return 0
     return int(router.get("status", {}).get("availableReplicas", 0))
 

@@ -45,14 +45,8 @@ def restrict(namespace: Namespace, kind: Kind, spec: Manifest) -> None:
     namespace.client.create(kind, {"apiVersion": "v1", "kind": kind.kind, "metadata": metadata, "spec": spec})
 
 
-def set_quota(namespace: Namespace, **hard: str) -> None:
-    """Set a quota, and wait until the API server counts the limited objects."""
-    restrict(namespace, QUOTA, {"hard": hard})
-    wait_for(lambda: namespace.existing(QUOTA, "narrow").get("status", {}).get("used"), "the quota is enforced")
-
-
 def allow_no_pod(namespace: Namespace) -> None:
-    set_quota(namespace, pods="0")
+    namespace.set_quota("narrow", {"pods": "0"})
     create_for_endpoint(namespace, "nightly")
 
 
@@ -251,7 +245,7 @@ def test_a_sidecar_does_not_keep_a_finished_result(bare: Namespace) -> None:
 
 def test_a_quota_on_jobs_of_one_tenant_does_not_hold_up_another(bare: Namespace, other_namespace: Namespace) -> None:
     shared = {"endpoint": {"url": f"http://shared.{bare.name}.example.com"}}
-    set_quota(bare, **{"count/jobs.batch": "0"})
+    bare.set_quota("narrow", {"count/jobs.batch": "0"})
     create_for_endpoint(bare, "first", **shared)
     told = words(wait_for_reason(bare, "first", "ApplyFailed"))
     assert "exceeded quota" in told

@@ -5,8 +5,9 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from integration.end_states import rollouts, without
 from integration.faults import Call, Hold
 from integration.kubelet import SLOW
 from integration.namespace import Namespace, Spec
@@ -83,7 +84,7 @@ def test_a_crash_while_a_server_is_made_leaves_no_trace(sandbox: Sandbox) -> Non
     _crash(sandbox, boundaries, lambda name: namespace.create_server(name, _SPEC))
 
     _assert_no_trace(sandbox, boundaries, _TOLD_OF_CREATION)
-    assert _rollouts(namespace, _UNDISTURBED) == {"generation": 1, "revision": "1", "replicaSets": 1}
+    assert rollouts(namespace, _UNDISTURBED) == {"generation": 1, "revision": "1", "replicaSets": 1}
 
 
 def test_a_crash_while_a_server_is_changed_leaves_no_trace(sandbox: Sandbox) -> None:
@@ -103,7 +104,7 @@ def test_a_crash_while_a_server_is_changed_leaves_no_trace(sandbox: Sandbox) -> 
 
     _assert_no_trace(sandbox, boundaries, _TOLD_OF_BOTH)
     assert namespace.find(SERVICE, _UNDISTURBED + HEADLESS_SUFFIX) is None
-    assert _rollouts(namespace, _UNDISTURBED) == {"generation": 2, "revision": "2", "replicaSets": 2}
+    assert rollouts(namespace, _UNDISTURBED) == {"generation": 2, "revision": "2", "replicaSets": 2}
 
 
 def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_continues(sandbox: Sandbox) -> None:
@@ -112,7 +113,7 @@ def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_c
     _crash(sandbox, boundaries, lambda name: namespace.create_server(name, _SPEC), OTHER_VERSION)
     for boundary in boundaries:
         namespace.wait_until_ready(boundary.server)
-        assert _rollouts(namespace, boundary.server) == {"generation": 1, "revision": "1", "replicaSets": 1}
+        assert rollouts(namespace, boundary.server) == {"generation": 1, "revision": "1", "replicaSets": 1}
 
 
 def test_a_crash_while_a_server_is_changed_rolls_it_out_once_when_another_version_continues(sandbox: Sandbox) -> None:
@@ -125,7 +126,7 @@ def test_a_crash_while_a_server_is_changed_rolls_it_out_once_when_another_versio
     _crash(sandbox, boundaries, lambda name: namespace.change_server(name, _CHANGE), OTHER_VERSION)
     for boundary in boundaries:
         namespace.wait_until_ready(boundary.server)
-        assert _rollouts(namespace, boundary.server) == {"generation": 2, "revision": "2", "replicaSets": 2}
+        assert rollouts(namespace, boundary.server) == {"generation": 2, "revision": "2", "replicaSets": 2}
 
 
 def _assert_costs(sandbox: Sandbox, writes: dict[Kind, int]) -> None:
@@ -191,27 +192,12 @@ def _state(namespace: Namespace, server: str) -> Manifest:
         "replicaSets": len(namespace.replica_sets(server)),
         "pods": len(namespace.client.list(POD, namespace.name, children)),
     }
-    state: Manifest = json.loads(json.dumps(_lasting(found)).replace(server, "NAME"))
+    state: Manifest = json.loads(json.dumps(without(found, _VOLATILE)).replace(server, "NAME"))
     return state
 
 
 def _intent(manifest: Manifest) -> Manifest:
     return {"metadata": manifest["metadata"], "spec": manifest["spec"]}
-
-
-def _lasting(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _lasting(item) for key, item in value.items() if key not in _VOLATILE}
-    return [_lasting(item) for item in value] if isinstance(value, list) else value
-
-
-def _rollouts(namespace: Namespace, server: str) -> Manifest:
-    metadata = namespace.deployment(server)["metadata"]
-    return {
-        "generation": metadata["generation"],
-        "revision": metadata["annotations"]["deployment.kubernetes.io/revision"],
-        "replicaSets": len(namespace.replica_sets(server)),
-    }
 
 
 def _events(namespace: Namespace, server: str) -> Counter[bool]:

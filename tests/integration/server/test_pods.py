@@ -8,7 +8,7 @@ import pytest
 
 from amd_labels import CHART, CPX, DAEMONSET, MI350X, MI355X, MI355X_VF, PARTITION, WHOLE, labels
 from control_plane import LocalCluster
-from integration.client import QUOTA, path_of
+from integration.client import path_of
 from integration.kubelet import DRAINS, SLOW
 from integration.namespace import Namespace, Spec, engine_container
 from integration.waiting import stays, wait_for
@@ -28,18 +28,6 @@ _SECONDS_TO_A_SUCCESSOR = 10
 _SECONDS_OF_ATTEMPTS = 25
 
 
-def limit_pods(namespace: Namespace, number: int) -> None:
-    """Let the namespace have this many pods."""
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "full", "namespace": namespace.name},
-        "spec": {"hard": {"pods": str(number)}},
-    }
-    namespace.client.create(QUOTA, quota)
-    wait_for(lambda: "used" in namespace.existing(QUOTA, "full").get("status", {}), "the quota is in force")
-
-
 def end(namespace: Namespace, pod: Manifest) -> None:
     """End a pod like its kubelet after the end of all containers."""
     target = f"{path_of(POD, namespace.name)}/{pod['metadata']['name']}"
@@ -47,7 +35,7 @@ def end(namespace: Namespace, pod: Manifest) -> None:
 
 
 def test_a_successor_comes_as_soon_as_the_old_pod_has_gone_where_a_quota_is_exactly_full(namespace: Namespace) -> None:
-    limit_pods(namespace, 1)
+    namespace.set_quota("full", {"pods": "1"})
     namespace.create_server("kimi", DRAINS_SPEC)
     namespace.wait_until_ready("kimi")
     [old] = namespace.pods("kimi")
@@ -66,7 +54,7 @@ def test_a_successor_comes_as_soon_as_the_old_pod_has_gone_where_a_quota_is_exac
 
 
 def test_a_quota_that_is_too_small_for_good_leads_to_no_writes_without_end(namespace: Namespace) -> None:
-    limit_pods(namespace, 0)
+    namespace.set_quota("full", {"pods": "0"})
     namespace.create_server("kimi")
     namespace.wait_for_condition("kimi", "Ready", "False", "PodCreationFailed")
 

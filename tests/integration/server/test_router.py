@@ -72,16 +72,9 @@ def test_a_router_comes_and_goes_without_a_new_pod_of_the_server(namespace: Name
 
 
 def test_while_no_router_serves_the_service_leads_to_the_replicas_and_the_status_says_so(namespace: Namespace) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "full", "namespace": namespace.name},
-        "spec": {"hard": {"pods": "1"}},
-    }
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
-    namespace.client.create(QUOTA, quota)
-    wait_for(lambda: "used" in namespace.existing(QUOTA, "full").get("status", {}), "the quota is in force")
+    namespace.set_quota("full", {"pods": "1"})
     namespace.change_server("kimi", {"router": {"replicas": 1}})
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "RouterUnavailable")
     assert ("0 of 1 pods of the router serve; until a pod serves, requests go directly to the replicas") in ready[

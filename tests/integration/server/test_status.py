@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from integration.client import QUOTA
 from integration.kubelet import HELD_SPEC, crashing, held_pod, is_ready, report, report_ready, waiting
 from integration.namespace import Namespace
 from integration.processes_under_test import Operator
@@ -225,14 +224,7 @@ def _ready(pods: list[Manifest]) -> list[bool]:
 
 
 def test_pods_that_a_quota_forbids_are_told(namespace: Namespace) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "none", "namespace": namespace.name},
-        "spec": {"hard": {"pods": "0"}},
-    }
-    namespace.client.create(QUOTA, quota)
-    wait_for(lambda: "used" in namespace.existing(QUOTA, "none").get("status", {}), "the quota is in force")
+    namespace.set_quota("none", {"pods": "0"})
     namespace.create_server("kimi")
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "PodCreationFailed")
     assert "exceeded quota: none" in ready["message"]

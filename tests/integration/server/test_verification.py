@@ -248,14 +248,7 @@ def test_after_a_change_of_the_verification_the_new_questions_are_asked(
 
 
 def test_a_benchmark_that_a_quota_refuses_is_unknown_with_the_words_of_the_quota(namespace: Namespace) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "none", "namespace": namespace.name},
-        "spec": {"hard": {"count/kimilinearbenchmarks.kimi-linear.io": "0"}},
-    }
-    namespace.client.create(QUOTA, quota)
-    wait_for(lambda: "used" in namespace.existing(QUOTA, "none").get("status", {}), "the quota is in force")
+    namespace.set_quota("none", {"count/kimilinearbenchmarks.kimi-linear.io": "0"})
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
     report(namespace, pod)

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from integration.client_pods import end_suite, pods_made
+from integration.end_states import rollouts, without
 from integration.faults import Call, Hold
 from integration.gated_pods import is_open, report
 from integration.kubelet import HELD
@@ -165,7 +166,7 @@ def test_a_crash_before_the_first_traffic_leaves_no_trace(sandbox: Sandbox, side
     _crash(sandbox, play, boundaries, lambda name: namespace.create_server(name, _SPEC))
     play.until(lambda: _unverified(namespace, [boundary.server for boundary in boundaries]), "all serve")
     _assert_no_trace(sandbox, play, boundaries, asked=1)
-    assert _rollouts(namespace, _UNDISTURBED) == {"generation": 1, "revision": "1", "replicaSets": 1}
+    assert rollouts(namespace, _UNDISTURBED) == {"generation": 1, "revision": "1", "replicaSets": 1}
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
@@ -181,7 +182,7 @@ def test_a_crash_on_the_way_to_a_rollback_leaves_no_trace_and_it_happens_once(sa
     _crash(sandbox, play, boundaries, lambda name: namespace.change_server(name, _CHANGE))
     play.until(lambda: _not_rolled_back(namespace, [boundary.server for boundary in boundaries]), "all went back")
     _assert_no_trace(sandbox, play, boundaries, asked=2)
-    assert _rollouts(namespace, _UNDISTURBED) == {"generation": 3, "revision": "3", "replicaSets": 2}
+    assert rollouts(namespace, _UNDISTURBED) == {"generation": 3, "revision": "3", "replicaSets": 2}
 
 
 def _unverified(namespace: Namespace, servers: list[str]) -> list[str]:
@@ -224,7 +225,7 @@ def _assert_no_trace(sandbox: Sandbox, play: Play, boundaries: list[Boundary], a
         look = functools.partial(_state, namespace, server)
         wait_for(look, f"{server} is as it would have been", lambda state: state == expected)
         assert pods_made(namespace, f"{server}-verify") == asked, f"{server} was asked again"
-        assert _rollouts(namespace, server) == _rollouts(namespace, _UNDISTURBED)
+        assert rollouts(namespace, server) == rollouts(namespace, _UNDISTURBED)
         # A crash may lose an Event, but none comes twice.
         assert max(_events(namespace, server).values(), default=0) <= 1
         _assert_only_verified_gates_were_opened(sandbox, play, server)
@@ -283,24 +284,9 @@ def _state(namespace: Namespace, server: str) -> Manifest:
             for item in namespace.client.list(BENCHMARK, namespace.name, query)
         ],
     }
-    text = json.dumps(_timeless(found)).replace(server, "NAME")
+    text = json.dumps(without(found, ["lastTransitionTime"])).replace(server, "NAME")
     state: Manifest = json.loads(re.sub(r"NAME-verify-[0-9a-f]{10}", "NAME-verify", text))
     return state
-
-
-def _timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _timeless(item) for key, item in value.items() if key != "lastTransitionTime"}
-    return [_timeless(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _rollouts(namespace: Namespace, server: str) -> Manifest:
-    about = namespace.deployment(server)["metadata"]
-    return {
-        "generation": about["generation"],
-        "revision": about["annotations"]["deployment.kubernetes.io/revision"],
-        "replicaSets": len(namespace.replica_sets(server)),
-    }
 
 
 def _events(namespace: Namespace, server: str) -> Counter[str]:
