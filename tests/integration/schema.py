@@ -113,7 +113,7 @@ def definition_of_containers(client: Client) -> Iterator[None]:
 def definition_of_energy(client: Client) -> Iterator[None]:
     """Let the API server use a newer version's CRD of benchmarks for a while.
 
-    Results have the field energy, and what was completed may be text.
+    Results have the field energy, what was completed may be text, and the spec has a new field.
     """
     definition = BENCHMARK_DEFINITION.manifest()
     newer = copy.deepcopy(definition)
@@ -122,11 +122,24 @@ def definition_of_energy(client: Client) -> Iterator[None]:
     fields = status["properties"]["results"]["items"]["properties"]
     fields["energy"] = {"type": "integer"}
     fields["completed"] = {"x-kubernetes-int-or-string": True}
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["measureEnergy"] = {"type": "boolean", "default": True}
     try:
         serve(client, newer)
+        _wait_for_energy(client, True)
         yield
     finally:
         serve(client, definition)
+        _wait_for_energy(client, None)
+
+
+def _wait_for_energy(client: Client, expected: bool | None) -> None:
+    probe = benchmark_manifest("probe", "default", {"serverRef": {"name": "kimi"}})
+    wait_for(
+        lambda: client.request("POST", path_of(BENCHMARK, "default"), probe, STRICT_DRY_RUN)["spec"],
+        f"the default of measureEnergy is {expected}",
+        lambda spec: spec.get("measureEnergy") is expected,
+    )
 
 
 def _wait_for_pull_policy(client: Client, expected: str | None) -> None:
@@ -147,7 +160,7 @@ def _wait_for_default(client: Client, expected: float | None) -> None:
 
 
 def serve(client: Client, definition: Manifest) -> None:
-    """Install these versions of a CRD, and wait until the API server uses them."""
+    """Install these versions of a CRD. The API server uses the former versions for another moment."""
     client.patch(
         DEFINITION, None, definition["metadata"]["name"], {"spec": {"versions": definition["spec"]["versions"]}}
     )
