@@ -34,7 +34,7 @@ _STEPS = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in r
 def decode(text: bytes | str) -> Any:
     """Return the value of a JSON text.
 
-    Levels below DEEPEST_LEVEL become null, and so do numbers with more digits before the point than Python converts.
+    Levels below DEEPEST_LEVEL become null. So do numbers that have more digits before the point than Python converts.
     Lone surrogates and bytes that are not UTF-8 become U+FFFD.
 
     Raises:
@@ -49,7 +49,7 @@ def decode(text: bytes | str) -> Any:
 def _repair_and_decode(text: bytes) -> Any:
     """Return the value of a JSON text that the parser refused.
 
-    First repair only the strings. Another attempt takes less time than the search for deep levels.
+    First repair only the strings and try again, because an attempt takes less time than the search for deep levels.
     """
     readable = _with_readable_strings(text)
     if readable != text:
@@ -104,7 +104,7 @@ def _without_deep_levels(text: bytes) -> bytes:
     """Return a JSON text with null for every list and object below the deepest level."""
     levels = accumulate(array("b", _without_strings(text).translate(_STEPS)))
     is_deep = bytes(map(DEEPEST_LEVEL.__lt__, levels))
-    # The run ends before the closing bracket, because this bracket belongs to the level above. So add 1.
+    # Each match ends before the closing bracket, because this bracket belongs to the level above. So add 1.
     return _with_null(text, ((run.start(), run.end() + 1) for run in _DEEP.finditer(is_deep)))
 
 

@@ -38,9 +38,9 @@ def target_of(manifest: Manifest) -> TargetKey | None:
 def key_of_endpoint(url: str, namespace: str, annotations: Mapping[str, str]) -> TargetKey:
     """Return the key of the address that a benchmark names.
 
-    A benchmark that verifies a server asks a pod by its IP address, which serves nobody else yet. Users of other
-    namespaces can guess the address and measure it for days, and the pod must not wait for them. So such a benchmark
-    takes turns only with those of its own namespace.
+    A benchmark that verifies a server sends its questions to the IP address of a pod that serves nobody else yet. Users
+    of other namespaces can guess the address and measure it for days, and the verification must not wait for them. So
+    such a benchmark takes turns only with the benchmarks of its own namespace.
 
     Args:
         url: The address.
@@ -61,7 +61,7 @@ def key_of(url: str, namespace: str) -> TargetKey:
 
     With any scheme and port, a DNS name of a Service
     (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/) gives the same key as a `serverRef` to
-    the server of the same name. The key of any other address is its host and port. A host of two labels may be a
+    the server of the same name. The key of any other address is its host and port. A host name of two labels can be a
     Service or a host outside the cluster. It counts as a Service.
     """
     parts = _URL.fullmatch(url)

@@ -20,8 +20,8 @@ from kimi_linear_operator.kubernetes.metadata import owner_uids
 
 # The limit of `spec.suites`.
 MOST_SUITES = 16
-# How many suites of a benchmark may be running, if the cache is late by seconds: the first suite without a result, and
-# the next one. Suites run one after the other.
+# How many suites can be running according to a cache that is late by seconds: the first suite without a result, and the
+# next one. Suites run one after the other.
 _MAY_RUN = 2
 # Jobs of the operator have one owner. A user can create a Job with any number of owners.
 _MOST_OWNERS = 16

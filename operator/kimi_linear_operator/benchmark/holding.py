@@ -85,8 +85,8 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
     if not (claim.is_willing and is_named):
         return 0.0
     age = seconds_between(task.created, asker.now) or 0.0
-    # While the asker waits, the operator creates no Job of a benchmark whose turn comes later. The exception are the
-    # first seconds, because watch events may be late. So a Job that was created after these seconds is forged.
+    # While the asker waits, the operator creates no Job of a benchmark whose turn comes later. The first seconds are an
+    # exception, because watch events may be late. So a Job that was created after these seconds is forged.
     is_forged = asker.goes_before(claim) and age < asker.waited - job_status.OVERDUE_SECONDS
     if is_forged or _was_created_during(asker.last_suite, task.created):
         return 0.0
@@ -96,7 +96,7 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
 def _was_created_during(suite: tuple[str, str] | None, created: str) -> bool:
     """Return whether a Job is forged, because it was created while a suite of another benchmark ran on the server.
 
-    During a suite, the operator creates no Job of another benchmark. The exception are the first seconds, because watch
+    During a suite, the operator creates no Job of another benchmark. The first seconds are an exception, because watch
     events may be late. The operator also creates no such Job just before the next suite of the same benchmark.
     """
     if suite is None:

@@ -93,7 +93,7 @@ class BenchmarkIndex:
                 yield cached.facts
 
     def jobs_with(self, key: Key, test: Callable[[Client], bool]) -> set[str]:
-        """Return the UIDs of the owners of a benchmark's pods with such a client."""
+        """Return the UIDs of the owners of those pods of a benchmark whose client passes a test."""
         pods = self._cache.cached_children(POD, key)
         return {uid for pod in pods if isinstance(pod.facts, Client) and test(pod.facts) for uid in pod.owners}
 
@@ -102,8 +102,8 @@ class BenchmarkIndex:
 
         A far benchmark waits until most of these are done. Their single changes do not enqueue it.
 
-        A benchmark whose Job has not ended is far only if `FEW_RIVALS` other benchmarks with such Jobs are ahead. These
-        benchmarks are limited, too, because a user can create a Job for each of thousands of benchmarks.
+        A benchmark whose Job has not ended is far only if `FEW_RIVALS` other benchmarks with such Jobs are ahead. The
+        number of such benchmarks is limited, too, because a user can create a Job for each of thousands of benchmarks.
         """
         claim = self.claim(key)
         return claim is not None and self._is_far(key, claim.target, [claim])

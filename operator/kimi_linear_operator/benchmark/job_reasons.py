@@ -99,7 +99,7 @@ def pod_reason(pod: Manifest, events: Sequence[Manifest], now: str) -> Reason | 
     return None if reason is None or (has_begun([pod]) and reason.name not in _GRAVE) else reason
 
 
-# Problems of a pod whose client runs.
+# Problems that a pod can have although its client runs.
 _GRAVE = ("NodeLost", "TerminationStuck")
 
 

@@ -20,7 +20,7 @@ _GREATEST = 1e15
 
 
 def in_decimals(value: float, decimals: int) -> str:
-    """Return a number with this many decimals. A number that is too great to be a measurement has the short form."""
+    """Return a number with this many decimals, or in a short form if it is too great to be a measurement."""
     return f"{value:.{decimals}f}" if abs(value) < _GREATEST else f"{value:.3g}"
 
 

@@ -79,7 +79,7 @@ async def _references(cluster: Cluster, resource: Resource, in_files: Referenced
 async def _referenced(cluster: Cluster, resource: Resource, key: Key) -> Resource:
     stored = await cluster.get(key.kind, key.namespace, key.name)
     if stored is None:
-        where = f"namespace {key.namespace} nor in the files"
+        where = f"namespace {key.namespace} or in the files"
         raise CommandError(f"{resource.metadata.name}: there is no {key.kind.kind} {key.name} in {where}")
     referenced: Resource | None = TYPES[key.kind].checker.read_stored(stored)
     if referenced is None:

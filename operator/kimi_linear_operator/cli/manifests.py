@@ -189,7 +189,7 @@ def _is_ours(manifest: object) -> bool:
 
 
 def _title(manifest: Manifest) -> str:
-    """Return the kind and the name. A substitute stands for a missing one."""
+    """Return the kind and the name, each with a substitute if it is missing."""
     content = manifest.get("metadata")
     metadata = content if isinstance(content, dict) else {}
     prefix = metadata.get("generateName")

@@ -209,7 +209,7 @@ class Cluster:
         try:
             answer = await self._send(Request("STATUS", target, {"fieldManager": MANAGER}, body))
         except ApiError as error:
-            # For a failed test, the API server gives the same answer as for a status that the CRD refuses.
+            # If a test in the patch fails, the API server gives the same answer as for a status that the CRD refuses.
             if if_unchanged and error.status == _INVALID and await self._has_changed(kind, manifest):
                 raise ApiError(_CONFLICT, "the spec has changed") from error
             raise
@@ -291,7 +291,7 @@ def _exact_patch(metadata: Manifest, before: Manifest, after: Manifest) -> list[
     if not before:
         return [*tests, _add("", after)]
     changed = [_add(f"/{name}", value) for name, value in after.items() if name not in before or before[name] != value]
-    # To remove a missing field is an error, so each field is added before.
+    # Removing a missing field is an error, so the patch first adds each field.
     gone = [f"/{name}" for name in before if name not in after]
     removed = [step for path in gone for step in (_add(path, None), {"op": "remove", "path": f"/status{path}"})]
     return [*tests, *changed, *removed]

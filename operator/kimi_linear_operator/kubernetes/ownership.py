@@ -17,8 +17,9 @@ Fields = Mapping[str, Any]
 """A set of fields in the format FieldsV1: nested objects with the keys `f:NAME` for a field, `k:KEYS` for the item of a
 list with these key fields, `v:VALUE` for an item with this value, and `.` for the object itself."""
 
-# Who can write an object can add thousands of managers, each with thousands of fields. So the search for an owner reads
-# at most this many entries. That is a hundred times the usual number, and takes a few hundredths of a second.
+# A user who can write an object can add thousands of managers, each with thousands of fields. So the search for an
+# owner reads at most this many entries. They are a hundred times as many as usual, and reading them takes a few
+# hundredths of a second.
 MOST_STEPS = 20_000
 # The key fields of an item are for example a name, a port or a path.
 _LONGEST_KEY = 4096
@@ -42,7 +43,7 @@ def has_second_manager(manifest: Manifest, manager: str) -> bool:
 def unified(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest] | None:
     """Return managed fields that list a manager's patched fields as applied, None if the manager has patched none.
 
-    So the manager's next apply removes those patched fields that are not in the applied object.
+    Then the manager's next apply removes the patched fields that are not in the applied object.
     """
     patched = [entry for entry in managed_fields if _is_patched(entry, manager)]
     if not patched:
@@ -119,8 +120,8 @@ def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
 def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the innermost fields of an object that are not in a set. A list counts as one field.
 
-    If a set names an object, its fields are not in the set, unless the set names them, too. The owner may have written
-    an empty object, and the API server then added defaults.
+    A set that names an object does not contain the fields of this object. It contains only the fields that it names,
+    too, because the owner may have written an empty object to which the API server has added defaults.
     """
     for name, item in value.items():
         below = fields.get(f"f:{name}")

@@ -125,7 +125,7 @@ class CachedObject:
         return self.parent if self.is_resource else self.owner
 
     def essence(self) -> Self:
-        """Return this object reduced to its essence; of a resource, that is all but its spec."""
+        """Return this object reduced to its essence. The essence of a resource is everything except its spec."""
         manifest = without_room(self.manifest()) if self.is_resource else _essence(self.manifest())
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
         return replace(self, text=text, weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
@@ -192,7 +192,8 @@ class Reader:
             weight=kept.weight,
             is_deleted=is_deleted,
             large=_large_bytes(kept, is_resource=kind in self._types),
-            # Written from what was cached, for example with a new status: how large the spec is, is not known any more.
+            # If this manifest comes from the cache, for example with a new status, the original size of the spec is
+            # unknown.
             cut=LARGE_CHILD if kind in self._types and is_without_room(manifest) else 0,
         )
 

@@ -1,6 +1,6 @@
 """Counts repairs of children's fields.
 
-So the operator and a rival do not overwrite a field again and again without end.
+The counts keep the operator and a rival from overwriting a field again and again without end.
 
 A rival is another field manager that changes the same field. Counts and rivals are only in memory, like the failures in
 the queue. After a restart, there are none.
@@ -107,7 +107,7 @@ class Repairs:
         Args:
             child: The child.
             fields: The fields.
-            is_refused: Whether somebody changed them during the write, so that they count as contested at once.
+            is_refused: Whether somebody changed them during the write, so that they count as contested immediately.
         """
         record = self._written(child)
         for name in _names(fields):

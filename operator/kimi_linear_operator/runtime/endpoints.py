@@ -23,7 +23,7 @@ class Readiness(NamedTuple):
 
 
 Exposition = Callable[[], Iterator[bytes]]
-"""Takes a snapshot of the cache quickly, and returns its metrics in pieces, which take longer."""
+"""Takes a snapshot of the cache, and returns its metrics in pieces. The snapshot is quick; the pieces take longer."""
 
 # How long an answer with metrics may take. By default, Prometheus waits 10 s.
 _SLOWEST_SECONDS = 10.0
@@ -81,7 +81,7 @@ async def _listen(
 
 
 def _accepting(server: web.Server, readers: Collection[asyncio.BaseTransport | None]) -> Callable[[], asyncio.Protocol]:
-    """Return what accepts a connection. If there are too many, the oldest of those that read no metrics end.
+    """Return the function that accepts a connection. It ends the oldest idle connections if there are too many.
 
     All others are idle or about to be answered: a probe sends its request at once.
     """

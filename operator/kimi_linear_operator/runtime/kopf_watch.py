@@ -159,7 +159,7 @@ class Watch:
         settings.networking.request_timeout = LIST_SECONDS
         settings.networking.connect_timeout = 5
         settings.watching.connect_timeout = 5
-        # The pause before watches reconnect. Without it, watches that expire at once would list in a tight loop.
+        # The pause before watches reconnect. Without it, watches that expire immediately would list in a tight loop.
         settings.watching.reconnect_backoff = 2.0
         settings.watching.server_timeout = STREAM_SECONDS
         settings.watching.client_timeout = STREAM_SECONDS + 30

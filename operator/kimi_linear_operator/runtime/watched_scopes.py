@@ -30,7 +30,7 @@ class WatchedScopes:
 
     request_list: Callable[[Scope], None]
     is_dormant: Callable[[Scope], bool] = lambda _: False
-    # Scopes that are not watched, each with the time since when.
+    # Scopes that are not watched, each with the time since which this is so.
     _unwatched: dict[Scope, float] = field(default_factory=dict)
     # Scopes whose next watch does not continue the last one.
     _restarted: set[Scope] = field(default_factory=set)
@@ -54,7 +54,7 @@ class WatchedScopes:
         return [scope for scope in unwatched if not self.is_dormant(scope)]
 
     def may_watch(self, scope: Scope) -> bool:
-        """Return whether a scope must be watched. If not, the time for a reconnection does not begin yet."""
+        """Return whether a scope must be watched. If not, the time for a reconnection begins later."""
         is_dormant = self.is_dormant(scope)
         if is_dormant:
             self._unwatched[scope] = time.monotonic()

@@ -113,7 +113,7 @@ class Work:
         self.enqueue(sorted(self.scopes.askers(scope), key=lambda key: key[:2]))
 
     def stuck_seconds(self) -> float:
-        """Return for how long resources have waited without any worker taking or finishing one."""
+        """Return for how long resources have waited while no worker took or finished one."""
         return self._queue.stuck_seconds() if self._queue else 0.0
 
     def close(self) -> bool:

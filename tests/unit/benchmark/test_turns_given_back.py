@@ -130,7 +130,7 @@ def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() ->
     assert world.succeeded(SECOND)[0] == "WaitingForTurn"
     world.pass_over(FIRST, "09:05:00")
     reason, message = world.succeeded(FIRST)
-    assert (reason, "no such image" in message, "other benchmarks go first since" in message) == (
+    assert (reason, "no such image" in message, "other benchmarks have gone first since" in message) == (
         "ImagePullFailed",
         True,
         True,

@@ -126,7 +126,7 @@ def test_right_answers_are_0_with_the_report_on_standard_output_and_progress_bes
     printed = capsys.readouterr()
     assert (code, printed.out.splitlines()[:2]) == (0, ["kimi-by-hand-x7k2p: Passed", "  all bounds are kept"])
     assert printed.err.splitlines() == [
-        "kimi-by-hand-x7k2p asks kimi; it is deleted an hour after its end",
+        "kimi-by-hand-x7k2p asks kimi; the operator deletes it an hour after its end",
         f"{NOW} kimi-by-hand-x7k2p has not passed: WaitingForTurn [0/2 waiting]; "
         "0 of 2 suites have ended; nightly goes first",
         f"{NOW} kimi-by-hand-x7k2p has not passed: Running [0/2 accuracy]; 0 of 2 suites have ended",
