@@ -126,8 +126,7 @@ _TOO_LARGE = [0] * (MOST_VALUES + 1)
 
 
 def _excessive_field(manifest: Mapping[str, Any]) -> _ExcessiveField | None:
-    """Return a field that is nested too deeply. If no field is, but their sum is too large, return the largest field so
-    far."""
+    """Return a field that is nested too deeply. If only the sum is too large, return the largest field so far."""
     total, largest = _Extent(0, 0, 0), ("spec", 0.0)
     for path, value in _fields(manifest):
         extent = _extent(value)

@@ -120,8 +120,8 @@ def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
 def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the innermost fields of an object that are not in a set. A list counts as one field.
 
-    A set that names an object does not contain the fields of this object. It contains only the fields that it names,
-    too, because the owner may have written an empty object to which the API server has added defaults.
+    If a set names an object, it contains only those fields of the object that it also names. The owner may have written
+    an empty object, to which the API server has added defaults.
     """
     for name, item in value.items():
         below = fields.get(f"f:{name}")

@@ -130,8 +130,7 @@ class Leader:
         return is_untouched
 
     async def hold(self, work: Coroutine[None, None, None]) -> bool:
-        """Work while the lease is ours, and stop immediately when it is lost. Return whether the work ended by
-        itself."""
+        """Work while the lease is ours, and stop as soon as it is lost. Return whether the work ended by itself."""
         working, renewing = asyncio.ensure_future(work), asyncio.ensure_future(self._renew())
         try:
             await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)

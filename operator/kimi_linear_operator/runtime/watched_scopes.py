@@ -30,7 +30,7 @@ class WatchedScopes:
 
     request_list: Callable[[Scope], None]
     is_dormant: Callable[[Scope], bool] = lambda _: False
-    # Scopes that are not watched, each with the time since which this is so.
+    # Scopes that are not watched, each with the time when this began.
     _unwatched: dict[Scope, float] = field(default_factory=dict)
     # Scopes whose next watch does not continue the last one.
     _restarted: set[Scope] = field(default_factory=set)
