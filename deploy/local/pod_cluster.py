@@ -12,8 +12,8 @@ from kubectl import Kubectl
 from lifecycle import Lifecycle
 
 GPUS = [MI300X] * 8
-# Servers request GPUs, and also processors, memory and disk as on machines with GPUs. This node does not have so much.
-# The policy changes only pods, so Deployments stay as the operator wants them.
+# Servers request GPUs, and also processors, memory and disk as on machines with GPUs. This node has less. The policy
+# changes only pods, so Deployments stay as the operator wants them.
 _SERVERS = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
 _ONLY_GPUS = """
 [JSONPatch{

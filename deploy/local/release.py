@@ -146,7 +146,7 @@ def _build_packages(target: Path, source: Source) -> None:
 
 
 def _archive(file: Path, source: Source, paths: Sequence[str]) -> None:
-    """Write an archive of these files and folders: sorted, with one time and no owner."""
+    """Write an archive of these files and folders. Its entries are sorted, and have the same time and no owner."""
     found = [source.folder / path for path in paths]
     files = sorted(
         {each for path in found for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file()}

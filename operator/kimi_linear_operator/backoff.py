@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Backoff:
     """Delays that double with each attempt, up to a maximum. The number of attempts has no limit.
 
-    Each delay is shortened at random, to half of its length at most, so that clients that failed together do not retry
+    Each delay is a random part of its length, at least half of it, so that clients that failed together do not retry
     together.
 
     Attributes:

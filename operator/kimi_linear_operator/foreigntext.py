@@ -16,8 +16,8 @@ LONGEST_TEXT = 32 * 1024
 # Long quotes come after that.
 _LONGEST_HEAD = 1024
 
-# These texts are not secrets: text that is already redacted, a reference to a variable and, outside quotes, an empty
-# value or the start of an object.
+# These texts are not secrets: text that is already redacted, and a reference to a variable. Outside quotes, an empty
+# value and the start of an object are not secrets, either.
 _NOT_HIDDEN = r"(?!\[redacted\]|\$\(\w+\)|\$\{\w+\})"
 _NOT_EMPTY = r"(?!(?:None|null|nil|true|false)(?![\w-])|\{)"
 # A value in quotes ends with the same quote. In JSON within JSON, this quote is escaped. A value without quotes is a

@@ -64,7 +64,7 @@ def encode(value: Any) -> bytes:
 
 
 def weight(text: bytes) -> int:
-    """Return how much work it is to decode a JSON text, in units of about a third of a microsecond of processor time.
+    """Return the cost of decoding a JSON text, in units of about a third of a microsecond of processor time.
 
     The length is a bad measure: a tree of empty lists takes a hundred times as long as a string of the same length. A
     list counts four times, because it takes four times as long as a number or a pair.
@@ -91,8 +91,8 @@ def _as_bytes(text: bytes | str) -> bytes:
 def _with_readable_strings(text: bytes) -> bytes:
     """Return a JSON text with U+FFFD for everything that is not a character.
 
-    This and the following functions process the whole text at once: a loop over the tokens of the largest object would
-    take a second.
+    This and the following functions have no loop over the tokens of the text, because such a loop would take a second
+    for the largest object.
     """
     # UTF-8 never contains byte 255, so it replaces escaped backslashes. Otherwise these would look like the beginning
     # of another escape.

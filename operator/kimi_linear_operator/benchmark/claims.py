@@ -128,7 +128,7 @@ def is_guest(target: TargetKey | None, namespace: str) -> bool:
 
 
 def is_willing(manifest: Manifest) -> bool:
-    """Return whether a benchmark wants to run: it is neither complete, stalled, suspended nor being deleted."""
+    """Return whether a benchmark wants to run: it is not complete, stalled, suspended or being deleted."""
     status, spec = manifest.get("status", {}), manifest.get("spec")
     is_stalled = find_condition(status, "Stalled").get("status") == "True"
     is_suspended = isinstance(spec, dict) and bool(spec.get("suspend"))

@@ -35,7 +35,7 @@ _VAGUE = "Unable to attach or mount volumes"
 
 
 def asks_events_of(job: Manifest, pods: Sequence[Manifest], now: str) -> Manifest | None:
-    """Return the object whose Events are needed: a pod that does not start, or a Job without pods; None if none is.
+    """Return the object whose Events are needed: a pod that does not start, or a Job without pods; else None.
 
     Args:
         job: The Job.

@@ -101,7 +101,7 @@ def read_failed_start(status: Manifest) -> Manifest | None:
 
 
 def with_last_reason(result: Manifest, status: Manifest) -> Manifest:
-    """Return a suite's result. If the suite timed out, add the reason in the status why the suite did not run."""
+    """Return a suite's result. If the suite timed out, add the last reason in the status why the suite did not run."""
     last = find_condition(status, "Succeeded")
     had_problem = status.get("currentSuite") == result["name"] and last.get("reason") not in (*READY, *_PROGRESSING)
     if result.get("reason") != "TimedOut" or not had_problem:

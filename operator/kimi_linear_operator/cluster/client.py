@@ -34,7 +34,8 @@ _INVALID = 422
 _SAME_SPEC = ("uid", "generation")
 # The API server gives every object a newer version than this.
 _FIRST_VERSION = "1"
-# The longest part of a log to read at once. Each of an engine's eight processes can write some 20 lines within seconds.
+# The longest part of a log that one request reads. Each of an engine's eight processes can write some 20 lines within
+# seconds.
 TAIL_LINES = 500
 TAIL_BYTES = 256 * 1024
 
@@ -90,7 +91,7 @@ class Cluster:
         Args:
             pod: The pod. Only its name and namespace are used.
             container: The name of its container. A container that has not started yet has no log (status 400).
-            since_seconds: Return only lines of the last so many seconds, None for all lines.
+            since_seconds: Return only lines that were written at most this many seconds ago, None for all lines.
             lines: Maximum number of lines.
         """
         query = {

@@ -165,7 +165,7 @@ class Pages:
         return fetched
 
     async def _fetch_page(self, target: str, query: dict[str, str]) -> _Fetched:
-        """Request a page, with fewer objects until it is small enough to decode."""
+        """Request a page. While it is too large to decode, request it again with fewer objects."""
         while True:
             # A page contains at least one object.
             is_last = query["limit"] == "1"
@@ -190,7 +190,7 @@ def _raise_if_busy(answer: Answer) -> None:
 
 
 def _later_token(answer: Answer) -> str:
-    """Return the token with which the API server continues at a later resource version, empty without one.
+    """Return the token with which the API server continues at a later resource version, empty if there is none.
 
     The token is in the answer with which the API server says that it has forgotten the first version.
     https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks

@@ -1,7 +1,7 @@
 """JSON schemas of custom resources, for editors and for tools such as kubeconform, made from their definitions.
 
-One file for a kind and a version, with the names that https://github.com/datreeio/CRDs-catalog uses. A schema refuses
-what the API server refuses because of a type, a bound or an unknown field. It cannot express rules in CEL.
+One file for a kind and a version, with the names that https://github.com/datreeio/CRDs-catalog uses. Like the API
+server, a schema refuses wrong types, values beyond a bound, and unknown fields. It cannot express rules in CEL.
 """
 
 import json

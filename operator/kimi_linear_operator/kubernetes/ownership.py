@@ -23,7 +23,7 @@ list with these key fields, `v:VALUE` for an item with this value, and `.` for t
 MOST_STEPS = 20_000
 # The key fields of an item are for example a name, a port or a path.
 _LONGEST_KEY = 4096
-# All items of a list have the same key fields. Another version of the kind may have had others.
+# All items of a list have the same key fields. Another version of the kind may have had other key fields.
 _MOST_KEY_FIELD_SETS = 4
 
 
@@ -146,8 +146,8 @@ def remaining_path(fields: Fields, path: FieldPath, value: Any) -> FieldPath | N
         value: The object. The key fields of its items say which entries of the set belong to them.
 
     Returns:
-        Empty if the set contains the field. The rest of the path if the set contains a list or an object around the
-        field as a whole. None otherwise.
+        Empty if the set contains the field. The rest of the path if the set contains a whole list or object around the
+        field. None otherwise.
     """
     for position, name in enumerate(path):
         if position and not fields:
@@ -201,7 +201,7 @@ def _extract_item(item: SelectedItem) -> Any:
 def selected_items(items: Iterable[Any], fields: Fields) -> Iterator[SelectedItem]:
     """Yield the items of a list that are in a set, by their key fields or by their value.
 
-    Both the list and the set may have thousands of items, so they are matched by a dictionary.
+    Both the list and the set may have thousands of items, so they are matched with a dictionary.
     """
     entries: dict[tuple[tuple[str, ...], bytes | None], tuple[Manifest, Fields]] = {}
     for key, below in fields.items():

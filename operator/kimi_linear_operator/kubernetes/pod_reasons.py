@@ -38,7 +38,7 @@ BY_SEVERITY: tuple[ReasonName, ...] = (
 _PULL_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName")
 _MISSING_SECRET = re.compile("secret .*not found|find key .* in secret", re.IGNORECASE)
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-# Possible reasons of an engine whose GPU is gone.
+# The reasons that an engine may have when its GPU is gone.
 _OF_LOST_DEVICES: tuple[ReasonName, ...] = ("CrashLooping", "NotResponding", "StartupTimedOut")
 # A replica has at most eight GPUs. Their ids are PCI addresses of twelve characters.
 _MOST_DEVICES = 8
@@ -48,7 +48,7 @@ _NODE_SHUTDOWN = ("NodeShutdown", "Shutdown", "Terminated")
 
 
 def worst_reason(pods: Iterable[Manifest], now: str, program: Program) -> Reason | None:
-    """Return the first reason by severity why a pod does not serve, None if all pods serve.
+    """Return the worst reason why a pod does not serve, None if all pods serve.
 
     Args:
         pods: The pods.
@@ -177,9 +177,9 @@ def _has_failed_now(container: Manifest, termination: Manifest) -> bool:
 def _failures(pod: Manifest, program: Program) -> Iterator[Failure]:
     """Yield the last failure of each container.
 
-    A deleted pod has not failed, and neither has a pod whose node was shut down. SGLang 0.5.7, for example, kills
-    itself after it has drained, and so ends with exit code 137. If the node ended the pod, the reason is in the pod's
-    status.
+    A deleted pod has not failed. A pod whose node was shut down has not failed, either. SGLang 0.5.7, for example,
+    kills itself after it has drained, and so ends with exit code 137. If the node ended the pod, the reason is in the
+    pod's status.
     """
     status = pod.get("status", {})
     node_reason = status.get("reason") if status.get("phase") == "Failed" else None

@@ -32,7 +32,7 @@ HEAVIEST_CHILD = 60_000
 LARGE_CHILD = 16 * 2**10
 
 # In bytes. The total length of large children and specs is limited, but the total length of resources' metadata is not.
-# Of a resource's metadata, passes read only the essential part.
+# Passes read only the essential part of a resource's metadata.
 _LARGEST_METADATA = LARGE_CHILD
 
 # In characters. Names of managers have at most 128; a UID in an owner reference can have any number.
@@ -168,7 +168,7 @@ class Reader:
     def read(self, kind: Kind, manifest: Manifest, *, is_deleted: bool = False) -> CachedObject:
         """Return a cached object.
 
-        Of a resource, only a spec within bounds and the readable fields of the status are kept.
+        A cached resource contains only a spec within bounds and the readable fields of the status.
         """
         if kind in self._types:
             status = readable_status(self._types[kind].status, manifest.get("status"))

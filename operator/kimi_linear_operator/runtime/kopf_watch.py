@@ -253,7 +253,7 @@ def _resource_of(kind: Kind) -> Resource:
     )
 
 
-# kopf waits until a scan has found these kinds. While scanning is disabled, it does nothing with them.
+# kopf waits until a scan has found these kinds. While scanning is disabled, kopf does nothing with them.
 _KOPF_RESOURCES = (
     Resource(group="", version="v1", plural="namespaces", kind="Namespace", namespaced=False),
     Resource(

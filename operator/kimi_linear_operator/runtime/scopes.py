@@ -48,7 +48,7 @@ class _State:
             scope after the last success. If the cache was empty or outdated, it began with the first list of any scope.
         failed_at: When a list of the scope last failed, None if no list has failed. Lists that began before the cache
             was outdated do not count.
-        is_read: Whether the cache shows the scope: it was listed, and since then neither refused nor lost.
+        is_read: Whether the cache shows the scope, because it was listed and has not been refused or lost since then.
         is_outdated: Whether the cache may be old, and no list has begun after the operator noticed this.
         error: The error of the last list, None if it succeeded.
     """

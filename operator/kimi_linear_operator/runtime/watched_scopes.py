@@ -23,8 +23,8 @@ class WatchedScopes:
     """Which scopes are watched. Only the thread of the watch changes this; other threads only read it.
 
     Attributes:
-        request_list: Called to request a list of a scope in two cases: when its watch starts again, because the new
-            watch does not show earlier changes; and when its watch is refused, because the list shows the reason.
+        request_list: Called to request a list of a scope in two cases. If its watch starts again, the new watch does
+            not show earlier changes. If its watch is refused, the list shows the reason.
         is_dormant: Returns whether a scope need not be watched until it is listed again.
     """
 
