@@ -102,8 +102,8 @@ class Speed(Model):
     dataset_name: Literal["random", "random-ids", "sharegpt"] = Field(
         default="random",
         description="Where prompts come from (--dataset-name). With random, the client cuts ShareGPT conversations to "
-        "random lengths. With random-ids, it makes up tokens and needs no data. With sharegpt, it uses the conversations "
-        "as they are.",
+        "random lengths. With random-ids, it makes up tokens and needs no data. With sharegpt, it uses the "
+        "conversations as they are.",
     )
     random_input_len: Whole = Field(
         default=1000, ge=1, le=1_048_576, description="Longest prompt in tokens, for random and random-ids."
