@@ -1,4 +1,4 @@
-// The selection: texts by the names of controls, the resources from them, and the link with them.
+// The selection: the text of each control, by its name. Resources and a link are made from these texts.
 
 import {
   fieldSchema,
@@ -200,7 +200,7 @@ function serverName(selection: Selection): string {
   return selection.get(NAME) ?? SERVER_NAME;
 }
 
-/** Return the name of a benchmark without a chosen name. */
+/** Return the name for a benchmark if the person has chosen none. */
 export function benchmarkName(selection: Selection): string {
   return `${serverName(selection)}-recipe`;
 }
