@@ -1,7 +1,8 @@
 """An index of the benchmarks that are not done, by target. It uses facts, and decodes no object.
 
-A target may have thousands of benchmarks. If every change of one enqueued all others, each change would cost thousands
-of passes. So beyond `FEW_RIVALS` benchmarks, only those near the front of the queue are enqueued; the rest are *far*.
+A target may have thousands of benchmarks. If every change of one benchmark enqueued all others, each change would cost
+thousands of passes. So if a target has more than `FEW_RIVALS` benchmarks, only those near the front of the queue are
+enqueued. The rest are *far*.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -102,8 +103,8 @@ class BenchmarkIndex:
 
         A far benchmark waits until most of these are done. Their single changes do not enqueue it.
 
-        A benchmark whose Job has not ended is far only if `FEW_RIVALS` other benchmarks with such Jobs are ahead. The
-        number of such benchmarks is limited, too, because a user can create a Job for each of thousands of benchmarks.
+        A benchmark whose Job has not ended is far only if `FEW_RIVALS` other benchmarks with such Jobs are ahead. There
+        must be a limit for such benchmarks, too, because a user can create a Job for each of thousands of benchmarks.
         """
         claim = self.claim(key)
         return claim is not None and self._is_far(key, claim.target, [claim])
