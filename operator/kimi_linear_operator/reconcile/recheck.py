@@ -1,8 +1,9 @@
 """Checks refused resources again, without the fields for which nobody asked.
 
-With every write of an object, the API server stores the defaults of the current CRD. These fields have no owner. A
-default from the CRD of another version may have a type that this version cannot read, or break a rule of this version.
-It stays in the object when the CRD is rolled back. The operator must still be able to reconcile such a resource.
+With every write of an object, the API server stores the defaults of the current CRD. Fields with such defaults have no
+owner. A default from the CRD of another version may have a type that this version cannot read, or break a rule of this
+version. It stays in the object when the CRD is rolled back. The operator must still be able to reconcile such a
+resource.
 """
 
 from collections import OrderedDict

@@ -1,7 +1,7 @@
 """Glue for kopf: watches the cluster and passes on watch events. This module decides nothing.
 
 There are only `on.event` handlers: they write nothing and add no finalizer, so an object can always be deleted. kopf
-runs in its own thread and event loop. Some errors of a watch end kopf, and it then cancels all tasks of its loop. In
+runs in its own thread and event loop. Some errors of a watch end kopf, which then cancels all tasks of its loop. In
 this case, this module starts kopf again, and the rest of the process goes on.
 """
 
