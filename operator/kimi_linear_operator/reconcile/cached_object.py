@@ -95,7 +95,7 @@ class CachedObject:
         is_deleted: Whether this is the last state of a deleted object.
         large: The bytes that count towards the limit of the namespace: the text of a child, or the spec of a resource,
             if it is much longer than usual; otherwise 0.
-        cut: If only the essence was cached for lack of room: these bytes of the whole object. Otherwise 0.
+        cut: The value of `large` for the whole object, if only its essence was cached for lack of room. Otherwise 0.
     """
 
     key: Key
