@@ -87,7 +87,7 @@ def _other(name: str, namespace: str, labels: dict[str, str]) -> Manifest:
     }
 
 
-def test_only_who_is_allowed_reaches_the_engine_and_the_engine_reaches_nobody(
+def test_only_allowed_clients_reach_the_engine_and_the_engine_reaches_nothing(
     node: RealCluster, models: Namespace, pods: dict[str, Manifest]
 ) -> None:
     with socket.create_server((node.machine_address, 0)) as outside:

@@ -229,7 +229,7 @@ def ways(gateway: Contour) -> dict[int, Way]:
     return found
 
 
-def test_only_what_a_killed_pod_was_answering_fails(
+def test_only_requests_that_a_killed_pod_was_answering_fail(
     cluster: PodCluster, gateway: Contour, arrivals: Arrivals, client: Client, models: Namespace
 ) -> None:
     disturbance = Disturbance(cluster, client, models)

@@ -244,7 +244,7 @@ def size_of(hub: Hub) -> int:
     return sum(map(len, hub.commits[COMMIT].values()))
 
 
-def test_the_walkthrough_shows_what_a_terminal_shows(session: Session, pytestconfig: pytest.Config) -> None:
+def test_the_walkthrough_shows_the_output_of_a_terminal(session: Session, pytestconfig: pytest.Config) -> None:
     recording.compare("weights", session.shown, update=pytestconfig.getoption("--update-golden"))
 
 
@@ -270,9 +270,7 @@ def test_the_progress_of_a_download_is_written_every_ten_seconds_at_most(session
     assert reasons[reasons.index("WeightsDownloading") :] == ["WeightsDownloading", "WeightsComplete"]
 
 
-def test_a_volume_without_room_and_a_hub_that_does_not_answer_are_told_with_remedies(
-    session: Session, others: Others
-) -> None:
+def test_a_full_volume_and_an_unreachable_hub_are_reported_with_remedies(session: Session, others: Others) -> None:
     assert others.full["message"].startswith("24.0 MB are not fetched yet, but only 8.")
     assert "spec.volume.size" in others.full["message"]
     unreachable = others.wait_for_reason("unreachable", "HubUnreachable")
@@ -281,7 +279,7 @@ def test_a_volume_without_room_and_a_hub_that_does_not_answer_are_told_with_reme
     others.late.open()
 
 
-def test_secrets_are_in_no_other_object_no_log_no_report_and_no_process(
+def test_secrets_are_in_no_other_object_log_report_or_process(
     cluster: PodCluster, session: Session, models: Namespace
 ) -> None:
     kinds = cluster.kubectl("api-resources", "--verbs=list", "--output=name").split()
@@ -304,7 +302,7 @@ def engine(models: Namespace, server: str) -> Manifest:
     return pod
 
 
-def test_without_the_hub_a_second_server_starts_and_the_first_is_rolled_out_and_nothing_is_fetched(
+def test_servers_start_and_roll_out_without_the_hub_once_weights_are_complete(
     cluster: PodCluster, session: Session, hub: Hub, models: Namespace
 ) -> None:
     first = engine(models, SERVER_NAME)
@@ -324,14 +322,14 @@ def test_without_the_hub_a_second_server_starts_and_the_first_is_rolled_out_and_
     assert (hub.sent.total(), hub.questions.total()) == (sent, asked)
 
 
-def test_kernels_in_a_claim_are_written_by_one_pod_and_found_by_the_next_and_by_another_server(
+def test_kernels_in_a_claim_are_shared_by_later_pods_and_another_server(
     cluster: PodCluster, session: Session, models: Namespace
 ) -> None:
     for name in (SERVER_NAME, "second"):
         assert python(cluster, engine(models, name), f"print(open('{_KERNEL}').read())") == "compiled"
 
 
-def test_the_claim_outlives_its_weights_and_the_next_of_this_name_need_no_hub(
+def test_a_claim_outlives_its_weights_and_new_weights_of_that_name_need_no_hub(
     session: Session, hub: Hub, models: Namespace
 ) -> None:
     before = models.existing(CLAIM, WEIGHTS_NAME)
@@ -363,7 +361,7 @@ def test_nothing_is_written_at_rest(cluster: PodCluster, session: Session, model
     assert versions() == before
 
 
-def test_a_download_that_is_killed_and_stalls_never_starts_over_and_two_resources_share_it(
+def test_two_resources_share_a_killed_and_stalled_download_that_never_starts_over(
     killed: Future[None], others: Others
 ) -> None:
     killed.result(timeout=_SECONDS_TO_FETCH)
@@ -375,7 +373,7 @@ def test_a_download_that_is_killed_and_stalls_never_starts_over_and_two_resource
     assert others.hub.sent.total() <= size_of(others.hub) + (len(KILLS) + 1) * LOST
 
 
-def test_a_volume_that_has_room_and_a_hub_that_answers_again_need_no_other_step(others: Others) -> None:
+def test_downloads_continue_by_themselves_once_there_is_room_and_the_hub_answers(others: Others) -> None:
     for name, hub in (("full", others.plain), ("unreachable", others.late)):
         others.wait_for_reason(name, "WeightsComplete")
         assert hub.sent.total() == size_of(hub)

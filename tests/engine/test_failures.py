@@ -42,7 +42,7 @@ def test_a_killed_scheduler_is_noticed_by_sglang_or_by_the_probes(target: Target
 
 
 @pytest.mark.parametrize(("argument", "code", "cause"), MISTAKES.values(), ids=MISTAKES)
-def test_of_a_start_with_a_mistake_the_operator_quotes_the_cause(
+def test_the_operator_quotes_the_cause_of_a_failed_start(
     argument: str, code: int, cause: str, target: Target, cache: Path, tmp_path: Path
 ) -> None:
     with Server(target, tmp_path, cache, argument) as server:

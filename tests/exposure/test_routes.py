@@ -103,7 +103,7 @@ def exposed(namespace: Namespace, gateway: Contour, engine: str) -> Namespace:
     return namespace
 
 
-def test_streams_of_more_than_a_minute_arrive_token_by_token_by_both_ways(exposed: Namespace, gateway: Contour) -> None:
+def test_long_streams_arrive_token_by_token_through_ingress_and_route(exposed: Namespace, gateway: Contour) -> None:
     status = exposed.server("kimi")["status"]
     assert status["addresses"] == [f"http://{BY_INGRESS}", f"http://{BY_ROUTE}/kimi"]
     ways = ((BY_INGRESS, ""), (BY_ROUTE, "/kimi"))

@@ -155,7 +155,7 @@ def test_a_resource_becomes_these_objects(case: str, request: pytest.FixtureRequ
 
 
 @pytest.mark.parametrize("case", cases("observed.yaml"))
-def test_what_is_observed_becomes_this_status(case: str, request: pytest.FixtureRequest) -> None:
+def test_observed_objects_become_this_status(case: str, request: pytest.FixtureRequest) -> None:
     resource = read_resource(case)
     key = Key("default", resource["metadata"]["name"], OBSERVED_KINDS[resource["kind"]])
     cache, cluster = new_cache(), RecordingCluster(resource)

@@ -40,7 +40,7 @@ def _kept(namespace: Namespace, name: str) -> list[Manifest]:
     return list(json.loads(text)["results"])
 
 
-def test_results_of_a_newer_version_outlive_a_rollback_of_operator_and_definitions(sandbox: Sandbox) -> None:
+def test_results_of_a_newer_version_survive_a_rollback_of_operator_and_definitions(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     complete: dict[str, Manifest] = {"failed": FAILED, "cheap": BUDGET}
     for name in complete:
@@ -71,7 +71,7 @@ def test_results_of_a_newer_version_outlive_a_rollback_of_operator_and_definitio
     )
 
 
-def test_a_result_of_a_type_that_the_older_definition_refuses_becomes_text_and_the_benchmark_continues(
+def test_a_result_that_the_older_definition_refuses_is_kept_as_text(
     sandbox: Sandbox,
 ) -> None:
     namespace = sandbox.namespace

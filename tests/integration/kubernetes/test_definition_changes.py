@@ -106,7 +106,7 @@ def release(programs: None, tmp_path: Path) -> Iterator[Release]:
             client.close()
 
 
-def test_stored_objects_outlive_an_upgrade_of_the_definitions_and_the_way_back(release: Release) -> None:
+def test_stored_objects_survive_an_upgrade_and_a_rollback_of_the_definitions(release: Release) -> None:
     namespace = release.namespace
     for name, spec in (("plain", {}), ("headless", _GONE_FIELD), ("many", _MANY)):
         namespace.create_server(name, spec)

@@ -24,7 +24,7 @@ def owned_service(owner: Manifest) -> Manifest:
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
 
 
-def test_naming_an_owner_that_waits_needs_the_permission_for_finalizers(
+def test_naming_a_blocking_owner_needs_the_permission_for_finalizers(
     cluster: LocalCluster, namespace: Namespace, no_operator: None
 ) -> None:
     grant(namespace.client, namespace.name, "of-owners")

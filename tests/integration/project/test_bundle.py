@@ -96,7 +96,7 @@ def _bound(kind: str, metadata: Manifest, rules: list[Any]) -> list[Manifest]:
     ]
 
 
-def test_what_olm_installs_runs_where_only_restricted_pods_may_and_makes_a_server_ready(
+def test_the_bundles_operator_is_admitted_as_restricted_and_makes_a_server_ready(
     cluster: LocalCluster, no_operator: None, namespace: Namespace, tmp_path: Path
 ) -> None:
     strategy = yaml.safe_load((BUNDLE / _SERVICE_VERSION).read_text())["spec"]["install"]["spec"]

@@ -43,7 +43,7 @@ def test_servers_become_ready_although_many_writes_fail(crowd: Sandbox) -> None:
     assert len(refused) > _SERVERS / 4
 
 
-def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog) -> None:
+def test_many_servers_at_rest_cause_no_writes(crowd: Sandbox, audit_log: AuditLog) -> None:
     """There is no write while all watches restart, after a restart of the operator, or after the following lists."""
     namespace = crowd.namespace
     _wait_until_quiet(crowd)

@@ -99,7 +99,7 @@ def _is_reported(found: Manifest) -> bool:
 
 
 @pytest.mark.parametrize("kind", [SERVER, BENCHMARK, WEIGHTS], ids=["server", "benchmark", "weights"])
-def test_a_spec_nested_as_deep_as_can_be_stored_is_refused_and_hurts_nobody(
+def test_a_spec_of_the_greatest_storable_depth_is_refused_and_disturbs_no_other_object(
     sandbox: Sandbox, usual_seconds: float, kind: Kind
 ) -> None:
     namespace, operator = sandbox.namespace, sandbox.operator
@@ -120,7 +120,7 @@ def test_a_spec_nested_as_deep_as_can_be_stored_is_refused_and_hurts_nobody(
     assert _seconds_to_ready(namespace, "after-the-restart") < usual_seconds + _DELAY_SECONDS
 
 
-def test_whatever_is_stored_the_operator_lives_and_serves_others_in_their_usual_time(
+def test_hostile_objects_neither_end_the_operator_nor_delay_other_servers(
     sandbox: Sandbox, usual_seconds: float
 ) -> None:
     namespace, operator = sandbox.namespace, sandbox.operator
@@ -137,7 +137,7 @@ def test_whatever_is_stored_the_operator_lives_and_serves_others_in_their_usual_
     _assert_passes_are_cheap_and_succeed(operator)
 
 
-def test_children_with_strings_that_are_no_text_cost_no_other_namespace_anything(
+def test_children_with_invalid_utf_8_affect_no_other_namespace(
     operator: Operator, cluster: LocalCluster, namespace: Namespace, other_namespace: Namespace
 ) -> None:
     usual = max(_seconds_to_ready(other_namespace, f"usual-{number}") for number in range(3))
@@ -212,7 +212,7 @@ def test_large_objects_with_our_label_take_no_memory(sandbox: Sandbox, usual_sec
     namespace.client.request("DELETE", path_of(DEPLOYMENT, namespace.name))
 
 
-def test_hundreds_of_benchmarks_of_one_address_hurt_nobody(
+def test_hundreds_of_benchmarks_of_one_address_disturb_no_other_object(
     sandbox: Sandbox, cluster: LocalCluster, usual_seconds: float
 ) -> None:
     namespace, operator = sandbox.namespace, sandbox.operator
@@ -229,7 +229,7 @@ def test_hundreds_of_benchmarks_of_one_address_hurt_nobody(
     assert "no longer leads" not in operator.told()
 
 
-def test_a_thousand_hand_made_jobs_of_one_benchmark_hurt_nobody(
+def test_a_thousand_hand_made_jobs_of_one_benchmark_disturb_no_other_object(
     sandbox: Sandbox, cluster: LocalCluster, usual_seconds: float
 ) -> None:
     namespace, operator = sandbox.namespace, sandbox.operator
@@ -247,7 +247,7 @@ def test_a_thousand_hand_made_jobs_of_one_benchmark_hurt_nobody(
     assert "no longer leads" not in operator.told()
 
 
-def test_thousands_of_objects_that_look_like_children_of_a_server_hurt_nobody(
+def test_thousands_of_fake_children_of_a_server_disturb_no_other_object(
     operator: Operator, cluster: LocalCluster, namespace: Namespace, other_namespace: Namespace
 ) -> None:
     usual = max(_seconds_to_ready(other_namespace, f"usual-{number}") for number in range(3))

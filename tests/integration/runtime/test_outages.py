@@ -181,7 +181,7 @@ def _has_caught_up(namespace: Namespace, tool_call_parser: str) -> bool:
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_an_outage_is_survived_and_made_up_for(outcomes: dict[str, Outcome], outage: str) -> None:
+def test_the_operator_survives_an_outage_and_catches_up(outcomes: dict[str, Outcome], outage: str) -> None:
     outcome = outcomes[outage]
     assert outcome.sandbox.operator.is_running
     assert outcome.seconds is not None, "nothing was made up for"

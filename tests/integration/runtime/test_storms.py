@@ -122,7 +122,7 @@ def _assert_coalesced(applies: list[Call], changes: int) -> None:
     assert not overlaps, "one server was worked on twice at once"
 
 
-def test_failures_that_continue_are_reported_once(sandbox: Sandbox) -> None:
+def test_continuing_failures_are_reported_once(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     for name, fault in _REFUSED.items():
         sandbox.proxy.begin(fault, functools.partial(_applies, server=name))

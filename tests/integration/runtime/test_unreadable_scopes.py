@@ -40,7 +40,7 @@ def wide(sandboxes: Sandboxes) -> Iterator[Sandbox]:
         yield opened
 
 
-def test_a_role_that_is_missing_at_the_start_costs_its_namespace_only(wide: Sandbox) -> None:
+def test_a_role_that_is_missing_at_the_start_affects_only_its_namespace(wide: Sandbox) -> None:
     lost, kept = wide.others[0], (wide.namespace, wide.others[1])
     _take_role(lost)
     for place in (lost, *kept):
@@ -60,7 +60,7 @@ def test_a_role_that_is_missing_at_the_start_costs_its_namespace_only(wide: Sand
     assert _shown(wide, POD, lost) == 0
 
 
-def test_a_role_that_is_taken_away_costs_its_namespace_only_and_nothing_is_touched_there(wide: Sandbox) -> None:
+def test_a_role_that_is_removed_affects_only_its_namespace_which_stays_unchanged(wide: Sandbox) -> None:
     lost, kept = wide.others
     _start_with_servers(wide)
     _take_role(lost)
@@ -78,9 +78,7 @@ def test_a_role_that_is_taken_away_costs_its_namespace_only_and_nothing_is_touch
     lost.wait_until_ready("kimi")
 
 
-def test_a_namespace_that_goes_costs_nothing_else_and_comes_back_without_a_restart(
-    wide: Sandbox, client: Client
-) -> None:
+def test_a_deleted_namespace_affects_no_other_and_comes_back_without_a_restart(wide: Sandbox, client: Client) -> None:
     lost, kept = wide.others
     _start_with_servers(wide)
     client.delete(NAMESPACE, None, lost.name)
@@ -148,7 +146,7 @@ def _open_each(sandboxes: Sandboxes, *kinds: Kind) -> Iterator[dict[Kind, Sandbo
         yield {kind: opened.enter_context(sandboxes.open()) for kind in kinds}
 
 
-def test_servers_are_looked_after_while_what_only_benchmarks_need_cannot_be_read(sandboxes: Sandboxes) -> None:
+def test_servers_are_reconciled_while_kinds_that_only_benchmarks_need_cannot_be_read(sandboxes: Sandboxes) -> None:
     with _open_each(sandboxes, BENCHMARK, CONFIG_MAP) as boxes:
         for kind, sandbox in boxes.items():
             sandbox.proxy.begin(refuse(403), _reads(kind))
@@ -163,7 +161,7 @@ def test_servers_are_looked_after_while_what_only_benchmarks_need_cannot_be_read
             running_pod(sandbox.namespace, "nightly", "speed-low", _RETURN_SECONDS)
 
 
-def test_servers_are_looked_after_without_the_definition_of_benchmarks_and_the_other_way_round(
+def test_servers_and_benchmarks_are_reconciled_without_each_others_definition(
     sandboxes: Sandboxes, client: Client, cluster: LocalCluster
 ) -> None:
     with sandboxes.open() as sandbox:
@@ -215,7 +213,7 @@ def test_leadership_is_handed_over_although_a_namespace_is_lost(sandboxes: Sandb
         lost.wait_until_ready("kimi", _RETURN_SECONDS)
 
 
-def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> None:
+def test_a_replica_that_can_read_nothing_neither_leads_nor_becomes_ready(wide: Sandbox) -> None:
     for place in (wide.namespace, *wide.others):
         _take_role(place)
     wide.operator.launch()
@@ -230,7 +228,7 @@ def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> No
     assert wide.operator.ask("/readyz")[0] == 200
 
 
-def test_a_kind_that_fails_for_a_while_at_the_start_is_waited_for(sandboxes: Sandboxes) -> None:
+def test_a_start_waits_for_a_kind_that_fails_for_a_while(sandboxes: Sandboxes) -> None:
     """An answer that the API server is busy is not a refusal. No replica leads before the API server has answered."""
     faults: dict[str, Fault] = {"429": refuse(429, {"Retry-After": "1"}), "503": refuse(503), "dropped": drop}
     with ExitStack() as opened:

@@ -74,7 +74,7 @@ def reason(namespace: Namespace) -> str:
     return str(namespace.condition("kimi", "Autoscaling").get("reason"))
 
 
-def test_replicas_follow_the_load_one_start_at_a_time_and_come_to_rest(
+def test_replicas_follow_the_load_with_one_start_at_a_time(
     operator: Operator, cluster: LocalCluster, namespace: Namespace, prometheus: Prometheus, audit_log: AuditLog
 ) -> None:
     namespace.create_server("kimi", SPEC)
@@ -99,7 +99,7 @@ def test_replicas_follow_the_load_one_start_at_a_time_and_come_to_rest(
         assert replicas(namespace) == 1
 
 
-def test_without_metrics_nothing_is_scaled_and_the_server_says_what_is_missing(
+def test_without_metrics_nothing_is_scaled_and_the_status_names_the_missing_metrics(
     operator: Operator, namespace: Namespace
 ) -> None:
     namespace.create_server("kimi", SPEC)
@@ -111,7 +111,7 @@ def test_without_metrics_nothing_is_scaled_and_the_server_says_what_is_missing(
     assert replicas(namespace) == 1
 
 
-def test_the_autoscaler_raises_replicas_to_the_fewest_and_a_manifest_without_replicas_leaves_them(
+def test_the_autoscaler_raises_replicas_to_min_replicas_and_an_apply_without_replicas_keeps_them(
     operator: Operator, namespace: Namespace
 ) -> None:
     spec = {**SPEC, "autoscaling": {"minReplicas": 2, "maxReplicas": 3}}
@@ -141,7 +141,7 @@ def test_a_suspended_server_has_no_autoscaler_and_keeps_its_replicas(operator: O
     wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "it is back")
 
 
-def test_a_server_that_no_longer_asks_has_neither_an_autoscaler_nor_the_condition(
+def test_removing_spec_autoscaling_removes_the_autoscaler_and_the_condition(
     operator: Operator, namespace: Namespace
 ) -> None:
     namespace.create_server("kimi", SPEC)

@@ -65,7 +65,7 @@ def test_the_operator_rolls_out_no_default_within_a_list_by_itself(sandbox: Sand
         stays(lambda: _all_replica_sets(served), "nothing rolls", before.__eq__, _QUIET_SECONDS)
 
 
-def test_scaling_takes_no_default_within_a_list_and_loses_no_null_and_its_owners_wish_counts(
+def test_scaling_takes_no_default_within_a_list_but_a_change_by_the_owner_does(
     sandbox: Sandbox, served: Namespace
 ) -> None:
     before = _all_replica_sets(served)
@@ -85,7 +85,7 @@ def _brings_other_pods(call: Call) -> bool:
     return call.is_write and call.concerns(DEPLOYMENT, "a") and MARK.encode() in call.body
 
 
-def test_a_new_server_that_the_newer_version_could_not_apply_gets_the_pods_of_the_older_one(sandbox: Sandbox) -> None:
+def test_a_new_server_that_the_newer_version_could_not_apply_gets_this_versions_pods(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     with sandbox.proxy.fault(refuse(422), _brings_other_pods):
         go_on_as(sandbox, OTHER_VERSION)
@@ -105,7 +105,7 @@ def _fractions(deployment: Manifest) -> list[str]:
     return [argument for argument in container["args"] if str(FRACTION) in argument]
 
 
-def test_a_default_that_only_the_newer_versions_models_had_replaces_no_pod_after_a_rollback(sandbox: Sandbox) -> None:
+def test_a_default_from_a_newer_versions_models_replaces_no_pod_after_a_rollback(sandbox: Sandbox) -> None:
     """The newer version ran with the older CRD, so the field is in its record, but not in a spec."""
     namespace = sandbox.namespace
     go_on_as(sandbox, NEWER_VERSION)

@@ -61,7 +61,7 @@ def test_a_default_that_comes_and_goes_with_a_version_replaces_no_pod(sandbox: S
     _assert_no_pod_was_replaced(namespace, before)
 
 
-def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_replace_pods(sandbox: Sandbox) -> None:
+def test_under_newer_definitions_only_requested_changes_replace_pods(sandbox: Sandbox) -> None:
     """This is the phase of an upgrade in which the CRDs are new and the replicas are old."""
     namespace = sandbox.namespace
     create_servers(namespace, _TWO)
@@ -87,7 +87,7 @@ def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_re
         assert not _fractions(namespace, "untouched")
 
 
-def test_a_default_of_another_version_is_neither_offered_nor_rolled_out_nor_taken_with_a_wish(
+def test_a_default_of_another_version_is_never_offered_or_rolled_out(
     sandbox: Sandbox,
 ) -> None:
     namespace = sandbox.namespace
@@ -109,7 +109,7 @@ def test_a_default_of_another_version_is_neither_offered_nor_rolled_out_nor_take
     stays(lambda: {name: running(namespace, name) for name in _TWO}, "nothing rolls", before.__eq__, _QUIET_SECONDS)
 
 
-def test_what_an_owner_leaves_out_of_an_apply_is_taken_out_of_the_pods(sandbox: Sandbox) -> None:
+def test_a_field_that_its_owner_leaves_out_of_an_apply_is_removed_from_the_pods(sandbox: Sandbox) -> None:
     """After that, the API server sets the default, and the default has no field manager."""
     namespace = sandbox.namespace
     for size in ({"tensorParallelism": 2}, {}):

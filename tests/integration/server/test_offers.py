@@ -91,7 +91,7 @@ def test_a_change_of_the_spec_takes_the_new_pods(offered: Offered) -> None:
     ],
     ids=str,
 )
-def test_what_concerns_no_pod_takes_no_new_pods(offered: Offered, change: Spec) -> None:
+def test_a_change_that_affects_no_pod_takes_no_new_pods(offered: Offered, change: Spec) -> None:
     namespace, server = offered
     before = namespace.deployment(server)["spec"]["template"]
     namespace.change_server(server, change)
@@ -108,7 +108,7 @@ def test_drift_is_repaired_to_the_kept_pods(offered: Offered) -> None:
     wait_for(lambda: namespace.deployment(server)["spec"]["template"], "it is repaired", before.__eq__)
 
 
-def test_a_deployment_that_was_deleted_comes_back_with_the_kept_pods(offered: Offered) -> None:
+def test_a_deleted_deployment_is_created_again_with_the_kept_pods(offered: Offered) -> None:
     namespace, server = offered
     before = namespace.deployment(server)
     namespace.delete(DEPLOYMENT, server)
@@ -118,7 +118,7 @@ def test_a_deployment_that_was_deleted_comes_back_with_the_kept_pods(offered: Of
     assert again["spec"]["template"] == before["spec"]["template"]
 
 
-def test_a_record_that_was_deleted_is_made_of_what_runs(offered: Offered) -> None:
+def test_a_deleted_record_is_created_again_from_the_running_pods(offered: Offered) -> None:
     namespace, server = offered
     before = running(namespace, server)["replicaSets"]
     namespace.delete(REVISION, f"{server}-1")
@@ -149,7 +149,7 @@ def test_a_benchmark_whose_server_gets_other_pods_between_two_suites_is_invalid(
     assert "other pods" not in str(valid["findings"])
 
 
-def test_diff_shows_the_kept_pods_and_what_taking_new_ones_would_change(
+def test_diff_shows_the_kept_pods_and_the_changes_that_an_offer_would_bring(
     sandbox: Sandbox, cluster: LocalCluster
 ) -> None:
     namespace = sandbox.namespace

@@ -44,7 +44,9 @@ def sandbox(sandboxes: Sandboxes) -> Iterator[Sandbox]:
         yield opened
 
 
-def test_a_definition_may_come_go_and_come_again(sandbox: Sandbox, client: Client, cluster: LocalCluster) -> None:
+def test_a_definition_may_be_installed_removed_and_installed_again(
+    sandbox: Sandbox, client: Client, cluster: LocalCluster
+) -> None:
     namespace = sandbox.namespace
     with without_definition(client, cluster, ROUTES):
         namespace.create_server("plain", PLAIN)
@@ -109,7 +111,7 @@ def _writes(sandbox: Sandbox, begin: int) -> list[str]:
     return [f"{call.method} {call.path}" for call in calls if "/leases/" not in call.path]
 
 
-def test_a_right_may_be_missing_be_granted_and_be_taken_away(sandboxes: Sandboxes) -> None:
+def test_a_permission_may_be_missing_granted_and_removed(sandboxes: Sandboxes) -> None:
     """This is the situation after an upgrade with a Role that an administrator manages.
 
     Another namespace of the operator has the new Role.
@@ -142,7 +144,7 @@ def test_a_right_may_be_missing_be_granted_and_be_taken_away(sandboxes: Sandboxe
         wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "it is deleted later", lambda found: not found)
 
 
-def test_a_right_that_the_chart_switches_off_is_missed_by_those_who_ask_and_used_when_it_comes(
+def test_a_permission_that_the_chart_withholds_is_reported_and_used_once_granted(
     sandboxes: Sandboxes, client: Client, cluster: LocalCluster
 ) -> None:
     with with_prometheus_operator(client, cluster), sandboxes.open_wide(namespaces=1) as [wide]:

@@ -56,7 +56,7 @@ def _edit_volume(namespace: Namespace, *, without: str) -> None:
     namespace.edit(DEPLOYMENT, "kimi", {"spec": {"template": {"spec": pod}}})
 
 
-def test_what_was_repaired_by_overwriting_leaves_with_the_spec(namespace: Namespace) -> None:
+def test_a_field_repaired_by_a_patch_is_removed_when_the_spec_drops_it(namespace: Namespace) -> None:
     namespace.create_server("kimi", _variables("FOO", "BAR"))
     namespace.wait_until_ready("kimi")
     before = namespace.deployment("kimi")["spec"]
@@ -69,7 +69,7 @@ def test_what_was_repaired_by_overwriting_leaves_with_the_spec(namespace: Namesp
     assert "BAR" in _names(namespace)
 
 
-def test_what_an_earlier_release_overwrote_leaves_with_the_spec(namespace: Namespace) -> None:
+def test_a_field_patched_by_an_earlier_release_is_removed_when_the_spec_drops_it(namespace: Namespace) -> None:
     namespace.create_server("kimi", _variables("FOO", "BAR"))
     namespace.wait_until_ready("kimi")
     deployment = namespace.deployment("kimi")
@@ -82,7 +82,7 @@ def test_what_an_earlier_release_overwrote_leaves_with_the_spec(namespace: Names
     wait_for(lambda: _names(namespace), "FOO is gone", lambda names: "FOO" not in names)
 
 
-def test_an_adopted_service_keeps_no_port_of_before(namespace: Namespace) -> None:
+def test_an_adopted_service_keeps_none_of_its_former_ports(namespace: Namespace) -> None:
     metadata = {"name": "kimi", "namespace": namespace.name, "annotations": {"kimi-linear.io/adopt": "true"}}
     spec = {"selector": {"app": "web"}, "ports": [{"port": 80, "name": "http"}, {"port": 81, "name": "admin"}]}
     namespace.client.create(SERVICE, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
@@ -97,7 +97,7 @@ def test_an_adopted_service_keeps_no_port_of_before(namespace: Namespace) -> Non
     assert len(ports) == 1
 
 
-def test_a_second_variable_of_one_name_is_removed(namespace: Namespace) -> None:
+def test_a_second_variable_of_the_same_name_is_removed(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     before = namespace.deployment("kimi")["spec"]
@@ -132,7 +132,7 @@ def _again_and_again(namespace: Namespace, cluster: LocalCluster, patch: Manifes
         own.close()
 
 
-def test_who_scales_the_deployment_is_named_and_does_not_write_in_turns_with_the_operator(
+def test_a_client_that_keeps_scaling_the_deployment_is_named_and_not_fought_for_ever(
     cluster: LocalCluster, audit_log: AuditLog, namespace: Namespace
 ) -> None:
     namespace.create_server("kimi")
@@ -160,7 +160,7 @@ def _assert_told_once(namespace: Namespace) -> None:
     [_] = wait_for(lambda: namespace.events("kimi", "ChangedByOthers"), "an Event tells of it")
 
 
-def test_a_rival_that_changes_the_fingerprint_too_is_named_and_causes_no_endless_writes(
+def test_a_rival_that_also_changes_the_fingerprint_is_named_and_not_fought_for_ever(
     cluster: LocalCluster, audit_log: AuditLog, namespace: Namespace
 ) -> None:
     namespace.create_server("kimi")
@@ -210,7 +210,7 @@ def _mutation(client: Client, namespace: Namespace, expression: str) -> Iterator
             client.delete(kind, None, name)
 
 
-def test_a_policy_that_rewrites_what_is_written_is_told_and_causes_no_endless_writes(
+def test_a_policy_that_keeps_rewriting_a_child_is_reported_and_not_fought_for_ever(
     client: Client, audit_log: AuditLog, namespace: Namespace
 ) -> None:
     expression = "Object{spec: Object.spec{revisionHistoryLimit: 3, progressDeadlineSeconds: 77}}"
@@ -246,7 +246,7 @@ def _wait_until_in_force(namespace: Namespace) -> None:
     wait_for(is_in_force, "the policy is in force")
 
 
-def test_a_paused_deployment_is_told_and_stays_paused(namespace: Namespace) -> None:
+def test_a_paused_deployment_is_reported_and_stays_paused(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     namespace.edit(DEPLOYMENT, "kimi", {"spec": {"paused": True}})

@@ -13,7 +13,7 @@ def _is_status_of_frozen(call: Call) -> bool:
     return call.is_write and call.path.endswith("/frozen/status")
 
 
-def test_a_server_whose_status_is_refused_is_looked_after_and_says_so_once(sandbox: Sandbox) -> None:
+def test_a_server_whose_status_is_refused_is_still_reconciled_and_reports_it_once(sandbox: Sandbox) -> None:
     namespace, proxy = sandbox.namespace, sandbox.proxy
     proxy.begin(refuse(422), _is_status_of_frozen)
     namespace.create_server("frozen")
@@ -37,7 +37,7 @@ def test_a_server_whose_status_is_refused_is_looked_after_and_says_so_once(sandb
     namespace.wait_until_ready("frozen")
 
 
-def test_a_server_that_flaps_makes_few_events(sandbox: Sandbox) -> None:
+def test_a_server_that_flaps_causes_few_events(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     namespace.create_server("flapping", {"tensorParallelism": 1})
     for _ in range(_FLAPS):

@@ -26,7 +26,7 @@ def _roll_out(sandbox: Sandbox, pause: int = 1) -> None:
     go_on_as(sandbox, OTHER_VERSION)
 
 
-def test_all_servers_get_the_new_pods_one_after_the_other_where_that_is_wanted(sandbox: Sandbox) -> None:
+def test_an_automatic_rollout_gives_all_servers_the_new_pods_one_after_the_other(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, _ROLLED, {"podTemplate": {"metadata": {"annotations": {"tests/slow": "1500ms"}}}})
     namespace.create_server("idle", {**ONE_GPU, "replicas": 0})
@@ -74,7 +74,7 @@ def _begin_with_a_held_pod(sandbox: Sandbox, pause: int = 1) -> Manifest:
     return held_pod(namespace, "a")
 
 
-def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_after_a_restart(
+def test_a_server_that_does_not_become_ready_stops_the_rollout_even_after_a_restart(
     sandbox: Sandbox,
 ) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
@@ -85,7 +85,7 @@ def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_a
     wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
 
 
-def test_a_server_that_fails_soon_after_it_became_ready_keeps_the_others_as_they_are(sandbox: Sandbox) -> None:
+def test_a_server_that_fails_soon_after_it_became_ready_stops_the_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox, pause=6)
     report_ready(namespace, pod, since=_now())
     namespace.wait_until_ready("a")
@@ -96,7 +96,7 @@ def test_a_server_that_fails_soon_after_it_became_ready_keeps_the_others_as_they
     wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
 
 
-def test_a_spec_that_is_refused_during_a_rollout_keeps_no_other_server_waiting(sandbox: Sandbox) -> None:
+def test_a_spec_that_is_refused_during_a_rollout_does_not_stop_the_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     namespace.change_server("a", {"security": {"hostIPC": True}})
     namespace.wait_for_condition("a", "Ready", "False", "InvalidSpec")
@@ -105,7 +105,7 @@ def test_a_spec_that_is_refused_during_a_rollout_keeps_no_other_server_waiting(s
     wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
 
 
-def test_an_annotation_that_changes_no_pod_keeps_the_others_waiting(sandbox: Sandbox) -> None:
+def test_an_annotation_that_changes_no_pod_does_not_skip_the_wait_for_a_server(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     for value in ("by hand", "by GitOps"):
         namespace.edit(SERVER, "a", {"metadata": {"annotations": {ROLLOUT_ANNOTATION: value}}})
@@ -138,7 +138,7 @@ def _reads_records_of(namespace: str, call: Call) -> bool:
     return not call.is_write and call.concerns(REVISION) and f"/{namespace}/" in call.path
 
 
-def test_no_suite_starts_on_a_server_between_its_choice_and_its_new_pods(sandbox: Sandbox) -> None:
+def test_no_suite_starts_on_a_chosen_server_before_its_new_pods_serve(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi"])
     with sandbox.proxy.fault(refuse(429, {"Retry-After": "10"}), _writes_second_record):
@@ -175,7 +175,7 @@ def test_a_leader_change_starts_no_second_rollout(sandboxes: Sandboxes) -> None:
 
 
 @pytest.mark.parametrize("is_refused", [False, True], ids=["killed before the Deployment", "the Deployment refused"])
-def test_what_another_version_began_by_itself_is_not_gone_on_with(sandbox: Sandbox, *, is_refused: bool) -> None:
+def test_a_rollout_that_another_version_began_by_itself_is_not_continued(sandbox: Sandbox, *, is_refused: bool) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, ["a", "b"])
     before = {name: running(namespace, name) for name in "ab"}

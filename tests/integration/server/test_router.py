@@ -55,7 +55,7 @@ def test_the_service_leads_to_the_router_and_the_router_to_the_replicas(namespac
     )
 
 
-def test_a_router_comes_and_goes_without_a_new_pod_of_the_server(namespace: Namespace) -> None:
+def test_adding_and_removing_a_router_replaces_no_replica(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"replicas": 2})
     namespace.wait_until_ready("kimi")
     before, template = replicas(namespace), namespace.deployment("kimi")["spec"]["template"]
@@ -71,7 +71,7 @@ def test_a_router_comes_and_goes_without_a_new_pod_of_the_server(namespace: Name
     assert namespace.deployment("kimi")["spec"]["template"] == template
 
 
-def test_while_no_router_serves_the_service_leads_to_the_replicas_and_the_status_says_so(namespace: Namespace) -> None:
+def test_a_router_that_does_not_serve_is_reported_and_the_service_leads_to_the_replicas(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     namespace.set_quota("full", {"pods": "1"})
@@ -89,7 +89,7 @@ def test_while_no_router_serves_the_service_leads_to_the_replicas_and_the_status
     namespace.wait_until_ready("kimi")
 
 
-def test_a_suspended_server_has_no_router_and_at_rest_nothing_is_written(namespace: Namespace) -> None:
+def test_a_suspended_server_has_no_router_and_nothing_is_written_at_rest(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"router": {}})
     namespace.wait_until_ready("kimi")
     wait_for_selector(namespace, TO_ROUTER)

@@ -79,7 +79,7 @@ def verify(namespace: Namespace, accuracy: float, replicas: int = 1) -> None:
     answer(namespace, accuracy)
 
 
-def test_one_pod_is_asked_and_then_all_with_its_template_serve_at_once(namespace: Namespace) -> None:
+def test_one_pod_is_verified_and_then_all_pods_with_its_template_serve_at_once(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block", replicas=2))
     pods = pods_on_nodes(namespace, 2)
     stays(lambda: benchmarks(namespace), "no benchmark before a pod could serve", lambda found: not found, 2)
@@ -104,7 +104,7 @@ def test_one_pod_is_asked_and_then_all_with_its_template_serve_at_once(namespace
     assert event["type"] == "Normal"
 
 
-def test_no_benchmark_of_another_namespace_keeps_a_pod_from_being_asked(
+def test_a_benchmark_of_another_namespace_does_not_block_the_verification_of_a_pod(
     namespace: Namespace, other_namespace: Namespace
 ) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
@@ -117,7 +117,7 @@ def test_no_benchmark_of_another_namespace_keeps_a_pod_from_being_asked(
     namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
 
 
-def test_wrong_answers_keep_the_gates_closed_and_say_so(namespace: Namespace) -> None:
+def test_wrong_answers_keep_the_gates_closed_and_are_reported(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     verify(namespace, 0.3)
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "VerificationFailed")
@@ -128,7 +128,7 @@ def test_wrong_answers_keep_the_gates_closed_and_say_so(namespace: Namespace) ->
     assert event["type"] == "Warning"
 
 
-def test_wrong_answers_lead_back_to_the_verified_template_once(namespace: Namespace) -> None:
+def test_wrong_answers_roll_back_once_to_the_verified_template(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block", verification={"onFailure": "Rollback"}))
     verify(namespace, 0.7)
     serve(namespace, 1)
@@ -165,7 +165,7 @@ def _uid(pod: Manifest) -> str:
     return str(pod["metadata"]["uid"])
 
 
-def test_with_warn_the_server_serves_and_only_the_condition_says_that_answers_are_wrong(namespace: Namespace) -> None:
+def test_with_warn_the_server_serves_and_only_the_condition_reports_wrong_answers(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Warn"))
     [pod] = pods_on_nodes(namespace, 1)
     assert "readinessGates" not in pod["spec"]
@@ -196,7 +196,7 @@ def let_an_hour_pass(namespace: Namespace, name: str) -> None:
 
 
 @pytest.mark.parametrize("tried_again", [delete_benchmark, let_an_hour_pass])
-def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(
+def test_an_impossible_verification_is_unknown_and_can_be_tried_again(
     namespace: Namespace, tried_again: Callable[[Namespace, str], None]
 ) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
@@ -247,7 +247,7 @@ def test_after_a_change_of_the_verification_the_new_questions_are_asked(
     assert [_uid(item) for item in living(namespace)] == [_uid(pod)]
 
 
-def test_a_benchmark_that_a_quota_refuses_is_unknown_with_the_words_of_the_quota(namespace: Namespace) -> None:
+def test_a_benchmark_that_a_quota_refuses_makes_the_verification_unknown(namespace: Namespace) -> None:
     namespace.set_quota("none", {"count/kimilinearbenchmarks.kimi-linear.io": "0"})
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
@@ -262,7 +262,7 @@ def test_a_benchmark_that_a_quota_refuses_is_unknown_with_the_words_of_the_quota
     serve(namespace, 1)
 
 
-def test_a_client_that_does_not_start_is_unknown_with_its_cause(namespace: Namespace) -> None:
+def test_a_client_that_does_not_start_makes_the_verification_unknown_with_the_cause(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
     report(namespace, pod)
@@ -283,7 +283,7 @@ def test_a_client_that_does_not_start_is_unknown_with_its_cause(namespace: Names
     serve(namespace, 1)
 
 
-def test_a_pod_that_goes_while_it_is_asked_is_replaced_by_another_one(namespace: Namespace) -> None:
+def test_a_pod_deleted_during_its_verification_is_replaced_and_the_successor_is_verified(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
     report(namespace, pod)
@@ -301,7 +301,7 @@ def test_a_pod_that_goes_while_it_is_asked_is_replaced_by_another_one(namespace:
     serve(namespace, 1)
 
 
-def test_events_of_verifications_are_few(namespace: Namespace) -> None:
+def test_verifications_cause_few_events(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     verify(namespace, 0.7)
     serve(namespace, 1)

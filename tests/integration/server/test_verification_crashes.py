@@ -170,7 +170,7 @@ def test_a_crash_before_the_first_traffic_leaves_no_trace(sandbox: Sandbox, side
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_a_crash_on_the_way_to_a_rollback_leaves_no_trace_and_it_happens_once(sandbox: Sandbox, side: str) -> None:
+def test_a_crash_during_a_rollback_leaves_no_trace_and_the_rollback_happens_once(sandbox: Sandbox, side: str) -> None:
     namespace, play = sandbox.namespace, Play(sandbox.namespace)
     boundaries = [Boundary(side, step) for step in _TO_ROLLED_BACK]
     names = [_UNDISTURBED, *(boundary.server for boundary in boundaries)]

@@ -27,7 +27,7 @@ def no_definitions_afterwards(client: Client) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_definitions_afterwards")
-def test_a_server_serves_without_the_prometheus_operator_and_is_watched_once_it_is_there(
+def test_a_server_serves_without_the_prometheus_operator_and_is_watched_once_it_is_installed(
     namespace: Namespace, client: Client, cluster: LocalCluster
 ) -> None:
     namespace.create_server("kimi", WATCHED)

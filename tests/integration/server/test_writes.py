@@ -84,7 +84,7 @@ def _counts(requests: list[Request]) -> Counter[str]:
     return Counter(f"{item.verb} {item.resource}" for item in requests)
 
 
-def test_settled_servers_cost_no_write_and_neither_does_a_restart(
+def test_settled_servers_and_a_restart_cause_no_writes(
     operator: Operator, audit_log: AuditLog, namespace: Namespace
 ) -> None:
     mark = audit_log.mark()
@@ -110,7 +110,7 @@ def test_settled_servers_cost_no_write_and_neither_does_a_restart(
     assert not requests, f"settled servers should not be read one by one: {requests}"
 
 
-def test_with_everything_on_nothing_is_written_for_a_minute(
+def test_servers_with_all_options_cause_no_writes_for_a_minute(
     operator: Operator, audit_log: AuditLog, namespace: Namespace, client: Client, cluster: LocalCluster
 ) -> None:
     with with_prometheus_operator(client, cluster):
@@ -140,7 +140,9 @@ def _generation(namespace: Namespace, name: str) -> Manifest:
     return {"replicaSets": sets, "generation": namespace.deployment(name)["metadata"]["generation"]}
 
 
-def test_what_happened_while_the_operator_was_away_is_put_right(operator: Operator, namespace: Namespace) -> None:
+def test_changes_made_while_the_operator_was_stopped_are_handled_after_its_start(
+    operator: Operator, namespace: Namespace
+) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     with operator.stopped():

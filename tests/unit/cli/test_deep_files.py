@@ -20,7 +20,7 @@ def text(levels: int, form: str) -> str:
 @pytest.mark.parametrize("levels", DEEP)
 @pytest.mark.parametrize("form", ["json", "yaml"])
 @pytest.mark.parametrize("verb", ["validate", "render"])
-def test_a_deep_file_is_refused_with_words(
+def test_a_deeply_nested_file_is_refused_with_a_message(
     verb: str, form: str, levels: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / f"deep.{form}"
