@@ -243,7 +243,7 @@ def test_a_killed_download_never_starts_over(pod: Pod, hub: Hub) -> None:
     hub.rate, lost = 1_500_000, 0
     for share in KILLS:
         process, before = pod.start(), hub.sent.total()
-        wait_for(lambda least=share * SIZE + lost: hub.sent.total() >= least, "so much is sent")  # type: ignore[misc]
+        wait_for(lambda least=share * SIZE + lost: hub.sent.total() >= least, "the next share of the bytes is sent")  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.communicate()
         time.sleep(0.3)  # data that the hub still sends to a killed client
@@ -293,7 +293,7 @@ def test_a_volume_without_file_locks_works(pod: Pod, tmp_path: Path) -> None:
 def test_the_lock_of_a_dead_pod_expires(pod: Pod, hub: Hub) -> None:
     hub.rate = 1_500_000
     dead = pod.start(holder="pod-1")
-    wait_for(lambda: hub.sent.total() > 0, "it has begun")
+    wait_for(lambda: hub.sent.total() > 0, "the download has begun")
     dead.kill()
     dead.communicate()
     ended_before = time.monotonic()
@@ -307,7 +307,7 @@ def test_the_lock_of_a_dead_pod_expires(pod: Pod, hub: Hub) -> None:
 def test_a_deleted_pod_releases_its_lock(pod: Pod, hub: Hub) -> None:
     hub.rate = 1_500_000
     process = pod.start()
-    wait_for(lambda: hub.sent.total() > 0, "it has begun")
+    wait_for(lambda: hub.sent.total() > 0, "the download has begun")
     process.terminate()
     process.communicate(timeout=20)
     assert not (pod.volume / ".kimi-linear.lock").exists()

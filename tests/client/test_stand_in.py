@@ -108,7 +108,7 @@ def test_requests_above_the_limit_are_queued_and_answered_later(start: Start) ->
         asked = [users.submit(ask, f"{url}/generate", body, seconds=60) for _ in range(3)]
         wait_for(
             lambda: ask(f"{url}/metrics")[1],
-            "one runs and two wait",
+            "one request runs and two wait",
             lambda text: re.search(r"num_running_reqs{.*} 1.0", text) and re.search(r"num_queue_reqs{.*} 2.0", text),
         )
     assert [one.result()[0] for one in asked] == [200, 200, 200]

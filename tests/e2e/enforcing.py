@@ -39,7 +39,7 @@ def enforced_policies(cluster: RealCluster, folder: Path) -> Iterator[None]:
     manifests = _manifests()
     cluster.kubectl.apply(manifests)
     try:
-        wait_for(lambda: _queues(cluster), "its queue is open", lambda seen: _QUEUE in seen)
+        wait_for(lambda: _queues(cluster), "the program's packet queue is open", lambda seen: _QUEUE in seen)
         cluster.on_node("iptables", "--table=mangle", "--insert", *_RULE)
         yield
         cluster.on_node("iptables", "--table=mangle", "--delete", *_RULE)

@@ -100,7 +100,7 @@ def test_a_new_key_takes_effect_after_a_restart(cluster: PodCluster, keyed: Mani
     cluster.kubectl("rollout", "restart", "deployment/keyed")
     wait_for(
         lambda: models.pods("keyed"),
-        "another pod",
+        "another pod runs",
         lambda pods: len(pods) == 1 and pods[0]["metadata"]["uid"] != old["metadata"]["uid"],
         _SECONDS_TO_A_NEW_SECRET,
     )

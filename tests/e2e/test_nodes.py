@@ -69,7 +69,7 @@ def test_a_drain_moves_a_replica_to_another_node_and_loses_no_request(
             moved = [stays, stays]
             wait_for(
                 lambda: models.pods("apart"),
-                "both serve there",
+                "both replicas serve on the other node",
                 lambda pods: nodes_of(pods) == moved,
                 _SECONDS_TO_SERVE,
             )

@@ -99,7 +99,7 @@ def test_the_kubelet_and_the_pods_log_show_the_phases_of_a_start(server: Manifes
     # When the server is Ready, the log is read once more.
     startup = wait_for(
         lambda: models.server("kimi")["status"]["startup"],
-        "all phases",
+        "the status has all phases",
         lambda found: {phase["name"] for phase in found["phases"]} >= {*_PHASES},
     )
     # On kind, where GPUs are only a number, no pod has the preflight check.
@@ -137,7 +137,9 @@ def test_a_sidecar_that_keeps_running_does_not_delay_a_result(server: Manifest, 
     models.client.create(BENCHMARK, low("sidecar", models.name, serverRef={"name": "kimi"}, podTemplate=template))
     manifest = wait_for_reason(models, "sidecar", "ThresholdsMet", _SECONDS_TO_MEASURE)
     assert manifest["status"]["results"][0]["completed"] == 10
-    wait_for(lambda: left_of(models, "sidecar"), "only results are left", lambda left: left == {"sidecar-results"}, 90)
+    wait_for(
+        lambda: left_of(models, "sidecar"), "only the results are left", lambda left: left == {"sidecar-results"}, 90
+    )
 
 
 def test_a_limit_range_that_refuses_a_client_is_reported_within_a_minute(server: Manifest, client: Client) -> None:
@@ -195,7 +197,7 @@ def test_an_upgrade_of_the_operator_restarts_no_server(
     before, operators = lives(models.pods("kimi")), lives(client.list(POD, chart.NAMESPACE))
     cluster.tag_image(images.OPERATOR.name, _NEXT_IMAGE)
     chart.install(cluster.kubeconfig, "--set=image.tag=next", "--set=log.format=json", *_BEHIND_PROXY)
-    wait_for(lambda: lives(client.list(POD, chart.NAMESPACE)), "the old operators have gone", operators.isdisjoint, 90)
+    wait_for(lambda: lives(client.list(POD, chart.NAMESPACE)), "the old operators are gone", operators.isdisjoint, 90)
     models.change_server("kimi", {"replicas": 1})
     models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
     kept = wait_for(lambda: lives(models.pods("kimi")), "one replica is left", lambda pods: len(pods) == 1, seconds=60)
@@ -223,7 +225,7 @@ def test_a_crashed_server_starts_again_and_its_status_says_why(
     # How long the message stays depends on when the kubelet repeats its check.
     wait_for(
         lambda: models.server("kimi")["status"].get("lastFailure", {}).get("exitCode"),
-        "the status says why",
+        "the status has the exit code",
         lambda code: code == 137,
         _SECONDS_TO_SERVE,
     )
@@ -270,4 +272,9 @@ def test_uninstalling_leaves_only_the_namespace_definitions_and_lease(
         # The operator itself created this Lease, and released it.
         f"lease.coordination.k8s.io/{chart.RELEASE}",
     }
-    wait_for(lambda: sorted(everything(cluster) - before - kept), "all is gone", lambda left: not left, seconds=60)
+    wait_for(
+        lambda: sorted(everything(cluster) - before - kept),
+        "everything that must go is gone",
+        lambda left: not left,
+        seconds=60,
+    )

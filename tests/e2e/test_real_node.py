@@ -90,7 +90,7 @@ def test_a_stopped_node_leaves_nothing_on_the_machine(tmp_path: Path) -> None:
 def _assert_nothing_runs(traces: Traces) -> None:
     """Wait until the kernel has ended all processes in the node's namespaces."""
     wait_for(traces.processes, "no process is left", lambda left: not left)
-    wait_for(traces.links, "no link is left", lambda left: not left)
+    wait_for(traces.links, "no network link is left", lambda left: not left)
 
 
 def test_a_node_ends_with_the_process_that_started_it_even_if_that_is_killed(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def test_only_requests_that_a_killed_pod_was_answering_fail(
         seconds = time.monotonic() - began
     outcomes, deaths = arrivals.outcomes, disturbance.killed_routers
     seen = wait_for(
-        lambda: ways(gateway), "Envoy has logged them all", lambda seen: len(seen) >= len(outcomes), _SECONDS_TO_LOG
+        lambda: ways(gateway), "Envoy has logged all requests", lambda seen: len(seen) >= len(outcomes), _SECONDS_TO_LOG
     )
     at_routers = {number for number, way in seen.items() if any(death.meets(way) for death in deaths)}
     _report(outcomes, seconds, at_replicas=disturbance.held, at_routers=at_routers)

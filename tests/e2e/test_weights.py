@@ -146,7 +146,7 @@ def others(cluster: PodCluster, client: Client) -> Iterator[Others]:
         volumes.enlarge(cluster, "others", "small", 64)
         opened.fail("api", Fault("status", status=429, headers={"Retry-After": "3"}))
         made.fetch("first", "twins", opened)
-        wait_for(opened.sent.total, "the first of the twins has begun")
+        wait_for(opened.sent.total, "the first of the two downloads has begun")
         for name, claim, of in (("second", "twins", opened), ("unreachable", "late", late)):
             made.fetch(name, claim, of)
         yield made
@@ -165,7 +165,7 @@ def _kill(others: Others) -> None:
     namespace = Namespace(client, others.namespace.name)
     for number, share in enumerate(KILLS, 1):
         least = share * size_of(others.hub)
-        wait_for(others.hub.sent.total, "so much is sent", lambda sent, least=least: sent >= least)  # type: ignore[misc]
+        wait_for(others.hub.sent.total, "the next share of the bytes is sent", lambda sent, least=least: sent >= least)  # type: ignore[misc]
         [container] = _pod_of(namespace, "first")["status"]["containerStatuses"]
         identity = container["containerID"].removeprefix("containerd://")
         others.cluster.containerd("tasks", "kill", "--signal=SIGKILL", identity)
@@ -173,7 +173,7 @@ def _kill(others: Others) -> None:
             others.hub.fail(SHARDS[2], Fault("stall", after=1_000_000))
         wait_for(
             lambda: _pod_of(namespace, "first")["status"]["containerStatuses"][0],
-            "it runs again",
+            "the container runs again",
             lambda found, number=number: found["restartCount"] == number and "running" in found["state"],  # type: ignore[misc]
         )
     wait_for_reason(namespace, "second", "VolumeBusy")

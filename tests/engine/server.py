@@ -112,11 +112,11 @@ class Server:
 
     def wait_until_loading(self) -> None:
         """Wait until it has started the process that makes the tokens."""
-        wait_for(lambda: list(self._schedulers()), "it loads", seconds=SECONDS_TO_READY, passes_soon=True)
+        wait_for(lambda: list(self._schedulers()), "the server loads", seconds=SECONDS_TO_READY, passes_soon=True)
 
     def wait_until_open(self) -> None:
         """Wait until its port is open."""
-        wait_for(self.is_open, "its port is open", seconds=SECONDS_TO_READY, passes_soon=True)
+        wait_for(self.is_open, "the server's port is open", seconds=SECONDS_TO_READY, passes_soon=True)
 
     def is_open(self) -> bool:
         """Whether something listens on its port."""
@@ -150,7 +150,9 @@ class Server:
         """Kill the process that makes the tokens. Return when it is dead."""
         number = self.scheduler()
         os.kill(number, signal.SIGKILL)
-        wait_for(lambda: _read(Path(f"/proc/{number}/stat")), "it is dead", lambda text: not text or ") Z" in text)
+        wait_for(
+            lambda: _read(Path(f"/proc/{number}/stat")), "the scheduler is dead", lambda text: not text or ") Z" in text
+        )
 
 
 def _with_key(folder: Path, key: str | None) -> list[str]:

@@ -38,7 +38,7 @@ def test_a_killed_scheduler_is_noticed_by_sglang_or_by_the_probes(target: Target
         assert server.status("/metrics") == 200
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGTERM)
-        wait_for(server.process.poll, "it ends at once, because it knows", lambda code: code is not None, seconds=20)
+        wait_for(server.process.poll, "the server notices and ends at once", lambda code: code is not None, seconds=20)
 
 
 @pytest.mark.parametrize(("argument", "code", "cause"), MISTAKES.values(), ids=MISTAKES)

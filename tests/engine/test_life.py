@@ -234,9 +234,11 @@ def test_prometheus_finds_every_metric_of_the_dashboard(server: Server, tmp_path
     assert len(wanted) >= 6
     pod = {"namespace": "default", "pod": "kimi-7d9c6f5b8-x2x4q", "kimi_linear_io_server": "kimi"}
     with prometheus.scraping(server.url.removeprefix("http://"), pod, tmp_path) as running:
-        wait_for(lambda: running.query("up == 1"), "it is scraped")
+        wait_for(lambda: running.query("up == 1"), "Prometheus has scraped the server")
         _after_some_answers(server)
-        wait_for(lambda: [query for query in wanted if not running.query(query)], "all are answered", operator.not_)
+        wait_for(
+            lambda: [query for query in wanted if not running.query(query)], "all queries have answers", operator.not_
+        )
 
 
 def _after_some_answers(server: Server) -> str:
@@ -327,7 +329,9 @@ def end(life: Life) -> End:
     events = server.events("/generate", body)
     next(events)
     server.process.send_signal(signal.SIGTERM)
-    draining = wait_for(lambda: statuses(server), "it drains", lambda seen: seen["/health"] == 503, passes_soon=True)
+    draining = wait_for(
+        lambda: statuses(server), "the server drains", lambda seen: seen["/health"] == 503, passes_soon=True
+    )
     late = server.status("/generate", {"text": "x", "sampling_params": {"max_new_tokens": 2}})
     *_, last = events
     code = server.process.wait(timeout=60)

@@ -88,7 +88,7 @@ def test_the_first_process_finishes_open_requests(target: Target, cache: Path, t
 @pytest.mark.parametrize("who", WHO)
 def test_a_server_that_is_stopped_during_its_warm_up_serves_nobody_and_ends(who: str, early: dict[str, Server]) -> None:
     server = early[who]
-    wait_for(server.is_open, "its port is closed", lambda is_open: not is_open)
+    wait_for(server.is_open, "the server's port is closed", lambda is_open: not is_open)
     code = server.process.wait(timeout=_SECONDS_TO_GIVE_UP)
     # Its warm-up fails, and it kills all its processes. The first process of a container cannot kill itself.
     assert code == (0 if WHO[who] else -signal.SIGKILL)

@@ -107,7 +107,7 @@ def test_no_request_is_lost_when_a_replica_is_killed(router: Router, replicas: R
     finally:
         thread.join()
         replicas.start(SECOND)
-        wait_for(lambda: router.ask("/readiness")[1]["healthy_workers"], "it is back", lambda seen: seen == 3)
+        wait_for(lambda: router.ask("/readiness")[1]["healthy_workers"], "the replica is back", lambda seen: seen == 3)
     assert set(outcome) == {"200"}, outcome
 
 
@@ -130,7 +130,7 @@ def router_url(router: Router, host: str) -> str:
 
 def test_replicas_stay_for_a_while_without_an_address_in_dns(router: Router) -> None:
     router.publish([])
-    stays(lambda: router.listed, "all replicas", lambda seen: seen == set(HOSTS), seconds=3)
+    stays(lambda: router.listed, "the router keeps all replicas", lambda seen: seen == set(HOSTS), seconds=3)
     router.publish(HOSTS)
 
 

@@ -55,7 +55,7 @@ def test_a_crash_at_any_write_of_a_benchmark_leaves_no_trace(sandbox: Sandbox, s
         status = benchmark(namespace, boundary.name)["status"]
         assert (status["verdict"], status["progress"]) == ("Passed", "2/2")
         assert pods_made(namespace, boundary.name) == 2, f"{boundary.name} has repeated a suite"
-        wait_for(lambda name=boundary.name: left_of(namespace, name), "only results are left", _is_results)  # type: ignore[misc]
+        wait_for(lambda name=boundary.name: left_of(namespace, name), "only the results are left", _is_results)  # type: ignore[misc]
 
 
 def _has_ended(namespace: Namespace, name: str) -> bool:
@@ -70,7 +70,7 @@ def _play_until(namespace: Namespace, is_done: Callable[[], bool]) -> None:
         end_all(namespace)
         return is_done()
 
-    wait_for(play, "all have come so far", seconds=60)
+    wait_for(play, "all benchmarks have come so far", seconds=60)
 
 
 def _is_results(left: set[str]) -> bool:

@@ -82,7 +82,7 @@ def test_the_job_of_invalid_numbers_is_kept_for_an_hour_too(bare: Namespace) -> 
     create_for_endpoint(bare, "nightly")
     end_suite(bare, "nightly", "speed-low", result("speed-low", completed=9))
     wait_for_reason(bare, "nightly", "RequestsFailed")
-    stays(lambda: bare.client.list(JOB, bare.name), "the Job is there", bool, 3)
+    stays(lambda: bare.client.list(JOB, bare.name), "the Job still exists", bool, 3)
 
 
 def test_a_benchmark_is_deleted_with_its_results_when_its_time_is_up(bare: Namespace) -> None:
@@ -104,7 +104,7 @@ def test_the_time_to_live_continues_through_a_restart_of_the_operator(sandbox: S
     run(sandbox.namespace, "nightly", ttlSecondsAfterFinished=8)
     sandbox.operator.kill()
     sandbox.restart_after_crash()
-    wait_for(lambda: sandbox.namespace.find(BENCHMARK, "nightly"), "it is gone", lambda found: found is None)
+    wait_for(lambda: sandbox.namespace.find(BENCHMARK, "nightly"), "the benchmark is gone", lambda found: found is None)
 
 
 def test_an_edited_config_map_is_repaired_and_keys_of_others_stay(bare: Namespace) -> None:
@@ -121,7 +121,7 @@ def test_an_edited_config_map_is_repaired_and_keys_of_others_stay(bare: Namespac
 def again(namespace: Namespace, manifest: Manifest, **changes: Any) -> None:
     """Apply a benchmark again without its status, as a user or a backup does."""
     name = manifest["metadata"]["name"]
-    wait_for(lambda: namespace.find(BENCHMARK, name), "the former one is gone", lambda found: found is None)
+    wait_for(lambda: namespace.find(BENCHMARK, name), "the former benchmark is gone", lambda found: found is None)
     namespace.client.create(BENCHMARK, benchmark_manifest(name, namespace.name, {**manifest["spec"], **changes}))
 
 
@@ -142,7 +142,11 @@ def test_a_restored_benchmark_takes_its_results_back(bare: Namespace) -> None:
     kept = ("verdict", "progress", "startTime", "completionTime", "environment", "results")
     assert {name: after["status"][name] for name in kept} == {name: before["status"][name] for name in kept}
     owners = lambda: bare.existing(CONFIG_MAP, "nightly-results")["metadata"].get("ownerReferences", [])  # noqa: E731
-    wait_for(owners, "it owns its results", lambda found: [one["uid"] for one in found] == [after["metadata"]["uid"]])
+    wait_for(
+        owners,
+        "the benchmark owns its results",
+        lambda found: [one["uid"] for one in found] == [after["metadata"]["uid"]],
+    )
     assert pods_made(bare, "nightly") == 1
 
 
@@ -169,7 +173,7 @@ def test_another_spec_under_the_same_name_runs(bare: Namespace) -> None:
     after = wait_for_reason(bare, "nightly", "ThresholdsMet")
     stored = wait_for(
         lambda: json.loads(bare.existing(CONFIG_MAP, "nightly-results")["data"]["results.json"]),
-        "the results are the new ones",
+        "the ConfigMap has the new results",
         lambda content: content["results"] == after["status"]["results"],
     )
     assert stored["verdict"] == "Passed"
@@ -224,7 +228,11 @@ def test_a_benchmark_reaches_a_verdict_whatever_status_somebody_has_written(sand
         end_all(namespace)
         return "completionTime" in benchmark(namespace, "nightly")["status"]
 
-    wait_for(play, "it is complete", seconds=60)
+    wait_for(play, "the benchmark is complete", seconds=60)
     # Somebody has changed the results, so the verdict may be Invalid. The Jobs may then stay for an hour.
-    wait_for(lambda: left_of(namespace, "nightly"), "its results are there", lambda left: "nightly-results" in left)
+    wait_for(
+        lambda: left_of(namespace, "nightly"),
+        "the ConfigMap with results exists",
+        lambda left: "nightly-results" in left,
+    )
     assert "Traceback" not in sandbox.operator.log.read_text()

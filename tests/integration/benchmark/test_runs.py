@@ -214,7 +214,7 @@ def test_a_deleted_benchmark_makes_room_only_when_its_client_has_gone(ready: Nam
     create_benchmark(ready, "second", suites=LOW)
     wait_for_reason(ready, "second", "WaitingForTurn")
     ready.delete(BENCHMARK, "first")
-    stays(lambda: jobs(ready, "second"), "the second does not run", lambda found: not found, 4)
+    stays(lambda: jobs(ready, "second"), "the second benchmark does not run", lambda found: not found, 4)
     ready.edit(POD, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
     running_pod(ready, "second", "speed-low")
 
@@ -298,7 +298,7 @@ def test_a_verdict_appears_only_after_the_results_are_written(sandbox: Sandbox) 
 def test_results_that_cannot_be_written_do_not_delay_the_verdict(sandbox: Sandbox) -> None:
     with judged_despite(sandbox, refuse(503)) as namespace:
         assert namespace.find(CONFIG_MAP, "nightly-results") is None
-    wait_for(lambda: namespace.find(CONFIG_MAP, "nightly-results"), "the results are there")
+    wait_for(lambda: namespace.find(CONFIG_MAP, "nightly-results"), "the ConfigMap with results exists")
 
 
 def test_jobs_pods_and_results_are_deleted_with_a_benchmark(ready: Namespace) -> None:

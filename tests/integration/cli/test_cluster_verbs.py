@@ -125,7 +125,7 @@ def test_watching_follows_a_start_until_the_server_is_ready(
     ) as watching:
         try:
             kubelet.report(namespace, pod, "Running", {"state": {"running": {"startedAt": "2026-11-24T09:30:00Z"}}})
-            wait_for(output.read_text, "it is told that the model loads", lambda text: "ModelLoading" in text)
+            wait_for(output.read_text, "the output says that the model loads", lambda text: "ModelLoading" in text)
             kubelet.report_ready(namespace, pod)
             assert watching.wait(timeout=60) == 0
         finally:

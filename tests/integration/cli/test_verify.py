@@ -132,7 +132,7 @@ def test_ctrl_c_deletes_the_benchmark_and_its_jobs(cluster: LocalCluster, served
         assert process.wait(timeout=60) == 130
     assert output.read_text().splitlines()[-1] == f"deleted {name}"
     assert served.find(BENCHMARK, name) is None
-    wait_for(lambda: jobs(served), "its Job is gone", lambda found: not found)
+    wait_for(lambda: jobs(served), "the benchmark's Job is gone", lambda found: not found)
 
 
 def test_verify_needs_only_rights_to_read_servers_and_write_benchmarks(

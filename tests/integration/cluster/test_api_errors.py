@@ -167,7 +167,7 @@ def _wait_for_refusal(namespace: Namespace, words: str = "") -> tuple[int, str]:
     def is_refusal(answer: Answer) -> bool:
         return answer.status >= 400 and words in str(answer.body["message"])
 
-    answer = wait_for(attempt, f"it is refused: {words}", is_refusal)
+    answer = wait_for(attempt, f"the API server refuses the apply: {words}", is_refusal)
     return answer.status, str(answer.body["message"])
 
 

@@ -127,7 +127,11 @@ def test_stored_objects_survive_an_upgrade_and_a_rollback_of_the_definitions(rel
     changed = namespace.change_server("newer", _NEW_FIELD)
     assert changed["spec"]["note"]
     observed = changed["metadata"]["generation"]
-    wait_for(lambda: namespace.server("newer")["status"]["observedGeneration"], "it is seen", observed.__eq__)
+    wait_for(
+        lambda: namespace.server("newer")["status"]["observedGeneration"],
+        "the operator has seen the change",
+        observed.__eq__,
+    )
     namespace.wait_for_condition("newer", "Accepted", "True")
     namespace.wait_until_ready("newer")
     assert release.deployments("newer") == known
@@ -146,7 +150,7 @@ def test_stored_objects_survive_an_upgrade_and_a_rollback_of_the_definitions(rel
         namespace.wait_until_ready(name)
     stays(
         lambda: release.deployments("plain", "headless"),
-        "what runs is as it was",
+        "the Deployments do not change",
         lambda found: found == {name: before[name] for name in ("plain", "headless")},
         1.5,
     )

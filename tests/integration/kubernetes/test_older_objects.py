@@ -103,7 +103,9 @@ def _cache(namespace: Namespace, number: int, example: Example) -> Older:
 @every_rule
 def test_the_status_of_an_older_object_quotes_the_rule_that_it_breaks(older: Older) -> None:
     accepted = wait_for(
-        lambda: condition_of(older.stored(), "Accepted"), "it is refused", lambda found: found.get("status") == "False"
+        lambda: condition_of(older.stored(), "Accepted"),
+        "the spec is refused",
+        lambda found: found.get("status") == "False",
     )
     assert (accepted["reason"], older.example.problem.path in accepted["message"]) == ("InvalidSpec", True)
     assert one_line(older.example.problem.message) in accepted["message"]
@@ -137,7 +139,9 @@ def test_an_older_object_can_be_corrected_and_then_not_broken_again(older: Older
     assert older.replace_spec(_RIGHT[older.example.kind]).status == 200
     _assert_refused(older.replace_spec(broken), older.example)
     wait_for(
-        lambda: condition_of(older.stored(), "Accepted"), "it is accepted", lambda found: found["status"] == "True"
+        lambda: condition_of(older.stored(), "Accepted"),
+        "the spec is accepted",
+        lambda found: found["status"] == "True",
     )
 
 

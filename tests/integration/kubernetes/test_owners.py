@@ -42,4 +42,4 @@ def test_naming_a_blocking_owner_needs_the_permission_for_finalizers(
     wait_for(refusal, "the chart's rules suffice", lambda told: not told)
     rules = [rule for rule in copy.deepcopy(role["rules"]) if not rule["resources"][0].endswith("/finalizers")]
     namespace.edit(KINDS["Role"], RELEASE, {"rules": rules})
-    wait_for(refusal, "the rule is missed", lambda told: "cannot set blockOwnerDeletion" in told)
+    wait_for(refusal, "the API server misses the permission", lambda told: "cannot set blockOwnerDeletion" in told)

@@ -89,7 +89,7 @@ def _wait_until_reported(namespace: Namespace, stored: list[Hostile]) -> None:
     for hostile in stored:
         wait_for(
             lambda hostile=hostile: namespace.existing(hostile.kind, hostile.name),  # type: ignore[misc]
-            f"{hostile.name} is reported on",
+            f"{hostile.name} has a status",
             lambda found: _is_reported(found) or condition_of(found, "Complete").get("status") == "True",
         )
 
@@ -107,7 +107,7 @@ def test_a_spec_of_the_greatest_storable_depth_is_refused_and_disturbs_no_other_
     assert namespace.client.send("POST", path_of(kind, namespace.name), text).status == 201
     accepted = wait_for(
         lambda: condition_of(namespace.existing(kind, "deep"), "Accepted"),
-        "it is refused",
+        "the spec is refused",
         lambda found: found.get("reason") == "InvalidSpec",
     )
     assert "spec.podTemplate: nested deeper than 64 levels" in accepted["message"]
@@ -222,7 +222,7 @@ def test_hundreds_of_benchmarks_of_one_address_disturb_no_other_object(
     for number in (0, _RIVALS - 1):
         wait_for(
             lambda number=number: namespace.existing(BENCHMARK, f"b{number}"),  # type: ignore[misc]
-            "all are reported on",
+            "every benchmark has a status",
             _is_reported,
         )
     _assert_passes_are_cheap_and_succeed(operator, _LONGEST_AMONG_MANY)
@@ -238,7 +238,7 @@ def test_a_thousand_hand_made_jobs_of_one_benchmark_disturb_no_other_object(
     namespace.client.create(BENCHMARK, _benchmark("b", namespace.name))
     waits = wait_for(
         lambda: condition_of(namespace.existing(BENCHMARK, "b"), "TargetReady"),
-        "it waits for its turn",
+        "the benchmark waits for its turn",
         lambda found: found.get("reason") == "WaitingForTurn",
     )
     assert waits["message"].startswith("benchmark a goes first")
@@ -266,7 +266,7 @@ def test_thousands_of_fake_children_of_a_server_disturb_no_other_object(
     assert _seconds_to_ready(other_namespace, "meanwhile") < usual + _DELAY_SECONDS
     wait_for(
         lambda: namespace.client.list(DISRUPTION_BUDGET, namespace.name),
-        "all of them are gone",
+        "all fake children are gone",
         lambda found: not found,
         seconds=_SECONDS_TO_DELETE,
     )

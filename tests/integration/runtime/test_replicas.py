@@ -125,7 +125,7 @@ def _settle(pairs: list[tuple[Sandbox, Sandbox]]) -> None:
         first.operator.wait_until_leading()
         second.operator.launch()
     for first, second in pairs:
-        wait_for(second.operator.told, "the second waits", lambda text: "Waiting:" in text)
+        wait_for(second.operator.told, "the second replica waits", lambda text: "Waiting:" in text)
         first.namespace.create_server("kimi", _SPEC)
     for first, second in pairs:
         first.namespace.wait_until_ready("kimi")
@@ -154,7 +154,7 @@ def _wait_for_takeover(second: Sandbox) -> Call:
     def takeovers() -> list[Call]:
         return [call for call in second.proxy.calls if call.concerns(LEASE) and call.is_write and call.status == _OK]
 
-    return wait_for(takeovers, "the second takes the Lease", seconds=_PATIENCE_SECONDS)[0]
+    return wait_for(takeovers, "the second replica takes the Lease", seconds=_PATIENCE_SECONDS)[0]
 
 
 def _writes(audit_log: AuditLog, mark: int, first: Sandbox) -> list[Request]:
@@ -212,7 +212,7 @@ def test_a_new_leader_whose_watches_were_frozen_keeps_the_current_state(sandboxe
         after = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
         assert (len(before), len(after), before - after) == (3, 4, set())
         first.operator.launch()
-        wait_for(first.operator.told, "the first is there again, and waits", _is_waiting)
+        wait_for(first.operator.told, "the first replica runs again and waits", _is_waiting)
 
 
 def test_a_suspended_replica_that_leads_again_keeps_the_current_state(sandboxes: Sandboxes) -> None:
@@ -262,7 +262,7 @@ def test_a_new_leader_whose_first_lists_were_slow_keeps_the_current_state(sandbo
         assert (len(before), len(after), before - after) == (3, 4, set())
         second.proxy.heal()
         first.operator.launch()
-        wait_for(first.operator.told, "the first is there again, and waits", _is_waiting)
+        wait_for(first.operator.told, "the first replica runs again and waits", _is_waiting)
 
 
 def _lists(kind: Kind) -> Matches:
@@ -282,7 +282,7 @@ def test_a_replica_that_lost_the_lease_writes_nothing_when_it_recovers(stories: 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_recovered_replica_takes_over_when_needed(stories: dict[str, Story], trouble: str) -> None:
     story = stories[trouble]
-    wait_for(story.first.operator.told, "the first waits", _is_waiting)
+    wait_for(story.first.operator.told, "the first replica waits", _is_waiting)
     assert story.second.operator.stop() == 0
     story.first.namespace.change_server("kimi", {"toolCallParser": "disabled"})
     story.first.namespace.wait_until_ready("kimi")
@@ -297,7 +297,7 @@ def test_the_lease_is_not_released_while_a_write_may_still_be_committed(
     with sandboxes.open_pair() as (first, second):
         first.operator.start()
         second.operator.launch()
-        wait_for(second.operator.told, "the second waits", lambda text: "Waiting:" in text)
+        wait_for(second.operator.told, "the second replica waits", lambda text: "Waiting:" in text)
         mark = audit_log.mark()
         first.proxy.begin(commit_late(STOP_SECONDS + 2), lambda call: call.is_write and call.concerns(DEPLOYMENT))
         first.namespace.create_server("kimi", _SPEC)

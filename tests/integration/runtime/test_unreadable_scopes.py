@@ -56,7 +56,11 @@ def test_a_role_that_is_missing_at_the_start_affects_only_its_namespace(wide: Sa
     assert len(re.findall(f"WARNING.* Cannot list pods in namespace {lost.name}", wide.operator.told())) == 1
     _restore_role(lost)
     lost.wait_until_ready("kimi", _RETURN_SECONDS)
-    wait_for(lambda: wide.operator.ask("/readyz"), "all is well", lambda answer: answer == (200, "ok\n"))
+    wait_for(
+        lambda: wide.operator.ask("/readyz"),
+        "the replica is ready and not degraded",
+        lambda answer: answer == (200, "ok\n"),
+    )
     assert _shown(wide, POD, lost) == 0
 
 
@@ -70,11 +74,15 @@ def test_a_role_that_is_removed_affects_only_its_namespace_which_stays_unchanged
     before, begin = lost.server("kimi"), len(wide.proxy.calls)
     lost.delete(DEPLOYMENT, "kimi")
     kept.delete(DEPLOYMENT, "kimi")
-    wait_for(lambda: kept.find(DEPLOYMENT, "kimi"), "it is repaired where that is possible")
-    stays(lambda: _writes_in(wide, lost, begin), "nothing is touched", _is_nothing, _QUIET_SECONDS)
+    wait_for(lambda: kept.find(DEPLOYMENT, "kimi"), "the Deployment in the readable namespace is repaired")
+    stays(lambda: _writes_in(wide, lost, begin), "nothing is written", _is_nothing, _QUIET_SECONDS)
     assert lost.server("kimi") == before
     _restore_role(lost)
-    wait_for(lambda: lost.find(DEPLOYMENT, "kimi"), "it is repaired there, too", seconds=_RETURN_SECONDS)
+    wait_for(
+        lambda: lost.find(DEPLOYMENT, "kimi"),
+        "the Deployment in the other namespace is repaired, too",
+        seconds=_RETURN_SECONDS,
+    )
     lost.wait_until_ready("kimi")
 
 
@@ -115,7 +123,7 @@ def test_a_server_is_left_alone_while_a_kind_that_it_needs_cannot_be_read(sandbo
             _wait_until_degraded(sandbox, f"cannot list {kind.plural} in namespace {sandbox.namespace.name}: 403: ")
         stays(
             lambda: [write for kind in boxes for write in _writes_about_servers(boxes[kind], begins[kind])],
-            "nothing is touched",
+            "nothing is written",
             _is_nothing,
             _QUIET_SECONDS,
         )
@@ -202,7 +210,7 @@ def test_leadership_is_handed_over_although_a_namespace_is_lost(sandboxes: Sandb
         first.operator.start()
         first.namespace.wait_until_ready("kimi")
         second.operator.launch()
-        wait_for(second.operator.told, "the second waits", lambda text: "Waiting:" in text)
+        wait_for(second.operator.told, "the second replica waits", lambda text: "Waiting:" in text)
         assert first.operator.stop() == 0
         second.operator.wait_until_leading()
         first.namespace.change_server("kimi", {"toolCallParser": "disabled"})
@@ -219,7 +227,9 @@ def test_a_replica_that_can_read_nothing_neither_leads_nor_becomes_ready(wide: S
     wide.operator.launch()
     kinds = [kind for kind in (*RESOURCES, *CHILDREN) if kind not in OPTIONAL]
     scopes = len(kinds) * len((wide.namespace, *wide.others))
-    wait_for(lambda: wide.operator.ask("/readyz")[1].count("403"), "all is refused", lambda count: count == scopes)
+    wait_for(
+        lambda: wide.operator.ask("/readyz")[1].count("403"), "all scopes are refused", lambda count: count == scopes
+    )
     assert wide.operator.ask("/readyz")[0] == 503
     assert not wide.proxy.count(lambda call: call.is_write and call.concerns(LEASE))
     for place in (wide.namespace, *wide.others):
@@ -237,10 +247,14 @@ def test_a_start_waits_for_a_kind_that_fails_for_a_while(sandboxes: Sandboxes) -
             sandbox.proxy.begin(faults[name], _reads(POD))
             sandbox.operator.launch()
         for sandbox in boxes.values():
-            wait_for(functools.partial(sandbox.proxy.count, _reads(POD)), "pods were asked for", lambda it: it > 2)
+            wait_for(
+                functools.partial(sandbox.proxy.count, _reads(POD)),
+                "pods were requested several times",
+                lambda it: it > 2,
+            )
         stays(
             lambda: [name for name, sandbox in boxes.items() if "Leading as" in sandbox.operator.told()],
-            "nobody leads",
+            "no replica leads",
             _is_nothing,
             8.0,
         )

@@ -37,7 +37,7 @@ def test_a_deletion_that_no_watch_shows_is_noticed(sandbox: Sandbox) -> None:
     _touch_child(namespace, "gone")
     stays(
         lambda: _writes(sandbox, begin, "gone"),
-        "nothing is made for a server that is gone",
+        "nothing is created for the deleted server",
         _is_nothing,
         _QUIET_SECONDS,
     )
@@ -57,7 +57,7 @@ def test_children_of_a_deleted_server_are_not_created_again_while_its_watch_is_f
     )
     stays(
         lambda: _writes(sandbox, begin, "gone"),
-        "nothing is made for a server that is gone",
+        "nothing is created for the deleted server",
         _is_nothing,
         _QUIET_SECONDS,
     )

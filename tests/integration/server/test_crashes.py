@@ -138,7 +138,7 @@ def _assert_costs(sandbox: Sandbox, writes: dict[Kind, int]) -> None:
 
     expected = Counter({kind.plural: count for kind, count in writes.items()})
     # The last event comes after the status that says Ready.
-    wait_for(written, f"a server costs {expected}", lambda seen: seen >= expected)
+    wait_for(written, f"a server costs the writes {expected}", lambda seen: seen >= expected)
     assert written() - expected <= Counter({SERVER.plural: 3})
 
 
@@ -176,7 +176,7 @@ def _assert_no_trace(sandbox: Sandbox, boundaries: list[Boundary], told: Counter
     for boundary in boundaries:
         sandbox.namespace.wait_until_ready(boundary.server)
         look = functools.partial(_state, sandbox.namespace, boundary.server)
-        wait_for(look, f"{boundary.server} is as it would have been", lambda state: state == expected)
+        wait_for(look, f"{boundary.server} is in the state of an undisturbed server", lambda state: state == expected)
         # A crash may lose an Event, because nothing reads Events to compute a state, but no Event comes twice.
         assert _events(sandbox.namespace, boundary.server) <= told
 

@@ -67,10 +67,14 @@ def test_an_earlier_change_by_a_lists_owner_makes_no_later_scale_roll_out_a_defa
         [message] = {namespace.condition(name, "TemplateCurrent")["message"] for name in _NAMES}
         assert "spec.podTemplate.spec.containers[0].imagePullPolicy" in message
         namespace.edit(SERVER, "moved", {"metadata": {"annotations": {ROLLOUT_ANNOTATION: "now"}}})
-        wait_for(lambda: _container(namespace, "moved").get("imagePullPolicy"), "it is taken", PULL_POLICY.__eq__)
+        wait_for(
+            lambda: _container(namespace, "moved").get("imagePullPolicy"),
+            "the annotation takes the default",
+            PULL_POLICY.__eq__,
+        )
         namespace.wait_until_ready("moved")
         changed = _spec(service={"port": 32000})
         changed["podTemplate"]["spec"]["containers"][0]["stdin"] = True
         _apply(namespace, "quiet", changed)
-        wait_for(lambda: _container(namespace, "quiet").get("stdin"), "the wish is fulfilled", bool)
+        wait_for(lambda: _container(namespace, "quiet").get("stdin"), "the requested change is rolled out", bool)
     assert _replica_sets(namespace)["labelled"] == before["labelled"]

@@ -49,7 +49,7 @@ def served(sandbox: Sandbox) -> Namespace:
         namespace.wait_until_ready(name)
         assert len(_replica_sets(namespace, name)) == 1
     assert "hostAliases" not in namespace.deployment("b")["spec"]["template"]["spec"]
-    stays(lambda: None, "records are settled", lambda _: True, _SETTLED_SECONDS)
+    stays(lambda: None, "the records become older than a second", lambda _: True, _SETTLED_SECONDS)
     return namespace
 
 
@@ -78,7 +78,7 @@ def test_scaling_takes_no_default_within_a_list_but_a_change_by_the_owner_does(
         scale(served, name, 1)
     assert _all_replica_sets(served) == before
     _apply(served, "a", _overlay(imagePullPolicy=PULL_POLICY, tty=True))
-    wait_for(lambda: len(_replica_sets(served, "a")), "the wish is fulfilled", (2).__eq__)
+    wait_for(lambda: len(_replica_sets(served, "a")), "the requested change is rolled out", (2).__eq__)
 
 
 def _brings_other_pods(call: Call) -> bool:

@@ -52,7 +52,7 @@ def _serve_all(namespace: Namespace, specs: dict[str, Spec]) -> dict[str, list[s
         _apply(namespace, name, spec)
     for name in specs:
         namespace.wait_until_ready(name)
-    stays(lambda: None, "records are settled", lambda _: True, _SETTLED_SECONDS)
+    stays(lambda: None, "the records become older than a second", lambda _: True, _SETTLED_SECONDS)
     return _replica_sets(namespace, specs)
 
 

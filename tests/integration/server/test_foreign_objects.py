@@ -67,7 +67,7 @@ def test_an_unwanted_object_with_the_servers_owner_reference_is_deleted(namespac
     namespace.client.create(
         kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": specs[kind]}
     )
-    wait_for(lambda: namespace.find(kind, "claimed") is None, "it is gone")
+    wait_for(lambda: namespace.find(kind, "claimed") is None, "the object is gone")
     assert namespace.deployment("kimi")["metadata"]["uid"] == original["metadata"]["uid"]
 
 
@@ -106,7 +106,7 @@ def test_a_child_of_another_server_is_not_taken_even_if_its_adoption_is_allowed(
 
     before = live()
     assert before[0] == ["kimi"]
-    stays(live, "nobody writes it", before.__eq__, 5)
+    stays(live, "nobody writes the Service", before.__eq__, 5)
     assert namespace.condition("kimi", "Synced")["status"] == "True"
 
 
@@ -136,7 +136,7 @@ def test_a_child_whose_name_is_taken_does_not_block_other_children(namespace: Na
     namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
     namespace.change_server("kimi", {"suspend": True, "service": {"headless": False}})
     wait_for(lambda: namespace.pods("kimi"), "no pod runs", lambda pods: not pods)
-    wait_for(lambda: namespace.find(SERVICE, "kimi-headless") is None, "what is not wanted is gone")
+    wait_for(lambda: namespace.find(SERVICE, "kimi-headless") is None, "the unwanted Service is gone")
     assert namespace.condition("kimi", "Accepted")["reason"] == "NameConflict"
     assert namespace.service("kimi")["spec"]["selector"] == {"app": "web"}
 

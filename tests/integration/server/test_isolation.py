@@ -38,7 +38,9 @@ def test_a_policy_that_somebody_widens_is_repaired(namespace: Namespace) -> None
     namespace.create_server("kimi", {"networkPolicy": {"from": [FROM_CHAT]}})
     wait_for(lambda: policy(namespace), "the policy is there")
     namespace.edit(NETWORK_POLICY, "kimi", {"spec": {"ingress": [{}]}})
-    wait_for(lambda: policy(namespace), "it is as before", lambda found: bool(found and "chat" in str(found["spec"])))
+    wait_for(
+        lambda: policy(namespace), "the policy is as before", lambda found: bool(found and "chat" in str(found["spec"]))
+    )
 
 
 def test_the_policy_of_a_removed_router_stays_until_its_last_pod_has_ended(namespace: Namespace) -> None:
@@ -50,13 +52,19 @@ def test_the_policy_of_a_removed_router_stays_until_its_last_pod_has_ended(names
     namespace.change_server("kimi", {"router": None})
     wait_for(
         lambda: namespace.existing(POD, pod["metadata"]["name"])["metadata"].get("deletionTimestamp"),
-        "the pod is to end",
+        "the router's pod is being deleted",
     )
-    stays(lambda: namespace.find(NETWORK_POLICY, "kimi-router"), "its policy is there", bool, _QUIET_SECONDS)
+    stays(
+        lambda: namespace.find(NETWORK_POLICY, "kimi-router"), "the router's policy still exists", bool, _QUIET_SECONDS
+    )
     namespace.wait_until_ready("kimi")
     namespace.edit(POD, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
     for kind in (DEPLOYMENT, NETWORK_POLICY):
-        wait_for(lambda kind=kind: namespace.find(kind, "kimi-router"), "all is gone", lambda seen: not seen)  # type: ignore[misc]
+        wait_for(
+            lambda kind=kind: namespace.find(kind, "kimi-router"),
+            "the router's children are gone",
+            lambda seen: not seen,
+        )  # type: ignore[misc]
 
 
 def test_a_policy_of_somebody_else_is_left_alone(namespace: Namespace) -> None:
@@ -75,7 +83,12 @@ def test_a_peer_with_empty_labels_is_not_reported_as_contested(namespace: Namesp
     namespace.create_server("kimi", {"networkPolicy": {"from": [{"podSelector": {"matchLabels": {}}}]}})
     namespace.wait_until_ready("kimi")
     namespace.wait_for_condition("kimi", "Synced", "True", "Undisputed")
-    stays(lambda: namespace.condition("kimi", "Synced")["status"], "nobody is blamed", lambda seen: seen == "True", 5)
+    stays(
+        lambda: namespace.condition("kimi", "Synced")["status"],
+        "no client is reported as a rival",
+        lambda seen: seen == "True",
+        5,
+    )
 
 
 def test_pods_have_the_priority_of_the_class_in_the_pod_template(namespace: Namespace) -> None:

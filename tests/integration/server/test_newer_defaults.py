@@ -83,7 +83,7 @@ def test_under_newer_definitions_only_requested_changes_replace_pods(sandbox: Sa
         # The spec stays the same, but the field now has an owner. So the next pass treats it as the user's own value.
         assert _owners_of_fraction(namespace, "scaled") == ["somebody"]
         scale(namespace, "scaled", 2)
-        wait_for(lambda: _fractions(namespace, "scaled"), "the wish is fulfilled")
+        wait_for(lambda: _fractions(namespace, "scaled"), "the requested change is rolled out")
         assert not _fractions(namespace, "untouched")
 
 
@@ -100,13 +100,20 @@ def test_a_default_of_another_version_is_never_offered_or_rolled_out(
     go_on_as(sandbox, THIS_VERSION)
     wished = server_manifest("wishing", namespace.name, {"engine": {"contextLength": 4096}})
     namespace.client.apply(SERVER, wished, "somebody")
-    wait_for(lambda: "4096" in str(namespace.deployment("wishing")["spec"]["template"]), "the wish is fulfilled")
+    wait_for(
+        lambda: "4096" in str(namespace.deployment("wishing")["spec"]["template"]), "the requested change is rolled out"
+    )
     for name in [*_TWO, "wishing"]:
         namespace.wait_until_ready(name)
         assert namespace.server(name)["spec"]["engine"]["memoryFractionStatic"] == FRACTION
         namespace.wait_for_condition(name, "TemplateCurrent", "True", "Newest")
         assert _fractions(namespace, name) == []
-    stays(lambda: {name: running(namespace, name) for name in _TWO}, "nothing rolls", before.__eq__, _QUIET_SECONDS)
+    stays(
+        lambda: {name: running(namespace, name) for name in _TWO},
+        "nothing is rolled out",
+        before.__eq__,
+        _QUIET_SECONDS,
+    )
 
 
 def test_a_field_that_its_owner_leaves_out_of_an_apply_is_removed_from_the_pods(sandbox: Sandbox) -> None:
@@ -115,8 +122,8 @@ def test_a_field_that_its_owner_leaves_out_of_an_apply_is_removed_from_the_pods(
     for size in ({"tensorParallelism": 2}, {}):
         namespace.client.apply(SERVER, server_manifest("kimi", namespace.name, size), "somebody")
         wanted = size.get("tensorParallelism", 4)
-        wait_for(lambda: namespace.find(DEPLOYMENT, "kimi"), "it is there")
-        wait_for(lambda: _gpus(namespace), f"its pods have {wanted} GPUs", str(wanted).__eq__)
+        wait_for(lambda: namespace.find(DEPLOYMENT, "kimi"), "the Deployment exists")
+        wait_for(lambda: _gpus(namespace), f"the pods have {wanted} GPUs", str(wanted).__eq__)
 
 
 def _gpus(namespace: Namespace) -> str:

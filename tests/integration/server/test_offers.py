@@ -66,7 +66,7 @@ def test_the_annotation_takes_the_new_pods_for_one_server(offered: Offered) -> N
         namespace.wait_until_ready(server)
         assert has_other_pods(namespace, server)
         # The second time, there is no new template to take.
-        wait_for(lambda: len(running(namespace, server)["replicaSets"]), "one rollout", (2).__eq__)
+        wait_for(lambda: len(running(namespace, server)["replicaSets"]), "one rollout has happened", (2).__eq__)
     assert running(namespace, _OTHER) == before
     namespace.edit(SERVER, server, {"metadata": {"annotations": {ROLLOUT_ANNOTATION: None}}})
     generation = namespace.deployment(server)["metadata"]["generation"]
@@ -105,14 +105,14 @@ def test_drift_is_repaired_to_the_kept_pods(offered: Offered) -> None:
     before = namespace.deployment(server)["spec"]["template"]
     containers = [{**before["spec"]["containers"][0], "image": "example.com/other:v1"}]
     namespace.edit(DEPLOYMENT, server, {"spec": {"template": {"spec": {"containers": containers}}}})
-    wait_for(lambda: namespace.deployment(server)["spec"]["template"], "it is repaired", before.__eq__)
+    wait_for(lambda: namespace.deployment(server)["spec"]["template"], "the pod template is repaired", before.__eq__)
 
 
 def test_a_deleted_deployment_is_created_again_with_the_kept_pods(offered: Offered) -> None:
     namespace, server = offered
     before = namespace.deployment(server)
     namespace.delete(DEPLOYMENT, server)
-    wait_for(lambda: namespace.find(DEPLOYMENT, server), "it is there again")
+    wait_for(lambda: namespace.find(DEPLOYMENT, server), "the Deployment exists again")
     again = namespace.deployment(server)
     assert again["metadata"]["uid"] != before["metadata"]["uid"]
     assert again["spec"]["template"] == before["spec"]["template"]
@@ -142,7 +142,9 @@ def test_a_benchmark_whose_server_gets_other_pods_between_two_suites_is_invalid(
     namespace.wait_until_ready(server)
     change_benchmark(namespace, "nightly", suspend=False)
     end_suite(namespace, "nightly", "gsm8k")
-    wait_for(lambda: benchmark(namespace, "nightly")["status"].get("verdict", ""), "it is judged", "Invalid".__eq__)
+    wait_for(
+        lambda: benchmark(namespace, "nightly")["status"].get("verdict", ""), "the verdict is Invalid", "Invalid".__eq__
+    )
     [valid, invalid] = benchmark(namespace, "nightly")["status"]["results"]
     assert valid["outcome"] == invalid["outcome"] == "Succeeded"
     assert "the server got other pods between suites" in str(invalid["findings"])

@@ -61,7 +61,9 @@ def test_a_definition_may_be_installed_removed_and_installed_again(
         )
         namespace.wait_until_ready("kimi")
         wait_for(
-            lambda: sandbox.operator.ask("/readyz")[1], "it is named", lambda text: "cannot list httproutes" in text
+            lambda: sandbox.operator.ask("/readyz")[1],
+            "/readyz names the kind",
+            lambda text: "cannot list httproutes" in text,
         )
         _shown_to_the_user(cluster, namespace)
         before = len(sandbox.proxy.calls)
@@ -75,8 +77,12 @@ def test_a_definition_may_be_installed_removed_and_installed_again(
         assert namespace.condition("kimi", "Ready")["status"] == "True"
     _wait_until_routed(namespace)
     namespace.change_server("kimi", {"httpRoute": None})
-    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "it goes with the wish", lambda found: not found)
-    wait_for(lambda: sandbox.operator.ask("/readyz"), "all is well", lambda answer: answer == (200, "ok\n"))
+    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "the route is deleted with its field", lambda found: not found)
+    wait_for(
+        lambda: sandbox.operator.ask("/readyz"),
+        "the replica is ready and not degraded",
+        lambda answer: answer == (200, "ok\n"),
+    )
     restarts = [line for line in sandbox.operator.told().splitlines() if "Watching ended" in line]
     assert restarts == []
 
@@ -101,7 +107,7 @@ def _shown_to_the_user(cluster: LocalCluster, namespace: Namespace) -> None:
 
 
 def _wait_until_routed(namespace: Namespace) -> None:
-    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "its route is made", seconds=_RETURN_SECONDS)
+    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "the server's HTTPRoute is created", seconds=_RETURN_SECONDS)
     namespace.wait_for_condition("kimi", "Synced", "True")
 
 
@@ -130,7 +136,9 @@ def test_a_permission_may_be_missing_granted_and_removed(sandboxes: Sandboxes) -
                 place.wait_until_ready(name)
         assert kept.find(INGRESS, "kimi")
         _give_right(wide.namespace)
-        wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "its Ingress is made", seconds=_RETURN_SECONDS)
+        wait_for(
+            lambda: wide.namespace.find(INGRESS, "kimi"), "the server's Ingress is created", seconds=_RETURN_SECONDS
+        )
         wide.namespace.wait_for_condition("kimi", "Synced", "True")
         _take_right(wide.namespace)
         wide.proxy.cut_watches()
@@ -141,7 +149,7 @@ def test_a_permission_may_be_missing_granted_and_removed(sandboxes: Sandboxes) -
         _give_right(wide.namespace)
         wide.operator.stop()
         wide.operator.start()
-        wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "it is deleted later", lambda found: not found)
+        wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "the Ingress is deleted later", lambda found: not found)
 
 
 def test_a_permission_that_the_chart_withholds_is_reported_and_used_once_granted(

@@ -61,7 +61,7 @@ def test_a_field_repaired_by_a_patch_is_removed_when_the_spec_drops_it(namespace
     namespace.wait_until_ready("kimi")
     before = namespace.deployment("kimi")["spec"]
     _edit_volume(namespace, without="FOO")
-    wait_for(lambda: namespace.deployment("kimi")["spec"], "it is repaired", before.__eq__)
+    wait_for(lambda: namespace.deployment("kimi")["spec"], "the Deployment is repaired", before.__eq__)
     # By an apply right after the patch, the manager becomes the owner of the patched fields.
     wait_for(lambda: _is_second_manager(namespace.deployment("kimi")), "there is one field manager", lambda it: not it)
     namespace.change_server("kimi", _variables("BAR"))
@@ -77,7 +77,11 @@ def test_a_field_patched_by_an_earlier_release_is_removed_when_the_spec_drops_it
     query = {"fieldManager": MANAGER}
     path = path_of(DEPLOYMENT, namespace.name, "kimi")
     namespace.client.request("PATCH", path, {"spec": spec}, query, MERGE_PATCH)
-    wait_for(lambda: namespace.deployment("kimi"), "one manager is left", lambda seen: not _is_second_manager(seen))
+    wait_for(
+        lambda: namespace.deployment("kimi"),
+        "only one field manager is left",
+        lambda seen: not _is_second_manager(seen),
+    )
     namespace.change_server("kimi", _variables("BAR"))
     wait_for(lambda: _names(namespace), "FOO is gone", lambda names: "FOO" not in names)
 
@@ -106,7 +110,7 @@ def test_a_second_variable_of_the_same_name_is_removed(namespace: Namespace) -> 
     path = path_of(DEPLOYMENT, namespace.name, "kimi")
     edited = namespace.client.request("PATCH", path, patch, content_type=JSON_PATCH)
     assert [item["name"] for item in engine_container(edited)["env"]].count(variable["name"]) == 2
-    wait_for(lambda: namespace.deployment("kimi")["spec"], "it is repaired", before.__eq__)
+    wait_for(lambda: namespace.deployment("kimi")["spec"], "the Deployment is repaired", before.__eq__)
 
 
 @contextmanager
@@ -149,7 +153,8 @@ def test_a_client_that_keeps_scaling_the_deployment_is_named_and_not_fought_for_
         wait_for(lambda: namespace.find(SERVICE, "kimi"), "the Service is there again")
         namespace.change_server("kimi", {"toolCallParser": "enabled"})
         wait_for(
-            lambda: "--tool-call-parser" in engine_container(namespace.deployment("kimi"))["args"], "it is changed"
+            lambda: "--tool-call-parser" in engine_container(namespace.deployment("kimi"))["args"],
+            "the Deployment is changed",
         )
     _assert_told_once(namespace)
     assert condition_of(namespace.server("kimi"), "Stalled")["status"] == "False"
@@ -157,7 +162,7 @@ def test_a_client_that_keeps_scaling_the_deployment_is_named_and_not_fought_for_
 
 def _assert_told_once(namespace: Namespace) -> None:
     """Check that there is one Event. It is written after the status."""
-    [_] = wait_for(lambda: namespace.events("kimi", "ChangedByOthers"), "an Event tells of it")
+    [_] = wait_for(lambda: namespace.events("kimi", "ChangedByOthers"), "an Event reports it")
 
 
 def test_a_rival_that_also_changes_the_fingerprint_is_named_and_not_fought_for_ever(
@@ -253,9 +258,9 @@ def test_a_paused_deployment_is_reported_and_stays_paused(namespace: Namespace) 
     namespace.change_server("kimi", {"toolCallParser": "enabled"})
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "RolloutPaused")
     assert "kubectl rollout resume deployment/kimi" in ready["message"]
-    stays(lambda: namespace.deployment("kimi")["spec"].get("paused"), "it stays paused", bool, 1)
+    stays(lambda: namespace.deployment("kimi")["spec"].get("paused"), "the Deployment stays paused", bool, 1)
     namespace.change_server("kimi", {"suspend": True})
-    wait_for(lambda: namespace.pods("kimi"), "it can be suspended nevertheless", lambda pods: not pods)
+    wait_for(lambda: namespace.pods("kimi"), "the paused server is suspended", lambda pods: not pods)
     namespace.edit(DEPLOYMENT, "kimi", {"spec": {"paused": None}})
     namespace.change_server("kimi", {"suspend": False})
     namespace.wait_until_ready("kimi")
@@ -275,11 +280,15 @@ def test_labels_that_a_policy_demands_are_on_every_object(client: Client, namesp
             assert manifest["metadata"]["labels"]["team"] == "ml"
             assert manifest["metadata"]["annotations"]["example.com/contact"] == "ml"
         create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}], inheritedMetadata=inherited)
-        wait_for(lambda: jobs(namespace, "nightly"), "its suite starts")
+        wait_for(lambda: jobs(namespace, "nightly"), "the benchmark's suite starts")
         # A server's labels can change. Its existing children get the new labels.
         namespace.change_server("kimi", {"inheritedMetadata": {"labels": {"team": "search"}}})
         namespace.wait_until_ready("kimi")
-        wait_for(lambda: namespace.service("kimi")["metadata"]["labels"]["team"], "they follow", "search".__eq__)
+        wait_for(
+            lambda: namespace.service("kimi")["metadata"]["labels"]["team"],
+            "the Service has the new label",
+            "search".__eq__,
+        )
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def test_a_quota_that_stays_too_small_causes_a_bounded_number_of_writes(namespac
         return str(namespace.deployment("kimi")["metadata"]["annotations"].get("kimi-linear.io/woken", ""))
 
     last = wait_for(mark, "the last attempt", lambda text: f".{quota.ATTEMPTS}." in text, _SECONDS_OF_ATTEMPTS)
-    stays(mark, "no other attempt", lambda text: text == last, quota.SECONDS_BETWEEN_ATTEMPTS + 2)
+    stays(mark, "there is no other attempt", lambda text: text == last, quota.SECONDS_BETWEEN_ATTEMPTS + 2)
 
 
 def test_an_old_pod_that_has_the_gpus_is_named_where_no_quota_applies(namespace: Namespace, scarce: str) -> None:
@@ -219,7 +219,7 @@ def test_a_probe_that_null_removes_is_gone_and_nothing_is_written_afterwards(nam
         return namespace.deployment("kimi")["metadata"]["generation"], [item["metadata"]["name"] for item in revisions]
 
     namespace.edit(SERVER, "kimi", {"metadata": {"labels": {"any": "change"}}})
-    stays(written, "one pod template", lambda seen: seen == (1, ["kimi-1"]), 3)
+    stays(written, "there is only one pod template", lambda seen: seen == (1, ["kimi-1"]), 3)
 
 
 def test_pods_on_a_node_with_simulated_gpus_request_only_gpus(cluster: LocalCluster, namespace: Namespace) -> None:

@@ -126,9 +126,7 @@ def test_an_edited_child_is_repaired_at_once(
     def seconds() -> float:
         edited = repaired.edit(kind, "kimi", edit(repaired.existing(kind, "kimi")))
         assert _intent(edited) != wanted
-        return seconds_until(
-            lambda: _intent(repaired.existing(kind, "kimi")) == wanted, f"the {kind.kind} is as wanted again"
-        )
+        return seconds_until(lambda: _intent(repaired.existing(kind, "kimi")) == wanted, f"the {kind.kind} is repaired")
 
     assert _fastest(seconds) < _REPAIR_SECONDS
 

@@ -53,7 +53,7 @@ def _wait_for(client: Client, kind: Any, holds: Callable[[Manifest], bool]) -> N
     )
     wait_for(
         lambda: client.request("POST", path_of(kind, "default"), probe, STRICT_DRY_RUN)["spec"],
-        "the API server goes by the definition",
+        "the API server uses the definition",
         holds,
     )
 

@@ -17,16 +17,25 @@ def test_a_server_whose_status_is_refused_is_still_reconciled_and_reports_it_onc
     namespace, proxy = sandbox.namespace, sandbox.proxy
     proxy.begin(refuse(422), _is_status_of_frozen)
     namespace.create_server("frozen")
-    [event] = wait_for(lambda: namespace.events("frozen", "StatusRefused"), "an event tells of it")
+    [event] = wait_for(lambda: namespace.events("frozen", "StatusRefused"), "an Event reports it")
     assert event["message"].startswith("The status cannot be written: 422")
     namespace.create_server("other")
     namespace.wait_until_ready("other")
     namespace.change_server("frozen", {"replicas": 2})
-    wait_for(lambda: namespace.deployment("frozen")["spec"]["replicas"], "it is scaled", lambda replicas: replicas == 2)
+    wait_for(
+        lambda: namespace.deployment("frozen")["spec"]["replicas"],
+        "the server is scaled",
+        lambda replicas: replicas == 2,
+    )
     # The write is tried again when the object changes, otherwise after minutes.
     writes = proxy.count(_is_status_of_frozen)
     assert writes <= 3
-    stays(lambda: proxy.count(_is_status_of_frozen), "it is not tried again", lambda count: count <= writes + 1, 3.0)
+    stays(
+        lambda: proxy.count(_is_status_of_frozen),
+        "the status write is not tried again",
+        lambda count: count <= writes + 1,
+        3.0,
+    )
     assert len(namespace.events("frozen", "StatusRefused")) == 1
     assert sandbox.operator.told().count("The API server refuses the status") == 1
     refused = 'kimi_linear_operator_status_refused_total{code="422",kind="KimiLinearServer"}'

@@ -39,7 +39,7 @@ def test_an_automatic_rollout_gives_all_servers_the_new_pods_one_after_the_other
         seen.append([item["metadata"]["name"] for item in manifests if not _serves(item)])
         return [name for name in [*_ROLLED, "idle"] if not has_other_pods(namespace, name)] + seen[-1]
 
-    wait_for(unready, "all have the new pods and serve", lambda left: not left, 90)
+    wait_for(unready, "all servers serve with the new pods", lambda left: not left, 90)
     assert max(map(len, seen)) == 1, seen
     order = [names[0] for names, _ in itertools.groupby(names for names in seen if names)]
     assert order == _ROLLED
@@ -70,7 +70,7 @@ def _begin_with_a_held_pod(sandbox: Sandbox, pause: int = 1) -> Manifest:
     namespace.wait_until_ready("a")
     create_servers(namespace, ["b"])
     _roll_out(sandbox, pause)
-    wait_for(lambda: has_other_pods(namespace, "a"), "the first one gets the new pods")
+    wait_for(lambda: has_other_pods(namespace, "a"), "server a gets the new pods")
     return held_pod(namespace, "a")
 
 
@@ -78,41 +78,41 @@ def test_a_server_that_does_not_become_ready_stops_the_rollout_even_after_a_rest
     sandbox: Sandbox,
 ) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
-    stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 4)
     go_on_as(sandbox, OTHER_VERSION)
-    stays(lambda: has_other_pods(namespace, "b"), "also after a restart", lambda has: not has, 4)
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods after a restart", lambda has: not has, 4)
     report_ready(namespace, pod)
-    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
 def test_a_server_that_fails_soon_after_it_became_ready_stops_the_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox, pause=6)
     report_ready(namespace, pod, since=_now())
     namespace.wait_until_ready("a")
-    stays(lambda: has_other_pods(namespace, "b"), "the other one waits", lambda has: not has, _QUIET_SECONDS)
+    stays(lambda: has_other_pods(namespace, "b"), "server b waits", lambda has: not has, _QUIET_SECONDS)
     report(namespace, pod, "Running", crashing(137, "OOMKilled", ""), since=_now())
-    stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 10)
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 10)
     report_ready(namespace, pod)
-    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
 def test_a_spec_that_is_refused_during_a_rollout_does_not_stop_the_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     namespace.change_server("a", {"security": {"hostIPC": True}})
     namespace.wait_for_condition("a", "Ready", "False", "InvalidSpec")
-    stays(lambda: has_other_pods(namespace, "b"), "the other one waits", lambda has: not has, _QUIET_SECONDS)
+    stays(lambda: has_other_pods(namespace, "b"), "server b waits", lambda has: not has, _QUIET_SECONDS)
     report_ready(namespace, pod)
-    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
 def test_an_annotation_that_changes_no_pod_does_not_skip_the_wait_for_a_server(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     for value in ("by hand", "by GitOps"):
         namespace.edit(SERVER, "a", {"metadata": {"annotations": {ROLLOUT_ANNOTATION: value}}})
-        stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
+        stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 4)
     assert held_pod(namespace, "a")["metadata"]["uid"] == pod["metadata"]["uid"]
     report_ready(namespace, pod)
-    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
 def test_a_leader_that_cannot_read_all_records_starts_no_second_rollout_and_says_so(sandboxes: Sandboxes) -> None:
@@ -124,14 +124,14 @@ def test_a_leader_that_cannot_read_all_records_starts_no_second_rollout_and_says
         first.wait_until_ready("a")
         create_servers(second, ["b"])
         _roll_out(sandbox)
-        wait_for(lambda: has_other_pods(first, "a"), "the first one gets the new pods")
+        wait_for(lambda: has_other_pods(first, "a"), "server a gets the new pods")
         with sandbox.proxy.fault(refuse(403), lambda call: _reads_records_of(first.name, call)):
             go_on_as(sandbox, OTHER_VERSION)
             told = f"cannot read controllerrevisions in namespace {first.name}"
-            wait_for(sandbox.operator.told, "the log says why nobody comes", lambda text: told in text)
-            stays(lambda: has_other_pods(second, "b"), "the other one keeps its pods", lambda has: not has, 4)
+            wait_for(sandbox.operator.told, "the log says why no server is chosen", lambda text: told in text)
+            stays(lambda: has_other_pods(second, "b"), "server b keeps its pods", lambda has: not has, 4)
         report_ready(first, held_pod(first, "a"))
-        wait_for(lambda: has_other_pods(second, "b"), "then the other one gets them, too", seconds=60)
+        wait_for(lambda: has_other_pods(second, "b"), "then server b gets the new pods, too", seconds=60)
 
 
 def _reads_records_of(namespace: str, call: Call) -> bool:
@@ -166,12 +166,12 @@ def test_a_leader_change_starts_no_second_rollout(sandboxes: Sandboxes) -> None:
         for sandbox in (one, other):
             sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
         go_on_as(one, OTHER_VERSION)
-        wait_for(lambda: has_other_pods(namespace, "a"), "the first one gets the new pods")
+        wait_for(lambda: has_other_pods(namespace, "a"), "server a gets the new pods")
         other.operator.program = OTHER_VERSION
         other.operator.launch()
         assert one.operator.stop() == 0
         other.operator.wait_until_leading()
-        stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
+        stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 4)
 
 
 @pytest.mark.parametrize("is_refused", [False, True], ids=["killed before the Deployment", "the Deployment refused"])

@@ -65,8 +65,10 @@ def test_adding_and_removing_a_router_replaces_no_replica(namespace: Namespace) 
     namespace.change_server("kimi", {"router": None})
     wait_for_selector(namespace, TO_REPLICAS)
     gone = ((DEPLOYMENT, "kimi-router"), (DISRUPTION_BUDGET, "kimi-router"), (SERVICE, "kimi-headless"))
-    wait_for(lambda: [namespace.find(*child) for child in gone], "all is removed", lambda seen: not any(seen))
-    wait_for(lambda: router_pods(namespace), "its pods are removed", lambda seen: not seen)
+    wait_for(
+        lambda: [namespace.find(*child) for child in gone], "the router's children are gone", lambda seen: not any(seen)
+    )
+    wait_for(lambda: router_pods(namespace), "the router's pods are gone", lambda seen: not seen)
     assert replicas(namespace) == before
     assert namespace.deployment("kimi")["spec"]["template"] == template
 
@@ -99,11 +101,11 @@ def test_a_suspended_server_has_no_router_and_nothing_is_written_at_rest(namespa
         return [manifest["metadata"]["resourceVersion"] for manifest in found]
 
     # After its last pod, the Deployment's controller writes a status.
-    settled = wait_for(versions, "its controllers are done", lambda seen: seen == versions())
-    stays(versions, "the same versions", lambda seen: seen == settled, _SECONDS_AT_REST)
+    settled = wait_for(versions, "Kubernetes' controllers are done", lambda seen: seen == versions())
+    stays(versions, "no version changes at rest", lambda seen: seen == settled, _SECONDS_AT_REST)
     namespace.change_server("kimi", {"suspend": True})
     wait_for(lambda: _router(namespace)["spec"]["replicas"], "no router runs", lambda seen: seen == 0)
-    wait_for(lambda: router_pods(namespace), "its pods are removed", lambda seen: not seen)
+    wait_for(lambda: router_pods(namespace), "the router's pods are gone", lambda seen: not seen)
     assert namespace.find(DISRUPTION_BUDGET, "kimi-router") is None
     namespace.change_server("kimi", {"suspend": False})
     namespace.wait_until_ready("kimi")

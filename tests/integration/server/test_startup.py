@@ -126,7 +126,10 @@ def test_a_start_is_reported_phase_by_phase_with_one_write_each(sandbox: Sandbox
     node.report("Running", "Ready", "ContainersReady", started=True, ready=True)
     complete = wait_for_phase(namespace, "serving")
     complete = wait_for(
-        lambda: startup(namespace), "all phases", lambda found: len(found["phases"]) == 7, _SECONDS_TO_READ
+        lambda: startup(namespace),
+        "the status has all phases",
+        lambda found: len(found["phases"]) == 7,
+        _SECONDS_TO_READ,
     )
     names = ["scheduled", "image", "weights", "loading", "compiling", "warm-up", "serving"]
     assert [phase["name"] for phase in complete["phases"]] == names
@@ -187,7 +190,7 @@ def test_without_permission_to_read_logs_only_phases_from_logs_are_missing(curta
     node = Node(namespace)
     run(node)
     wait_for_phase(namespace, "weights")
-    wait_for(lambda: curtailed.proxy.count(is_log), "a log is asked for")
+    wait_for(lambda: curtailed.proxy.count(is_log), "a log is requested")
     node.report("Running", "Ready", "ContainersReady", started=True, ready=True)
     namespace.wait_until_ready("kimi")
     assert [phase["name"] for phase in startup(namespace)["phases"]] == ["scheduled", "image", "weights", "serving"]
@@ -216,6 +219,6 @@ def test_the_log_is_read_with_the_charts_permission(namespace: Namespace, audit_
     Node(namespace).report("Running", state={"running": {"startedAt": text(now())}}, started=False)
     asked = wait_for(
         lambda: [item for item in audit_log.since(mark, USER, namespace.name) if item.resource == "pods/log"],
-        "the log is asked for",
+        "the log is requested",
     )
     assert (asked[0].verb, asked[0].is_forbidden) == ("get", False)

@@ -111,8 +111,8 @@ def _extend(namespace: Namespace, name: str) -> None:
     changed = {**container, "env": [*container["env"], {"name": "ADDED", "value": "1"}]}
     template = {"metadata": {"annotations": {"restartedAt": "now"}}, "spec": {"containers": [changed]}}
     namespace.edit(DEPLOYMENT, name, {"spec": {"template": template}})
-    wait_for(lambda: len(namespace.pods(name)), "its pod is replaced", (1).__eq__)
-    wait_for(lambda: len(namespace.replica_sets(name)), "another ReplicaSet", (2).__eq__)
+    wait_for(lambda: len(namespace.pods(name)), "the server's pod is replaced", (1).__eq__)
+    wait_for(lambda: len(namespace.replica_sets(name)), "there is another ReplicaSet", (2).__eq__)
 
 
 def _forget(namespace: Namespace, name: str) -> None:
@@ -142,13 +142,15 @@ def test_a_refused_server_without_a_record_can_still_be_scaled_down(sandbox: San
     [container] = namespace.deployment("kimi")["spec"]["template"]["spec"]["containers"]
     fixed = {"spec": {"template": {"spec": {"containers": [{**container, "image": "example.com/hotfix:1"}]}}}}
     namespace.edit(DEPLOYMENT, "kimi", fixed)
-    wait_for(lambda: namespace.deployment("kimi")["status"].get("updatedReplicas"), "it is rolled out", (3).__eq__)
+    wait_for(
+        lambda: namespace.deployment("kimi")["status"].get("updatedReplicas"), "the change is rolled out", (3).__eq__
+    )
     before = namespace.deployment("kimi")["spec"]
     namespace.client.patch(SERVER, namespace.name, "kimi", {"spec": {"replicas": 2}}, "scale")
     wait_for(lambda: namespace.deployment("kimi")["spec"], "only the size changes", {**before, "replicas": 2}.__eq__)
     namespace.delete(REVISION, "kimi-1")
     namespace.change_server("kimi", {"suspend": True})
-    wait_for(lambda: namespace.deployment("kimi")["spec"], "it is suspended", {**before, "replicas": 0}.__eq__)
+    wait_for(lambda: namespace.deployment("kimi")["spec"], "the server is suspended", {**before, "replicas": 0}.__eq__)
 
     def operations() -> list[str]:
         entries = namespace.deployment("kimi")["metadata"]["managedFields"]
@@ -179,14 +181,14 @@ def _orphan(namespace: Namespace, name: str) -> None:
         "DELETE", f"/apis/kimi-linear.io/v1alpha1/namespaces/{namespace.name}/kimilinearservers/{name}",
         query={"propagationPolicy": "Orphan"},
     )  # fmt: skip
-    wait_for(lambda: namespace.find(SERVER, name) is None, "it is gone")
+    wait_for(lambda: namespace.find(SERVER, name) is None, "the server is gone")
 
 
 def _brings_other_pods(call: Call) -> bool:
     return call.is_write and call.concerns(DEPLOYMENT, "kimi") and MARK.encode() in call.body
 
 
-@pytest.mark.parametrize("is_taken_back", [False, True], ids=["the wish stays", "it is taken back"])
+@pytest.mark.parametrize("is_taken_back", [False, True], ids=["the change stays", "the change is taken back"])
 def test_after_a_rollback_a_requested_change_gets_this_versions_pods(sandbox: Sandbox, *, is_taken_back: bool) -> None:
     """The other version recorded its pod template for the change, and the API server refused the Deployment."""
     namespace = sandbox.namespace

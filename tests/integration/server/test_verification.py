@@ -34,7 +34,7 @@ def benchmarks(namespace: Namespace) -> list[Manifest]:
 
 
 def benchmark(namespace: Namespace) -> Manifest:
-    [found] = wait_for(lambda: benchmarks(namespace), "one benchmark", lambda found: len(found) == 1)
+    [found] = wait_for(lambda: benchmarks(namespace), "there is one benchmark", lambda found: len(found) == 1)
     return dict(found)
 
 
@@ -82,7 +82,7 @@ def verify(namespace: Namespace, accuracy: float, replicas: int = 1) -> None:
 def test_one_pod_is_verified_and_then_all_pods_with_its_template_serve_at_once(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block", replicas=2))
     pods = pods_on_nodes(namespace, 2)
-    stays(lambda: benchmarks(namespace), "no benchmark before a pod could serve", lambda found: not found, 2)
+    stays(lambda: benchmarks(namespace), "there is no benchmark before a pod could serve", lambda found: not found, 2)
     for pod in pods:
         report(namespace, pod)
     made = benchmark(namespace)
@@ -134,7 +134,9 @@ def test_wrong_answers_roll_back_once_to_the_verified_template(namespace: Namesp
     serve(namespace, 1)
     [old] = living(namespace)
     namespace.change_server("kimi", {"engine": {"contextLength": 131072}})
-    wait_for(lambda: living(namespace), "a new pod", lambda pods: pods and pods[0]["metadata"]["uid"] != _uid(old))
+    wait_for(
+        lambda: living(namespace), "there is a new pod", lambda pods: pods and pods[0]["metadata"]["uid"] != _uid(old)
+    )
     wait_for(lambda: benchmarks(namespace), "the old benchmark is gone", lambda found: not found)
     verify(namespace, 0.3)
     namespace.wait_for_condition("kimi", "TemplateCurrent", "False", "RolledBack")
@@ -143,18 +145,27 @@ def test_wrong_answers_roll_back_once_to_the_verified_template(namespace: Namesp
     def has_old_template(pods: list[Manifest]) -> bool:
         return [pod["metadata"]["labels"]["kimi-linear.io/template"] for pod in pods] == [label]
 
-    wait_for(lambda: living(namespace), "a pod with the old template", has_old_template)
+    wait_for(lambda: living(namespace), "there is a pod with the old template", has_old_template)
     # The pod serves without another verification, and the failed template is not tried again.
     serve(namespace, 1)
     assert namespace.condition("kimi", "Verified")["status"] == "False"
     template = namespace.deployment("kimi")["spec"]["template"]
     namespace.edit(POD, living(namespace)[0]["metadata"]["name"], {"metadata": {"labels": {"touched": "yes"}}})
-    stays(lambda: namespace.deployment("kimi")["spec"]["template"], "it stays", lambda now: now == template, 3)
+    stays(
+        lambda: namespace.deployment("kimi")["spec"]["template"],
+        "the pod template stays",
+        lambda now: now == template,
+        3,
+    )
     # Both templates are kept. The next change makes a third template.
     records = namespace.client.list(REVISION, namespace.name, {"labelSelector": f"{SERVER_LABEL}=kimi"})
     assert len(records) == 2
     namespace.change_server("kimi", {"engine": {"contextLength": 65536}})
-    wait_for(lambda: living(namespace), "another pod", lambda pods: bool(pods) and not has_old_template(pods))
+    wait_for(
+        lambda: living(namespace),
+        "there is a pod with another template",
+        lambda pods: bool(pods) and not has_old_template(pods),
+    )
     verify(namespace, 0.7)
     serve(namespace, 1)
     namespace.wait_for_condition("kimi", "TemplateCurrent", "True", "Newest")
@@ -212,7 +223,7 @@ def test_an_impossible_verification_is_unknown_and_can_be_tried_again(
     tried_again(namespace, first["metadata"]["name"])
     again = wait_for(
         lambda: benchmarks(namespace),
-        "another benchmark",
+        "there is another benchmark",
         lambda found: [_uid(item) for item in found] not in ([], [_uid(first)]),
     )
     assert len(again) == 1
@@ -238,7 +249,7 @@ def test_after_a_change_of_the_verification_the_new_questions_are_asked(
     namespace.change_server("kimi", {"verification": {"dataset": {"configMap": "questions", "path": "test.jsonl"}}})
     again = wait_for(
         lambda: benchmarks(namespace),
-        "a benchmark with the new questions",
+        "there is a benchmark with the new questions",
         lambda found: [_uid(item) for item in found] not in ([], [_uid(first)]),
     )
     assert [item["spec"]["datasets"]["gsm8k"]["configMap"] for item in again] == ["questions"]
@@ -289,12 +300,14 @@ def test_a_pod_deleted_during_its_verification_is_replaced_and_the_successor_is_
     report(namespace, pod)
     first = benchmark(namespace)
     namespace.delete(POD, pod["metadata"]["name"])
-    wait_for(lambda: living(namespace), "its successor", lambda pods: [_uid(item) for item in pods] != [_uid(pod)])
+    wait_for(
+        lambda: living(namespace), "the pod has a successor", lambda pods: [_uid(item) for item in pods] != [_uid(pod)]
+    )
     [successor] = pods_on_nodes(namespace, 1)
     report(namespace, successor)
     wait_for(
         lambda: benchmarks(namespace),
-        "a benchmark of the successor",
+        "there is a benchmark of the successor",
         lambda found: [item["metadata"]["name"] for item in found] not in ([], [first["metadata"]["name"]]),
     )
     answer(namespace, 0.7)

@@ -164,7 +164,7 @@ def test_a_crash_before_the_first_traffic_leaves_no_trace(sandbox: Sandbox, side
     namespace.create_server(_UNDISTURBED, _SPEC)
     play.until(lambda: _unverified(namespace, [_UNDISTURBED]), "the undisturbed server serves")
     _crash(sandbox, play, boundaries, lambda name: namespace.create_server(name, _SPEC))
-    play.until(lambda: _unverified(namespace, [boundary.server for boundary in boundaries]), "all serve")
+    play.until(lambda: _unverified(namespace, [boundary.server for boundary in boundaries]), "all servers serve")
     _assert_no_trace(sandbox, play, boundaries, asked=1)
     assert rollouts(namespace, _UNDISTURBED) == {"generation": 1, "revision": "1", "replicaSets": 1}
 
@@ -176,11 +176,14 @@ def test_a_crash_during_a_rollback_leaves_no_trace_and_the_rollback_happens_once
     names = [_UNDISTURBED, *(boundary.server for boundary in boundaries)]
     for name in names:
         namespace.create_server(name, _SPEC)
-    play.until(lambda: _unverified(namespace, names), "all serve")
+    play.until(lambda: _unverified(namespace, names), "all servers serve")
     namespace.change_server(_UNDISTURBED, _CHANGE)
-    play.until(lambda: _not_rolled_back(namespace, [_UNDISTURBED]), "the undisturbed server went back")
+    play.until(lambda: _not_rolled_back(namespace, [_UNDISTURBED]), "the undisturbed server has rolled back")
     _crash(sandbox, play, boundaries, lambda name: namespace.change_server(name, _CHANGE))
-    play.until(lambda: _not_rolled_back(namespace, [boundary.server for boundary in boundaries]), "all went back")
+    play.until(
+        lambda: _not_rolled_back(namespace, [boundary.server for boundary in boundaries]),
+        "all servers have rolled back",
+    )
     _assert_no_trace(sandbox, play, boundaries, asked=2)
     assert rollouts(namespace, _UNDISTURBED) == {"generation": 3, "revision": "3", "replicaSets": 2}
 
@@ -212,7 +215,8 @@ def _crash(sandbox: Sandbox, play: Play, boundaries: list[Boundary], begin: Call
             faults.enter_context(sandbox.proxy.fault(hold, boundary.holds))
             begin(boundary.server)
         play.until(
-            lambda: [boundary.server for boundary, hold in holds.items() if not hold.reached.is_set()], "all stand"
+            lambda: [boundary.server for boundary, hold in holds.items() if not hold.reached.is_set()],
+            "the operator stands at all boundaries",
         )
         sandbox.operator.kill()
     sandbox.restart_after_crash()
@@ -223,7 +227,7 @@ def _assert_no_trace(sandbox: Sandbox, play: Play, boundaries: list[Boundary], a
     expected = _state(namespace, _UNDISTURBED)
     for server in (_UNDISTURBED, *(boundary.server for boundary in boundaries)):
         look = functools.partial(_state, namespace, server)
-        wait_for(look, f"{server} is as it would have been", lambda state: state == expected)
+        wait_for(look, f"{server} is in the state of an undisturbed server", lambda state: state == expected)
         assert pods_made(namespace, f"{server}-verify") == asked, f"{server} was asked again"
         assert rollouts(namespace, server) == rollouts(namespace, _UNDISTURBED)
         # A crash may lose an Event, but none comes twice.

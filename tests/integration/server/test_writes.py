@@ -61,7 +61,7 @@ def test_a_new_server_costs_its_children_and_two_status_writes(
     # Event names are unique. For each server, one Event says that it is ready. It is written after the status.
     wait_for(
         lambda: _counts(audit_log.writes(mark, USER, namespace.name))["create events"],
-        "each server has told that it is ready",
+        "each server has an Event that says that it is ready",
         lambda count: count >= len(_SERVERS),
     )
     audit_log.wait_until_quiet(mark, USER, namespace.name)
@@ -96,12 +96,12 @@ def test_settled_servers_and_a_restart_cause_no_writes(
     before = {name: _generation(namespace, name) for name in _SERVERS}
 
     mark = audit_log.mark()
-    stays(lambda: audit_log.writes(mark, USER, namespace.name), "no write", _is_nothing, _QUIET_SECONDS)
+    stays(lambda: audit_log.writes(mark, USER, namespace.name), "nothing is written", _is_nothing, _QUIET_SECONDS)
     with operator.stopped():
         mark = audit_log.mark()
     stays(
         lambda: audit_log.writes(mark, USER, namespace.name),
-        "no write after a restart",
+        "nothing is written after a restart",
         _is_nothing,
         _START_SECONDS,
     )
@@ -127,7 +127,7 @@ def test_servers_with_all_options_cause_no_writes_for_a_minute(
             )
         audit_log.wait_until_quiet(mark, USER, namespace.name)
         mark = audit_log.mark()
-        stays(lambda: audit_log.writes(mark, USER, namespace.name), "no write", _is_nothing, _A_MINUTE)
+        stays(lambda: audit_log.writes(mark, USER, namespace.name), "nothing is written", _is_nothing, _A_MINUTE)
 
 
 def _is_nothing(writes: list[Request]) -> bool:

@@ -64,7 +64,7 @@ def folder(commit: str) -> str:
 def test_weights_are_fetched_once_and_nothing_is_written_at_rest(bare: Namespace, audit_log: AuditLog) -> None:
     begin = audit_log.mark()
     create(bare)
-    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is made")
+    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is created")
     assert claim
     assert claim["spec"]["resources"] == {"requests": {"storage": "200Gi"}}
     assert "ownerReferences" not in claim["metadata"], "it outlives the weights"
@@ -90,7 +90,7 @@ def test_complete_weights_stay_complete_after_their_pod_is_deleted(bare: Namespa
     bare.edit(WEIGHTS, "kimi", {"metadata": {"labels": {"seen": "again"}}})
     stays(
         lambda: condition_of(bare.existing(WEIGHTS, "kimi"), "Ready"),
-        "they stay complete",
+        "the weights stay complete",
         lambda ready: ready["reason"] == "WeightsComplete",
         4,
     )
@@ -115,7 +115,9 @@ def test_diff_predicts_the_operators_changes(bare: Namespace, cluster: LocalClus
     assert changes(**spec) == set()
     bare.edit(WEIGHTS, "kimi", {"metadata": {"annotations": {FETCH_ANNOTATION: "again"}}})
     finish(bare, SECOND)
-    wait_for(lambda: changes(**spec), "the file says nothing of the annotation", lambda found: not found)
+    wait_for(
+        lambda: changes(**spec), "diff shows no change, although the file has no annotation", lambda found: not found
+    )
     assert changes(**{**spec, "image": "fetcher:1"}) == set(), "complete weights are not fetched again"
     other = {**spec, "source": {**spec["source"], "revision": SECOND}}
     assert changes(**other) == {("Job", "create"), ("Job", "delete")}
@@ -165,11 +167,11 @@ def test_another_image_does_not_fetch_complete_weights_again(bare: Namespace, au
 
 def test_a_claim_is_deleted_with_its_weights_if_deletion_policy_says_so(bare: Namespace) -> None:
     create(bare, volume={"deletionPolicy": "Delete"})
-    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is made")
+    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is created")
     assert claim
     assert [owner["kind"] for owner in claim["metadata"]["ownerReferences"]] == ["KimiLinearWeights"]
     bare.delete(WEIGHTS, "kimi")
-    wait_for(lambda: bare.find(CLAIM, "kimi"), "it is deleted", lambda found: not found or _is_going(found))
+    wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is deleted", lambda found: not found or _is_going(found))
 
 
 def _is_going(manifest: Manifest) -> bool:
@@ -208,7 +210,7 @@ def test_a_server_creates_no_pods_before_its_weights_are_complete(bare: Namespac
     bare.wait_for_condition("kimi", "Ready", "False", "WeightsDownloading")
     assert bare.find(DEPLOYMENT, "kimi") is None
     finish(bare)
-    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "its pods are made")
+    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "the server's pods are created")
     assert served_folder(bare) == folder(FIRST)
     container = engine_container(bare.deployment("kimi"))
     assert {"name": "weights", "mountPath": "/weights", "readOnly": True} in container["volumeMounts"]
@@ -219,27 +221,27 @@ def test_a_newer_commit_is_offered_and_taken_by_the_annotation(bare: Namespace) 
     create(bare)
     finish(bare)
     bare.create_server("kimi", USES_WEIGHTS)
-    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "its pods are made")
+    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "the server's pods are created")
     bare.edit(WEIGHTS, "kimi", {"metadata": {"annotations": {FETCH_ANNOTATION: "again"}}})
     finish(bare, SECOND)
     offered = bare.wait_for_condition("kimi", "TemplateCurrent", "False", "NewTemplateAvailable")
     assert "The weights have a new commit" in offered["message"]
     assert served_folder(bare) == folder(FIRST)
     bare.edit(SERVER, "kimi", {"metadata": {"annotations": {"kimi-linear.io/rollout": "now"}}})
-    wait_for(lambda: served_folder(bare), "it serves the newer commit", lambda served: served == folder(SECOND))
+    wait_for(lambda: served_folder(bare), "the server serves the newer commit", lambda served: served == folder(SECOND))
 
 
 def test_deleting_weights_stops_no_pods_and_later_changes_use_the_same_commit(bare: Namespace) -> None:
     create(bare)
     finish(bare)
     bare.create_server("kimi", USES_WEIGHTS)
-    made = wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "its pods are made")
+    made = wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "the server's pods are created")
     assert made
     bare.delete(WEIGHTS, "kimi")
     wait_for(lambda: bare.find(WEIGHTS, "kimi"), "the weights are gone", lambda found: found is None)
     stays(
         lambda: bare.deployment("kimi")["spec"],
-        "its pods stay",
+        "the server's pods stay",
         lambda spec: spec["template"] == made["spec"]["template"] and spec["replicas"] == 1,
         3,
     )
