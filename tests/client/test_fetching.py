@@ -326,9 +326,9 @@ def waited(seconds: float, pause: float | None, *, marks: int = 0) -> float:
     """Return how long a program waits for a hub that always fails in this way, before it gives up.
 
     Args:
-        seconds: Its patience.
-        pause: For how many seconds the hub asks.
-        marks: So often there is progress before.
+        seconds: The patience of the program.
+        pause: How many seconds the hub asks the program to wait.
+        marks: How many times there is progress before that.
     """
     now = [0.0]
 

@@ -105,12 +105,12 @@ class Others:
     """Downloads to separate volumes.
 
     Attributes:
-        cluster: Where they are.
-        namespace: Where they are.
-        hub: It limits and stalls.
-        plain: It does not fail.
-        late: It does not answer at first.
-        full: The condition Stalled of weights whose volume had no room at first.
+        cluster: The cluster of the downloads.
+        namespace: The namespace of the downloads.
+        hub: A hub that limits and stalls downloads.
+        plain: A hub without faults.
+        late: A hub that does not answer at first.
+        full: The condition Stalled of the weights whose volume had no room at first.
     """
 
     cluster: PodCluster
@@ -142,7 +142,7 @@ def others(cluster: PodCluster, client: Client) -> Iterator[Others]:
         made = Others(cluster, Namespace(client, "others"), opened, plain, late)
         made.fetch("full", "small", plain)
         made.full = made.wait_for_reason("full", "VolumeFull", "Stalled")
-        # Immediately, so that the next attempt has room.
+        # The volume grows immediately, so that the next attempt has room.
         volumes.enlarge(cluster, "others", "small", 64)
         opened.fail("api", Fault("status", status=429, headers={"Retry-After": "3"}))
         made.fetch("first", "twins", opened)

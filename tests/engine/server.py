@@ -41,15 +41,15 @@ class Server:
         key: str | None = None,
         is_first: bool = False,
     ) -> None:
-        """Take a server with these arguments in addition to its target's arguments.
+        """Prepare a server with these arguments in addition to its target's arguments.
 
         Args:
-            target: What to start.
-            folder: For its log and kernels.
-            cache: What is mounted as the pod's cache.
-            more: The arguments.
+            target: The server to start.
+            folder: The folder for its log and kernels.
+            cache: The folder that takes the place of the pod's cache.
+            more: The additional arguments.
             key: The API key.
-            is_first: Whether it is the first process of its container.
+            is_first: Whether the server is the first process of its container.
         """
         self.target = target
         self._is_first = is_first

@@ -58,7 +58,7 @@ def servers_application(operator: None, cluster: LocalCluster, client: Client, r
 def gated_sync(servers_application: Application, models: Namespace, repository: Repository) -> Manifest:
     """The sync that has passed the gate.
 
-    It is read at once: a later sync that only repairs runs no gate, and its state replaces this one.
+    Its state is read at once: a later sync, which only repairs, runs no gate and replaces this state.
     """
     end_gate(models)
     return servers_application.wait_for_operation(repository.head(), "Succeeded")

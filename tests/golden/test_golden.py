@@ -1,9 +1,9 @@
 """Golden files: all objects and the status of a resource, in a form that people can review.
 
-Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` holds a Deployment, Jobs and pods,
-`cr.yaml` and those become `status.yaml`, with what a pod logs in `pod.log`. What a benchmark measures is in
-`server.yaml`, what a server uses in `weights.yaml`.
-`pytest tests/golden --update-golden` rewrites the results.
+Each folder is a case. `objects.yaml` contains the objects that the operator builds for `cr.yaml`. If a case has
+`observed.yaml` with a Deployment, Jobs or pods, `status.yaml` contains the status for `cr.yaml` and these objects, and
+`pod.log` the log of a pod. `server.yaml` is the server that a benchmark measures, `weights.yaml` the weights that a
+server uses. `pytest tests/golden --update-golden` rewrites the results.
 """
 
 import asyncio

@@ -42,7 +42,7 @@ class Sandbox:
     """A namespace, its operator, and the proxy between the operator and the API server.
 
     Attributes:
-        others: More namespaces that the same operator looks after. The Lease is in the first.
+        others: More namespaces that the same operator looks after. The Lease is in the first namespace.
     """
 
     namespace: Namespace

@@ -192,7 +192,7 @@ async def serve(engine: Engine) -> None:
     """Open the port, warm up, and serve until SIGTERM. Then finish open requests."""
     runner = web.AppRunner(build_app(engine))
     await runner.setup()
-    # Before the port is open, as in SGLang: whoever sees the port may send SIGTERM at once.
+    # The handler is set before the port is open, because a client that sees the port may send SIGTERM at once.
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _drain, engine, stopped)
     site = web.TCPSite(runner, engine.arguments.host, engine.arguments.port)
@@ -258,7 +258,7 @@ def _log(text: str) -> None:
 def main() -> int:
     """Run the stand-in with the arguments of the command line.
 
-    Until it opens its port nothing handles SIGTERM, as in SGLang: as process 1 of a container it ignores it.
+    Until the port is open, nothing handles SIGTERM, as in SGLang. So process 1 of a container then ignores SIGTERM.
     """
     settings = arguments.parse(None)
     told = behaviour.from_environment()

@@ -15,14 +15,14 @@ from integration.waiting import wait_for
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind
 
-# Writes of the ConfigMaps of the runner and of the results, and the deletion of the runner; of each suite's Job, and
-# its deletion; and of the statuses. Each killed write occupies one of the namespace's sixteen workers.
+# Writes and deletions of the ConfigMaps with the runner and the results, creations and deletions of each suite's Job,
+# and writes of the status. Each killed write occupies one of the namespace's sixteen workers.
 _WRITES = {CONFIG_MAP: 3, JOB: 4, BENCHMARK: 3}
 _SUITES = [{"name": "speed-low"}, {"name": "gsm8k"}]
 
 
 class Boundary(NamedTuple):
-    """A crash before or after a benchmark's nth write of a kind. The benchmark is named after it."""
+    """A crash before or after a benchmark's nth write of a kind. The benchmark is named after the crash."""
 
     side: str
     kind: Kind

@@ -1,7 +1,7 @@
-"""The chart is upgraded and rolled back. Between its versions, fields and rules change that stored objects use.
+"""The chart is upgraded and rolled back. Fields and rules that stored objects use differ between its versions.
 
-The operator runs all the time. It knows the fields and rules of today; the definitions of the other chart have a field
-more, a field less and a rule more, as those of another version would.
+The operator runs all the time, with the fields and rules of today. The definitions of the other chart have a new field
+and a new rule, and lack an old field, like the definitions of another version.
 """
 
 import shutil

@@ -1,6 +1,6 @@
 """Lists take as long as on a busy API server. The operator waits and watches, and requests nothing twice.
 
-Many are slow at the same time, each for an operator of its own.
+Many lists are slow at the same time, each for a separate operator.
 """
 
 import time

@@ -26,8 +26,8 @@ class Case:
     Attributes:
         alert: The alert.
         series: The values of each series, as promtool writes them.
-        minute: When it is looked at.
-        fires: Whether the alert fires then.
+        minute: The minute at which the alert is evaluated.
+        fires: Whether the alert fires at that minute.
     """
 
     alert: str

@@ -78,8 +78,8 @@ def test_under_newer_definitions_only_requested_changes_replace_pods(sandbox: Sa
             assert namespace.server(name)["spec"]["warmUp"] == "enabled"
             assert _owners_of_fraction(namespace, name) == []
         _assert_no_pod_was_replaced(namespace, before)
-        wished = server_manifest("scaled", namespace.name, {"engine": {"memoryFractionStatic": FRACTION}})
-        namespace.client.apply(SERVER, wished, "somebody")
+        requested = server_manifest("scaled", namespace.name, {"engine": {"memoryFractionStatic": FRACTION}})
+        namespace.client.apply(SERVER, requested, "somebody")
         # The spec stays the same, but the field now has an owner. So the next pass treats it as the user's own value.
         assert _owners_of_fraction(namespace, "scaled") == ["somebody"]
         scale(namespace, "scaled", 2)
@@ -91,19 +91,20 @@ def test_a_default_of_another_version_is_never_offered_or_rolled_out(
     sandbox: Sandbox,
 ) -> None:
     namespace = sandbox.namespace
-    create_servers(namespace, [*_TWO, "wishing"])
+    create_servers(namespace, [*_TWO, "changing"])
     before = {name: running(namespace, name) for name in _TWO}
     with newer_definition(namespace.client):
-        for name in [*_TWO, "wishing"]:
+        for name in [*_TWO, "changing"]:
             namespace.edit(SERVER, name, {"metadata": {"labels": {"team": "search"}}})
     sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
     go_on_as(sandbox, THIS_VERSION)
-    wished = server_manifest("wishing", namespace.name, {"engine": {"contextLength": 4096}})
-    namespace.client.apply(SERVER, wished, "somebody")
+    requested = server_manifest("changing", namespace.name, {"engine": {"contextLength": 4096}})
+    namespace.client.apply(SERVER, requested, "somebody")
     wait_for(
-        lambda: "4096" in str(namespace.deployment("wishing")["spec"]["template"]), "the requested change is rolled out"
+        lambda: "4096" in str(namespace.deployment("changing")["spec"]["template"]),
+        "the requested change is rolled out",
     )
-    for name in [*_TWO, "wishing"]:
+    for name in [*_TWO, "changing"]:
         namespace.wait_until_ready(name)
         assert namespace.server(name)["spec"]["engine"]["memoryFractionStatic"] == FRACTION
         namespace.wait_for_condition(name, "TemplateCurrent", "True", "Newest")

@@ -231,7 +231,7 @@ def test_an_impossible_verification_is_unknown_and_can_be_tried_again(
     serve(namespace, 1)
 
 
-@pytest.mark.parametrize("has_ended", [True, False], ids=["it had no result", "it runs"])
+@pytest.mark.parametrize("has_ended", [True, False], ids=["the old benchmark had no result", "the old benchmark runs"])
 def test_after_a_change_of_the_verification_the_new_questions_are_asked(
     namespace: Namespace, *, has_ended: bool
 ) -> None:

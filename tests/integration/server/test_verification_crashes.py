@@ -1,4 +1,4 @@
-"""The operator is killed before and after each write of a verification: nothing is asked twice or serves unverified."""
+"""The operator is killed at each write of a verification: no template is asked twice, and no unverified pod serves."""
 
 import functools
 import json
@@ -46,7 +46,7 @@ _SPEC: Spec = {
     "inheritedMetadata": {"annotations": {HELD: "true"}},
 }
 _CHANGE: Spec = {"engine": {"contextLength": 131072}}
-# By the number of the revision that is asked.
+# The accuracy of each revision, by the number of the revision.
 _ACCURACY = {"1": 0.7, "2": 0.3}
 _UNDISTURBED = "undisturbed"
 _PLAYED_SECONDS = 150.0
@@ -54,7 +54,7 @@ _QUIET_SECONDS = 6.0
 
 
 class Step(NamedTuple):
-    """A write in the life of a verification: the nth of its kind whose body has some text, spaces aside."""
+    """A write of a verification: the nth write of a kind whose body contains a text. Spaces do not count."""
 
     name: str
     method: str
@@ -104,7 +104,7 @@ class Boundary(NamedTuple):
 
     @property
     def server(self) -> str:
-        # The name of a benchmark begins with 20 characters of this, and none may be the beginning of another.
+        # The name of a benchmark begins with 20 characters of this name, and no name may be the beginning of another.
         return f"{self.side}-{self.step.name}-0"
 
     def holds(self, call: Call) -> bool:
@@ -113,7 +113,7 @@ class Boundary(NamedTuple):
 
 @dataclass
 class Play:
-    """Plays the kubelets of servers and clients, and watches that a gate that is open stays open."""
+    """Plays the kubelets of servers and clients, and checks that an open gate stays open."""
 
     namespace: Namespace
     opened: set[str] = field(default_factory=set)
@@ -237,7 +237,7 @@ def _assert_no_trace(sandbox: Sandbox, play: Play, boundaries: list[Boundary], a
 
 
 def _assert_only_verified_gates_were_opened(sandbox: Sandbox, play: Play, server: str) -> None:
-    """Check every write of a gate: it opens it, after right answers, on a pod with the template that gave them."""
+    """Check that each write of a gate opens the gate of a pod whose template has given right answers before."""
     label = _revision(sandbox.namespace, server, "1")["data"]["template"]["metadata"]["labels"][TEMPLATE_LABEL]
     sets = sandbox.namespace.replica_sets(server)
     verified = [item for item in sets if item["spec"]["template"]["metadata"]["labels"][TEMPLATE_LABEL] == label]
@@ -273,7 +273,7 @@ def _assert_writes_end(sandbox: Sandbox) -> None:
 
 
 def _state(namespace: Namespace, server: str) -> Manifest:
-    """Return the end of a server: its conditions, templates, results, gates and benchmarks, without names and times."""
+    """Return the final state of a server, without names and times."""
     query = {"labelSelector": f"{SERVER_LABEL}={server}"}
     found = {
         "status": namespace.server(server)["status"]["conditions"],

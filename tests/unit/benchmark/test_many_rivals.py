@@ -162,7 +162,7 @@ def test_a_search_for_holding_jobs_stays_short_with_thousands_of_jobs(
     world, key = World(), key_of("a")
     world.benchmark(key, suspend=False, **spec)
     for number in range(2000):
-        # The first half has ended. So a search reads all of these benchmarks before it finds another one.
+        # The first half of the Jobs has ended. So a search reads all of these before it finds a Job that has not ended.
         status = DONE if number < 1000 else {}
         world.put(JOB, world.job(key, name=f"made-{number:04}", status=status))
     with few_decoded(monkeypatch, 0), little_time():

@@ -183,7 +183,7 @@ class World:
         return made
 
     def wait(self, key: Key = MINE) -> Wait | None:
-        """The benchmark that goes first instead of this one."""
+        """Return why a benchmark has to wait, None if it may start."""
         targets = Admission(cast(Cluster, self), self.cache, lambda place, _: place != self.unreadable)
         benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
         found = target_state(self.cache, benchmark).target

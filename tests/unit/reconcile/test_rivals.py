@@ -158,7 +158,7 @@ def test_a_child_of_another_existing_server_is_not_adopted(is_cached: bool) -> N
     assert robbery.owners() == ["a"]
 
 
-@pytest.mark.parametrize("uid", [None, "uid-of-its-successor"], ids=["gone", "another of its name"])
+@pytest.mark.parametrize("uid", [None, "uid-of-its-successor"], ids=["deleted", "replaced by a server of its name"])
 def test_a_child_left_by_a_deleted_server_is_adopted(uid: str | None) -> None:
     robbery = Robbery()
     del robbery.store.objects[Key("default", "a", SERVER)]

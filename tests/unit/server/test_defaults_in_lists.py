@@ -89,7 +89,7 @@ def world() -> World:
 
 
 def _items(number: int, **default: object) -> Manifest:
-    """Return a container with so many variables, each with the default."""
+    """Return a container with this number of variables, each with the default."""
     return {"env": [{"name": f"X{item}", "value": "1", **default} for item in range(number)]}
 
 

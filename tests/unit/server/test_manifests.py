@@ -162,7 +162,7 @@ def test_kernels_are_compiled_where_no_other_pod_writes_even_with_a_shared_cache
         ),
         ({"containers": [{"name": "other", "volumeMounts": [{"name": "mine", "mountPath": SHARED_MEMORY}]}]}, True),
     ],
-    ids=["ours", "a volume of theirs", "a mount of theirs", "a sidecar's"],
+    ids=["our volume", "a user's volume", "a user's mount", "a sidecar's mount"],
 )
 def test_only_our_own_shared_memory_is_emptied_at_a_start(pod: Manifest, is_emptied: bool) -> None:
     script = engine_container(podTemplate={"spec": pod})["command"][2]

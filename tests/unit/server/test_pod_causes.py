@@ -91,7 +91,7 @@ def test_a_pod_that_does_not_fit_its_node_has_the_same_message_after_every_check
 @pytest.mark.parametrize(
     "pod",
     [checked(MISSING, exit_code=137), checked(""), checked(MISSING, name="warm")],
-    ids=["the check was killed", "it found nothing", "another init container"],
+    ids=["the check was killed", "the check found nothing", "another init container"],
 )
 def test_an_init_container_that_fails_in_another_way_is_crash_looping(pod: Manifest) -> None:
     assert ready([pod])["reason"] == "CrashLooping"

@@ -69,9 +69,9 @@ def test_the_same_inputs_keep_the_template_and_todays_is_offered() -> None:
 
 
 def test_the_record_with_the_highest_number_is_current() -> None:
-    wished = server(generation=2, toolCallParser="enabled")
-    older, current = kept_by_older(9), replace(choose(wished, History()).current, number=10)
-    kept = choose(wished, History([current, older], deployed=9))
+    requested = server(generation=2, toolCallParser="enabled")
+    older, current = kept_by_older(9), replace(choose(requested, History()).current, number=10)
+    kept = choose(requested, History([current, older], deployed=9))
     assert (kept.current, kept.running) == (current, older)
 
 
@@ -281,7 +281,7 @@ def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Mani
     return unrequested.without(seen, unrequested.unrequested(uncertain, stored), record)
 
 
-def is_wished(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:
+def is_requested(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:
     return choose(as_asked(seen, record, managed_fields), History([record], deployed=record.number)).current != record
 
 
@@ -298,13 +298,13 @@ _WITH_FRACTION: dict[str, Any] = {"engine": {"memoryFractionStatic": 0.85}}
         owned({"f:engine": {".": {}, "f:version": {}}}),
         [*owned(_SIZE), *owned(_FRACTION, subresource="status")],
     ],
-    ids=["another field", "the object around it, empty", "a field beside it", "a status"],
+    ids=["another field", "the empty object around it", "a sibling field", "a status"],
 )
 def test_an_unrequested_default_does_not_count_as_requested(managed_fields: list[Manifest]) -> None:
     defaulted = server(generation=2, **_WITH_FRACTION)
     assert has_other_inputs(defaulted, kept_by_older())
     assert as_asked(defaulted, kept_by_older(), managed_fields).spec == server().spec
-    assert not is_wished(defaulted, kept_by_older(), managed_fields)
+    assert not is_requested(defaulted, kept_by_older(), managed_fields)
 
 
 def test_an_unrequested_default_is_not_offered() -> None:
@@ -316,11 +316,11 @@ def test_an_unrequested_default_is_not_offered() -> None:
 
 
 def test_another_requested_change_brings_no_unrequested_default() -> None:
-    wished: dict[str, Any] = {"engine": {"contextLength": 4096}}
-    defaulted = server(generation=2, engine={**wished["engine"], "memoryFractionStatic": 0.85})
+    requested: dict[str, Any] = {"engine": {"contextLength": 4096}}
+    defaulted = server(generation=2, engine={**requested["engine"], "memoryFractionStatic": 0.85})
     seen = as_asked(defaulted, kept_by_older(), owned(_SIZE, {"f:engine": {"f:contextLength": {}}}))
     current = choose(seen, History([kept_by_older()], deployed=1)).current
-    asked = server(generation=2, **wished)
+    asked = server(generation=2, **requested)
     assert (current.inputs, current.template) == (template_inputs(asked.spec), build_pod_template(asked))
 
 
@@ -329,9 +329,11 @@ def test_an_object_with_only_unrequested_fields_is_left_out_as_a_whole() -> None
     assert as_asked(defaulted, kept_by_older(), owned(_SIZE)).spec == server(replicas=3).spec
 
 
-@pytest.mark.parametrize("managed_fields", [owned(_SIZE, _FRACTION), []], ids=["somebody owns it", "nothing is known"])
+@pytest.mark.parametrize(
+    "managed_fields", [owned(_SIZE, _FRACTION), []], ids=["the field has an owner", "no owner is known"]
+)
 def test_a_value_that_a_user_set_counts_as_requested_even_if_it_is_the_default(managed_fields: list[Manifest]) -> None:
-    assert is_wished(server(generation=2, **_WITH_FRACTION), kept_by_older(), managed_fields)
+    assert is_requested(server(generation=2, **_WITH_FRACTION), kept_by_older(), managed_fields)
 
 
 @pytest.mark.parametrize(
@@ -342,26 +344,26 @@ def test_a_value_that_a_user_set_counts_as_requested_even_if_it_is_the_default(m
         ({"model": {"tokenSecretRef": {"name": "hub"}}}, {}),
         ({"podTemplate": {"spec": {"nodeName": None}}}, {"podTemplate": {"spec": {}}}),
     ],
-    ids=["its default is back", "it had none", "an object", "a null"],
+    ids=["a field with a default", "a field without a default", "an object", "a null"],
 )
 def test_a_removed_value_counts_as_a_request_although_nobody_owns_it_now(had: Manifest, has: Manifest) -> None:
     """This happens when the user removes a field from a file for `kubectl apply --server-side`."""
     record = kept_by_older(of=server(**had))
-    assert is_wished(server(generation=2, **has), record, owned({"f:replicas": {}}))
+    assert is_requested(server(generation=2, **has), record, owned({"f:replicas": {}}))
 
 
 def test_a_list_counts_as_one_field_of_its_owner() -> None:
     changed = server(generation=2, podTemplate={"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}})
     tolerations: Manifest = {"f:podTemplate": {"f:spec": {"f:tolerations": {}}}}
-    assert is_wished(changed, kept_by_older(), owned(tolerations))
-    assert not is_wished(changed, kept_by_older(), owned(_SIZE))
+    assert is_requested(changed, kept_by_older(), owned(tolerations))
+    assert not is_requested(changed, kept_by_older(), owned(_SIZE))
 
 
 def test_a_default_of_a_field_that_the_record_lacks_does_not_count_as_requested() -> None:
     inputs = template_inputs(server().spec)
     older = kept_by_older(inputs={name: value for name, value in inputs.items() if name != "startup"})
     defaulted = server(generation=2, startup={"timeoutSeconds": 1800})
-    assert not is_wished(defaulted, older, owned(_SIZE))
+    assert not is_requested(defaulted, older, owned(_SIZE))
 
 
 def test_an_unapplied_automatic_template_of_another_version_is_given_up() -> None:
@@ -374,7 +376,7 @@ def test_an_unapplied_automatic_template_of_another_version_is_given_up() -> Non
 @pytest.mark.parametrize(
     ("changes", "deployed"),
     [({}, 2), ({}, 7), ({"template": build_pod_template(server())}, 1)],
-    ids=["it runs", "what runs is not known", "this version builds the same"],
+    ids=["the template runs", "the running template is unknown", "this version builds the same"],
 )
 def test_otherwise_a_begun_automatic_rollout_continues(changes: Manifest, deployed: int) -> None:
     begun = replace(kept_by_older(2, is_automatic=True), **changes)
@@ -384,35 +386,37 @@ def test_otherwise_a_begun_automatic_rollout_continues(changes: Manifest, deploy
 def test_a_request_that_changes_no_pod_does_not_end_an_automatic_rollout() -> None:
     annotated = server(annotations={ROLLOUT_ANNOTATION: "now"})
     other_inputs = {**template_inputs(server().spec), "toolCallParser": "enabled"}
-    for wish, inputs in ((annotated, template_inputs(server().spec)), (server(generation=2), other_inputs)):
-        begun = kept_by_older(2, is_automatic=True, template=build_pod_template(wish), inputs=inputs)
-        current = choose(wish, History([begun], deployed=2)).current
+    for request, inputs in ((annotated, template_inputs(server().spec)), (server(generation=2), other_inputs)):
+        begun = kept_by_older(2, is_automatic=True, template=build_pod_template(request), inputs=inputs)
+        current = choose(request, History([begun], deployed=2)).current
         assert (current.number, current.is_automatic, current.template) == (3, True, begun.template)
     older = kept_by_older(2, is_automatic=True)
     assert not choose(annotated, History([older], deployed=2)).current.is_automatic
 
 
-_WISHED: dict[str, Any] = {"toolCallParser": "enabled"}
+_REQUESTED: dict[str, Any] = {"toolCallParser": "enabled"}
 
 
 @pytest.mark.parametrize(
-    ("wished", "rollout"),
-    [(server(generation=2, **_WISHED), ""), (server(annotations={ROLLOUT_ANNOTATION: "now"}), "now")],
+    ("requested", "rollout"),
+    [(server(generation=2, **_REQUESTED), ""), (server(annotations={ROLLOUT_ANNOTATION: "now"}), "now")],
     ids=["a change of the spec", "the annotation"],
 )
 def test_a_requested_template_that_another_version_never_applied_is_built_again(
-    wished: KimiLinearServer, rollout: str
+    requested: KimiLinearServer, rollout: str
 ) -> None:
-    begun = kept_by_older(2, of=wished, rollout=rollout, generation=wished.metadata.generation)
-    current = choose(wished, History([kept_by_older(1), begun], deployed=1)).current
-    assert (current.number, current.template, current.rollout) == (3, build_pod_template(wished), rollout)
-    ours = replace(begun, template=build_pod_template(wished))
-    assert choose(wished, History([kept_by_older(1), ours], deployed=1)).current == ours
+    begun = kept_by_older(2, of=requested, rollout=rollout, generation=requested.metadata.generation)
+    current = choose(requested, History([kept_by_older(1), begun], deployed=1)).current
+    assert (current.number, current.template, current.rollout) == (3, build_pod_template(requested), rollout)
+    ours = replace(begun, template=build_pod_template(requested))
+    assert choose(requested, History([kept_by_older(1), ours], deployed=1)).current == ours
 
 
-@pytest.mark.parametrize("template", [OLD_TEMPLATE, build_pod_template(server(**_WISHED))], ids=["another's", "ours"])
+@pytest.mark.parametrize(
+    "template", [OLD_TEMPLATE, build_pod_template(server(**_REQUESTED))], ids=["another's", "ours"]
+)
 def test_a_change_that_never_ran_and_is_taken_back_keeps_the_pods(template: Manifest) -> None:
-    begun = kept_by_older(2, of=server(**_WISHED), generation=2, template=template)
+    begun = kept_by_older(2, of=server(**_REQUESTED), generation=2, template=template)
     kept = choose(server(generation=3), History([kept_by_older(1), begun], deployed=1))
     assert (kept.current, kept.running) == (kept_by_older(1), kept_by_older(1))
     assert kept.offer

@@ -313,7 +313,7 @@ def test_a_server_that_is_being_measured_follows_after_the_measurement() -> None
         ("2026-11-24T08:55:00Z", {"suspend": True}, A),
         ("2026-11-24T08:55:00Z", {"serverRef": {"name": "b"}}, A),
     ],
-    ids=["the next one follows", "it has not for longer than a suite may take", "suspended", "another server"],
+    ids=["the next suite follows", "no suite for longer than a suite may take", "suspended", "another server"],
 )
 def test_a_server_keeps_its_pods_between_two_suites(ended: str, changes: dict[str, Any], first: Key) -> None:
     world = World()

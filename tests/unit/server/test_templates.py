@@ -108,8 +108,8 @@ def test_an_applied_spec_is_looked_up_once_and_no_unrequested_default_is_offered
 
 def test_a_request_for_a_value_that_is_a_default_elsewhere_replaces_pods() -> None:
     cluster = DefaultingCluster({})
-    wish = {"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:memoryFractionStatic": {}}}}}
-    _pass_with_default(cluster, 1, managedFields=_managed(wish))
+    request = {"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:memoryFractionStatic": {}}}}}
+    _pass_with_default(cluster, 1, managedFields=_managed(request))
     assert "ControllerRevision/kimi-2" in cluster.written
 
 

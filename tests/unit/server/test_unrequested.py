@@ -148,8 +148,8 @@ def test_a_default_that_this_version_refuses_replaces_no_pod_at_a_scale(path: tu
 def test_a_request_beside_a_default_that_this_version_refuses_takes_effect() -> None:
     refused: dict[tuple[str, ...], object] = {("startup", "timeoutSeconds"): 90_000}
     spec = {"startup": {"timeoutSeconds": 90_000}}
-    wish = owner({"f:engine": {"f:contextLength": {}}}, _LATER)
-    assert not Cluster({}, dict(refused)).write(spec, wish, engine={"contextLength": 4096}).has_kept_pods
+    request = owner({"f:engine": {"f:contextLength": {}}}, _LATER)
+    assert not Cluster({}, dict(refused)).write(spec, request, engine={"contextLength": 4096}).has_kept_pods
     # The owner has removed a value that is different from the current default.
     assert not Cluster({"startup": {"timeoutSeconds": 7200}}).write(spec, owner({"f:replicas": {}})).has_kept_pods
 
@@ -222,8 +222,8 @@ def test_a_default_in_place_of_a_null_replaces_no_pod(recorded: Manifest, newer:
 
 def test_a_removed_field_stays_removed_when_another_request_replaces_the_pods() -> None:
     fields = owner(_CONTAINERS), owner({"f:engine": {"f:contextLength": {}}}, _LATER)
-    wish: Manifest = {"engine": {"contextLength": 4096}}
-    cluster = Cluster(container(livenessProbe=None)).write(container(livenessProbe=_PROBE), *fields, **wish)
+    request: Manifest = {"engine": {"contextLength": 4096}}
+    cluster = Cluster(container(livenessProbe=None)).write(container(livenessProbe=_PROBE), *fields, **request)
     assert not cluster.has_kept_pods
     assert "livenessProbe" not in cluster.container
 
@@ -245,7 +245,7 @@ def test_a_null_that_lost_its_owner_is_dropped_without_taking_the_default() -> N
 
 
 _TOKEN = {"name": "hf", "key": "token"}
-WISHES = [
+REQUESTS = [
     pytest.param({}, {"model": {"tokenSecretRef": _TOKEN}}, {"f:model": {"f:tokenSecretRef": {}}}, id="typed"),
     pytest.param({}, pod(nodeSelector={"pool": "gold"}), of_pod("nodeSelector"), id="free"),
     pytest.param(
@@ -258,7 +258,7 @@ WISHES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("recorded", "newer", "fields"), WISHES)
+@pytest.mark.parametrize(("recorded", "newer", "fields"), REQUESTS)
 def test_a_request_within_an_object_that_another_definition_made_atomic_takes_effect(
     recorded: Manifest, newer: Manifest, fields: Manifest
 ) -> None:
@@ -312,8 +312,8 @@ def test_left_out_fields_are_recorded_once_and_forgotten_when_they_are_gone() ->
     cluster.write(container(tty=False), owner(_CONTAINERS, _LATER))
     assert cluster.world.written.count("ControllerRevision/kimi-1") == 2
     cluster.start()
-    wish = container(tty=False, imagePullPolicy="Always")
-    assert not cluster.write(wish, owner(_CONTAINERS, _LATER), is_scaled=False).has_kept_pods
+    request = container(tty=False, imagePullPolicy="Always")
+    assert not cluster.write(request, owner(_CONTAINERS, _LATER), is_scaled=False).has_kept_pods
 
 
 def _revision(text: str) -> revision.Revision:
