@@ -191,7 +191,7 @@ _BEHIND_PROXY = (
 )
 
 
-def test_an_upgrade_of_the_operator_restarts_no_server(
+def test_an_upgrade_that_puts_the_operator_behind_a_proxy_restarts_no_server(
     cluster: PodCluster, server: Manifest, models: Namespace, client: Client
 ) -> None:
     before, operators = lives(models.pods("kimi")), lives(client.list(POD, chart.NAMESPACE))
@@ -256,7 +256,7 @@ def test_children_are_deleted_with_their_server(cluster: PodCluster, server: Man
         wait_for(left, f"the {what} of the server is gone", lambda seen: not seen, seconds=60)
 
 
-def test_uninstalling_leaves_only_the_namespace_definitions_and_lease(
+def test_uninstalling_leaves_only_the_namespace_the_lease_and_the_definitions(
     cluster: PodCluster, recorded: str, before: set[str]
 ) -> None:
     cluster.kubectl("delete", "klb,kls", "--all")

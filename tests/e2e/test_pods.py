@@ -181,7 +181,9 @@ def plugin(cluster: PodCluster, installed: None) -> DevicePlugin:
     return DevicePlugin(cluster)
 
 
-def test_two_replicas_with_four_gpus_each_share_a_node_of_eight(plugin: DevicePlugin, models: Namespace) -> None:
+def test_two_replicas_on_a_node_of_eight_gpus_have_four_different_gpus_each(
+    plugin: DevicePlugin, models: Namespace
+) -> None:
     with _server_of(models, "halves", tensorParallelism=4, replicas=2):
         models.wait_until_ready("halves", _SECONDS_TO_SERVE)
         first, second = (gpus_of(plugin.cluster, pod) for pod in models.pods("halves"))
@@ -300,7 +302,7 @@ def test_replicas_serve_after_right_answers_and_wrong_answers_reach_no_client(
         wait_for(lambda: _templates(models), "all pods have the good template", lambda labels: labels == good, 90)
 
 
-def test_wrong_answers_block_the_server_with_block_and_are_only_reported_with_warn(
+def test_mode_block_keeps_wrong_answers_from_clients_and_mode_warn_only_reports_them(
     cluster: PodCluster, installed: None, models: Namespace
 ) -> None:
     block = {"mode": "Block", "numQuestions": 50}

@@ -102,7 +102,7 @@ def test_the_walkthrough_shows_the_output_of_a_terminal(recorded: str, pytestcon
     recording.compare("sglang", recorded, update=pytestconfig.getoption("--update-golden"))
 
 
-def test_the_pod_on_a_cpu_equals_the_pod_with_gpus_except_for_the_specs_additions() -> None:
+def test_the_pod_on_a_cpu_differs_only_by_the_additions_of_its_spec() -> None:
     added = _SPEC["spec"]["podTemplate"]["spec"]
     extra = _SPEC["spec"]["engine"]["extraArgs"]
     image = {"image": _SPEC["spec"]["engine"]["image"]}

@@ -149,13 +149,13 @@ def compare(case: str, file: str, text: str, request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.parametrize("case", sorted({*cases("cr.yaml")} - {*cases("observed.yaml")}))
-def test_a_resource_becomes_these_objects(case: str, request: pytest.FixtureRequest) -> None:
+def test_a_resource_becomes_the_golden_objects(case: str, request: pytest.FixtureRequest) -> None:
     objects = [without_programs(child) for child in build(case)]
     compare(case, "objects.yaml", "---\n".join(dump(child) for child in objects), request)
 
 
 @pytest.mark.parametrize("case", cases("observed.yaml"))
-def test_observed_objects_become_this_status(case: str, request: pytest.FixtureRequest) -> None:
+def test_observed_objects_become_the_golden_status(case: str, request: pytest.FixtureRequest) -> None:
     resource = read_resource(case)
     key = Key("default", resource["metadata"]["name"], OBSERVED_KINDS[resource["kind"]])
     cache, cluster = new_cache(), RecordingCluster(resource)

@@ -168,7 +168,7 @@ def _gpus(count: int) -> dict[str, Any]:
     return {"podTemplate": {"spec": {"containers": [container]}}}
 
 
-def test_fields_that_a_rule_does_not_read_can_change_although_it_is_broken(
+def test_fields_that_a_rule_does_not_read_can_change_although_the_rule_is_broken(
     client: Client, namespace: Namespace
 ) -> None:
     with relaxed_schema(client):

@@ -19,7 +19,7 @@ _SERVERS = 10
 _PLAN = Plan(patience=60, steady_seconds=1, repairs=2, storms=1, start_seconds=0)
 
 
-def test_the_benchmark_measures_the_operator_and_both_comparisons() -> None:
+def test_the_benchmark_measures_the_operator_plain_kopf_and_the_api_servers_limit() -> None:
     skip_unless_built(CONTROL_PLANE)
     contest = {OURS: Convergence(1.0, _SERVERS, 0.0, 0.0, 0.0)}
     with fresh_stage() as stage:

@@ -74,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository(tmp_path_factory.mktemp("first")).release()
 
 
-def test_a_release_has_every_file_and_their_checksums(made: Path) -> None:
+def test_a_release_has_all_files_and_their_checksums(made: Path) -> None:
     packed = ("image.tar", "json-schemas.tar.gz", "manifests.tar.gz", "olm-bundle.tar.gz", "sbom.cdx.json")
     assert {file.name for file in made.iterdir()} == {
         "RELEASE-NOTES.md",

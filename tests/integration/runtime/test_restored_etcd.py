@@ -58,7 +58,7 @@ def _template(namespace: Namespace, name: str) -> tuple[str, int, int]:
     return deployment["metadata"]["uid"], deployment["metadata"]["generation"], deployment["spec"]["replicas"]
 
 
-def test_after_a_restore_of_etcd_the_backup_applies_and_reconciliation_continues(place: Place, tmp_path: Path) -> None:
+def test_after_a_restore_of_etcd_the_backup_counts_and_reconciliation_continues(place: Place, tmp_path: Path) -> None:
     namespace, names = place.namespace, ("kept", "scaled", "deleted")
     for name in names:
         namespace.create_server(name)

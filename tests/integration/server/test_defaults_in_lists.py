@@ -37,7 +37,7 @@ def _container(namespace: Namespace, name: str) -> Manifest:
     return dict(container)
 
 
-def test_an_earlier_change_by_a_lists_owner_makes_no_later_scale_roll_out_a_default(sandbox: Sandbox) -> None:
+def test_scaling_rolls_out_no_default_even_after_a_change_by_the_lists_owner(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     for name in _NAMES:
         _apply(namespace, name, _spec())

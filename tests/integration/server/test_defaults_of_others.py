@@ -65,7 +65,7 @@ def test_the_operator_rolls_out_no_default_within_a_list_by_itself(sandbox: Sand
         stays(lambda: _all_replica_sets(served), "nothing rolls", before.__eq__, _QUIET_SECONDS)
 
 
-def test_scaling_takes_no_default_within_a_list_but_a_change_by_the_owner_does(
+def test_scaling_takes_no_default_within_a_list_and_a_requested_change_still_counts(
     sandbox: Sandbox, served: Namespace
 ) -> None:
     before = _all_replica_sets(served)

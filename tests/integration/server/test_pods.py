@@ -65,7 +65,7 @@ def test_a_quota_that_stays_too_small_causes_a_bounded_number_of_writes(namespac
     stays(mark, "there is no other attempt", lambda text: text == last, quota.SECONDS_BETWEEN_ATTEMPTS + 2)
 
 
-def test_an_old_pod_that_has_the_gpus_is_named_where_no_quota_applies(namespace: Namespace, scarce: str) -> None:
+def test_an_old_pod_that_still_has_the_gpus_is_named(namespace: Namespace, scarce: str) -> None:
     namespace.create_server("kimi", {"hardware": scarce, "tensorParallelism": 8, **DRAINS_SPEC})
     namespace.wait_until_ready("kimi")
     [old] = namespace.pods("kimi")
@@ -206,7 +206,7 @@ def test_a_refused_server_can_only_be_scaled_down_or_suspended(namespace: Namesp
     assert namespace.condition("kimi", "Accepted")["reason"] == "InvalidSpec"
 
 
-def test_a_probe_that_null_removes_is_gone_and_nothing_is_written_afterwards(namespace: Namespace) -> None:
+def test_a_probe_removed_by_null_is_gone_and_nothing_is_written_afterwards(namespace: Namespace) -> None:
     containers = [{"name": "sglang", "livenessProbe": None, "readinessProbe": {"exec": {"command": ["true"]}}}]
     namespace.create_server("kimi", {"podTemplate": {"spec": {"containers": containers}}})
     namespace.wait_until_ready("kimi")

@@ -187,7 +187,7 @@ def _apply_as_mesh(namespace: Namespace, kind: Kind, spec: dict[str, Any]) -> No
     namespace.client.apply(kind, manifest, "mesh")
 
 
-def test_a_field_that_left_the_spec_leaves_the_children(namespace: Namespace) -> None:
+def test_a_field_removed_from_the_spec_is_removed_from_the_children(namespace: Namespace) -> None:
     overlay = {"spec": {"containers": [{"name": "sglang", "env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}]}}
     namespace.create_server(
         "kimi", {"service": {"annotations": {"example.com/lb": "internal"}, "headless": True}, "podTemplate": overlay}

@@ -105,7 +105,7 @@ def test_a_spec_that_is_refused_during_a_rollout_does_not_stop_the_rollout(sandb
     wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
-def test_an_annotation_that_changes_no_pod_does_not_skip_the_wait_for_a_server(sandbox: Sandbox) -> None:
+def test_an_annotation_that_changes_no_pod_does_not_end_the_wait_in_a_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     for value in ("by hand", "by GitOps"):
         namespace.edit(SERVER, "a", {"metadata": {"annotations": {ROLLOUT_ANNOTATION: value}}})

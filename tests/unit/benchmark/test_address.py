@@ -67,7 +67,7 @@ def test_a_verification_of_a_pod_takes_turns_only_with_its_own_namespace(host: s
 
 
 @pytest.mark.parametrize("url", ["http://kimi.default.svc", "http://llm.example.com"])
-def test_an_annotation_changes_no_turn_at_any_other_address(url: str) -> None:
+def test_the_annotation_of_a_verification_has_no_effect_at_other_addresses(url: str) -> None:
     about = {"name": "b", "namespace": "theirs", "annotations": {REVISION_ANNOTATION: "1"}}
     assert target_of({"metadata": about, "spec": {"endpoint": {"url": url}}}) == key_of(url, "theirs")
 

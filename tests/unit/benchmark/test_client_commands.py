@@ -149,7 +149,7 @@ def test_a_client_of_an_endpoint_uses_the_recipes_image_and_its_own_key() -> Non
     assert target.of_endpoint(made(endpoint={"url": "http://far:1"})).image == "lmsysorg/sglang:v0.5.7-rocm700-mi30x"
 
 
-def test_a_key_from_a_whole_secret_as_environment_is_unknown() -> None:
+def test_a_key_that_comes_through_env_from_is_unknown() -> None:
     spec = server(
         engine={"extraArgs": ["--api-key=$(KEY)"]},
         podTemplate={"spec": {"containers": [{"name": "sglang", "envFrom": [{"secretRef": {"name": "api"}}]}]}},

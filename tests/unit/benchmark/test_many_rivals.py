@@ -260,7 +260,7 @@ def test_a_change_of_a_far_benchmark_enqueues_no_other() -> None:
     assert world.remove(BENCHMARK, keys[9]) == {keys[9]}
 
 
-def test_the_end_of_the_first_of_many_enqueues_the_next_ones() -> None:
+def test_the_end_of_the_first_benchmark_enqueues_the_next_ones() -> None:
     world, keys = numbered(MANY)
     world.benchmark(keys[3], created="2026-11-24T08:03:00Z", suspend=True)
     near = {*keys[1 : FEW_RIVALS + 3]} - {keys[3]}
@@ -268,7 +268,7 @@ def test_the_end_of_the_first_of_many_enqueues_the_next_ones() -> None:
     assert world.remove(BENCHMARK, keys[1]) == {*near, keys[FEW_RIVALS + 3]}
 
 
-def test_a_benchmark_with_many_before_it_waits_for_many_until_they_are_few() -> None:
+def test_the_status_names_a_rival_only_when_few_benchmarks_go_first() -> None:
     world, keys = numbered(FEW_RIVALS + 1)
     told = f"{FEW_RIVALS} or more benchmarks go first on {ADDRESS['url']}: this benchmark waits until they are done"
     assert hindered(world, keys[-1]) == (told, None)
@@ -286,7 +286,7 @@ def hindered(world: World, key: Key) -> tuple[str, float | None]:
     return found.reason.message, found.again
 
 
-def test_the_first_job_of_a_benchmark_and_its_end_enqueue_many() -> None:
+def test_the_first_job_of_a_benchmark_and_its_end_enqueue_many_rivals() -> None:
     world, keys = numbered(MANY)
     made = world.job(keys[7])
     near = {*keys[: FEW_RIVALS + 1]}

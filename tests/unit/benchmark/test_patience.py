@@ -76,7 +76,7 @@ def test_an_idle_benchmark_of_an_outside_address_lets_others_go_first_after_a_li
     assert world.wait(EARLIER) is None
 
 
-def test_a_benchmark_that_started_again_is_waited_for_again() -> None:
+def test_others_wait_again_for_a_benchmark_that_started_again() -> None:
     world = World(OUTSIDE)
     world.wait()
     world.seconds = PATIENCE_SECONDS - 1

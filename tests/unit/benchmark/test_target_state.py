@@ -282,7 +282,7 @@ def test_a_benchmark_that_does_not_want_to_run_holds_no_server_of_another_namesp
     assert world.wait() is None
 
 
-def test_a_finalizer_holds_a_server_of_another_namespace_no_longer_than_a_suite_may_take() -> None:
+def test_a_finalizer_cannot_hold_a_server_of_another_namespace_beyond_a_suites_time() -> None:
     world = World()
     running = world.start(THEIRS, created="2026-11-24T08:48:00Z")
     metadata = {"name": "pod", "namespace": "elsewhere", "finalizers": ["tests/held"], "uid": "pod"}

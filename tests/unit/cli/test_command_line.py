@@ -123,7 +123,7 @@ def test_input_that_cannot_be_read_exits_with_2_and_names_the_problem(
 HEAD = "apiVersion: kimi-linear.io/v1alpha1\nkind: KimiLinearServer\n"
 
 
-def test_yaml_merge_keys_are_merged_and_duplicate_keys_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_yaml_merge_keys_are_merged_and_duplicate_keys_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     write(HEAD + "metadata: {name: b, labels: &l {team: ml}, annotations: {<<: *l, team: x}}\nspec: {}\n")
     assert cli.main(["validate", "-f", "kimi.yaml"]) == 0
     for twice in (

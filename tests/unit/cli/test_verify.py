@@ -114,7 +114,7 @@ def test_the_benchmark_asks_the_same_questions_as_a_verification_and_deletes_its
     assert cluster.deleted == []
 
 
-def test_a_long_name_fits() -> None:
+def test_the_benchmark_of_a_server_with_a_long_name_has_a_valid_name() -> None:
     named = cluster_checks.build_benchmark(KimiLinearServer.model_validate(make_server("k" * 40)))
     assert len(named["metadata"]["generateName"]) == 35
 

@@ -59,7 +59,7 @@ def test_the_page_contains_no_address_that_a_browser_would_fetch() -> None:
     )
 
 
-def test_the_page_contains_the_licence_of_the_library_in_it() -> None:
+def test_the_page_contains_the_licence_of_its_library() -> None:
     assert re.search(r"@marcbachmann/cel-js \d+\.\d+\.\d+\n\n(.*\n)*Permission is hereby granted, free of charge", PAGE)
 
 

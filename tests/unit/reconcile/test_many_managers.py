@@ -135,7 +135,7 @@ def _count_decoded(work: Any) -> int:
     return len(keys)
 
 
-def test_a_name_of_an_item_that_cannot_be_read_names_nothing() -> None:
+def test_an_unreadable_name_of_an_item_names_no_field() -> None:
     deep = "[" * 5000 + "]" * 5000
     fields: Manifest = {
         f"v:{deep}": {},

@@ -85,7 +85,7 @@ def test_a_refused_scope_is_listed_once_to_find_the_cause(watch: Watch, wanted: 
     assert wanted == [PODS, PODS, PODS], "it was watched meanwhile"
 
 
-def test_the_log_reports_once_the_end_and_once_the_return_of_a_watch(
+def test_the_log_reports_the_end_and_the_return_of_a_watch_once_each(
     watch: Watch, clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

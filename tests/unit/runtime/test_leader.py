@@ -89,7 +89,7 @@ def test_a_replica_that_is_cut_off_stops_before_the_next_one_begins() -> None:
     run(test())
 
 
-def test_trust_in_the_lease_counts_from_before_its_renewal_was_sent() -> None:
+def test_the_trust_in_a_lease_starts_before_its_renewal_is_sent() -> None:
     """The API server may have stored a renewal long before its answer arrives.
 
     Other replicas count from the renewal.

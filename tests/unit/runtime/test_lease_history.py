@@ -212,7 +212,7 @@ def test_a_replica_knows_whether_another_can_have_led_since_its_last_term(
     run(test())
 
 
-def test_another_replica_can_have_led_since_a_first_look_that_failed_or_found_it() -> None:
+def test_a_first_look_that_failed_or_saw_a_leader_proves_nothing() -> None:
     async def test() -> None:
         leases, line = Leases(), Line(Leases(), error=ApiError(503, "later"))
         held, failed = leader("b", Line(leases)), leader("c", line)
@@ -227,7 +227,7 @@ def test_another_replica_can_have_led_since_a_first_look_that_failed_or_found_it
     run(test())
 
 
-def test_a_lease_from_a_backup_does_not_count_as_unrenewed() -> None:
+def test_a_lease_from_a_backup_does_not_count_as_expired() -> None:
     """Between its first and its second read of the Lease, a replica lists everything."""
 
     async def test() -> None:

@@ -121,7 +121,7 @@ def test_a_watch_that_always_starts_again_makes_lists_rarer_and_rarer() -> None:
     run(test())
 
 
-def test_scopes_to_list_again_wait_for_nothing_but_retry_after() -> None:
+def test_only_retry_after_delays_scopes_that_must_be_listed_again() -> None:
     """After a change of the leader or a restored backup, earlier lists, pauses and failures do not count."""
 
     async def test() -> None:

@@ -60,7 +60,7 @@ def test_a_default_within_an_item_of_a_list_is_not_requested_by_the_lists_owner(
     assert not is_requested(seen, kept, owned(_WHOLE))
 
 
-def test_leaving_such_a_default_out_gives_the_recorded_inputs() -> None:
+def test_leaving_out_a_default_within_a_list_gives_the_recorded_inputs() -> None:
     kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
     seen = with_pod(containers=[_ENGINE | _PULLED, {"name": "mesh", "resources": {"limits": {"cpu": 1}}}])
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), now=_NOW)
@@ -285,7 +285,7 @@ def test_a_template_that_another_version_never_applied_to_a_new_server_is_given_
         "this version builds the same",
     ],
 )
-def test_otherwise_a_template_without_a_deployment_is_kept(
+def test_a_template_that_may_have_run_is_kept_without_a_deployment(
     changes: Manifest, deployed: int, state: RolloutState
 ) -> None:
     kept = record(server(1), **changes)
@@ -294,7 +294,7 @@ def test_otherwise_a_template_without_a_deployment_is_kept(
 
 
 @pytest.mark.parametrize("applied", [OLD_TEMPLATE, None], ids=["the running template", "an edited template"])
-def test_a_mark_that_was_deleted_with_its_record_is_restored_during_a_rollout(applied: Manifest | None) -> None:
+def test_a_rollout_mark_deleted_with_its_record_is_restored_during_the_rollout(applied: Manifest | None) -> None:
     for is_rolling_out in (True, False):
         state = RolloutState(is_unchanged=True, is_rolling_out=is_rolling_out)
         kept = choose(server(1), History(deployed=2), applied=applied, state=state)

@@ -180,7 +180,7 @@ def test_a_refused_next_spec_holds_the_rollout_only_until_the_pods_are_ready(
     assert [AUTOMATIC_ANNOTATION in metadata.get("annotations", {}) for metadata in again] == [False] * is_complete
 
 
-def test_the_mark_stays_until_the_pods_have_been_ready_for_the_pause() -> None:
+def test_the_rollout_mark_stays_until_the_pods_have_been_ready_for_the_pause() -> None:
     record, deployment = _under_way(is_complete=True)
     server = {**make_server(replicas=1), "status": {"observedGeneration": 1}}
     ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-24T12:00:00Z"}

@@ -27,7 +27,7 @@ def test_a_program_in_a_pod_template_does_the_same_as_its_module(name: str) -> N
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_in_a_pod_template_has_no_comments_and_blank_lines(name: str) -> None:
+def test_a_program_in_a_pod_template_has_no_comments_or_blank_lines(name: str) -> None:
     text = inline.program(name)
     assert not [line for line in text.splitlines() if not line.strip() or line.strip().startswith("#")]
     assert len(text) < 5000

@@ -110,7 +110,7 @@ def test_an_evicted_pod_does_not_hide_its_successor() -> None:
     )
 
 
-def test_the_message_does_not_count_against_a_refused_number_of_replicas() -> None:
+def test_the_message_counts_replicas_of_the_applied_spec_and_not_of_a_refused_one() -> None:
     obstacle = Reason("InvalidSpec", "no", blames_spec=True)
     assert "of 1 replicas" in ready([], server=make_server(replicas=5), obstacle=obstacle)["message"]
 

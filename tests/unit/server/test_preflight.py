@@ -125,7 +125,7 @@ def test_a_pod_with_too_few_gpus_fails_and_reports_their_number(node: Node, has:
     assert (result.code, result.message) == (1, f"the pod has {has} of 4 GPUs (/dev/dri/renderD*)")
 
 
-def test_a_pod_without_any_folder_of_gpus_has_none(node: Node) -> None:
+def test_a_pod_without_device_folders_has_no_gpus(node: Node) -> None:
     (node.root / "dev/dri").rmdir()
     assert node.check().message == "the pod has 0 of 4 GPUs (/dev/dri/renderD*)"
 

@@ -42,7 +42,7 @@ def kept_by_older(number: int = 1, of: KimiLinearServer | None = None, **changes
     return replace(known, **changes)
 
 
-def test_a_new_server_gets_todays_template() -> None:
+def test_a_new_server_gets_this_versions_template() -> None:
     kept = choose(server(), History())
     assert (kept.current.number, kept.current.template, kept.offer) == (1, build_pod_template(server()), ())
 
@@ -61,7 +61,7 @@ def test_a_record_that_no_operator_wrote_is_ignored(data: object) -> None:
     assert revision.read({"metadata": {}, "revision": 1, "data": data}) is None
 
 
-def test_the_same_inputs_keep_the_template_and_todays_is_offered() -> None:
+def test_the_same_inputs_keep_the_template_and_this_versions_is_offered() -> None:
     kept = choose(server(), History([kept_by_older()]))
     assert kept.current == kept_by_older()
     assert "spec.containers[sglang].image" in kept.offer
@@ -115,7 +115,7 @@ def test_inputs_that_this_version_refuses_are_compared_as_they_are() -> None:
     ],
     ids=str,
 )
-def test_changed_inputs_get_todays_template(change: Manifest) -> None:
+def test_changed_inputs_get_this_versions_template(change: Manifest) -> None:
     changed = server(generation=2, **change)
     kept = choose(changed, History([kept_by_older()], deployed=1))
     asked = Revision(2, template_inputs(changed.spec), build_pod_template(changed), rollout="", uid=UID, generation=2)
@@ -137,7 +137,9 @@ def test_changes_outside_the_inputs_keep_the_template(change: Manifest) -> None:
     ("seen", "annotation", "is_taken"),
     [("", "1", True), ("1", "2", True), ("1", "1", False), ("1", None, False), ("", "", False)],
 )
-def test_a_new_value_of_the_annotation_takes_todays_template(seen: str, annotation: str | None, is_taken: bool) -> None:
+def test_a_new_value_of_the_annotation_takes_this_versions_template(
+    seen: str, annotation: str | None, is_taken: bool
+) -> None:
     annotations = {} if annotation is None else {ROLLOUT_ANNOTATION: annotation}
     kept = choose(server(annotations=annotations), History([kept_by_older(rollout=seen)]))
     assert (kept.current.number == 2) == is_taken
@@ -145,7 +147,7 @@ def test_a_new_value_of_the_annotation_takes_todays_template(seen: str, annotati
         assert (kept.current.rollout, kept.offer) == (annotation, ())
 
 
-def test_an_automatic_rollout_takes_todays_template_only_if_it_is_new() -> None:
+def test_an_automatic_rollout_takes_this_versions_template_only_if_it_is_new() -> None:
     taken = choose(server(), History([kept_by_older()]), state=RolloutState(is_chosen=True)).current
     assert (taken.number, taken.is_automatic, taken.template) == (2, True, build_pod_template(server()))
     newest = choose(server(), History()).current
@@ -378,7 +380,9 @@ def test_an_unapplied_automatic_template_of_another_version_is_given_up() -> Non
     [({}, 2), ({}, 7), ({"template": build_pod_template(server())}, 1)],
     ids=["the template runs", "the running template is unknown", "this version builds the same"],
 )
-def test_otherwise_a_begun_automatic_rollout_continues(changes: Manifest, deployed: int) -> None:
+def test_an_automatic_rollout_continues_if_its_template_may_run_or_is_built_the_same(
+    changes: Manifest, deployed: int
+) -> None:
     begun = replace(kept_by_older(2, is_automatic=True), **changes)
     assert choose(server(), History([kept_by_older(1), begun], deployed=deployed)).current == begun
 

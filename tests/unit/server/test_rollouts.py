@@ -107,7 +107,7 @@ class World:
         return list(self.asked)
 
 
-def test_the_first_server_waits_for_the_pause_and_the_next_for_the_mark() -> None:
+def test_a_rollout_begins_after_the_pause_and_continues_when_the_mark_is_gone() -> None:
     world = World()
     assert [world.step(), world.step(59), world.step(1)] == [[], [], [A]]
     assert [world.step(299), world.chosen] == [[], {A}]
@@ -121,7 +121,7 @@ def test_the_first_server_waits_for_the_pause_and_the_next_for_the_mark() -> Non
     assert world.step() == [B]
 
 
-def test_a_server_that_loses_its_mark_without_serving_begins_a_pause() -> None:
+def test_a_server_that_loses_its_rollout_mark_without_serving_begins_a_pause() -> None:
     """For example, a server that failed with the new template was suspended."""
     world = World()
     world.server("a", is_offered=False, is_ready=False)
@@ -235,7 +235,7 @@ def test_a_label_on_a_foreign_record_marks_no_server() -> None:
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
-def test_a_mark_that_somebody_set_permanently_delays_no_other() -> None:
+def test_a_rollout_mark_that_somebody_set_permanently_delays_no_other() -> None:
     """The mark may come from kubectl, or from a restored record.
 
     The operator cannot remove a mark that another manager owns.

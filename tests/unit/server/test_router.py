@@ -79,7 +79,7 @@ def test_a_users_requests_and_limits_replace_ours(resources: Manifest, wanted: M
     assert container["resources"] == wanted
 
 
-def test_a_drain_takes_as_long_as_that_of_a_replica() -> None:
+def test_the_routers_drain_takes_as_long_as_a_replicas() -> None:
     found = pod(router={}, drain={"timeoutSeconds": 600})["spec"]
     [container] = found["containers"]
     assert found["terminationGracePeriodSeconds"] == 615

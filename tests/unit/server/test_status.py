@@ -60,7 +60,7 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
     }
 
 
-def test_another_reason_alone_changes_no_time() -> None:
+def test_another_reason_alone_does_not_change_a_conditions_time() -> None:
     before = summary(EARLIER, deployment=STARTING, pods=[LOADING_POD])
     after = summary(NOW, server=with_status(before), deployment=STARTING, pods=[make_failed_pod()])
     assert conditions(before)["Ready"]["reason"] != conditions(after)["Ready"]["reason"]

@@ -188,7 +188,7 @@ def _record_of_another_version() -> Manifest:
     return record
 
 
-def test_a_new_server_that_another_version_could_not_apply_gets_todays_pods() -> None:
+def test_a_new_server_that_another_version_could_not_apply_gets_this_versions_pods() -> None:
     cluster = RefusingCluster({})
     _pass_with_status(cluster, {"observedGeneration": 1}, _record_of_another_version())
     assert {"ControllerRevision/kimi-2", "Deployment/kimi"} <= set(cluster.written)
@@ -209,7 +209,7 @@ def test_a_new_server_whose_deployment_no_watch_has_shown_keeps_its_pods() -> No
     assert "ControllerRevision/kimi-2" not in cluster.written
 
 
-def test_a_mark_deleted_with_its_record_is_restored_during_the_rollout() -> None:
+def test_a_rollout_mark_deleted_with_its_record_is_restored_during_the_rollout() -> None:
     for reason in ("RollingOutByItself", "Newest"):
         cluster, (_, deployment) = RefusingCluster({}), kept_objects(2, replicas=1)
         cluster.live["Deployment/kimi"] = deployment
