@@ -46,7 +46,8 @@ DATASETS = [
 def command(spec: BenchmarkSpec, number: int) -> tuple[str, ...]:
     """Return the command that the runner starts for a suite.
 
-    For accuracy it lets Python run the same module with a target (see runner.py), and the arguments stay what they are.
+    For the accuracy suite, the runner lets Python run the same module with a target (see runner.py); the arguments are
+    the same.
     """
     suite = spec.suites[number]
     is_speed, folder = isinstance(load.of(suite), Speed), Path("/results")

@@ -41,7 +41,7 @@ class Finished:
 
     Attributes:
         servers: How many servers there are.
-        benchmarks: How many finished benchmarks; each server has as many.
+        benchmarks: How many finished benchmarks there are; each server has the same number.
         store_mib: Memory that the benchmarks and their ConfigMaps take.
         rss_mib: All memory after scrapes.
         lines: Number of lines of one scrape.

@@ -58,7 +58,7 @@ def _manifests() -> list[Manifest]:
     [container] = pod["containers"]
     container |= {"image": _IMAGE, "args": container["args"][1:]}
     container["securityContext"] = {"capabilities": {"add": ["NET_ADMIN"]}}
-    # Its connection to containerd only tells it the addresses of new pods a moment earlier.
+    # Without its connection to containerd, it learns the addresses of new pods only a moment later.
     del pod["volumes"], container["volumeMounts"]
     assert daemon_set["metadata"]["name"] == _NAME
     assert f"--nfqueue-id={_QUEUE}" in container["args"]

@@ -33,7 +33,7 @@ _SECONDS_TO_SERVE = 120
 _SECONDS_TO_ROLL_OUT = 300
 # The Lease of a dead operator ends after 15 s.
 _SECONDS_TO_TAKE_OVER = 90
-# Ten requests, and a Job controller that has to try again first.
+# Time for ten requests, and for a Job controller that must first try again.
 _SECONDS_TO_MEASURE = 240
 _PHASES = ["scheduled", "image", "weights", "loading", "compiling", "warm-up", "serving"]
 _MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"

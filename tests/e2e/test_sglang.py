@@ -88,7 +88,7 @@ def volume_of(packages: Path) -> list[Manifest]:
 
 @pytest.fixture(scope="module")
 def recorded(cluster: PodCluster) -> str:
-    """What a terminal shows of the walkthrough's commands: SGLang answers, and passes a benchmark."""
+    """The terminal's output for the walkthrough's commands: SGLang answers, and passes a benchmark."""
     return recording.record(cluster, "sglang")
 
 

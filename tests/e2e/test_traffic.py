@@ -87,7 +87,7 @@ class Death:
     """A container whose process was killed.
 
     Attributes:
-        address: Of its pod.
+        address: The address of its pod.
         began: A moment before the signal, in seconds since 1970.
         ended: A moment after the end of the process.
     """

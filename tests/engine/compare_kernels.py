@@ -94,7 +94,7 @@ def delta_rule() -> float:
 
 
 def convolutions() -> dict[str, float]:
-    """Compare the convolution over two sequences, then over their next tokens, and what is remembered of them."""
+    """Compare the convolution over two sequences, then over their next tokens, and the remembered values."""
     channels, width = HEADS * WIDTH, 4
     weight = torch.randn(channels, width)
     states = torch.randn(4, channels, width - 1)

@@ -79,7 +79,8 @@ async def _count(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Like SGLang with --log-requests, log when a request for text comes and when its answer is complete.
 
-    SGLang logs the end a moment earlier: when the answer is made. With ours, a log tells which answers were cut off.
+    SGLang logs the end a moment earlier: when the answer is made. The stand-in logs it later, so that its log shows
+    which answers were cut off.
     """
     if request.method != "POST":
         return await handler(request)

@@ -32,8 +32,8 @@ class Mistake:
 
     Attributes:
         kind: The kind of the resource.
-        path: Where the mistake is.
-        value: What is there.
+        path: The path of the mistake.
+        value: The wrong value.
     """
 
     kind: str

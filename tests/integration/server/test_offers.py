@@ -42,7 +42,7 @@ class Offered(NamedTuple):
 
 @pytest.fixture(scope="module")
 def offers(sandboxes: Sandboxes) -> Iterator[Iterator[Offered]]:
-    """Such servers one after the other, and another server that no test changes."""
+    """Servers with an offer, one after the other, and another server that no test changes."""
     with sandboxes.open() as sandbox:
         sandbox.operator.start()
         create_servers(sandbox.namespace, [*_SERVERS, _OTHER])

@@ -289,7 +289,7 @@ def test_a_client_that_does_not_start_makes_the_verification_unknown_with_the_ca
     )
     assert (verified["status"], verified["reason"]) == ("Unknown", "Verifying")
     assert not is_open(living(namespace)[0])
-    # Once its image is there, it goes on.
+    # When its image is available, the client continues.
     answer(namespace, 0.7)
     serve(namespace, 1)
 

@@ -294,7 +294,7 @@ def _state(namespace: Namespace, server: str) -> Manifest:
 
 
 def _events(namespace: Namespace, server: str) -> Counter[str]:
-    """Return how many Events tell of each result of a verification."""
+    """Return the number of Events about each result of a verification."""
     query = {"fieldSelector": f"involvedObject.name={server},involvedObject.kind={SERVER.kind}"}
     found = (event["message"] for event in namespace.client.list(EVENT, namespace.name, query))
     return Counter(

@@ -216,7 +216,7 @@ def test_large_specs_without_room_in_their_namespace_are_refused_with_the_reason
         about = server["metadata"]
         kept = cache.get(Key(about["namespace"], about["name"], SERVER)) or {}
         assert kept["spec"] == server["spec"]
-    # Each other kind has room of its own: who may only write benchmarks cannot make servers invalid.
+    # Each other kind has its own room. So a user who may only write benchmarks cannot make servers invalid.
     benchmark = make_benchmark("large", podTemplate={"spec": {"x": "x" * LARGE_CHILD}})
     cache.put(BENCHMARK, benchmark)
     assert (cache.get(Key("default", "large", BENCHMARK)) or {})["spec"] == benchmark["spec"]
