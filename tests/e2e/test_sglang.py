@@ -70,7 +70,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def volume_of(packages: Path) -> list[Manifest]:
-    """Return a volume with a folder of the node, and the claim that pods mount it by."""
+    """Return a volume with a folder of the node, and the claim by which pods mount it."""
     name = "sglang-packages"
     common = {"storageClassName": "", "accessModes": ["ReadOnlyMany"]}
     volume = {**common, "capacity": {"storage": "3Gi"}, "hostPath": {"path": str(packages), "type": "Directory"}}

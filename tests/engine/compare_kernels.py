@@ -2,7 +2,8 @@
 
 Triton's interpreter runs SGLang's kernels.
 
-In the environment of SGLang 0.5.7, with TRITON_INTERPRET=1; it prints the relative error of each kernel as JSON.
+It runs in the environment of SGLang 0.5.7, with TRITON_INTERPRET=1, and prints the relative error of each kernel as
+JSON.
 """
 
 import importlib

@@ -108,7 +108,7 @@ def test_the_benchmark_asks_the_same_questions_as_a_verification_and_deletes_its
         "datasets": {"gsm8k": dataset},
         "ttlSecondsAfterFinished": 3600,
     }
-    # So the operator does not count it as its own verification, and does not delete it.
+    # Without these, the operator does not count the benchmark as its own verification, and does not delete it.
     assert made["metadata"].keys() & {"annotations", "labels", "ownerReferences"} == set()
     assert check_stored(made).is_valid
     assert cluster.deleted == []

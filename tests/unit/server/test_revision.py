@@ -86,7 +86,7 @@ def test_the_record_with_the_highest_number_is_current() -> None:
     ids=["a field less", "a field less within another", "fields more", "nothing in it"],
 )
 def test_another_schema_with_the_same_meaning_keeps_the_template(inputs: Manifest) -> None:
-    """The spec was written after that, so its generation proves nothing."""
+    """The spec was written after the record, so its generation proves nothing."""
     assert choose(server(generation=2), History([kept_by_older(inputs=inputs)])).current.template == OLD_TEMPLATE
 
 
