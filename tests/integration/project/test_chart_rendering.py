@@ -159,7 +159,7 @@ def test_the_charts_alerts_and_dashboards_equal_those_of_the_project() -> None:
     assert shown == [json.loads((ROOT / "deploy/monitoring" / name).read_text()) for name in names]
 
 
-def test_a_policy_lets_only_the_named_peers_and_the_test_of_the_release_connect() -> None:
+def test_the_operators_policy_admits_only_named_peers_and_the_releases_test_pod() -> None:
     manifests = rendered("everything-values")
     policy = one(manifests, "NetworkPolicy")["spec"]
     labels = one(manifests, "Deployment")["spec"]["selector"]
