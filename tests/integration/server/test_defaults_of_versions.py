@@ -137,7 +137,7 @@ def _make_atomic(spec: Manifest) -> None:
     properties["podTemplate"]["properties"]["spec"]["properties"]["nodeSelector"]["x-kubernetes-map-type"] = "atomic"
 
 
-def test_a_request_within_an_object_that_another_definition_made_atomic_takes_effect(sandbox: Sandbox) -> None:
+def test_a_users_change_within_an_object_that_became_atomic_takes_effect(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     _serve_all(namespace, {"a": {}})
     with _definition(namespace.client, _make_atomic):

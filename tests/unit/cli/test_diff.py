@@ -38,7 +38,7 @@ class Store:
 
 
 @pytest.mark.parametrize("does_owner_exist", [True, False])
-def test_diff_adopts_an_offered_child_only_if_its_owner_is_gone(*, does_owner_exist: bool) -> None:
+def test_diff_shows_an_adoption_only_if_the_childs_owner_is_gone(*, does_owner_exist: bool) -> None:
     """The Service of server kimi-headless and the headless Service of server kimi have the same name."""
     owner = make("kimi", service={"headless": True})
     children = build_companions(KimiLinearServer.model_validate(owner))

@@ -213,7 +213,7 @@ def test_a_null_that_the_api_server_dropped_counts_as_if_it_were_there() -> None
     assert build_pod_template(unrequested.without(seen, answers, kept)) == build_pod_template(_WITH_NULL)
 
 
-def test_a_null_that_its_owner_removed_counts_as_a_request() -> None:
+def test_a_null_removed_by_its_owner_counts_as_a_users_change() -> None:
     assert is_requested(with_pod(), record(_WITH_NULL), owned({"f:podTemplate": {"f:spec": {}}}))
 
 

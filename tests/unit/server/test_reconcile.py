@@ -51,7 +51,7 @@ def _due_again(change: Manifest) -> float | None:
 
 
 @pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {ROLLOUT_ANNOTATION: "now"}}], ids=str)
-def test_a_request_that_came_during_a_pass_causes_another_pass(change: Manifest) -> None:
+def test_a_users_change_during_a_pass_causes_another_pass(change: Manifest) -> None:
     assert _due_again(change) == 0
 
 

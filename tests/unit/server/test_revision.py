@@ -348,7 +348,7 @@ def test_a_value_that_a_user_set_counts_as_requested_even_if_it_is_the_default(m
     ],
     ids=["a field with a default", "a field without a default", "an object", "a null"],
 )
-def test_a_removed_value_counts_as_a_request_although_nobody_owns_it_now(had: Manifest, has: Manifest) -> None:
+def test_a_removed_value_counts_as_a_users_change_although_nobody_owns_it_now(had: Manifest, has: Manifest) -> None:
     """This happens when the user removes a field from a file for `kubectl apply --server-side`."""
     record = kept_by_older(of=server(**had))
     assert is_requested(server(generation=2, **has), record, owned({"f:replicas": {}}))
@@ -387,7 +387,7 @@ def test_an_automatic_rollout_continues_if_its_template_may_run_or_is_built_the_
     assert choose(server(), History([kept_by_older(1), begun], deployed=deployed)).current == begun
 
 
-def test_a_request_that_changes_no_pod_does_not_end_an_automatic_rollout() -> None:
+def test_a_users_change_that_affects_no_pod_does_not_end_an_automatic_rollout() -> None:
     annotated = server(annotations={ROLLOUT_ANNOTATION: "now"})
     other_inputs = {**template_inputs(server().spec), "toolCallParser": "enabled"}
     for request, inputs in ((annotated, template_inputs(server().spec)), (server(generation=2), other_inputs)):

@@ -106,7 +106,7 @@ def test_an_applied_spec_is_looked_up_once_and_no_unrequested_default_is_offered
     assert "0.85" not in cluster.status["command"]
 
 
-def test_a_request_for_a_value_that_is_a_default_elsewhere_replaces_pods() -> None:
+def test_a_value_set_by_a_user_replaces_pods_even_if_it_is_a_default_elsewhere() -> None:
     cluster = DefaultingCluster({})
     request = {"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:memoryFractionStatic": {}}}}}
     _pass_with_default(cluster, 1, managedFields=_managed(request))

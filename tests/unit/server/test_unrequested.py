@@ -145,7 +145,7 @@ def test_a_default_that_this_version_refuses_replaces_no_pod_at_a_scale(path: tu
     assert cluster.write(spec, owner({"f:tensorParallelism": {}}), service={"port": 31000}).has_kept_pods
 
 
-def test_a_request_beside_a_default_that_this_version_refuses_takes_effect() -> None:
+def test_a_users_change_beside_a_default_that_this_version_refuses_takes_effect() -> None:
     refused: dict[tuple[str, ...], object] = {("startup", "timeoutSeconds"): 90_000}
     spec = {"startup": {"timeoutSeconds": 90_000}}
     request = owner({"f:engine": {"f:contextLength": {}}}, _LATER)
@@ -220,7 +220,7 @@ def test_a_default_in_place_of_a_null_replaces_no_pod(recorded: Manifest, newer:
     assert Cluster(recorded).write(newer, owner(fields)).has_kept_pods
 
 
-def test_a_removed_field_stays_removed_when_another_request_replaces_the_pods() -> None:
+def test_a_removed_field_stays_removed_when_another_change_replaces_the_pods() -> None:
     fields = owner(_CONTAINERS), owner({"f:engine": {"f:contextLength": {}}}, _LATER)
     request: Manifest = {"engine": {"contextLength": 4096}}
     cluster = Cluster(container(livenessProbe=None)).write(container(livenessProbe=_PROBE), *fields, **request)
@@ -259,7 +259,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("recorded", "newer", "fields"), REQUESTS)
-def test_a_request_within_an_object_that_another_definition_made_atomic_takes_effect(
+def test_a_users_change_within_an_object_that_became_atomic_takes_effect(
     recorded: Manifest, newer: Manifest, fields: Manifest
 ) -> None:
     assert not Cluster(recorded).write(newer, owner(fields, _LATER), is_scaled=False).has_kept_pods
