@@ -59,7 +59,9 @@ def test_the_operator_waits_as_long_as_the_api_server_asks_within_limits(retry_a
     ("status", "retry_after", "is_passing"),
     [(503, "", True), (500, "", True), (403, "", False), (500, "2", True), (422, "", False)],
 )
-def test_an_answer_that_asks_to_wait_is_a_temporary_error(status: int, retry_after: str, is_passing: bool) -> None:
+def test_errors_of_the_server_are_temporary_and_refusals_are_not(
+    status: int, retry_after: str, is_passing: bool
+) -> None:
     assert asyncio.run(refusal(status, retry_after)).is_passing == is_passing
 
 
