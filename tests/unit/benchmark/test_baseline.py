@@ -54,7 +54,7 @@ def test_numbers_of_the_same_load_are_compared() -> None:
             "own of benchmark last is invalid: its numbers do not count",
         ),
     ],
-    ids=["nobody", "not complete", "no such suite", "another load", "another kind", "invalid", "failed"],
+    ids=["no such benchmark", "not complete", "no such suite", "another load", "another kind", "invalid", "failed"],
 )
 def test_a_missing_comparison_gives_its_reason(suites: list[Suite], results: list[Manifest], words: str) -> None:
     assert found(suites, *results) == Baseline(missing=words)

@@ -86,7 +86,7 @@ def test_a_comparison_with_numbers_that_do_not_count_exits_with_1(one: str, othe
         (["-f", "broken.yaml"], "broken.yaml: status.verdict: Input should be"),
         (["-f", "absent.yaml"], "absent.yaml: "),
     ],
-    ids=["nothing", "too many", "none", "another", "no form", "another version", "no file"],
+    ids=["no argument", "too many", "none", "another name", "no comparison in JUnit", "another version", "no file"],
 )
 def test_input_that_cannot_be_reported_exits_with_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]

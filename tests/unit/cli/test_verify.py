@@ -175,7 +175,7 @@ def test_a_missing_server_exits_with_2(verify: Verify, capsys: Capture) -> None:
             "kimi-by-hand-x7k2p has not passed",
         ),
     ],
-    ids=["Ctrl-C", "no answer", "gone", "refused"],
+    ids=["Ctrl-C", "no answer", "a deleted benchmark", "a refused benchmark"],
 )
 def test_a_benchmark_without_a_result_is_deleted(
     statuses: list[Any], code: int, said: str, verify: Verify, capsys: Capture

@@ -220,7 +220,7 @@ def test_a_start_that_ran_out_of_time_is_reported_as_such(seconds: int, code: in
         engine_pod(lived(3600, reason="OOMKilled")),
         engine_pod(lived(3700), ready_since="2026-11-24T01:00:00Z"),
     ],
-    ids=["too soon", "too late", "by itself", "for its memory", "it was ready"],
+    ids=["too early", "too late", "by itself", "killed for its memory", "after it was ready"],
 )
 def test_other_ends_are_not_reported_as_a_start_that_ran_out_of_time(pod: Manifest) -> None:
     assert told(pod)[0] in ("CrashLooping", "OutOfMemory")

@@ -97,7 +97,7 @@ def test_the_relation_of_an_object_to_its_owner_is_recognised(metadata: Manifest
         (FOREIGN, False, "kubectl annotate service kimi kimi-linear.io/adopt"),
         (OTHERS, False, "Service kimi belongs to KimiLinearServer other: rename this server, or delete"),
     ],
-    ids=["of a former one", "of somebody else", "of another server"],
+    ids=["of a former server", "of somebody else", "of another server"],
 )
 def test_a_name_that_is_taken_is_reported_and_the_object_left_alone(
     owners: list[Manifest], is_passing: bool, words: str

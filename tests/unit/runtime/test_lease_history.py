@@ -107,7 +107,7 @@ def test_two_replicas_never_lead_at_once_after_a_backup_with_another_holder(hold
         (nothing, lead_and_give_back, False),
         (lead_and_give_back, lead_and_give_back, False),
     ],
-    ids=["none", "given back", "none, then held", "given back, then held"],
+    ids=["no Lease", "a released Lease", "no Lease, then a leader", "a released Lease, then a leader"],
 )
 def test_a_replica_knows_whether_another_can_have_led_since_its_first_look(
     before: Happens, meanwhile: Happens, is_untouched: bool

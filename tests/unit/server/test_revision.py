@@ -83,7 +83,7 @@ def test_the_record_with_the_highest_number_is_current() -> None:
         {"engine": {"version": "v0.5.7", "extraPipPackages": ["sentencepiece", "tiktoken"]}},
         {"startup": {}, "drain": None},
     ],
-    ids=["a field less", "a field less within another", "fields more", "nothing in it"],
+    ids=["a field is unknown", "a nested field is unknown", "fields are missing", "fields are empty"],
 )
 def test_another_schema_with_the_same_meaning_keeps_the_template(inputs: Manifest) -> None:
     """The spec was written after the record, so its generation proves nothing."""
@@ -168,7 +168,7 @@ def test_a_version_knows_all_inputs_that_it_has_recorded_itself(case: str) -> No
         ({"auth": {"fieldOfANewerVersion": "x"}}, ("auth", "fieldOfANewerVersion")),
         ({"fieldOfANewerVersion": {"name": "x"}}, ("fieldOfANewerVersion", "name")),
     ],
-    ids=["within a known one", "as a whole"],
+    ids=["a field of a known object", "a whole object"],
 )
 def test_an_automatic_rollout_never_drops_inputs_of_another_version(inputs: Manifest, unknown: tuple[str, ...]) -> None:
     """A newer version built the pods from fields that this version does not know, and was then rolled back."""

@@ -130,7 +130,7 @@ VOLUMES = [
         "kueue",
         "scheduler",
         "volume",
-        "either",
+        "image or volume",
         "node never began",
         "node",
         "readiness",

@@ -246,14 +246,15 @@ def test_a_null_that_lost_its_owner_is_dropped_without_taking_the_default() -> N
 
 _TOKEN = {"name": "hf", "key": "token"}
 REQUESTS = [
-    pytest.param({}, {"model": {"tokenSecretRef": _TOKEN}}, {"f:model": {"f:tokenSecretRef": {}}}, id="typed"),
-    pytest.param({}, pod(nodeSelector={"pool": "gold"}), of_pod("nodeSelector"), id="free"),
+    pytest.param({}, {"model": {"tokenSecretRef": _TOKEN}}, {"f:model": {"f:tokenSecretRef": {}}}, id="a typed field"),
+    pytest.param({}, pod(nodeSelector={"pool": "gold"}), of_pod("nodeSelector"), id="a free field"),
     pytest.param(
         pod(nodeSelector={"pool": "gold"}), pod(nodeSelector={"pool": "gold", "zone": "a"}), of_pod("nodeSelector"),
-        id="more",
+        id="one more key",
     ),
     pytest.param(
-        pod(nodeSelector={"pool": "gold"}), pod(nodeSelector={"pool": "silver"}), of_pod("nodeSelector"), id="another"
+        pod(nodeSelector={"pool": "gold"}), pod(nodeSelector={"pool": "silver"}), of_pod("nodeSelector"),
+        id="another value",
     ),
 ]  # fmt: skip
 
