@@ -263,7 +263,7 @@ def test_one_file_leads_from_nothing_to_a_verdict_although_the_hub_fails(
 
 def test_the_progress_of_a_download_is_written_every_ten_seconds_at_most(session: Session, hub: Hub) -> None:
     *meanwhile, (_, last) = session.looks.changes
-    assert last == size_of(hub), "the end is told at once"
+    assert last == size_of(hub), "the end of the download is written at once"
     pauses = [later - earlier for (earlier, _), (later, _) in pairwise(meanwhile)]
     assert min(pauses) > READ_SECONDS - 1
     reasons = session.looks.reasons

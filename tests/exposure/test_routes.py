@@ -118,9 +118,9 @@ def test_long_streams_arrive_token_by_token_through_ingress_and_route(exposed: N
         assert len(times) >= TOKENS
         assert times[-1] - times[0] > 60
         pauses = [later - earlier for earlier, later in pairwise(times)]
-        assert max(pauses) < 20 * SECONDS_PER_TOKEN, "no buffer holds the tokens back"
+        assert max(pauses) < 20 * SECONDS_PER_TOKEN, "a buffer holds the tokens back"
     written = {kind: exposed.existing(kind, "kimi")["metadata"]["generation"] for kind in (INGRESS, HTTP_ROUTE)}
-    assert written == {INGRESS: 1, HTTP_ROUTE: 1}, "nobody changes what the operator wrote"
+    assert written == {INGRESS: 1, HTTP_ROUTE: 1}, "the operator had to repair an object"
 
 
 def test_a_gateway_that_refuses_the_route_is_quoted(namespace: Namespace, gateway: Contour) -> None:

@@ -149,7 +149,7 @@ def _refusal(namespace: Namespace, deployment: Manifest) -> tuple[int, str]:
     target = path_of(DEPLOYMENT, namespace.name, "kimi")
     query = {"fieldManager": MANAGER, "force": "true"}
     answer = namespace.client.send("PATCH", target, deployment, query, APPLY)
-    assert answer.status >= 400, "it was taken"
+    assert answer.status >= 400, "the API server accepted the object"
     return answer.status, str(answer.body["message"])
 
 

@@ -133,7 +133,7 @@ def test_hostile_objects_neither_end_the_operator_nor_delay_other_servers(
         assert _seconds_to_ready(namespace, f"other-{seed}") < usual_seconds + _DELAY_SECONDS
         _wait_until_reported(namespace, batch)
         namespace.delete(SERVER, f"other-{seed}")
-    assert stored > _COUNT * 0.8, "the API server refused what was to be stored"
+    assert stored > _COUNT * 0.8, "the API server refused too many hostile objects"
     assert (operator.process, operator.is_running) == (process, True)
     _assert_passes_are_cheap_and_succeed(operator)
 

@@ -121,7 +121,7 @@ def _assert_coalesced(applies: list[Call], changes: int) -> None:
     overlaps = [
         (before, after) for before, after in itertools.pairwise(applies) if after.began < (before.ended or float("inf"))
     ]
-    assert not overlaps, "one server was worked on twice at once"
+    assert not overlaps, "two passes over one server ran at the same time"
 
 
 def test_continuing_failures_are_reported_once(sandbox: Sandbox) -> None:

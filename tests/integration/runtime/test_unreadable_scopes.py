@@ -194,7 +194,7 @@ def test_servers_and_benchmarks_are_reconciled_without_each_others_definition(
             create_benchmark(namespace, "waiting", **endpoint)
             create_benchmark(namespace, "unknown")
             wait_for_reason(namespace, "waiting", "WaitingForTurn")
-            assert _is_unreported(namespace, "unknown"), "its server may be there"
+            assert _is_unreported(namespace, "unknown"), "the benchmark's server may exist"
         namespace.create_server("kimi", SPEC)
         namespace.wait_until_ready("kimi", _RETURN_SECONDS)
         restarts = [line for line in sandbox.operator.told().splitlines() if "Watching ended" in line]

@@ -145,7 +145,7 @@ def test_a_permission_may_be_missing_granted_and_removed(sandboxes: Sandboxes) -
         wide.namespace.wait_for_condition("kimi", "Synced", "False", "KindForbidden", _RETURN_SECONDS)
         wide.namespace.change_server("kimi", {"ingress": None})
         wide.namespace.wait_for_condition("kimi", "Synced", "True")
-        assert wide.namespace.find(INGRESS, "kimi"), "what cannot be read is not deleted"
+        assert wide.namespace.find(INGRESS, "kimi"), "a child that cannot be read is not deleted"
         _give_right(wide.namespace)
         wide.operator.stop()
         wide.operator.start()

@@ -67,7 +67,7 @@ def test_weights_are_fetched_once_and_nothing_is_written_at_rest(bare: Namespace
     claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is created")
     assert claim
     assert claim["spec"]["resources"] == {"requests": {"storage": "200Gi"}}
-    assert "ownerReferences" not in claim["metadata"], "it outlives the weights"
+    assert "ownerReferences" not in claim["metadata"], "the claim must outlive the weights"
     run(bare)
     wait_for_reason(bare, "WeightsDownloading")
     assert condition_of(bare.existing(WEIGHTS, "kimi"), "Reconciling")["status"] == "True"

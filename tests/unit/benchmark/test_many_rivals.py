@@ -197,7 +197,7 @@ def test_thousands_of_benchmarks_with_jobs_enqueue_little_and_take_little_time(
 def test_a_benchmark_whose_suite_runs_is_never_far() -> None:
     world, keys = numbered(MANY)
     world.put(JOB, world.job(keys[-1], status=DONE))
-    assert index_of(world.cache).is_far(keys[-1]), "that one is over"
+    assert index_of(world.cache).is_far(keys[-1]), "the suite of that Job has ended"
     world.put(JOB, world.job(keys[-1], "b"))
     assert not index_of(world.cache).is_far(keys[-1])
     assert keys[-1] in world.benchmark(keys[0], DONE)
@@ -325,7 +325,7 @@ def firsts(world: World) -> dict[Key, object]:
     named = {space: (first.namespace, first.name) if first else None for space, first in found.items()}
     willing = {key for key, claim in claims.items() if claim.is_willing}
     far = {key for key in willing if index_of(world.cache).is_far(key)}
-    assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "nobody waits for one that waits"
+    assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "no benchmark waits for a far benchmark"
     return {key: "many" if key in far else named[key.namespace] for key in willing}
 
 

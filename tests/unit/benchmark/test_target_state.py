@@ -231,7 +231,7 @@ def test_in_an_unreadable_namespace_only_running_clients_are_waited_for() -> Non
     world.unreadable = "elsewhere"
     assert world.wait(LATER) is None
     world.start(THEIRS)
-    assert world.wait(LATER), "a client that was seen there still runs"
+    assert world.wait(LATER), "a client in that namespace still runs"
 
 
 def test_a_benchmark_that_appears_during_a_look_is_taken_into_account() -> None:

@@ -112,7 +112,7 @@ def test_a_list_that_outlives_its_version_continues_where_it_was(page_objects: i
         async with answering(forgetful.answer) as cluster:
             pages = [page async for page in cluster.pages(SERVER)]
             assert [manifest for page in pages for manifest in page.manifests] == forgetful.servers
-            assert {page.version for page in pages} == {5}, "what was deleted since is known from a watch"
+            assert {page.version for page in pages} == {5}, "watches show later deletions"
             assert forgetful.asked <= 1.5 * len(pages)
             assert await cluster.list(SERVER, "default") == forgetful.servers
 

@@ -118,7 +118,7 @@ def test_odd_answers_in_one_scope_end_no_watch_and_are_retried(
             finally:
                 watch.stop()
                 await watching
-        assert server.forbidden == [], "what is watched is known: nothing else is asked for"
+        assert server.forbidden == [], "kopf requests only the watched kinds"
 
     asyncio.run(test())
     assert "Watching ended" not in caplog.text

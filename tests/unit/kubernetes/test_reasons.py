@@ -95,7 +95,7 @@ def test_statuses_recorded_by_tests_have_only_explained_reasons() -> None:
 
 def test_the_table_is_in_order() -> None:
     names = get_args(ReasonName)
-    assert list(names) == sorted(names), "sorted, two additions seldom collide"
+    assert list(names) == sorted(names), "additions to a sorted table seldom collide"
     assert {explanation.used_by for explanation in REASONS.values()} == set(get_args(UsedBy))
 
 

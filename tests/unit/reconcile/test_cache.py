@@ -319,7 +319,7 @@ def test_a_change_that_leaves_every_spec_alone_counts_as_progress(
     cache.put(kind, manifest)
     assert cache.is_progress(READER.read(kind, changed(manifest, **change))) == is_progress
     assert new_cache().is_progress(READER.read(kind, manifest)) == (kind == POD), (
-        "what is new is no progress, but of a pod"
+        "of new objects, only pods are progress"
     )
 
 

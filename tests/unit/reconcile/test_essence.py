@@ -125,7 +125,7 @@ def test_objects_built_from_the_largest_spec_are_cached_whole(server: KimiLinear
     for manifest in made:
         sight = READER.read(kind_of(manifest), stored(manifest))
         assert not has_drifted(sight.manifest(), manifest)
-        assert "status" not in sight.manifest(), "its essence has one"
+        assert "status" not in sight.manifest(), "the essence would have a status"
 
 
 def test_a_child_that_somebody_has_filled_is_repaired() -> None:
@@ -134,7 +134,7 @@ def test_a_child_that_somebody_has_filled_is_repaired() -> None:
         live = READER.read(kind_of(wanted), stored({**wanted, "status": {"x": TEXT}})).manifest()
         step = step_for(server, wanted, live)
         assert isinstance(step, Apply)
-        assert step.is_repair, "which waits longer and longer if it goes on"
+        assert step.is_repair, "later repairs wait longer and longer"
 
 
 def test_a_child_with_filled_metadata_still_counts_as_wanted() -> None:
@@ -321,4 +321,4 @@ def test_only_the_essence_of_jobs_listed_before_a_start_is_kept() -> None:
 def test_a_status_that_is_too_large_counts_as_empty() -> None:
     pod = essence(make_pod(phase="Failed", message="x" * 2**20))
     assert pod["status"] == {}
-    assert job_status.is_running(pod), "for all that is known"
+    assert job_status.is_running(pod), "without a status, the pod may still run"

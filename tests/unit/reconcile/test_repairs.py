@@ -122,7 +122,7 @@ def test_many_children_of_one_namespace_do_not_displace_those_of_another(repairs
         repairs.record(child(f"x{number}", "tenant"), ["spec.replicas"])
     assert sum(map(len, repairs._records.values())) == MOST_CHILDREN
     assert repairs.contested(KIMI) == ["spec.replicas"]
-    assert child("x0", "tenant") not in repairs._records["tenant"], "the oldest"
+    assert child("x0", "tenant") not in repairs._records["tenant"], "the oldest child is forgotten"
 
 
 def test_the_remembered_children_take_30_mib_at_most(repairs: Repairs) -> None:

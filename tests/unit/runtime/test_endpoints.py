@@ -76,7 +76,7 @@ def test_a_client_that_does_not_read_delays_no_other_and_takes_little_memory() -
 
     size, took = asyncio.run(test())
     assert size > 64 * 2**20
-    assert took < 5, "nobody else's ten seconds are waited for"
+    assert took < 5, "the ten seconds of slow clients delay nobody"
 
 
 def test_only_a_few_clients_read_at_once_and_the_next_may_when_one_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_idle_connections_delay_no_probe_and_stay_few() -> None:
             prober.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             lines.append(await asyncio.wait_for(probe.readline(), 5))
             rest = await asyncio.wait_for(scrape.read(), 20)
-            assert len(rest) > 64 * 2**20, "who reads metrics is not disturbed"
+            assert len(rest) > 64 * 2**20, "a client that reads metrics is not disturbed"
             is_open = [not reader.at_eof() for reader, _ in silent]
             for _, writer in (*silent, (scrape, scraper), (probe, prober)):
                 writer.close()

@@ -65,13 +65,13 @@ def test_a_watch_that_starts_again_requests_a_list_of_its_own_scope(watch: Watch
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.note_answer(PODS, "LIST", 500)
     watch.watched.note_answer(PODS, "LIST", 200)
-    assert wanted == [], "what happens between the list and the watch would be lost"
+    assert wanted == [], "changes between the list and the watch would be lost"
     watch.watched.note_answer(SERVICES, "WATCH", 200)
     watch.watched.note_answer(PODS, "WATCH", 500)
     assert wanted == []
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.note_answer(PODS, "WATCH", 200)
-    assert wanted == [PODS], "a watch that goes on where it ended is no new beginning"
+    assert wanted == [PODS], "a watch that continues where it ended needs no list"
 
 
 @pytest.mark.parametrize("status", [403, 404])
@@ -82,7 +82,7 @@ def test_a_refused_scope_is_listed_once_to_find_the_cause(watch: Watch, wanted: 
     watch.watched.note_answer(PODS, "LIST", 200)
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.note_answer(PODS, "WATCH", status)
-    assert wanted == [PODS, PODS, PODS], "it was watched meanwhile"
+    assert wanted == [PODS, PODS, PODS], "the scope was watched in the meantime"
 
 
 def test_the_log_reports_the_end_and_the_return_of_a_watch_once_each(
@@ -112,7 +112,7 @@ def test_an_unreadable_object_causes_a_list_of_its_scope_and_others_continue(
     for manifest in ({"metadata": metadata}, pod):
         asyncio.run(watch._on_event({"type": "ADDED", "object": manifest}, param=POD))  # type: ignore[typeddict-item]
     assert (seen, wanted) == ([READER.read(POD, pod)], [PODS])
-    assert not caplog.records, "the list tells it, once; events can be thousands"
+    assert not caplog.records, "the list logs it once, but there can be thousands of events"
 
 
 def test_events_of_watches_that_are_about_to_restart_are_dropped(wanted: list[Scope]) -> None:

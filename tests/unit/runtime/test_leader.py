@@ -278,7 +278,7 @@ def test_no_write_of_one_replica_overlaps_the_lead_of_another(seed: int) -> None
                     others = [end for name, end in may_write_until.items() if name != replica.identity]
                     assert all(end <= now() for end in others)
                     may_write_until[replica.identity] = until
-        assert len({name for name, _ in terms}) > 1, "nobody but the first ever led"
+        assert len({name for name, _ in terms}) > 1, "only one replica ever led"
         for task in tasks:
             task.cancel()
 

@@ -122,7 +122,7 @@ def test_a_replica_knows_whether_another_can_have_led_since_its_first_look(
         assert await a.acquire() == is_untouched
         assert not await a.hold(_lose(leases))
         leases.lease, leases.version = None, 0
-        assert not await a.acquire(), "another held it, and may have before it was deleted"
+        assert not await a.acquire(), "another replica held the Lease"
 
     run(test())
 
@@ -207,7 +207,7 @@ def test_a_replica_knows_whether_another_can_have_led_since_its_last_term(
         line.is_cut = True
         assert not await a.hold(work_forever())
         line.is_cut = False
-        assert await a.acquire(), "in the next term, the last one counts"
+        assert await a.acquire(), "in the next term, only the last term counts"
 
     run(test())
 

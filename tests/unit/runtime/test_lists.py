@@ -307,7 +307,7 @@ def test_an_unreadable_object_affects_no_other_and_is_named_once(caplog: pytest.
     run(test())
     [line] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert line.getMessage().startswith("Cannot read Pod default/odd. ")
-    assert line.exc_info, "a bug is told with its trace"
+    assert line.exc_info, "a bug is logged with its trace"
 
 
 def test_only_a_few_of_thousands_of_unreadable_objects_are_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -62,13 +62,13 @@ def test_an_optional_kind_that_no_server_asks_for_blocks_nothing_and_is_not_repo
 def test_a_server_that_asks_gets_an_answer_after_a_new_list(error: ApiError) -> None:
     scopes = scopes_of("a", "b")
     listed_again(scopes, routes("a"), error)
-    assert scopes.ask(KIMI, {ROUTE}) == [routes("a")], "it was last listed minutes ago"
+    assert scopes.ask(KIMI, {ROUTE}) == [routes("a")], "the last list was minutes ago"
     with pytest.raises(NotReadYetError):
         scopes.unreadable_kinds("a", {ROUTE})
     assert listed_again(scopes, routes("a"), error)
     assert scopes.unreadable_kinds("a", {ROUTE}) == {ROUTE: error}
     assert scopes.unreadable(3) == {routes("a"): str(error)}
-    assert scopes.ask(OTHER, {ROUTE}) == [], "it is listed several times a minute now"
+    assert scopes.ask(OTHER, {ROUTE}) == [], "the scope is now listed several times per minute"
     assert scopes.askers(routes("a")) == {KIMI, OTHER}
     assert scopes.may_lead(3)
 
@@ -126,7 +126,7 @@ def test_a_refused_kind_is_not_watched_and_later_has_the_usual_time_to_begin(
     scopes = scopes_of()
     watched = WatchedScopes(lambda _: None, scopes.is_dormant)
     watched.begin(scopes)
-    assert watched.may_watch(routes()), "nobody knows yet"
+    assert watched.may_watch(routes()), "whether the kind can be read is not known yet"
     listed_again(scopes, routes(), MISSING)
     clock[0] = 1000
     assert not watched.may_watch(routes())

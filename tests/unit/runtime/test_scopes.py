@@ -97,7 +97,7 @@ def test_resources_that_need_everything_wait_for_a_list_in_line_however_long() -
     assert scopes.may_lead(OWN_FAULT_SECONDS)
     assert not scopes.has_read_everything()
     scopes.fail(late, UNAVAILABLE, OWN_FAULT_SECONDS - 1)
-    assert not scopes.has_read_everything(), "it may be a matter of moments, and its next list is in line"
+    assert not scopes.has_read_everything(), "the fault may be short, and the next list is in line"
     scopes.fail(late, UNAVAILABLE, OWN_FAULT_SECONDS)
     assert scopes.has_read_everything()
     scopes.succeed(late, 200)
@@ -171,7 +171,7 @@ def test_a_server_is_left_alone_until_all_its_kinds_in_its_namespace_were_read(k
     scopes = read(new_scopes(["a", "b"]), missing)
     scopes.fail(missing, FORBIDDEN, 2)
     assert (is_known(scopes, SERVER_A), is_known(scopes, SERVER_B)) == (False, True)
-    assert scopes.succeed(missing, 5), "everything in it is new"
+    assert scopes.succeed(missing, 5), "everything in the scope is new"
     assert is_known(scopes, SERVER_A)
 
 
@@ -206,7 +206,7 @@ def test_a_scope_that_fails_alone_for_long_stays_known_while_its_watch_lives(is_
     scopes.begin(pods, 300)
     scopes.succeed(other, 301)
     scopes.fail(pods, UNAVAILABLE, 301, is_watched=is_watched)
-    assert is_known(scopes, SERVER_A), "it may be a matter of moments"
+    assert is_known(scopes, SERVER_A), "the fault may be short"
     scopes.fail(pods, UNAVAILABLE, 300 + OWN_FAULT_SECONDS, is_watched=is_watched)
     assert is_known(scopes, SERVER_A) == is_watched
     assert scopes.unreadable(1_000) == ({} if is_watched else {pods: str(UNAVAILABLE)})

@@ -42,7 +42,7 @@ def test_a_pod_can_neither_redirect_prometheus_nor_overfill_it() -> None:
     monitor = children(monitoring={})["PodMonitor"]["spec"]
     assert monitor["podMetricsEndpoints"][0]["followRedirects"] is False
     assert 0 < monitor["sampleLimit"] <= 20_000
-    assert monitor["bodySizeLimit"] == "10MiB", "Prometheus reads all of an answer before it counts samples"
+    assert monitor["bodySizeLimit"] == "10MiB", "Prometheus reads a whole answer before it counts samples"
 
 
 def test_monitoring_objects_have_the_labels_of_the_spec_beside_ours() -> None:

@@ -242,7 +242,7 @@ def test_an_impossible_verification_is_tried_again_after_an_hour() -> None:
     assert later.benchmarks == ()
     assert later.wanted
     assert later.wanted["metadata"]["name"] == failed["metadata"]["name"]
-    assert later.kept == [], "the one of this name goes first"
+    assert later.kept == [], "the benchmark with this name is deleted first"
 
 
 @pytest.mark.parametrize("mode", ["Warn", "Block"])
@@ -255,7 +255,7 @@ def test_after_a_change_of_the_verification_the_new_questions_are_asked(mode: st
     known = know(after, ended(asked, "False", "Invalid") if has_ended else asked, pods=[pod], is_complete=True)
     assert known.wanted
     assert known.wanted["spec"]["datasets"]["gsm8k"]["configMap"] == "questions"
-    assert known.kept == [], "the benchmark with the old questions goes, because it has the same name"
+    assert known.kept == [], "the old benchmark is deleted, because it has the same name"
 
 
 def test_a_benchmark_that_a_webhook_changes_is_not_created_again_and_again() -> None:

@@ -343,7 +343,7 @@ def test_a_server_uses_the_commit_of_its_weights_and_waits_without_one() -> None
     case, server = Case(), Key("default", "kimi", SERVER)
     case.cache.put(SERVER, make_server(model={"weights": "kimi"}))
     case.reconcile()
-    assert case.reconcile(server) is None, "an event enqueues it"
+    assert case.reconcile(server) is None, "an event enqueues the server"
     assert case.cache.get(server.of(DEPLOYMENT)) is None
     assert find_condition(case.status, "Reconciling")["reason"] == "WeightsDownloading"
     complete(case)
