@@ -115,7 +115,7 @@ def owned(manifest: Manifest, owner: str = "kimi", kind: str = "KimiLinearServer
 
     A server's pods belong to a ReplicaSet.
     """
-    is_pod_of_server = (manifest["kind"], kind) == ("Pod", "KimiLinearServer")
+    is_pod_of_server = (manifest.get("kind"), kind) == ("Pod", "KimiLinearServer")
     controller = {"apiVersion": "kimi-linear.io/v1alpha1", "kind": kind, "name": owner, "uid": UID}
     replica_set = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{owner}-1", "uid": f"{UID}-1"}
     reference = {

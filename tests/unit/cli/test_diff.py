@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator.cli import diff
+from kimi_linear_operator.cli import diff, manifests
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import ADOPT_ANNOTATION
@@ -67,6 +67,6 @@ def test_what_a_terminal_would_execute_is_not_printed(
         return [{"object": name, "action": "blocked", "diff": f"# Service kimi belongs to {name}\n"}]
 
     monkeypatch.setattr(diff, "_changes", changes)
-    monkeypatch.setattr(diff.manifests, "read", lambda _: [])
+    monkeypatch.setattr(manifests, "read", lambda _: [])
     assert diff.run(argparse.Namespace(namespace="default", output="text")) == 1
     assert capsys.readouterr().out == "# Service kimi belongs to No differences.\N{REPLACEMENT CHARACTER}\n"

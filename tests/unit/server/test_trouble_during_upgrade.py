@@ -50,12 +50,12 @@ class Upgrade:
     def new_operator(self) -> None:
         self.operator = Passes(self.cluster, self.cache, now=lambda: hour(23))
 
-    def reconcile(self, failures: int = 0, **default: str) -> None:
-        """Make a pass, with this default within the list of containers."""
+    def reconcile(self, default: str = "", failures: int = 0) -> None:
+        """Make a pass, with this default of imagePullPolicy within the list of containers."""
         self.version += 100
-        manifest = make_server(podTemplate=_template(**default), service={"port": 31000})
+        manifest = make_server(podTemplate=_template(default), service={"port": 31000})
         manifest["metadata"] |= {"generation": 2, "resourceVersion": str(self.version)}
-        spec = {"f:podTemplate": {"f:spec": {"f:containers": {}}}, "f:service": {}}
+        spec: Manifest = {"f:podTemplate": {"f:spec": {"f:containers": {}}}, "f:service": {}}
         owner = {"manager": "gitops", "time": hour(5), "fieldsV1": {"f:spec": spec}}
         status = {"manager": MANAGER, "subresource": "status", "time": hour(9), "fieldsV1": {"f:status": {}}}
         managed = {**manifest["metadata"], "managedFields": [owner, status]}
@@ -63,16 +63,17 @@ class Upgrade:
         self.cache.put(SERVER, {**manifest, "status": self.cluster.status})
         asyncio.run(self.operator.reconcile(KEY, failures))
 
-    def fail(self, **default: str) -> None:
+    def fail(self, default: str) -> None:
         """Make passes whose writes fail until the status says so."""
         for failures in range(MANY):
             with pytest.raises(ApiError, match="webhook"):
-                self.reconcile(failures, **default)
+                self.reconcile(default, failures)
         assert ready_condition(self.cluster.status)["reason"] == "ApplyFailed"
 
 
-def _template(**container: str) -> Manifest:
-    return {"spec": {"containers": [{"name": "sglang", "env": [{"name": "X", "value": "1"}], **container}]}}
+def _template(pull_policy: str = "") -> Manifest:
+    container = {"name": "sglang", "env": [{"name": "X", "value": "1"}]}
+    return {"spec": {"containers": [{**container, **({"imagePullPolicy": pull_policy} if pull_policy else {})}]}}
 
 
 @pytest.mark.parametrize("is_upgraded_first", [True, False])
@@ -87,12 +88,12 @@ def test_after_writes_that_failed_no_leader_rolls_out_a_default_within_a_list(*,
         about = {**service["metadata"], "annotations": {}, "resourceVersion": "90000"}
         upgrade.cache.put(kind_of(service), stored({**service, "metadata": about}))
     upgrade.cluster.refused |= dict.fromkeys(written, ApiError(500, "failed calling webhook: deadline exceeded"))
-    default = {"imagePullPolicy": "Always"}
-    upgrade.fail(**default if is_upgraded_first else {})
+    default = "Always"
+    upgrade.fail(default if is_upgraded_first else "")
     upgrade.new_operator()
     upgrade.cluster.refused.clear()
     for _ in range(3):
-        upgrade.reconcile(**default)
+        upgrade.reconcile(default)
     pods = [child["spec"]["template"] for child in upgrade.cluster.applied if child["kind"] == "Deployment"]
     assert "imagePullPolicy" not in str(pods)
     assert "ControllerRevision/kimi-2" not in upgrade.cluster.written
