@@ -116,7 +116,7 @@ def test_every_tool_is_requested_streamed_and_not() -> None:
     assert len({str(request.body["messages"]) for request in requests}) == 10
 
 
-def test_no_redirect_leads_a_client_and_its_key_to_another_address() -> None:
+def test_the_client_sends_its_key_to_no_redirected_address() -> None:
     asked: list[str] = []
 
     class Redirecting(http.server.BaseHTTPRequestHandler):

@@ -31,7 +31,7 @@ def test_a_deeply_nested_file_is_refused_with_a_message(
     assert "64 levels" in told
 
 
-def test_a_file_whose_aliases_stand_for_billions_of_values_is_refused_with_words(
+def test_a_file_with_aliases_for_billions_of_values_is_refused_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))]

@@ -56,9 +56,7 @@ def test_diff_shows_an_adoption_only_if_the_childs_owner_is_gone(*, does_owner_e
     assert ("belongs to KimiLinearServer kimi" in shown["diff"]) == does_owner_exist
 
 
-def test_what_a_terminal_would_execute_is_not_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_diff_prints_no_control_sequences(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     name = "\x1b]0;title\x07\x1b[2J\x1b[HNo differences.\u202e"
 
     async def changes(_: Any) -> list[Manifest]:
