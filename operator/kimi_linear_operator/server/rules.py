@@ -270,7 +270,7 @@ ERRORS = (
         "error",
         "spec",
         f"!has(self.router) || !{_KEY_IN_ARGUMENTS}",
-        "needs the API key, but does not find it on SGLang's command line: use spec.auth.apiKeySecretRef instead",
+        "needs the API key, but cannot read it from SGLang's command line: use spec.auth.apiKeySecretRef instead",
         blames="router",
     ),
     expressions.own_command(ENGINE_CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
@@ -315,8 +315,8 @@ ERRORS = (
     ),
     expressions.unprivileged(
         ENGINE_CONTAINER,
-        "AMD's device plugin mounts the GPUs. If the container needs more permissions, add them to "
-        "spec.security.capabilities",
+        "remove this, because AMD's device plugin mounts the GPUs. If the container needs more permissions, add them "
+        "to spec.security.capabilities",
     ),
     expressions.own_network(
         "puts the server on the node's network, so everyone can reach it: use spec.service for clients outside the "
@@ -343,7 +343,7 @@ WARNINGS = (
         "warning",
         "spec.tensorParallelism",
         "self == 4",
-        "there are published results for this model on AMD GPUs only with 4",
+        "published results for this model on AMD GPUs exist only with 4",
     ),
     Rule(
         "warning",
@@ -397,8 +397,8 @@ WARNINGS = (
         "warning",
         "spec",
         f"self.service.type == 'ClusterIP' || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
-        "lets a network use the server without an API key, including the endpoints that flush its cache and replace "
-        "its weights: set spec.auth.apiKeySecretRef",
+        "lets everyone on a network use the server without an API key, including the endpoints that flush its cache "
+        "and replace its weights: set spec.auth.apiKeySecretRef",
         blames="service.type",
     ),
     Rule(

@@ -27,13 +27,14 @@ class Drain(Model):
         default=300,
         ge=0,
         le=3600,
-        description="Seconds in which running requests can finish after the replica has left its Service. After a "
-        "hard kill, GPU memory can stay occupied until the node restarts, so do not choose a small number.",
+        description="Seconds in which running requests can finish after the replica has left its Service. After this "
+        "time, SGLang is killed. GPU memory can then stay occupied until the node restarts, so do not choose a small "
+        "number.",
     )
 
 
 class Rollout(Model):
-    """How pods of a new spec replace the old pods."""
+    """How new pods replace old pods after a change of the spec."""
 
     strategy: Literal["InPlace", "Surge", "Recreate"] = Field(
         default="InPlace",
