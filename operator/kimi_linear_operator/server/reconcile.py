@@ -110,7 +110,7 @@ class ServerReconciler:
 
         Raises:
             ApiError: A request failed that may succeed later. The queue retries with back-off.
-            NotReadYetError: It is unknown yet whether a kind that the server asks for can be read.
+            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
@@ -154,7 +154,7 @@ class ServerReconciler:
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
     def _seconds_to_settle(self, key: Key) -> float | None:
-        """Return in how many seconds an automatic rollout may go on with the next server, None if there is no wait."""
+        """Return the seconds until an automatic rollout may go on with the next server, None if there is no wait."""
         left = self._templates.seconds_to_settle(key)
         return left if left > 0.0 and is_marked(self.cache, key) else None
 
@@ -239,7 +239,7 @@ class ServerReconciler:
         While no pod of the router serves, requests go to the replicas. A pull of the router's image can take long.
 
         Raises:
-            NotReadYetError: It is unknown yet whether a kind that the server asks for can be read.
+            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         live = own_router(self.cache, key, server.metadata.uid)
         is_routed = server.spec.router is not None and router.is_available(live)

@@ -7,12 +7,12 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.sglang.command_line import PORT_NAME, grouped
 from kimi_linear_operator.server.spec import ServerSpec
 
-# SGLang's /health and /health_generate make the engine generate one token. If the engine is busy, a message between two
-# batches is enough. The endpoints take a second or more, and return 503 after 20 s without an answer (http_server.py,
-# HEALTH_CHECK_TIMEOUT). The timeouts of the probes are longer.
+# SGLang's /health and /health_generate make the engine generate one token. If the engine is busy, a message that it
+# sends between two batches is enough. The endpoints take a second or more, and return 503 after 20 s without an answer
+# (http_server.py, HEALTH_CHECK_TIMEOUT). The timeouts of the probes are longer.
 _HEALTH_SECONDS = 20
 _PROBE_TIMEOUT_SECONDS = _HEALTH_SECONDS + 5
-# SGLang exits when one batch takes longer. --watchdog-timeout changes that.
+# SGLang exits when one batch takes longer than this. --watchdog-timeout changes this limit.
 _WATCHDOG_SECONDS = 300
 
 

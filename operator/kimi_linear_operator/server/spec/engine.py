@@ -75,8 +75,9 @@ class Engine(Model):
     )
     extra_pip_packages: Annotated[list[PipPackage], Field(max_length=16)] = Field(
         default=["sentencepiece", "tiktoken"],
-        description="Python packages that the model needs. When a pod starts, it installs a package only if it cannot "
-        "import the package. So if the image contains the packages, in any version, the pod needs no package index.",
+        description="Python packages that the model needs. When a pod starts, it installs the packages only if it "
+        "cannot import all of them. So if the image contains the packages, in any version, the pod needs no package "
+        "index.",
     )
     context_length: Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole_number)] | None = Field(
         default=None, description="Longest context in tokens. If unset, the model's own limit of 1048576."

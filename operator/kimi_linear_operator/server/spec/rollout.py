@@ -28,8 +28,8 @@ class Drain(Model):
         ge=0,
         le=3600,
         description="Seconds in which running requests can finish after the replica has left its Service. After this "
-        "time, SGLang is killed. GPU memory can then stay occupied until the node restarts, so do not choose a small "
-        "number.",
+        "time, Kubernetes kills SGLang. GPU memory can then stay occupied until the node restarts, so do not choose a "
+        "small number.",
     )
 
 
