@@ -80,7 +80,8 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
     "ResultUnknown": Explanation(
         "benchmark",
         "Invalid or Failed: another version of the operator wrote a result or a finding that this version does not "
-        "know. The status and the ConfigMap `NAME-results` keep it unchanged, or as text if the CRD refuses it.",
+        "know. The status and the ConfigMap `NAME-results` keep the result unchanged. If the CRD refuses the result, "
+        "they keep it as text.",
         "Look at the result in the status yourself, or measure again.",
     ),
 }

@@ -37,8 +37,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "ReplicaAwaited": Explanation(
         "server",
         "A replica does not serve yet, has just begun to serve, or no longer serves. Until all replicas serve, the "
-        "operator does not let the autoscaler add replicas. Otherwise the autoscaler would count a replica that is "
-        "still loading as idle, and add more.",
+        "operator does not let the autoscaler add replicas. Otherwise the autoscaler would add more, because it counts "
+        "a loading replica as idle.",
         "Wait. If the replica does not start, the reason of `Ready` says why.",
     ),
     "MaximumReached": Explanation(
@@ -136,8 +136,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "Undisputed": Explanation("server", "Nobody changes the fields that the operator writes.", NOTHING),
     "ChangedByOthers": Explanation(
         "server",
-        "Somebody keeps changing a field that the operator sets, for example an autoscaler of the Deployment or a "
-        "webhook. The operator restores it only every few minutes.",
+        "Somebody, for example an autoscaler of the Deployment or a webhook, keeps changing a field that the operator "
+        "sets. The operator restores the field only every few minutes.",
         "Stop the other writer. The message names the field and, if known, the field manager of the other writer. "
         "To scale, use the server and not its Deployment: `kubectl scale kls/NAME`, or `autoscaling` of the server.",
     ),

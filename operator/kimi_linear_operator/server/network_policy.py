@@ -19,8 +19,8 @@ from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.traffic import NetworkPolicy
 from kimi_linear_operator.server.template_inputs import spec_of
 
-# Selects the pods that the operator runs for a KimiLinearBenchmark. Only the operator can give these labels to its
-# pods.
+# Selects the pods that the operator runs for a KimiLinearBenchmark. No spec can give these labels to other pods of the
+# operator.
 _BENCHMARKS = {metadata.MANAGED_BY: metadata.MANAGER, "app.kubernetes.io/component": "benchmark"}
 
 # Addresses outside the public internet: RFC 1918, RFC 6598, RFC 3927 (cloud providers serve credentials there), RFC

@@ -110,7 +110,7 @@ class ServerObservation:
 
     @property
     def has_all_replicas(self) -> bool:
-        """Return whether, by the Deployment's counters, all replicas serve and have the current pod template."""
+        """Return whether the Deployment's counters say that all replicas serve and have the current pod template."""
         counters = ("replicas", "updatedReplicas", "availableReplicas")
         return self.wanted > 0 and all(self.count(name) == self.wanted for name in counters)
 

@@ -31,7 +31,7 @@ class Outcome:
         contested: Sentences about children's fields that others keep changing.
         withheld: Why some optional children do not exist.
         is_first: Whether this is the first pass over a new server.
-        until_more: In how many seconds the autoscaler may add replicas.
+        until_more: The seconds until the autoscaler may add replicas.
     """
 
     checked: Checked[KimiLinearServer]

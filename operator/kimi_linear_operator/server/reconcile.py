@@ -41,7 +41,8 @@ from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.server.verifying import Verifying
 from kimi_linear_operator.server.waking import Waking
 
-# Fields that decide how many pods run. Without them, the operator would delete serving pods.
+# Fields that decide how many pods run. They count as requested even if nobody owns them. Otherwise the operator could
+# drop them and delete serving pods.
 _NUMBER_OF_PODS = ("replicas", "suspend")
 _ALWAYS_READ = frozenset(CHILDREN)
 
@@ -159,7 +160,7 @@ class ServerReconciler:
         return left if left > 0.0 and is_marked(self.cache, key) else None
 
     def _seconds_until_more(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> float:
-        """Return in how many seconds the autoscaler of a server may add replicas, if it has one."""
+        """Return the seconds until the autoscaler of a server may add replicas, if the server has one."""
         if not needs_autoscaler(server):
             return 0.0
         # A new server has no Deployment yet, and so no replica that serves.

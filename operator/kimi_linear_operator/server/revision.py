@@ -210,7 +210,7 @@ def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
 
 
 def _left_out_text(revision: Revision) -> str:
-    """Return the fields that were left out as JSON, empty if there are none or too many to be recorded."""
+    """Return JSON with the fields that were left out, empty if there are none or too many to be recorded."""
     entries = [[path, value] for path, value in sorted(revision.left_out.items(), key=str)]
     text = json.dumps(entries) if entries and len(entries) <= _MOST_PATHS else ""
     return text if len(text) <= _LONGEST_LEFT_OUT else ""

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 # How often to read the cached conditions. For 5,000 servers, this takes some milliseconds.
 _POLL_SECONDS = 10.0
-# A chosen server normally takes the template within seconds. It cannot take it if its spec is refused, if a quota or a
+# A chosen server normally takes the template within seconds. This is impossible if its spec is refused, if a quota or a
 # taken name prevents the new revision, or if its namespace has become unreadable.
 _TAKE_TIMEOUT_SECONDS = 300.0
 # After a choice has timed out, the server's pass may still write the template, because a request can take half a

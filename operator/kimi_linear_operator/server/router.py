@@ -182,7 +182,7 @@ def _container(server: KimiLinearServer, router: Router) -> Manifest:
         ],
         "resources": _resources(router),
         **_probes(),
-        # As for a replica, requests arrive until every node has removed the pod from the Service.
+        # Requests arrive until every node has removed the pod from the Service, as they do for a replica.
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_PAUSE_SECONDS}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -55,7 +55,7 @@ def _why_off(spec: ServerSpec) -> Reason | None:
 
 
 def _failure(status: Manifest, kind: str) -> str:
-    """Return the message of the autoscaler's condition of this type if it is False, else an empty text."""
+    """Return the message of the autoscaler's condition of this type if the condition is False, else an empty text."""
     found = find_condition(status, kind)
     return str(found.get("message") or found.get("reason")) if found.get("status") == "False" else ""
 

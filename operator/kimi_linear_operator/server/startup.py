@@ -88,7 +88,7 @@ EXPECTED: Mapping[str, Expectation] = {
 
 @dataclass(frozen=True)
 class LoggedPhases:
-    """The information about a start in the log of an engine.
+    """What the log of an engine shows about a start.
 
     Attributes:
         pod_uid: The UID of the pod.

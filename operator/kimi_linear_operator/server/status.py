@@ -151,7 +151,7 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
     if (known := observation.verification) and known.holds is False and _waits_at_gate(observation):
         return known.reason
     progressing = observation.deployment_condition("Progressing").get("reason")
-    # The wait in a queue ends by itself, however long it is.
+    # A wait in a queue ends by itself, even if it takes long.
     is_queued = any(map(is_held, observation.pods))
     if progressing == "ProgressDeadlineExceeded" and not (observation.is_complete or is_queued):
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")

@@ -204,7 +204,7 @@ class Templates:
     async def _answers(
         self, server: KimiLinearServer, case: _Case, uncertain: unrequested.UncertainFields
     ) -> unrequested.Answers:
-        """Return the fields among these that nobody asked for.
+        """Return those of the uncertain fields that nobody asked for.
 
         Only managed fields show who asked for a field, and the cache does not contain managed fields. So this method
         reads the server from the API server.

@@ -1,6 +1,6 @@
 """Fields of a spec that nobody asked for.
 
-They are defaults from the CRD of another version, which the API server has stored.
+The API server has stored them as defaults from the CRD of another version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ from kimi_linear_operator.server.template_inputs import as_this_version_reads, c
 # user's last write. The operator assumes that nobody installs a CRD with other defaults within this time.
 _LATE_SECONDS = 3.0
 # A CRD has about thirty defaults. A default in items of a list counts once for all items. If more fields than this have
-# no owner, somebody has edited the managed fields. All fields then count as requested, because each pass would have to
-# remove the other fields one by one.
+# no owner, somebody has edited the managed fields. All fields then count as requested. Otherwise each pass would have
+# to remove all these fields one by one.
 _MOST_ANSWERS = 100
 _END_OF_TIME = "9999-12-31T23:59:59Z"
 
@@ -249,8 +249,8 @@ def _is_written(path: FieldPath, spec: Manifest, writes: _Writes) -> bool:
 def _is_default_in_object(path: FieldPath, spec: Manifest, remaining: FieldPath, writes: _Writes) -> bool:
     """Return whether a field in an object that somebody owns as a whole may be a default.
 
-    There are two possibilities. The owner has written an empty object, and all fields in it are defaults. Or the CRD of
-    another version made the object atomic, and the owner has written all fields.
+    Either the owner has written an empty object, and all fields in it are defaults. Or the CRD of another version made
+    the object atomic, and the owner has written all fields.
     """
     around = path[: -len(remaining)]
     if not stored.holds(spec, path) or not stored.holds(writes.recorded, around):

@@ -44,7 +44,7 @@ def is_on(spec: ServerSpec) -> bool:
 
 
 def pod_to_ask(current: Revision, pods: Iterable[Manifest]) -> Manifest | None:
-    """Return the first pod of a pod template that is able to serve, None if there is none."""
+    """Return the first pod with this pod template that is able to serve, None if there is none."""
     label = template_label(current.template)
     able = [pod for pod in pods if label and template_label(pod) == label and _can_answer(pod)]
     return min(able, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]), default=None)
@@ -84,7 +84,7 @@ def build_benchmark(server: KimiLinearServer, current: Revision, pod: Manifest |
 
 
 def checks(spec: ServerSpec) -> Manifest:
-    """Return the fields of a benchmark that say what a server is asked, and which answers are good enough."""
+    """Return the fields of a benchmark that define the questions, and how many answers must be right."""
     options, suites = spec.verification, _suites(spec)
     fields = {
         "suites": suites,

@@ -28,8 +28,8 @@ def variables(spec: ServerSpec) -> list[Manifest]:
     SGLANG_SET_CPU_AFFINITY: the image sets 1. SGLang would then pin itself to CPUs that the pod is not allowed to use,
         and fail (utils/common.py, gpu_proc_affinity).
 
-    SGLANG_WARMUP_TIMEOUT: compiling all kernels takes longer than the default of 600 seconds, so the warm-up may take
-    the whole start-up time.
+    SGLANG_WARMUP_TIMEOUT: the compilation of all kernels takes longer than the default of 600 seconds, so the warm-up
+    is allowed to take the whole start-up time.
 
     TRITON_CACHE_DIR, TORCHINDUCTOR_CACHE_DIR: each pod compiles kernels into its own volume, unless spec.kernelCache
     keeps Triton's kernels in another place. Pods cannot share the folder of PyTorch's inductor: the names of its

@@ -23,9 +23,9 @@ def build_probes(spec: ServerSpec) -> Manifest:
     startup probe alone limits the time to load.
 
     Readiness and liveness: release 0.5.7 does not notice when its scheduler or detokenizer is killed. The main process
-    continues, and every request hangs. Only a token that has passed through both processes shows that both live.
-    /health_generate generates a token with any settings. Two failures in a row remove a replica from its Services, so a
-    dead engine is removed within a minute.
+    continues, and every request hangs. Only a token that has passed through both processes shows that both processes
+    live. /health_generate generates a token with any settings. Two failures in a row remove a replica from its
+    Services, so a dead engine is removed within a minute.
 
     The liveness probe waits as long as SGLang's own watchdog. So a slow batch, such as a long prompt or the compilation
     of a kernel, does not cause a restart before SGLang itself exits.

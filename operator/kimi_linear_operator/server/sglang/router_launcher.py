@@ -113,7 +113,7 @@ class Router:
         """Take the port, and the key that the router asks for."""
         self._url = f"http://127.0.0.1:{port}/workers"
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        # Whatever proxy the environment names.
+        # No proxy, even if the environment names one.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(self, method: str, path: str = "", body: Any = None) -> Any:
