@@ -29,7 +29,7 @@ KIMI = TargetKey("default", "kimi")
         "http://10-0-0-1.kimi-headless.default.svc.cluster.local",
     ],
 )
-def test_every_way_to_write_a_services_name_is_the_same_as_a_reference(url: str) -> None:
+def test_every_spelling_of_a_services_name_gives_the_key_of_the_reference(url: str) -> None:
     assert key_of(url, "default") == KIMI == target_of(make_benchmark(serverRef={"name": "kimi"}))
 
 
@@ -49,12 +49,12 @@ def test_every_way_to_write_a_services_name_is_the_same_as_a_reference(url: str)
         ("http://a:b:c", "default", TargetKey("", "http://a:b:c")),
     ],
 )
-def test_other_addresses_are_host_and_port(url: str, namespace: str, expected: TargetKey) -> None:
+def test_the_key_of_any_other_address_is_host_and_port(url: str, namespace: str, expected: TargetKey) -> None:
     assert key_of(url, namespace) == expected
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "[fd00::10]"])
-def test_a_verification_of_a_pod_takes_turns_with_its_own_namespace_only(host: str) -> None:
+def test_a_verification_of_a_pod_takes_turns_only_with_its_own_namespace(host: str) -> None:
     address = {"serverRef": None, "endpoint": {"url": f"http://{host}:30000"}}
 
     def target(namespace: str, **annotations: str) -> TargetKey | None:
@@ -67,12 +67,12 @@ def test_a_verification_of_a_pod_takes_turns_with_its_own_namespace_only(host: s
 
 
 @pytest.mark.parametrize("url", ["http://kimi.default.svc", "http://llm.example.com"])
-def test_with_any_other_address_an_annotation_skips_no_turn(url: str) -> None:
+def test_the_annotation_of_a_verification_has_no_effect_at_other_addresses(url: str) -> None:
     about = {"name": "b", "namespace": "theirs", "annotations": {REVISION_ANNOTATION: "1"}}
     assert target_of({"metadata": about, "spec": {"endpoint": {"url": url}}}) == key_of(url, "theirs")
 
 
-def test_labels_are_valid_and_tell_keys_apart() -> None:
+def test_labels_are_valid_and_differ_for_different_keys() -> None:
     keys = [
         KIMI,
         TargetKey("kimi", "default"),
