@@ -241,7 +241,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "spec.verification.dataset: must say where": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
     "needs spec.verification.mode Block": ("kimi", {"verification": {"mode": "Warn", "onFailure": "Rollback"}}),
     "contains the item --, after which": ("kimi", {"engine": {"extraArgs": ["--"]}}),
-    "does not find it on SGLang's command line": (
+    "cannot read it from SGLang's command line": (
         "kimi",
         {
             "router": {},
@@ -337,7 +337,7 @@ def test_kubectl_shows_warnings_and_accepts_the_server(cluster: LocalCluster, na
     manifest = server_manifest("kimi", namespace.name, {"tensorParallelism": 8})
     shown = _kubectl_with_warnings(cluster, json.dumps(manifest), "apply", "--filename=-")
     assert "Warning: " in shown
-    assert "spec.tensorParallelism: there are published results for this model" in shown
+    assert "spec.tensorParallelism: published results for this model" in shown
     assert namespace.server("kimi")["spec"]["tensorParallelism"] == 8
 
 
@@ -350,7 +350,7 @@ def test_kubectl_refuses_an_unknown_field(cluster: LocalCluster, namespace: Name
 @pytest.mark.parametrize(
     ("field", "words"),
     [
-        ("spec.tensorParallelism", "GPUs of one replica. It sets --tp and the request for amd.com/gpu"),
+        ("spec.tensorParallelism", "Number of GPUs of one replica. This number sets --tp"),
         ("spec.engine.extraArgs", "More arguments for sglang.launch_server"),
         ("spec.podTemplate", "Strategic-merge patch on the pod template"),
         ("status.conditions.reason", "The reason for the status, as one CamelCase word."),

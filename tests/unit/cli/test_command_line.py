@@ -50,8 +50,8 @@ def write(text: str, file: str = "kimi.yaml") -> None:
             WARNED,
             0,
             "kimi.yaml: KimiLinearServer warned: valid\n",
-            "kimi.yaml: KimiLinearServer warned: warning: spec.tensorParallelism: 8: there are published results "
-            "for this model on AMD GPUs only with 4\n",
+            "kimi.yaml: KimiLinearServer warned: warning: spec.tensorParallelism: 8: published results for this model "
+            "on AMD GPUs exist only with 4\n",
         ),
         (
             f"{GOOD}---\n---\n{FOREIGN}---\n{BAD}",

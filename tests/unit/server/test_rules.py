@@ -226,7 +226,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         None,
         "choose another key",
     ),
-    ({"tensorParallelism": 8}, "spec.tensorParallelism", 8, "there are published results for this model"),
+    ({"tensorParallelism": 8}, "spec.tensorParallelism", 8, "published results for this model"),
     (
         {"hardware": "mi355x"},
         "spec.engine.version",
@@ -244,7 +244,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"service": {"type": "LoadBalancer"}},
         "spec.service.type",
         "LoadBalancer",
-        "lets a network use the server without an API key",
+        "lets everyone on a network use the server without an API key",
     ),
     (
         {"service": {"type": "NodePort"}, "networkPolicy": {"from": [{"namespaceSelector": {}}]}, **AUTH},
@@ -293,7 +293,7 @@ def test_two_gpus_give_two_warnings_until_the_backend_is_set() -> None:
 BROKEN_KEYS: list[tuple[Manifest, str]] = [
     ({"engine": {"extraArgs": ["--api-key=$(KEY)"]}}, "a variable that the container sglang lacks"),
     (keyed({"env": [{"name": "KEY", "value": "sk-1"}]}), "whose value is in the spec"),
-    ({**keyed({"env": [SECRET]}), "router": {}}, "does not find it on"),
+    ({**keyed({"env": [SECRET]}), "router": {}}, "cannot read it from"),
 ]
 
 
