@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     except ApiError as error:
         raise CommandError(str(error)) from error
     if options.output == "text":
-        # Live objects can contain what a terminal would execute.
+        # Live objects can contain escape sequences, which a terminal would execute.
         print(printable("".join(change["diff"] for change in changes)), end="")
     else:
         manifests.write(changes, options.output)

@@ -45,7 +45,8 @@ _OF_LOST_DEVICES: tuple[ReasonName, ...] = ("CrashLooping", "NotResponding", "St
 # A replica has at most eight GPUs. Their ids are PCI addresses of twelve characters.
 _MOST_DEVICES = 8
 _LONGEST_DEVICE = 64
-# How many unready pods are examined. To quote the log of a pod takes a millisecond, and a server can have hundreds.
+# How many unready pods are examined. Quoting the log of a pod takes a millisecond, and a server can have hundreds of
+# pods.
 _MOST_EXAMINED = 16
 # The kubelet's reasons for pods of a node that shuts down. Such a pod has drained, as after a deletion.
 _NODE_SHUTDOWN = ("NodeShutdown", "Shutdown", "Terminated")
