@@ -108,10 +108,11 @@ def test_long_streams_arrive_token_by_token_through_ingress_and_route(exposed: N
     assert status["addresses"] == [f"http://{BY_INGRESS}", f"http://{BY_ROUTE}/kimi"]
     ways = ((BY_INGRESS, ""), (BY_ROUTE, "/kimi"))
     for host, path in ways:
-        assert (
-            wait_for(lambda host=host, path=path: _models(gateway, host, path), "the address leads to the server")
-            == MODEL
-        )  # type: ignore[misc]
+        served = wait_for(
+            lambda host=host, path=path: _models(gateway, host, path),  # type: ignore[misc]
+            "the address leads to the server",
+        )
+        assert served == MODEL
     with ThreadPoolExecutor(len(ways)) as streams:
         arrivals = list(streams.map(lambda way: _stream(gateway, *way), ways))
     for times in arrivals:

@@ -21,6 +21,16 @@ def was_applied(previous: Manifest, generation: int) -> bool:
     return previous.get("observedGeneration") == generation and (is_applied or is_applied_before)
 
 
+def was_recorded(previous: Manifest, generation: int) -> bool:
+    """Return whether a status says that the pod template of this generation was recorded, even if other writes failed.
+
+    The record shows what the owner of the spec asked for until then.
+    """
+    template = find_condition(previous, "TemplateCurrent")
+    is_recorded = template.get("status") == "True" and template.get("observedGeneration") == generation
+    return was_applied(previous, generation) or (previous.get("observedGeneration") == generation and is_recorded)
+
+
 def was_ever_applied(previous: Manifest) -> bool:
     """Return whether any generation was applied, according to a status.
 

@@ -2,14 +2,15 @@
 
 from kimi_linear_operator import counters
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, Manifest
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, REVISION, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.outcome import Outcome
 from kimi_linear_operator.server.owned import own_child, own_deployment, own_pods, own_router, own_routes
-from kimi_linear_operator.server.previous_status import was_applied
+from kimi_linear_operator.server.previous_status import was_recorded
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
@@ -45,6 +46,7 @@ class ServerReporting:
             outcome.server,
             not_applied,
             deployment=own_deployment(self._cache, key, uid),
+            records=frozenset(map(revision.number_of, self._cache.children(REVISION, key, uid))),
             pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
             autoscaler=own_child(self._cache, AUTOSCALER, key, uid) if _is_autoscaled(outcome) else None,
@@ -59,8 +61,8 @@ class ServerReporting:
         builders = (verified_event, transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self._now()))), None)
         # Later, the time of this status shows which fields the spec already had: see `unrequested.py`.
-        is_applied = was_applied(status, observation.generation)
-        again = await self._reporting.write(SERVER, manifest, status, event, if_unchanged=is_applied)
+        is_recorded = was_recorded(status, observation.generation)
+        again = await self._reporting.write(SERVER, manifest, status, event, if_unchanged=is_recorded)
         self._count_start(key, manifest, status)
         late = seconds_until_late(status.get("startup"), observation.startup_seconds, self._now())
         return min((seconds for seconds in (again, late) if seconds is not None), default=None)

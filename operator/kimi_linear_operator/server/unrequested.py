@@ -14,7 +14,7 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
-from kimi_linear_operator.server.previous_status import was_applied
+from kimi_linear_operator.server.previous_status import was_recorded
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.status import ServerStatus
@@ -192,7 +192,7 @@ def _reported_at(status: Manifest, managed_fields: Sequence[Manifest]) -> str:
     Empty if this is unknown, or if the spec at that time was not applied.
     """
     generation = status.get("observedGeneration")
-    if not (isinstance(generation, int) and was_applied(status, generation)):
+    if not (isinstance(generation, int) and was_recorded(status, generation)):
         return ""
     own = (
         str(entry.get("time"))

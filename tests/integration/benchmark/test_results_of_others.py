@@ -58,10 +58,10 @@ def test_results_of_a_newer_version_survive_a_rollback_of_operator_and_definitio
     for name in complete:
         namespace.edit(BENCHMARK, name, {"metadata": {"labels": {"team": "search"}}})
         wait_for(
-            lambda name=name: _kept(namespace, name),
+            lambda name=name: _kept(namespace, name),  # type: ignore[misc]
             f"the ConfigMap of {name} has the results",
             before[name]["results"].__eq__,
-        )  # type: ignore[misc]
+        )
     end_suite(namespace, "runs", "gsm8k")
     after = wait_for_reason(namespace, "runs", "ClientFailed")["status"]
     assert (after["verdict"], after["results"][0], len(after["results"])) == ("Invalid", ended, 2)

@@ -61,10 +61,10 @@ def test_the_policy_of_a_removed_router_stays_until_its_last_pod_has_ended(names
     namespace.edit(POD, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
     for kind in (DEPLOYMENT, NETWORK_POLICY):
         wait_for(
-            lambda kind=kind: namespace.find(kind, "kimi-router"),
+            lambda kind=kind: namespace.find(kind, "kimi-router"),  # type: ignore[misc]
             "the router's children are gone",
             lambda seen: not seen,
-        )  # type: ignore[misc]
+        )
 
 
 def test_a_policy_of_somebody_else_is_left_alone(namespace: Namespace) -> None:

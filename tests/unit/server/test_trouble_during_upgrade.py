@@ -123,6 +123,30 @@ def test_a_deployment_that_somebody_rolled_back_gets_the_template_of_the_spec_ag
     assert not [name for name in cluster.written if name.startswith("-")]
 
 
+def test_a_spec_with_failing_writes_rolls_out_no_default_within_a_list() -> None:
+    """The owner changed the port, and the write of the Service failed until after the upgrade."""
+    upgrade = Upgrade()
+    upgrade.cluster.refused["Service/kimi"] = ApiError(500, "failed calling webhook: deadline exceeded")
+    upgrade.fail("")
+    upgrade.new_operator()
+    for failures in range(3):
+        with pytest.raises(ApiError, match="webhook"):
+            upgrade.reconcile("Always", failures)
+    upgrade.cluster.refused.clear()
+    for _ in range(3):
+        upgrade.reconcile("Always")
+    pods = [child["spec"]["template"] for child in upgrade.cluster.applied if child["kind"] == "Deployment"]
+    assert "imagePullPolicy" not in str(pods)
+    assert "ControllerRevision/kimi-2" not in upgrade.cluster.written
+
+
+def test_the_status_does_not_say_that_an_unrecorded_template_is_current() -> None:
+    upgrade = Upgrade()
+    upgrade.cluster.refused["ControllerRevision/kimi-2"] = ApiError(500, "failed calling webhook: deadline exceeded")
+    upgrade.fail("Always")
+    assert find_condition(upgrade.cluster.status, "TemplateCurrent")["reason"] == "SpecNotApplied"
+
+
 class FencedCluster(RefusingCluster):
     """A cluster for the whole work of a leader."""
 
