@@ -8,7 +8,6 @@ import re
 import pytest
 
 from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of, target_of
-from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from make import make_benchmark
 
 KIMI = TargetKey("default", "kimi")
@@ -51,25 +50,6 @@ def test_every_way_to_write_a_services_name_is_the_same_as_a_reference(url: str)
 )
 def test_other_addresses_are_host_and_port(url: str, namespace: str, expected: TargetKey) -> None:
     assert key_of(url, namespace) == expected
-
-
-@pytest.mark.parametrize("host", ["10.0.0.1", "[fd00::10]"])
-def test_a_verification_of_a_pod_takes_turns_with_its_own_namespace_only(host: str) -> None:
-    address = {"serverRef": None, "endpoint": {"url": f"http://{host}:30000"}}
-
-    def target(namespace: str, **annotations: str) -> TargetKey | None:
-        about = {"name": "b", "namespace": namespace, "annotations": annotations}
-        return target_of({"metadata": about, "spec": address})
-
-    verification = {REVISION_ANNOTATION: "1"}
-    assert target("mine", **verification) == target("mine", **verification)
-    assert len({target("mine", **verification), target("theirs"), target("theirs", **verification)}) == 3
-
-
-@pytest.mark.parametrize("url", ["http://kimi.default.svc", "http://llm.example.com"])
-def test_with_any_other_address_an_annotation_skips_no_turn(url: str) -> None:
-    about = {"name": "b", "namespace": "theirs", "annotations": {REVISION_ANNOTATION: "1"}}
-    assert target_of({"metadata": about, "spec": {"endpoint": {"url": url}}}) == key_of(url, "theirs")
 
 
 def test_labels_are_valid_and_tell_keys_apart() -> None:
