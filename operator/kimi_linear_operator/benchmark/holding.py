@@ -3,7 +3,8 @@
 A user with write access to a namespace can create any Job there, with any label and owner, and benchmarks with any
 address. So a Job of another namespace holds a server only under three conditions: its name is the one that the operator
 would choose, its benchmark wants to run, and the time limit of the suite has not passed since the Job's creation. A
-finalizer, a sidecar or the suspension of the Job does not extend this time.
+finalizer, a sidecar or the suspension of the Job does not extend this time. Against benchmarks of the server's own
+namespace, such a Job never holds the server (`BenchmarkIndex.line`).
 """
 
 import math

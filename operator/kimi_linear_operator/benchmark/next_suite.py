@@ -61,9 +61,9 @@ class NextSuite:
         self._index = context.cache.index(BenchmarkIndex)
         self._admission = Admission(context.cluster, context.cache, context.scheduling.has_read)
         self._about_to_change = context.about_to_change
-        # The benchmarks that are about to start, by target label and namespace. Benchmarks that wait for one of them are
-        # requeued instead of waiting in their pass. Lists from the API server can take long, and a waiting pass would
-        # occupy a worker.
+        # The target labels and namespaces of the benchmarks that are about to start. Benchmarks that wait for one of
+        # them are requeued instead of waiting in their pass. Lists from the API server can take long, and a waiting
+        # pass would occupy a worker.
         self._starting: set[tuple[str, str]] = set()
 
     async def proceed(self, measurement: Measurement, suite: Suite) -> Step:
