@@ -227,6 +227,7 @@ def test_a_guest_waits_for_a_suite_that_the_servers_own_benchmark_began_during_o
     found = world.wait(THEIRS)
     assert found
     assert "benchmark mine of namespace default goes first" in found.reason.message
+    assert found.again == 420, "the Job counts"
 
 
 @pytest.mark.parametrize(
