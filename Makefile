@@ -6,8 +6,9 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 
 SIZES ?= 200 1000 5000
 # A machine that many people share may stop for longer than a test waits. The output names tests that pass only the
-# second time; if a part has more than four of them, something is wrong.
-AGAIN := --reruns=1 --max-suite-reruns=4 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden
+# second time; if a part has more than four of them, something is wrong. The output also lists the slowest tests.
+OF_CLUSTERS := --reruns=1 --max-suite-reruns=4 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden \
+	--durations=15 --durations-min=20
 # The integration tests are three parts, by the time that they take: servers; how the operator runs, reaches the API server
 # and is installed; all others.
 SERVERS := tests/integration/server
@@ -55,23 +56,23 @@ test-permissions: test-operation test-servers test-resources
 
 # With a plus, what is printed is shown at once.
 test-operation:
-	+@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
+	+@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
 
 test-servers:
-	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(SERVERS)
+	@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) $(SERVERS)
 
 test-resources:
-	@$(BIN)/pytest $(AGAIN) --asked=$(ASKED) $(addprefix --ignore=,$(OPERATION) $(SERVERS)) tests/integration
+	@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) $(addprefix --ignore=,$(OPERATION) $(SERVERS)) tests/integration
 
 test-e2e test-engine test-gitops: test-%:
-	@$(BIN)/pytest $(AGAIN) tests/$*
+	@$(BIN)/pytest $(OF_CLUSTERS) tests/$*
 
 test-others:
-	@$(BIN)/pytest $(AGAIN) $(addprefix --deselect=tests/,integration e2e engine gitops)
+	@$(BIN)/pytest $(OF_CLUSTERS) $(addprefix --deselect=tests/,integration e2e engine gitops)
 
 e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on kind (other Linux with Docker)
 	@$(BIN)/python deploy/local/cluster.py build-e2e
-	@$(BIN)/pytest $(AGAIN) tests/e2e
+	@$(BIN)/pytest $(OF_CLUSTERS) tests/e2e
 
 bench: setup  ## Measure the operator's speed and cost (an hour; SIZES="200 1000" takes less)
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m benchmarks.bench --sizes $(SIZES)

@@ -86,9 +86,11 @@ def make_deployment(server: str = "kimi", *, version: int = 1, **status: Any) ->
 def make_pod(
     name: str = "kimi-0", *, server: str = "kimi", namespace: str = "default", version: int = 1, **status: Any
 ) -> Manifest:
-    """Return a pod of a server."""
+    """Return a pod of a server's ReplicaSet."""
     metadata = {"name": name, "namespace": namespace, "resourceVersion": str(version)}
-    return owned({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}, server)
+    pod = owned({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}, server)
+    controller = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{server}-1", "uid": "1", "controller": True}
+    return {**pod, "metadata": {**pod["metadata"], "ownerReferences": [controller]}}
 
 
 def make_failed_pod(name: str = "kimi-0", *, log: str = "", time: str = "2026-11-24T09:30:00Z") -> Manifest:

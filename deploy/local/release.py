@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import documentation_site
 import images
 import kimi_linear_operator
 import sbom
@@ -28,6 +29,7 @@ _NAME = "kimi-linear-operator"
 _VERSION = kimi_linear_operator.__version__
 # What each archive holds, by the end of its name.
 _ARCHIVES: Mapping[str, Sequence[str]] = {
+    "documentation": ("documentation",),
     "json-schemas": ("crds/schemas",),
     "manifests": (
         "crds", "deploy/gitops", "deploy/install.yaml", "deploy/kustomize", "deploy/monitoring", "deploy/samples",
@@ -122,10 +124,11 @@ def _exported(commit: str, folder: Path) -> Source:
 
 def _fill(target: Path, source: Source) -> None:
     """Make all files of the release but the notes and the sums."""
-    say("Charts, manifests, Python packages ...")
+    say("Charts, documentation, manifests, Python packages ...")
     for chart in _CHARTS:
         run([binary("helm"), "package", source.folder / "charts" / chart, f"--destination={target}"])
     shutil.copyfile(source.folder / "deploy/install.yaml", target / "install.yaml")
+    documentation_site.build(source.folder / "documentation")
     for name, paths in _ARCHIVES.items():
         _archive(target / f"{_NAME}-{_VERSION}-{name}.tar.gz", source, paths)
     _build_packages(target, source)

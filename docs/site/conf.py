@@ -21,7 +21,7 @@ smartquotes = False
 
 html_theme = "theme"
 html_theme_path = ["."]
-html_static_path = [str(ROOT / "page/look.css"), str(ROOT / "page/src/scheme.js")]
+html_static_path = [str(ROOT / "operator/kimi_linear_operator/look.css"), str(ROOT / "page/src/scheme.js")]
 html_extra_path = [str(picture) for picture in sorted(ROOT.glob("docs/*.png"))]
 html_copy_source = False
 html_use_index = False

@@ -74,7 +74,7 @@ def test_the_page_renders_alone_and_everybody_can_read_it(case: str, page: Page,
     assert (visit.messages, visit.requests) == ([], [])
     assert page.title() == f"{run.name}: {run.verdict}"
     assert page.locator("script, img, iframe, object, b").count() == 0
-    assert page.locator(".card h2").all_inner_texts() == [suite.name for suite in run.suites]
+    assert page.locator(".tile h2").all_inner_texts() == [suite.name for suite in run.suites]
     overflow: Any = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow == 0, "the page is wider than its window"
     for details in page.locator("details").all():

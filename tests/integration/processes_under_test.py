@@ -165,4 +165,6 @@ def start_command(kubeconfig: Path, output: Path, *arguments: str) -> subprocess
 
 def _environment(kubeconfig: Path) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(_NOT_IN_THE_IMAGE), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": path}
+    # Compiled modules are in the image, too. Without them, each start would compile all modules.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": path}

@@ -29,6 +29,8 @@ _START_EVENTS = (
     "Pulling",
     "Started",
 )
+# A Job of ours has one pod. Users can add pods that look like the Job's, and each pod takes time.
+_MOST_PODS = 8
 _UNMOUNTED = ("FailedAttachVolume", "FailedMount")
 # "Unable to attach or mount volumes: unmounted volumes=[x] ...: timed out" does not name the cause.
 _VAGUE = "Unable to attach or mount volumes"
@@ -62,7 +64,7 @@ def job_reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifes
     if _is_suspended(job):
         return Reason("JobSuspended", f"Job {name} {why_suspended(job)}")
     if living := [pod for pod in pods if is_running(pod)]:
-        return next((reason for pod in living if (reason := pod_reason(pod, events, now))), None)
+        return next((reason for pod in living[:_MOST_PODS] if (reason := pod_reason(pod, events, now))), None)
     return _refused_reason(job, pods, events) if asks_events_of(job, pods, now) else None
 
 

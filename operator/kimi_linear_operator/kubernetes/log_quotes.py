@@ -9,6 +9,10 @@ from kimi_linear_operator import foreigntext
 from kimi_linear_operator.kubernetes.program import Program
 
 LONGEST_QUOTE = 400
+# The kubelet keeps at most this many lines of a log. A program can write more lines into its termination message, and
+# each line takes time.
+# https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/container/runtime.go
+_MOST_LINES = 80
 
 _ERRORS: Mapping[str, re.Pattern[str]] = {
     "an exception of Python": re.compile(r"^(?:[\[(][^\])]*[\])]\s*)*[\w.]*(?:Error|Exception)(?::|$)"),
@@ -52,7 +56,7 @@ def quoted(log: str, program: Program) -> str:
 
     One line of at most LONGEST_QUOTE characters, without secrets.
     """
-    lines = [line for line in foreigntext.cleaned(log).split("\n") if line.strip()]
+    lines = [line for line in foreigntext.cleaned(log).split("\n") if line.strip()][-_MOST_LINES:]
     passage = _passage(lines, program)
     if passage:
         return " | ".join(line.strip() for line in passage)[:LONGEST_QUOTE]

@@ -102,6 +102,12 @@ def is_owned_by(manifest: Manifest, uid: str) -> bool:
     return any(reference["uid"] == uid for reference in references)
 
 
+def is_controlled_by(manifest: Manifest, kind: str) -> bool:
+    """Return whether an object has a controller of this kind."""
+    references = manifest["metadata"].get("ownerReferences") or ()
+    return any(reference.get("controller") and reference["kind"] == kind for reference in references)
+
+
 def owner_uids(manifest: Manifest) -> list[str]:
     """Return the UIDs of an object's owners."""
     return [str(reference["uid"]) for reference in manifest["metadata"].get("ownerReferences") or ()]

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from kimi_linear_operator import foreigntext
 from kimi_linear_operator.kubernetes import waits
@@ -43,15 +45,31 @@ _OF_LOST_DEVICES: tuple[ReasonName, ...] = ("CrashLooping", "NotResponding", "St
 # A replica has at most eight GPUs. Their ids are PCI addresses of twelve characters.
 _MOST_DEVICES = 8
 _LONGEST_DEVICE = 64
+# How many unready pods are examined. To quote the log of a pod takes a millisecond, and a server can have hundreds.
+_MOST_EXAMINED = 16
 # The kubelet's reasons for pods of a node that shuts down. Such a pod has drained, as after a deletion.
 _NODE_SHUTDOWN = ("NodeShutdown", "Shutdown", "Terminated")
+
+
+class _End(NamedTuple):
+    """The last end of a container that failed.
+
+    Attributes:
+        pod: The pod.
+        container: The status of the container.
+        termination: Its terminated state.
+    """
+
+    pod: Manifest
+    container: Manifest
+    termination: Manifest
 
 
 def worst_reason(pods: Iterable[Manifest], now: str, program: Program) -> Reason | None:
     """Return the first reason by severity why a pod does not serve, None if all pods serve.
 
     Args:
-        pods: The pods.
+        pods: The pods. At most _MOST_EXAMINED of those that do not serve are examined, the first ones.
         now: The time as RFC 3339. A few reasons appear only after some time: see `waits`.
         program: The program in these pods.
     """
@@ -59,16 +77,18 @@ def worst_reason(pods: Iterable[Manifest], now: str, program: Program) -> Reason
     kept = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     # A failed pod is not removed when it is replaced. So it counts only if there is no other pod.
     current = [pod for pod in kept if pod.get("status", {}).get("phase") != "Failed"] or kept
-    reasons = [reason for pod in current if (reason := _reason(pod, now, program))]
+    reasons = list(islice(filter(None, (_reason(pod, now, program) for pod in current)), _MOST_EXAMINED))
     reasons += [reason for pod in pods if (reason := waits.stuck_termination(pod, now))]
     return min(reasons, key=lambda reason: BY_SEVERITY.index(reason.name), default=None)
 
 
 def last_failure(pods: Iterable[Manifest], previous: Manifest | None, program: Program) -> Manifest | None:
     """Return the latest failure of a container, from these pods or the previous status."""
-    failures = [failure.model_dump(by_alias=True) for pod in pods for failure in _failures(pod, program)]
-    earlier = [previous] if previous else []
-    return max([*failures, *earlier], key=lambda failure: str(failure.get("time", "")), default=None)
+    ends = (end for pod in pods for end in _failed_ends(pod))
+    latest = max(ends, key=lambda end: str(end.termination["finishedAt"]), default=None)
+    if latest is None or (previous and str(previous.get("time", "")) > str(latest.termination["finishedAt"])):
+        return previous
+    return _failure(latest, program).model_dump(by_alias=True)
 
 
 def _reason(pod: Manifest, now: str, program: Program) -> Reason | None:
@@ -174,30 +194,39 @@ def _has_failed_now(container: Manifest, termination: Manifest) -> bool:
     return termination["exitCode"] != 0 and "terminated" in container["state"]
 
 
-def _failures(pod: Manifest, program: Program) -> Iterator[Failure]:
-    """Yield the last failure of each container.
+def _failed_ends(pod: Manifest) -> Iterator[_End]:
+    """Yield the last end of each container that failed.
 
     A deleted pod has not failed, and neither has a pod whose node was shut down. SGLang 0.5.7, for example, kills
     itself after it has drained, and so ends with exit code 137. If the node ended the pod, the reason is in the pod's
     status.
     """
-    status = pod.get("status", {})
-    node_reason = status.get("reason") if status.get("phase") == "Failed" else None
-    if "deletionTimestamp" in pod["metadata"] or node_reason in _NODE_SHUTDOWN:
+    if "deletionTimestamp" in pod["metadata"] or _node_reason(pod) in _NODE_SHUTDOWN:
         return
-    for container in _containers(status):
+    for container in _containers(pod.get("status", {})):
         termination = _last_termination(container)
-        if not termination or termination["exitCode"] == 0 or not termination.get("finishedAt"):
-            continue
-        node_message = foreigntext.one_line(status.get("message", ""))[:LONGEST_QUOTE]
-        yield Failure.model_construct(
-            pod=pod["metadata"]["name"],
-            container=container["name"],
-            reason=node_reason or termination.get("reason", "Error"),
-            exit_code=termination["exitCode"],
-            message=node_message if node_reason else Crash(pod, container, termination, program).message(),
-            time=termination["finishedAt"],
-        )
+        if termination and termination["exitCode"] != 0 and termination.get("finishedAt"):
+            yield _End(pod, container, termination)
+
+
+def _node_reason(pod: Manifest) -> str | None:
+    """Return why the node ended a pod, None if it did not."""
+    status = pod.get("status", {})
+    return status.get("reason") if status.get("phase") == "Failed" else None
+
+
+def _failure(end: _End, program: Program) -> Failure:
+    pod, container, termination = end
+    node_reason = _node_reason(pod)
+    node_message = foreigntext.one_line(pod.get("status", {}).get("message", ""))[:LONGEST_QUOTE]
+    return Failure.model_construct(
+        pod=pod["metadata"]["name"],
+        container=container["name"],
+        reason=node_reason or termination.get("reason", "Error"),
+        exit_code=termination["exitCode"],
+        message=node_message if node_reason else Crash(pod, container, termination, program).message(),
+        time=termination["finishedAt"],
+    )
 
 
 def _last_termination(container: Manifest) -> Manifest | None:

@@ -29,7 +29,7 @@ from kimi_linear_operator.cluster.pages import LIST_CHUNK
 from kimi_linear_operator.cluster.paths import path
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.cluster.watch_session import Listener, watch_session
-from kimi_linear_operator.kubernetes.kinds import GROUP, Kind
+from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.kubernetes.metadata import SELECTOR
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Reader
 from kimi_linear_operator.runtime.scopes import Scope
@@ -167,7 +167,8 @@ class Watch:
         settings.posting.enabled = False
         settings.persistence.diffbase_storage = _NoDiffBase()
         settings.persistence.progress_storage = _NoProgress()
-        settings.persistence.finalizer = f"{GROUP}/unused"
+        # kopf removes this finalizer from objects. No object can have it, because it is not a qualified name.
+        settings.persistence.finalizer = "no finalizer"
         for kind in {kind for kind, _ in self.scopes if not self.reader.is_resource(kind)}:
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = SELECTOR
         return settings

@@ -1,7 +1,7 @@
 """A server's own objects in the cache."""
 
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, HTTP_ROUTE, INGRESS, SERVICE, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, HTTP_ROUTE, INGRESS, POD, SERVICE, Kind, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.exposure import LiveRoutes, is_exposed
@@ -30,6 +30,14 @@ def own_deployment(cache: Cache, key: Key, uid: str) -> Manifest | None:
 def own_router(cache: Cache, key: Key, uid: str) -> Manifest | None:
     """Return the Deployment of the server's router."""
     return own_deployment(cache, key._replace(name=key.name + ROUTER_SUFFIX), uid)
+
+
+def own_pods(cache: Cache, key: Key) -> list[Manifest]:
+    """Return the server's own pods. Users can create other pods with the server's labels; no ReplicaSet controls these.
+
+    If a pod refers to a ReplicaSet that does not own it, Kubernetes deletes the pod.
+    """
+    return [pod for pod in cache.children(POD, key) if metadata.is_controlled_by(pod, "ReplicaSet")]
 
 
 def own_routes(cache: Cache, key: Key, server: KimiLinearServer | None) -> LiveRoutes:

@@ -8,7 +8,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, POD, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Manifest, kind_of
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all, write_groups
@@ -30,7 +30,7 @@ from kimi_linear_operator.server.manifests import (
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.network_policy import NO_NEEDS, Needs, needs_of_others
 from kimi_linear_operator.server.outcome import Outcome
-from kimi_linear_operator.server.owned import own_child, own_deployment, own_router
+from kimi_linear_operator.server.owned import own_child, own_deployment, own_pods, own_router
 from kimi_linear_operator.server.reporting import ServerReporting
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
@@ -144,7 +144,7 @@ class ServerReconciler:
         retries = [
             again,
             *outcome.retries(manifest.get("status", {}), failures, self.now()),
-            next_look(self.cache.children(POD, key), self.now()),
+            next_look(own_pods(self.cache, key), self.now()),
             self._start_logs.seconds_left(key),
             self._seconds_to_settle(key),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
@@ -163,7 +163,7 @@ class ServerReconciler:
         if not needs_autoscaler(server):
             return 0.0
         # A new server has no Deployment yet, and so no replica that serves.
-        return seconds_until_more(server.spec, live or {}, self.cache.children(POD, key), self.now())
+        return seconds_until_more(server.spec, live or {}, own_pods(self.cache, key), self.now())
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
         """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""

@@ -2,13 +2,13 @@
 
 from kimi_linear_operator import counters
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, POD, Manifest
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.outcome import Outcome
-from kimi_linear_operator.server.owned import own_child, own_deployment, own_router, own_routes
+from kimi_linear_operator.server.owned import own_child, own_deployment, own_pods, own_router, own_routes
 from kimi_linear_operator.server.previous_status import was_applied
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.start_logs import StartLogs
@@ -39,7 +39,7 @@ class ServerReporting:
             ApiError: The status could not be written, and a later attempt may succeed.
         """
         uid = manifest["metadata"]["uid"]
-        pods = self._cache.children(POD, key)
+        pods = own_pods(self._cache, key)
         observation = ServerObservation(
             manifest,
             outcome.server,

@@ -45,6 +45,8 @@ _DECODED_AT_ONCE = 100
 # With these reasons of Ready, a server needs help although Stalled is False. A Deployment that is paused or cannot be
 # written never exceeds its deadline.
 _HALTING = (*NOT_APPLIED, "RolloutPaused")
+# In place of a reason, if a server is Ready, but its pods do not stay so.
+_NOT_STABLE = "its pods do not stay Ready"
 # With these reasons of TemplateCurrent, there is no automatic rollout to the server.
 _NOT_TAKEN = ("InputsUnknown", "RolledBack", "TemplateRejected")
 # A message names at most this many unreadable scopes. Without its Role, the operator cannot read ten.
@@ -250,12 +252,17 @@ class Rollouts:
         return "deletionTimestamp" in (self.cache.get(key.of(SERVER)) or {"metadata": {}})["metadata"]
 
     def _with_deadline(self, server: Candidate) -> Candidate:
-        """Return a candidate. It is stalled if it is under way and unready, and its Deployment has no deadline."""
-        if not server.is_under_way or server.is_ready or server.stalled:
+        """Return a candidate. It is stalled if it is under way, and its Deployment has no deadline."""
+        if not server.is_under_way or server.stalled:
             return server
+        deployment = self.cache.get(server.key.of(DEPLOYMENT)) or {}
+        if server.is_ready:
+            # By now, its pods should have been Ready for the pause without a break.
+            is_late = _was_available_before(deployment, 2 * (self._pause or 0.0) + _UNREADY_SECONDS, self._now())
+            return replace(server, stalled=_NOT_STABLE) if is_late and server.key not in self.chosen else server
         if self._is_paused(server.key):
             return replace(server, stalled="RolloutPaused")
-        if _was_available_before(self.cache.get(server.key.of(DEPLOYMENT)) or {}, _UNREADY_SECONDS, self._now()):
+        if _was_available_before(deployment, _UNREADY_SECONDS, self._now()):
             ready = ready_condition((self.cache.get(server.key) or {}).get("status", {}))
             return replace(server, stalled=str(ready.get("reason", "Unknown")))
         return server
@@ -305,8 +312,8 @@ def _was_available_before(deployment: Manifest, seconds: float, now: str) -> boo
 def _stalled_message(server: Candidate) -> str:
     name = f"{server.key.namespace}/{server.key.name}"
     return (
-        f"KimiLinearServer {name} is not Ready with the newest pod template ({server.stalled}), so the other servers "
-        "wait"
+        f"KimiLinearServer {name} has not settled with the newest pod template ({server.stalled}), so the other "
+        "servers wait"
     )
 
 

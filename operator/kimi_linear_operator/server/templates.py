@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kimi_linear_operator.kubernetes import access, metadata, plan
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
@@ -18,6 +18,7 @@ from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
+from kimi_linear_operator.server.owned import own_pods
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -158,7 +159,7 @@ class Templates:
         """Return for how many more seconds the pods of a server must stay Ready before the next server's turn."""
         if not self._pause:
             return 0.0  # Every pass calls this, and most operators have no automatic rollout.
-        return settling.seconds_left(self._cache.children(POD, key), self._pause, self._now())
+        return settling.seconds_left(own_pods(self._cache, key), self._pause, self._now())
 
     def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:
         records = self.records(key, server)

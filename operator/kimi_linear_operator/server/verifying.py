@@ -12,6 +12,7 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import gate, revision, verification
 from kimi_linear_operator.server.labels import TEMPLATE_LABEL
 from kimi_linear_operator.server.outcome import growing_seconds
+from kimi_linear_operator.server.owned import own_pods
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import TemplateChoice
@@ -44,7 +45,7 @@ class Verifying:
         observed = Observed(
             server,
             self._cache.children(BENCHMARK, key, server.metadata.uid),
-            self._cache.children(POD, key),
+            own_pods(self._cache, key),
             is_served_with(live, choice.current),
             self._now(),
         )
@@ -111,7 +112,7 @@ class Verifying:
         records = self._cache.children(REVISION, key, uid)
         revisions = [readable for record in records if (readable := revision.read(record))]
         errors = []
-        for pod in gate.pods_to_open([*revisions, *([current] if current else [])], self._cache.children(POD, key)):
+        for pod in gate.pods_to_open([*revisions, *([current] if current else [])], own_pods(self._cache, key)):
             try:
                 self._cache.put(POD, await self._cluster.set_condition(POD, pod, gate.opened(self._now())))
                 logger.info("Opened the readiness gate of pod %s/%s", key.namespace, pod["metadata"]["name"])

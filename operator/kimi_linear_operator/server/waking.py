@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes import quota
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP, POD
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, GROUP
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.server.owned import own_deployment
+from kimi_linear_operator.server.owned import own_deployment, own_pods
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Waking:
         if deployment is None:
             return None
         mark = deployment["metadata"].get("annotations", {}).get(WAKE_ANNOTATION, "")
-        decision = quota.wake(deployment, mark, self.cache.children(POD, key), self.now())
+        decision = quota.wake(deployment, mark, own_pods(self.cache, key), self.now())
         if decision.mark:
             self.cache.put(
                 DEPLOYMENT, await self.cluster.annotate(DEPLOYMENT, deployment, WAKE_ANNOTATION, decision.mark)

@@ -1,6 +1,6 @@
 """What the fetching program says about itself, in the last line of its log and in its termination message."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ COMPLETE = "Complete"
 """The state of a program that has succeeded."""
 
 _LONGEST_MESSAGE = 400
+# A Job has one pod after the other. Users can add pods that look like the Job's, and each message takes time.
+_MOST_ENDS = 16
 # Every state and every result of `text_of` is shorter than this.
 _LONGEST_STATE = 32
 _LONGEST_RESULT = 4096
@@ -153,12 +155,11 @@ def _end(job: Manifest) -> Manifest | None:
     return next((dict(item) for item in final), None)
 
 
-def ends(pods: Iterable[Manifest]) -> list[Progress]:
-    """Return the termination messages of the program in these pods, the latest last."""
-    terminations = sorted(
-        (item for pod in pods for item in _terminations(pod)), key=lambda item: str(item.get("finishedAt", ""))
-    )
-    return [said for item in terminations if (said := read(str(item.get("message", ""))))]
+def latest_ends(pods: Iterable[Manifest]) -> Iterator[Progress]:
+    """Yield the last termination messages of the program in these pods, the latest first."""
+    terminations = [item for pod in pods for item in _terminations(pod)]
+    terminations.sort(key=lambda item: str(item.get("finishedAt", "")), reverse=True)
+    return (said for item in terminations[:_MOST_ENDS] if (said := read(str(item.get("message", "")))))
 
 
 def _terminations(pod: Manifest) -> list[Manifest]:

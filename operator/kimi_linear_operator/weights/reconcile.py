@@ -174,9 +174,9 @@ class WeightsReconciler:
 
         A Job that has ended without a result is deleted later, so that another Job checks the volume again.
         """
-        ends = [end for end in progress.ends(pods) if end.is_complete]
-        if ends:
-            noted = await self._cluster.annotate(JOB, job, RESULT_ANNOTATION, progress.text_of(ends[-1]))
+        result = next((end for end in progress.latest_ends(pods) if end.is_complete), None)
+        if result:
+            noted = await self._cluster.annotate(JOB, job, RESULT_ANNOTATION, progress.text_of(result))
             self._cache.put(JOB, noted)
             return noted
         if progress.has_ended(job) and self._seconds_to_keep(job) == 0:

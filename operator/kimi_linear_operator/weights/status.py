@@ -48,8 +48,8 @@ class WeightsObservation:
     @property
     def failure(self) -> Progress | None:
         """Return the program's last failure, None if it has not failed."""
-        ends = progress.ends(self.pods)
-        return ends[-1] if ends and not ends[-1].is_complete else None
+        latest = next(progress.latest_ends(self.pods), None)
+        return latest if latest and not latest.is_complete else None
 
     @property
     def current(self) -> Progress | None:

@@ -159,6 +159,21 @@ def test_alerts_and_dashboard_are_those_of_the_project() -> None:
     assert shown == [json.loads((ROOT / "deploy/monitoring" / name).read_text()) for name in names]
 
 
+def test_a_policy_lets_only_the_named_peers_and_the_test_of_the_release_connect() -> None:
+    manifests = rendered("everything-values")
+    policy = one(manifests, "NetworkPolicy")["spec"]
+    labels = one(manifests, "Deployment")["spec"]["selector"]
+    assert policy["podSelector"] == labels
+    [rule] = policy["ingress"]
+    assert rule["ports"] == [{"port": "http"}]
+    assert rule["from"] == [
+        {"podSelector": labels},
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
+    ]
+    tested = one(manifests, "Pod")["metadata"]["labels"]
+    assert labels["matchLabels"].items() <= tested.items()
+
+
 def servers(*options: str) -> list[Manifest]:
     """Return the rendered chart of servers."""
     return list(yaml.safe_load_all(chart.helm("template", "kimi", SERVERS_CHART, "--namespace=inference", *options)))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import chart
+import documentation_site
 import images
 import kimi_linear_operator
 from chart import ROOT
@@ -75,7 +76,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_release_has_everything_and_its_sums(made: Path) -> None:
-    packed = ("image.tar", "json-schemas.tar.gz", "manifests.tar.gz", "olm-bundle.tar.gz", "sbom.cdx.json")
+    archives = ("documentation", "json-schemas", "manifests", "olm-bundle")
+    packed = ("image.tar", "sbom.cdx.json", *(f"{name}.tar.gz" for name in archives))
     assert {file.name for file in made.iterdir()} == {
         "RELEASE-NOTES.md",
         "SHA256SUMS",
@@ -111,6 +113,14 @@ def test_the_archives_have_the_files_of_the_tag(made: Path) -> None:
     wanted = [ROOT / name for name in ("crds/warnings.yaml", "deploy/install.yaml", "bundle/Dockerfile")]
     wanted += (ROOT / "crds/schemas").rglob("*.json")
     assert {str(file.relative_to(ROOT)): file.read_bytes() for file in wanted}.items() <= found.items()
+
+
+def test_the_documentation_can_be_read_from_its_archive(made: Path, tmp_path: Path) -> None:
+    with tarfile.open(made / f"{NAME}-{VERSION}-documentation.tar.gz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    site = tmp_path / "documentation"
+    assert list(documentation_site.problems(site)) == []
+    assert {"index.html", "configurator.html", "search.html"} <= {file.name for file in site.iterdir()}
 
 
 @pytest.mark.parametrize("pattern", ["*.whl", "kimi_linear_operator-*.tar.gz"])

@@ -15,7 +15,7 @@ import pytest
 from control_plane import LocalCluster
 from integration.client import MERGE_PATCH, Client, path_of
 from integration.hostile import DEEPEST, Hostile, deep, hostile_children, hostile_objects, hostile_text
-from integration.namespace import Namespace, condition_of
+from integration.namespace import Namespace, condition_of, server_manifest
 from integration.processes_under_test import Operator
 from integration.sandbox import Sandbox
 from integration.waiting import wait_for
@@ -34,9 +34,10 @@ from kimi_linear_operator.kubernetes.kinds import (
     Manifest,
 )
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
+from kimi_linear_operator.runtime.kopf_watch import Watch
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.spec import WEIGHTS
-from passes import CHILDREN
+from passes import CHILDREN, READER
 
 # The number of hostile objects: HOSTILE_OBJECTS=2000 takes some minutes.
 # The cluster of the tests has no Prometheus operator, and its API server refuses autoscalers with such strings.
@@ -271,6 +272,16 @@ def test_thousands_of_objects_that_look_like_children_of_a_server_hurt_nobody(
         seconds=_SECONDS_TO_DELETE,
     )
     assert "no longer leads" not in operator.told()[begin:]
+
+
+def test_no_object_can_have_the_finalizer_that_kopf_would_remove(namespace: Namespace) -> None:
+    """kopf would remove it from every object that it sees, also in replicas that do not lead."""
+    settings = Watch([], (), READER, lambda _: None, lambda _: None)._settings()
+    metadata = {"name": "held", "labels": {MANAGED_BY: MANAGER}, "finalizers": [settings.persistence.finalizer]}
+    for manifest in ({"apiVersion": "v1", "kind": "ConfigMap"}, server_manifest("held", namespace.name, {})):
+        kind = CONFIG_MAP if manifest["kind"] == "ConfigMap" else SERVER
+        answer = namespace.client.send("POST", path_of(kind, namespace.name), {**manifest, "metadata": metadata})
+        assert (answer.status, "finalizers" in answer.message) == (422, True)
 
 
 def _unwanted_budget(name: str, owner: Manifest, labels: Manifest) -> Manifest:

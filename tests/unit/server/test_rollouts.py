@@ -255,7 +255,7 @@ def test_a_paused_deployment_under_way_is_reported_also_after_all_its_pods_were_
     world.record("a", is_marked=True)
     world.put(DEPLOYMENT, owned(make_deployment("a") | {"spec": {"paused": True}}, "a"))
     assert world.step(60) == []
-    assert "default/a is not Ready with the newest pod template (RolloutPaused)" in caplog.text
+    assert "default/a has not settled with the newest pod template (RolloutPaused)" in caplog.text
 
 
 def test_after_a_rollback_the_server_that_the_newer_version_left_unready_comes_first_and_then_the_others() -> None:
@@ -346,7 +346,7 @@ def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureF
     for _ in range(3):
         world.step(60)
     [told] = [record.getMessage() for record in caplog.records]
-    assert told.startswith("KimiLinearServer default/a is not Ready with the newest pod template")
+    assert told.startswith("KimiLinearServer default/a has not settled with the newest pod template")
 
 
 def test_who_crashes_after_all_its_replicas_served_is_told_as_no_deadline_runs_any_more(
@@ -367,7 +367,27 @@ def test_who_crashes_after_all_its_replicas_served_is_told_as_no_deadline_runs_a
     assert look("NewReplicaSetAvailable", "2026-11-24T08:59:30Z") == ""
     assert look("ReplicaSetUpdated", "2026-11-24T08:00:00Z") == ""
     told = look("NewReplicaSetAvailable", "2026-11-24T08:58:00Z")
-    assert "default/a is not Ready with the newest pod template (RollingOut)" in told
+    assert "default/a has not settled with the newest pod template (RollingOut)" in told
+    assert counters.ROLLOUTS.labels("halted")._value.get() == 1
+
+
+def test_a_server_whose_pods_do_not_stay_ready_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """The pause here is a minute, and the time is nine o'clock."""
+    world = World()
+    world.server("a", is_offered=False)
+    world.record("a", is_marked=True)
+
+    def look(complete_since: str) -> str:
+        found = {"type": "Progressing", "reason": "NewReplicaSetAvailable", "lastUpdateTime": complete_since}
+        world.put(DEPLOYMENT, owned(make_deployment("a", conditions=[found], observedGeneration=1), "a"))
+        assert world.step(60) == []
+        return caplog.text
+
+    # A server that has just become Ready has not stayed Ready for the pause yet.
+    assert look("2026-11-24T08:58:30Z") == ""
+    assert "default/a has not settled with the newest pod template (its pods do not stay Ready)" in look(
+        "2026-11-24T08:50:00Z"
+    )
     assert counters.ROLLOUTS.labels("halted")._value.get() == 1
 
 

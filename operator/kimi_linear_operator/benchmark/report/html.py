@@ -19,7 +19,7 @@ _KEY_FIGURES: Mapping[SuiteKind, tuple[str, ...]] = {
 
 # `autoescape` is needed because results come from pods and may contain anything.
 _TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
+    loader=FileSystemLoader([Path(__file__).parent, Path(kimi_linear_operator.__file__).parent]),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
