@@ -39,10 +39,10 @@ def measure(options: argparse.Namespace) -> Iterator[Size]:
     for servers in options.sizes:
         count = options.rounds if servers <= _LARGEST_REPEATED else min(options.rounds, 1)
         rounds = [_contest(servers, number, options) for number in range(count)]
-        say(f"{servers} servers: the operator over their life ...")
-        life = None if options.no_life else measure_life(servers, plan)
         repeats = count if servers <= _LARGEST_BESIDE else 0
-        yield Size(servers, rounds, life, [_contest_beside(servers, number, options) for number in range(repeats)])
+        beside = [_contest_beside(servers, number, options) for number in range(repeats)]
+        say(f"{servers} servers: the operator over their life ...")
+        yield Size(servers, rounds, None if options.no_life else measure_life(servers, plan), beside)
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -128,9 +128,9 @@ def main(arguments: Sequence[str]) -> int:
         code = 1
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    results = Results(machine, sizes, finished, outfits)
-    if sizes or finished or outfits:
-        _tell(results, options.output)
+    finally:
+        if sizes or finished or outfits:
+            _tell(Results(machine, sizes, finished, outfits), options.output)
     return code
 
 

@@ -67,7 +67,8 @@ class Load:
         async def pass_by(connection: Connection, name: str) -> None:
             server = json.loads(await connection.send("POST", path_of(SERVER), template.named(name)))
             await writes.send(connection, name, server["metadata"]["uid"])
-            for kind in (SERVER, DEPLOYMENT, SERVICE, REVISION):
+            # The server last, because Kubernetes would delete its children, too.
+            for kind in (DEPLOYMENT, SERVICE, REVISION, SERVER):
                 await connection.send("DELETE", path_of(kind, child_name(kind, name)))
 
         await do_all(self.access, self._jobs(pass_by, server_names(count, "warmup")))

@@ -238,8 +238,8 @@ class Baseline(Model):
     )
     metrics: Annotated[list[_Metric], Field(min_length=1, max_length=32)] = Field(
         default=["output_throughput", "median_ttft_ms", "median_itl_ms", "accuracy"],
-        description="Metrics to compare with the baseline. A suite without a metric skips it. Higher throughput and "
-        "accuracy are better; of all other metrics, lower values are better.",
+        description="Metrics to compare with the baseline. A metric that a suite does not measure is skipped for that "
+        "suite. Higher throughput and accuracy are better; of all other metrics, lower values are better.",
     )
 
 

@@ -117,8 +117,8 @@ class WeightsStatus(Status):
     claim: str | None = Field(default=None, description="The PersistentVolumeClaim that holds the weights.")
     claim_uid: str | None = Field(
         default=None,
-        description="UID of the claim that the operator created. A new claim with the same name contains no complete "
-        "commit.",
+        description="UID of the claim that the operator created. With it, the operator notices a new claim of the same "
+        "name, which contains no complete commit yet.",
     )
     commit: str | None = Field(
         default=None,
