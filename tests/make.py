@@ -86,11 +86,9 @@ def make_deployment(server: str = "kimi", *, version: int = 1, **status: Any) ->
 def make_pod(
     name: str = "kimi-0", *, server: str = "kimi", namespace: str = "default", version: int = 1, **status: Any
 ) -> Manifest:
-    """Return a pod of a server's ReplicaSet."""
+    """Return a pod of a server."""
     metadata = {"name": name, "namespace": namespace, "resourceVersion": str(version)}
-    pod = owned({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}, server)
-    controller = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{server}-1", "uid": "1", "controller": True}
-    return {**pod, "metadata": {**pod["metadata"], "ownerReferences": [controller]}}
+    return owned({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}, server)
 
 
 def make_failed_pod(name: str = "kimi-0", *, log: str = "", time: str = "2026-11-24T09:30:00Z") -> Manifest:
@@ -113,12 +111,15 @@ def stored(manifest: Manifest) -> Manifest:
 
 
 def owned(manifest: Manifest, owner: str = "kimi", kind: str = "KimiLinearServer") -> Manifest:
-    """Return a stored object that belongs to a server, or to a resource of another kind."""
+    """Return a stored object that belongs to a server, or to a resource of another kind.
+
+    A server's pods belong to a ReplicaSet.
+    """
+    is_pod_of_server = (manifest.get("kind"), kind) == ("Pod", "KimiLinearServer")
+    controller = {"apiVersion": "kimi-linear.io/v1alpha1", "kind": kind, "name": owner, "uid": UID}
+    replica_set = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{owner}-1", "uid": f"{UID}-1"}
     reference = {
-        "apiVersion": "kimi-linear.io/v1alpha1",
-        "kind": kind,
-        "name": owner,
-        "uid": UID,
+        **(replica_set if is_pod_of_server else controller),
         "controller": True,
         "blockOwnerDeletion": True,
     }

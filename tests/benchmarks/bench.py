@@ -15,7 +15,7 @@ from typing import Any
 import kimi_linear_operator
 from benchmarks import report
 from benchmarks.converge import measure_beside_controllers, measure_convergence
-from benchmarks.figures import LIMIT, OURS, PLAIN, Finished, Outfit, Results, Round, Size
+from benchmarks.figures import LIMIT, OURS, PLAIN, Finished, Life, Outfit, Results, Round, Size
 from benchmarks.finished import measure_finished
 from benchmarks.life import Plan, measure_life
 from benchmarks.outfits import measure_outfits
@@ -41,8 +41,12 @@ def measure(options: argparse.Namespace) -> Iterator[Size]:
         rounds = [_contest(servers, number, options) for number in range(count)]
         repeats = count if servers <= _LARGEST_BESIDE else 0
         beside = [_contest_beside(servers, number, options) for number in range(repeats)]
-        say(f"{servers} servers: the operator over their life ...")
-        yield Size(servers, rounds, None if options.no_life else measure_life(servers, plan), beside)
+        yield Size(servers, rounds, None if options.no_life else _life(servers, plan), beside)
+
+
+def _life(servers: int, plan: Plan) -> Life:
+    say(f"{servers} servers: the operator over their life ...")
+    return measure_life(servers, plan)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

@@ -229,8 +229,18 @@ def ask(address: str, key: str, request: Request) -> Json:
 def _opened(url: str, key: str, body: Json | None = None) -> Any:
     headers = {"Content-Type": "application/json", **({"Authorization": " ".join(("Bearer", key))} if key else {})}
     data = None if body is None else json.dumps(body).encode()
-    # The operator chose the server's address.
-    return urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=_TIMEOUT)  # noqa: S310
+    # The address has the scheme HTTP or HTTPS, and no redirect leads to another one.
+    return _OPENER.open(urllib.request.Request(url, data, headers), timeout=_TIMEOUT)  # noqa: S310
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect. Otherwise, a server could send the client and its key to any address."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Let the redirect be an error."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def served_model(address: str, key: str) -> str:

@@ -10,6 +10,7 @@ from kimi_linear_operator.cli import context, manifests
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.foreigntext import printable
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
@@ -43,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
     except ApiError as error:
         raise CommandError(str(error)) from error
     if options.output == "text":
-        print("".join(change["diff"] for change in changes), end="")
+        # Live objects can contain what a terminal would execute.
+        print(printable("".join(change["diff"] for change in changes)), end="")
     else:
         manifests.write(changes, options.output)
     return 1 if changes else 0

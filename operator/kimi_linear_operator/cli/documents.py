@@ -13,6 +13,9 @@ import yaml
 
 _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
+# How many keys and values a document can have when each alias is replaced by what it stands for: more than a list of
+# thousands of objects has, but not so many that they fill the memory.
+_MOST_VALUES = 1_000_000
 _IMPLICIT = {
     "bool": (
         r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
@@ -81,6 +84,16 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._checked: set[yaml.Node] = set()
+        self._sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse a node whose aliases stand for too many values. A few lines can stand for billions."""
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.CollectionNode) and node not in self._sizes:
+            self._sizes[node] = 1 + sum(self._sizes.get(child, 1) for child in _children(node))
+            if self._sizes[node] > _MOST_VALUES:
+                raise _error(f"with its aliases, this has more than {_MOST_VALUES} keys and values", node)
+        return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Check the node's own keys for duplicates, then replace merge keys.
@@ -102,6 +115,11 @@ class _Loader(yaml.SafeLoader):
             raise _error("a key must be plain text; is this a template that was not rendered?", node)
         text = key if isinstance(key, str) else json.dumps(key)
         return yaml.ScalarNode(_TEXT, text, node.start_mark, node.end_mark)
+
+
+def _children(node: yaml.CollectionNode) -> Iterator[yaml.Node]:
+    for item in node.value:
+        yield from item if isinstance(item, tuple) else (item,)
 
 
 def _refuse_duplicates(node: yaml.MappingNode) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from kimi_linear_operator.cli import completion, context
 from kimi_linear_operator.cli.failure import INTERRUPTED, CommandError
+from kimi_linear_operator.cli.shell_command import cleaned_command
 from kimi_linear_operator.cli.state import Address, State, address, read
 from kimi_linear_operator.cli.tree import lines
 from kimi_linear_operator.cli.watching import watch
@@ -51,8 +52,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     if not options.watch:
-        # Somebody else may have written the status, or an older operator that did not clean messages.
-        print(cleaned("\n".join(_lines(state, now()))))
+        print("\n".join(_lines(state, now())))
     return 0 if state.has_reached_goal else 1
 
 
@@ -72,6 +72,13 @@ def now() -> str:
 
 
 def _lines(state: State, time: str) -> Iterator[str]:
+    # Somebody else may have written the status, or an older operator that did not clean messages.
+    yield from map(cleaned, _facts(state, time))
+    if command := state.status.get("command"):
+        yield f"\nCommand:\n{cleaned_command(command)}"
+
+
+def _facts(state: State, time: str) -> Iterator[str]:
     status = state.status
     yield state.headline
     yield f"  {state.message}"
@@ -100,7 +107,7 @@ def _lines(state: State, time: str) -> Iterator[str]:
 
 
 # Fields of the status that are shown unchanged.
-_TITLES = (("URL", "url"), ("Image", "image"), ("Command", "command"), ("Claim", "claim"), ("Commit", "commit"))
+_TITLES = (("URL", "url"), ("Image", "image"), ("Claim", "claim"), ("Commit", "commit"))
 
 
 def _conditions(status: Manifest) -> list[Manifest]:

@@ -18,10 +18,13 @@ class Split:
     Attributes:
         writable: The children that can be written.
         withheld: Why the other children cannot be written, with one reason for each kind.
+        unreadable: The kinds of the other children. A list of them may succeed while the pass goes on, so the pass must
+            not delete such children as unwanted.
     """
 
     writable: list[Manifest]
     withheld: tuple[Reason, ...] = ()
+    unreadable: frozenset[Kind] = frozenset()
 
 
 def split(children: Sequence[Manifest], unreadable: Mapping[Kind, ApiError]) -> Split:
@@ -34,7 +37,7 @@ def split(children: Sequence[Manifest], unreadable: Mapping[Kind, ApiError]) -> 
     writable = [child for child in children if kind_of(child) not in unreadable]
     names = {kind: _names(children, kind) for kind in unreadable}
     withheld = (_reason(kind, names[kind], error) for kind, error in unreadable.items() if names[kind])
-    return Split(writable, tuple(sorted(withheld, key=lambda reason: reason.message)))
+    return Split(writable, tuple(sorted(withheld, key=lambda reason: reason.message)), frozenset(unreadable))
 
 
 def _names(children: Sequence[Manifest], kind: Kind) -> list[str]:

@@ -7,8 +7,8 @@ from kimi_linear_operator.reasons import REASONS, ReasonName
 # Reasons of Ready if the spec was not applied.
 AWAITED_WEIGHTS: tuple[ReasonName, ...] = ("WeightsDownloading", "WeightsMissing", "WeightsUnready")
 NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing", *AWAITED_WEIGHTS)
-# A server has these reasons of TemplateCurrent only if this generation of its spec was applied before.
-_APPLIED_BEFORE = ("AppliedBefore", "InputsUnknown", "NewTemplateAvailable", "RolledBack", "TemplateRejected")
+APPLIED_BEFORE = ("AppliedBefore", "InputsUnknown", "NewTemplateAvailable", "RolledBack", "TemplateRejected")
+"""A server has these reasons of TemplateCurrent only if this generation of its spec was applied before."""
 
 
 def was_applied(previous: Manifest, generation: int) -> bool:
@@ -17,7 +17,7 @@ def was_applied(previous: Manifest, generation: int) -> bool:
     # Another version may have refused the spec for a reason that this version does not know.
     is_known = ready.get("reason") in REASONS or template.get("reason") != "SpecNotApplied"
     is_applied = "reason" in ready and is_known and ready["reason"] not in NOT_APPLIED
-    is_applied_before = template.get("reason") in _APPLIED_BEFORE
+    is_applied_before = template.get("reason") in APPLIED_BEFORE
     return previous.get("observedGeneration") == generation and (is_applied or is_applied_before)
 
 

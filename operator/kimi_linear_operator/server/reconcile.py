@@ -200,9 +200,8 @@ class ServerReconciler:
             self._verifying.open_gates(key, server.metadata.uid, choice.current),
             *([self._deploying.end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
         ]
-        writes.optional["Objects that are no longer wanted"] = self.children.prune(
-            server, key, OPTIONAL_CHILDREN, wanted
-        )
+        prunable = [kind for kind in OPTIONAL_CHILDREN if kind not in companions.unreadable]
+        writes.optional["Objects that are no longer wanted"] = self.children.prune(server, key, prunable, wanted)
         failures, optional = await writes.run()
         verified, passing = await self._verify(key, server, choice.verification)
         failures = replace(failures, passing=failures.passing or passing)

@@ -209,7 +209,8 @@ def _revision_to_continue(
 
     Normally this is the newest revision. If its template never reached the Deployment, the API server may have refused
     it. Such a revision is dropped if this version builds a different template from the spec, or if nobody asks for it
-    any more.
+    any more. It is not dropped if it was applied, and somebody has then moved the Deployment back, for example with
+    `kubectl rollout undo`.
     """
     newest, running = history.newest, history.running
     if newest and newest.has_failed:
@@ -222,7 +223,8 @@ def _revision_to_continue(
         return newest if is_as_built else None
     if _has_new_annotation(server, running) or (not state.is_unchanged and has_other_inputs(server, running)):
         return newest if is_as_built else None
-    return newest if is_as_built and newest.is_automatic else running
+    was_moved_back = has_other_inputs(server, running) and not has_other_inputs(server, newest)
+    return newest if was_moved_back or (is_as_built and newest.is_automatic) else running
 
 
 def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None) -> bool:

@@ -8,22 +8,31 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.observation import ServerObservation
-from kimi_linear_operator.server.previous_status import was_applied
+from kimi_linear_operator.server.previous_status import APPLIED_BEFORE, was_applied
 from kimi_linear_operator.server.template_choice import TemplateChoice
 
 
 def template_current(observation: ServerObservation) -> Condition:
     """Return whether the pods have the template that this version of the operator builds.
 
+    If the spec was applied earlier, the reason says so even if a write has failed since then. Otherwise the next pass
+    would mistake defaults in the spec for requests of its owner.
+
     Args:
         observation: What a pass has seen of the server.
     """
+    found = _template_current(observation)
+    previous: Manifest = observation.manifest.get("status", {})
+    is_known = not observation.not_applied or found.reason in APPLIED_BEFORE
+    if is_known or not was_applied(previous, observation.generation):
+        return found
+    message = "The spec was applied earlier, but now there is a problem. The pods stay as they are"
+    return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
+
+
+def _template_current(observation: ServerObservation) -> Condition:
     choice = observation.choice
     is_decided = choice is not None and (observation.deployment is not None or not choice.offer)
-    previous: Manifest = observation.manifest.get("status", {})
-    if not is_decided and observation.not_applied and was_applied(previous, observation.generation):
-        message = "The spec was applied earlier, but now there is a problem. The pods stay as they are"
-        return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
     if choice is None or not is_decided:
         message = "The spec was not applied, so the operator does not know which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))

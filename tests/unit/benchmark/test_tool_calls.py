@@ -1,15 +1,18 @@
 """Which answers count as valid tool calls."""
 
 import ast
+import http.server
 import json
 import sys
+import threading
+import urllib.error
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kimi_linear_operator.benchmark import tool_calls
-from kimi_linear_operator.benchmark.tool_calls import CallError, check_answer, joined, request_of
+from kimi_linear_operator.benchmark.tool_calls import CallError, check_answer, joined, request_of, served_model
 
 FILE = Path(tool_calls.__file__)
 ARGUMENTS: dict[str, Any] = {
@@ -111,3 +114,24 @@ def test_every_tool_is_asked_for_streamed_and_not() -> None:
     pairs = zip(requests[::2], requests[1::2], strict=True)
     assert all(whole.body["messages"] == streamed.body["messages"] for whole, streamed in pairs)
     assert len({str(request.body["messages"]) for request in requests}) == 10
+
+
+def test_no_redirect_leads_a_client_and_its_key_to_another_address() -> None:
+    asked: list[str] = []
+
+    class Redirecting(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(urllib.error.HTTPError, match="302"):
+            served_model(f"http://127.0.0.1:{server.server_port}", "key")
+        server.shutdown()
+    assert asked == ["/v1/models"]

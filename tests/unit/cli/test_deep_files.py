@@ -1,4 +1,4 @@
-"""Deeply nested files are refused with a message, at any depth."""
+"""Deeply nested files are refused with a message, at any depth, and so are files whose aliases stand for very much."""
 
 import json
 from pathlib import Path
@@ -29,3 +29,13 @@ def test_a_deep_file_is_refused_with_words(
     told = capsys.readouterr().err
     assert "nested" in told
     assert "64 levels" in told
+
+
+def test_a_file_whose_aliases_stand_for_billions_of_values_is_refused_with_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))]
+    file = tmp_path / "aliases.yaml"
+    file.write_text("\n".join(lines))
+    assert main(["validate", "-f", str(file)]) == 2
+    assert "with its aliases, this has more than 1000000 keys and values" in capsys.readouterr().err

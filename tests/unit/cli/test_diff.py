@@ -1,11 +1,12 @@
 """`diff` shows what the operator would do."""
 
+import argparse
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator.cli import diff
+from kimi_linear_operator.cli import diff, manifests
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import ADOPT_ANNOTATION
@@ -55,3 +56,17 @@ def test_what_another_server_holds_is_blocked_although_it_is_offered_as_the_oper
     [shown] = [change for change in changes if change["object"] == "Service/default/kimi-headless"]
     assert shown["action"] == ("blocked" if does_owner_exist else "change")
     assert ("belongs to KimiLinearServer kimi" in shown["diff"]) == does_owner_exist
+
+
+def test_what_a_terminal_would_execute_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "\x1b]0;title\x07\x1b[2J\x1b[HNo differences.\u202e"
+
+    async def changes(_: Any) -> list[Manifest]:
+        return [{"object": name, "action": "blocked", "diff": f"# Service kimi belongs to {name}\n"}]
+
+    monkeypatch.setattr(diff, "_changes", changes)
+    monkeypatch.setattr(manifests, "read", lambda _: [])
+    assert diff.run(argparse.Namespace(namespace="default", output="text")) == 1
+    assert capsys.readouterr().out == "# Service kimi belongs to No differences.\N{REPLACEMENT CHARACTER}\n"

@@ -104,7 +104,7 @@ def test_of_an_object_that_is_too_large_little_is_kept(make: Callable[[], Manife
     for name in ("name", "namespace", "uid", "resourceVersion", "generation"):
         assert kept["metadata"][name] == given[name]
     if len(given.get("ownerReferences", ())) == 1 and len(given["ownerReferences"][0]["uid"]) < 100:
-        assert is_owned_by(kept, UID)
+        assert is_owned_by(kept, given["ownerReferences"][0]["uid"])
 
 
 def servers() -> list[KimiLinearServer]:

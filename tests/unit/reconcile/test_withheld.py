@@ -22,7 +22,7 @@ def test_everything_is_written_while_everything_can_be_read() -> None:
 def test_a_missing_kind_is_named_with_its_version() -> None:
     message = "Service kimi, kimi-headless: the cluster has no services of version v1"
     assert split(CHILDREN, {SERVICE: ApiError(404, "page not found")}) == Split(
-        OTHERS, (Reason("KindMissing", message),)
+        OTHERS, (Reason("KindMissing", message),), frozenset({SERVICE})
     )
 
 
@@ -37,8 +37,10 @@ def test_each_kind_has_its_own_reason_and_errors_that_change_are_not_quoted() ->
             ),
             Reason("KindUnreadable", "Service kimi, kimi-headless: the operator cannot list services"),
         ),
+        frozenset({SERVICE, DISRUPTION_BUDGET}),
     )
 
 
 def test_an_unreadable_kind_that_is_not_asked_for_is_nothing_to_report() -> None:
-    assert split(OTHERS, {Kind("example.com", "v1", "Route", "routes"): ApiError(404, "")}) == Split(OTHERS)
+    route = Kind("example.com", "v1", "Route", "routes")
+    assert split(OTHERS, {route: ApiError(404, "")}) == Split(OTHERS, (), frozenset({route}))
