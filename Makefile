@@ -9,21 +9,21 @@ SIZES ?= 200 1000 5000
 # second time; if a part has more than four of them, something is wrong. The output also lists the slowest tests.
 OF_CLUSTERS := --reruns=1 --max-suite-reruns=4 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden \
 	--durations=15 --durations-min=20
-# The integration tests are three parts, by the time that they take: servers; how the operator runs, reaches the API server
-# and is installed; all others.
+# The integration tests are three parts that take about the same time: tests of servers; tests of how the operator runs,
+# reaches the API server and is installed; and all others.
 SERVERS := tests/integration/server
 OPERATION := $(addprefix tests/integration/,runtime cluster project)
-# The requests of the operators in all parts are kept here, and compared with what an operator may do.
+# This folder collects the requests of the operators in all parts. A test compares them with the operator's permissions.
 PERMISSIONS := tests/integration/project/test_permissions.py
 ASKED := .local/asked
-# What `make test` runs beside each other, longest first. No part waits for another, most wait more than they
-# work, and one that fails hides no failure of another.
+# The parts of `make test`, longest first. `make` runs several at the same time, because most of them wait more than they
+# work. The parts do not depend on each other, so a failure of one hides no failure of another.
 PARTS := test-e2e test-operation test-servers test-engine test-others test-resources test-gitops
 SBOM ?= dist/sbom.cdx.json
 
 .PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-engine test-gitops test-others e2e bench check image sbom release generate page docs lock cluster cluster-down cluster-env
 
-help:  ## List what can be made
+help:  ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed  ## Make .venv with the kimi-linear command in it
@@ -36,14 +36,14 @@ setup: .venv/installed  ## Make .venv with the kimi-linear command in it
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
-demo: setup  ## From nothing to a Ready server on a local cluster, and what happens when things go wrong
+demo: setup  ## Start a local cluster with a Ready server, and show what happens after a mistake
 	@$(BIN)/python deploy/local/demo.py
 
 test: check  ## Run all tests; the first time, build what they need (about 20 minutes)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
-	@echo "The tests run in seven parts, four at a time (50 minutes); one is shown at once, each other when it has ended." >&2
+	@echo "The tests run in seven parts, four at a time (50 minutes). You see the output of one part immediately, and the output of each other part when it has ended." >&2
 	@rm -rf $(ASKED)
 	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(PARTS) test-permissions
 
@@ -54,7 +54,7 @@ test-integration:
 test-permissions: test-operation test-servers test-resources
 	@$(BIN)/pytest --asked=$(ASKED) $(PERMISSIONS)
 
-# With a plus, what is printed is shown at once.
+# The plus makes `make` show this part's output immediately.
 test-operation:
 	+@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
 
@@ -77,7 +77,7 @@ e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on
 bench: setup  ## Measure the operator's speed and cost (an hour; SIZES="200 1000" takes less)
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m benchmarks.bench --sizes $(SIZES)
 
-check: setup  ## Lint, format and type checks, and the walls between layers; no cluster
+check: setup  ## Check style, format, types, and the contracts between layers, without a cluster
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -89,7 +89,7 @@ image: setup  ## Build the operator's image as a docker-archive, without a conta
 sbom: setup  ## List the Python packages of the image with their hashes, as CycloneDX
 	@$(BIN)/python deploy/local/sbom.py $(SBOM)
 
-release: setup  ## Make everything of a release from its tag in dist/, and publish nothing: make release TAG=v0.1.0 (root on Debian)
+release: setup  ## Make all files of a release in dist/ from its tag, and publish nothing: make release TAG=v0.1.0 (root on Debian)
 	@$(BIN)/python deploy/local/release.py $(TAG)
 
 generate: setup  ## Write the generated files anew
@@ -101,7 +101,7 @@ generate: setup  ## Write the generated files anew
 page: setup  ## Build the configurator's page anew, with Node
 	@$(BIN)/python deploy/local/configurator_page.py
 
-docs: setup  ## Build the documentation site into build/site, to be read from there or from any server of files
+docs: setup  ## Build the documentation site in build/site, for a browser or for any web server
 	@$(BIN)/python deploy/local/documentation_site.py
 
 pictures: setup  ## Take the pictures of the documentation anew
@@ -121,8 +121,8 @@ lock: setup  ## Pin all requirements anew, with hashes
 cluster: setup  ## Start a local Kubernetes with simulated AMD GPU nodes, or with REAL=1 a real node and a stand-in for SGLang
 	@$(if $(REAL),KIMI_LINEAR_CLUSTER=real) $(BIN)/python deploy/local/cluster.py up
 
-cluster-down: setup  ## Stop it and remove what it left
+cluster-down: setup  ## Stop the local Kubernetes and remove its files
 	@$(BIN)/python deploy/local/cluster.py down
 
-cluster-env: setup  ## Print the export lines that point kubectl at it: eval "$(make -s cluster-env)"
+cluster-env: setup  ## Print the variables that point kubectl at the local Kubernetes: eval "$(make -s cluster-env)"
 	@$(BIN)/python deploy/local/cluster.py env

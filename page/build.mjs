@@ -1,6 +1,6 @@
 // Puts style, script and licences into page.html: `node build.mjs [FILE]`.
 //
-// What is left open is {{ data }}, which the Python package writes whenever the page is asked for.
+// The placeholder {{ data }} stays in the page. The Python package replaces it when it returns the page.
 
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { build } from "esbuild";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const FILE = process.argv[2] ?? join(HERE, "../operator/kimi_linear_operator/configurator/page.html");
-// Its code is in the page.
+// The page contains the code of this library.
 const LIBRARY = "@marcbachmann/cel-js";
 
 async function bundled(file) {

@@ -1,6 +1,7 @@
 // Evaluates rules as the page does, for tests/browser/test_page_source.py: `node evaluate.mjs < cases.json`.
 //
-// Reads a list of {kind, rules, resource}, the rules of a kind once, and prints the problems of each resource.
+// Reads a list of {kind, rules, resource}, and prints the problems of each resource. The rules of a kind are needed
+// only once.
 
 import { readFileSync } from "node:fs";
 import { dirname } from "node:path";

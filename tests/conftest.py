@@ -1,4 +1,4 @@
-"""For all tests: the option that updates golden files, settings of hypothesis, and the report about what was real."""
+"""For all tests: the option that updates golden files, settings of hypothesis, and the report about the real parts."""
 
 import os
 import signal

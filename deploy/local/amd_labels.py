@@ -24,8 +24,8 @@ class Gpu:
     Attributes:
         device_id: The PCI device id, as the kernel prints it but without 0x.
         product_name: The product name in the firmware or in libdrm's table.
-        vram: GiB.
-        compute_units: Their number.
+        vram: Memory in GiB.
+        compute_units: Number of compute units.
     """
 
     device_id: str

@@ -1,4 +1,4 @@
-"""Container images without a container engine: files in, a docker-archive out."""
+"""Writes container images (docker-archives) without a container engine."""
 
 import hashlib
 import io

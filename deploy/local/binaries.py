@@ -65,7 +65,8 @@ class Program:
     package: str
     module: Module
     seconds: int
-    """How long the build takes on two cores with an empty cache, in the order below."""
+    """How long the build takes on two cores, if the programs below are built in their order and the cache is empty at
+    first."""
 
     @property
     def file(self) -> Path:

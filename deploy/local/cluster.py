@@ -110,7 +110,7 @@ def _chosen() -> _Cluster:
 
 
 def _given_kubeconfig() -> str | None:
-    """The value of KUBECONFIG, unless `env` printed it, or KIMI_LINEAR_CLUSTER asks for a cluster of ours."""
+    """The value of KUBECONFIG. None if `env` printed it, or if KIMI_LINEAR_CLUSTER asks for a cluster of ours."""
     kubeconfig = os.environ.get("KUBECONFIG")
     own = [str(cluster.kubeconfig) for cluster in _own_clusters().values()]
     if not kubeconfig or kubeconfig in own or asked_for():

@@ -51,7 +51,7 @@ def lines(title: str, unit: str, *queries: Query, width: int = 8, about: str = "
 
 
 def number(title: str, query: Query, *, width: int = 4, is_bad: bool = False, shows_name: bool = False) -> stat.Panel:
-    """Return a panel with one number. If `is_bad`, it is red unless it is 0."""
+    """Return a panel with one number. With `is_bad`, every number except 0 is red."""
     panel = (
         stat.Panel().title(title).unit("short").datasource(_SOURCE).span(width).height(4).with_target(_target(query))
     )

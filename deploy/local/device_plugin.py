@@ -9,7 +9,7 @@ from typing import Any
 NAME = "amdgpu-device-plugin-daemonset"
 NAMESPACE = "kube-system"
 IMAGE = "kimi-linear.local/device-plugin:1"
-# The kubelet serves its API in this folder, and looks for sockets of plugins there, with any root folder.
+# The kubelet serves its API in this folder and looks for sockets of plugins there, whatever its root folder is.
 _SOCKETS = "/var/lib/kubelet/device-plugins"
 
 

@@ -24,12 +24,12 @@ _SECONDS = 600
 
 
 def environment() -> VirtualEnvironment:
-    """Return the environment of Sphinx, which may have to be made: 70 MB."""
-    return VirtualEnvironment("docs", "what builds the documentation site", ROOT / "requirements/docs.txt")
+    """Return the environment with Sphinx. The caller makes it if it does not exist: 70 MB."""
+    return VirtualEnvironment("docs", "the generator of the documentation site", ROOT / "requirements/docs.txt")
 
 
 def build(target: Path = BUILT) -> None:
-    """Write the site to a folder, in place of what is there.
+    """Write the site to a folder. If the folder exists, replace it.
 
     Raises:
         LocalClusterError: Sphinx has a warning, or a link leads nowhere.
@@ -54,7 +54,7 @@ def _write_pages(source: Path, built: Path) -> None:
         file.write_text(page.text)
     strict = ["--builder", "html", "--fail-on-warning", "--keep-going", "--quiet"]
     folders = ["--conf-dir", SETTINGS, "--doctree-dir", source.with_name("read"), source, built]
-    # The settings import what is beside them and beside this module.
+    # The settings import modules from their own folder and from the folder of this module.
     path = os.pathsep.join([str(SETTINGS), str(Path(__file__).parent)])
     settings = {**os.environ, "PYTHONPATH": path}
     run([environment().python, "-m", "sphinx", *strict, *map(str, folders)], env=settings, timeout=_SECONDS)
@@ -68,7 +68,7 @@ def _write_configurator(built: Path) -> None:
 
 
 class _Markup(HTMLParser):
-    """What links of a page lead to, and what they can lead to."""
+    """The links of a page, and the places in the page to which links can lead."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class _Markup(HTMLParser):
 
 
 def problems(site: Path) -> Iterator[str]:
-    """Yield what is wrong with the links of a site: each leads to a file and to a place in it.
+    """Yield the problems of a site's links. Each link must lead to an existing file and an existing place in it.
 
     Args:
         site: The folder.

@@ -10,7 +10,7 @@ from binaries import binary
 from commands import LocalClusterError
 from kubectl import Kubectl
 
-# The usual tools give clusters on the user's own machine such context names.
+# The usual tools give such context names to clusters on the user's own machine.
 TEST_CONTEXTS = (
     "kind-",
     "k3d-",

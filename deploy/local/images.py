@@ -43,13 +43,13 @@ class Image:
     """
 
     name: str
-    """With its tag, as containerd knows it after the import: docker.io/library/kimi-linear-operator:0.1.0."""
+    """The name with the tag, as containerd has it after the import: docker.io/library/kimi-linear-operator:0.1.0."""
     dockerfile: Path
     arguments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> list[Path]:
-        """The files that the build may see, below the folder of this project."""
+        """The files of this project that the build can read."""
         lines = self.dockerfile.with_name(f"{self.dockerfile.name}.dockerignore").read_text().splitlines()
         found = [_ROOT / line.removeprefix("!") for line in lines if line.startswith("!")]
         if missing := [path for path in found if not path.exists()]:
@@ -89,7 +89,7 @@ SGLANG_ON_A_CPU = Image("kimi-linear.local/sglang:v0.5.7-cpu", _ROOT / "tests" /
 def obstacle() -> str | None:
     """Why images cannot be built on this machine; None if they can."""
     if sys.platform != "linux" or os.geteuid():
-        return "images are built by root on Linux here"
+        return "only root on Linux can build images"
     return debian.obstacle(_PACKAGES)
 
 

@@ -15,8 +15,8 @@ IMAGES = {"pause": PAUSE_IMAGE, "device-plugin": device_plugin.IMAGE}
 # The node's only link, seen from inside.
 UPLINK = "uplink"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-# kubelet, containerd and its network plugins use these folders with any configuration. In the node's namespace, each of
-# these folders is empty at first.
+# kubelet, containerd and its network plugins use these folders, whatever their configuration says. In the node's
+# namespace, each of these folders is empty at first.
 PRIVATE_FOLDERS = tuple(
     map(Path, ("/run", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/usr/libexec/kubernetes"))
 )

@@ -24,7 +24,7 @@ def gpu_node(name: str, hardware: str, gpus: int = 8) -> dict[str, Any]:
 
 
 def simulated_node(name: str, amd_labels: Mapping[str, str], gpus: int = 8) -> dict[str, Any]:
-    """A simulated node with GPUs and these labels of theirs."""
+    """A simulated node with GPUs and these labels for the GPUs."""
     resources = {
         "cpu": str(24 * gpus),
         "memory": f"{256 * gpus}Gi",
@@ -41,7 +41,7 @@ def simulated_node(name: str, amd_labels: Mapping[str, str], gpus: int = 8) -> d
 
 
 def stages() -> list[dict[str, Any]]:
-    """The kwok Stages that make simulated nodes Ready at once, and their pods Ready or gone at once."""
+    """The kwok Stages that make simulated nodes and their pods Ready, and remove deleted pods, without a delay."""
     return list(yaml.safe_load_all(STAGES_FILE.read_text()))
 
 

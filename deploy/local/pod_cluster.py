@@ -12,8 +12,8 @@ from kubectl import Kubectl
 from lifecycle import Lifecycle
 
 GPUS = [MI300X] * 8
-# Servers request GPUs, and also processors, memory and disk as on machines with GPUs. This node does not have so much.
-# The policy changes only pods, so Deployments stay as the operator wants them.
+# Servers request GPUs, and also processors, memory and disk as on machines with GPUs. This node has less. The policy
+# changes only pods, so Deployments stay as the operator wants them.
 _SERVERS = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
 _ONLY_GPUS = """
 [JSONPatch{
@@ -62,7 +62,7 @@ class PodCluster(Lifecycle):
     bin: list[Path]
     """The folders for PATH. One of them contains kubectl."""
     node_names: Sequence[str]
-    """The nodes with GPUs. No pod of ours runs on another."""
+    """The nodes with GPUs. Our pods run only on these nodes."""
     has_devices = False
     """Whether pods get devices for their GPUs."""
 
@@ -93,10 +93,10 @@ class PodCluster(Lifecycle):
         """Send the node's kubelet a signal. After STOP, it does not answer until CONT."""
 
     def load_images(self, sglang: images.Image | None = None) -> None:
-        """Load the operator's image and one for SGLang's into the nodes; build them if they do not exist.
+        """Load the operator's image and a replacement for SGLang's into the nodes; build them if they do not exist.
 
         Args:
-            sglang: The image for SGLang's. If unset, it is the stand-in.
+            sglang: The replacement for SGLang's image. If unset, it is the stand-in.
         """
         for image in (images.OPERATOR, sglang or images.STAND_IN):
             self.load(image)

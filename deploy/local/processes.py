@@ -33,7 +33,7 @@ def of_cluster(state: Path) -> dict[int, str]:
 
 
 def kill_all(state: Path) -> None:
-    """Kill them at once. Their data is deleted, too, so they need not save anything."""
+    """Kill them. Their data is deleted, too, so they need not save anything."""
     deadline = time.monotonic() + _SECONDS_TO_DIE
     while alive := of_cluster(state):
         if time.monotonic() > deadline:

@@ -114,7 +114,7 @@ class RealCluster(PodCluster):
         self.wait_for_gpus(len(GPUS))
 
     def wait_for_gpus(self, number: int) -> None:
-        """Wait until the kubelet offers so many GPUs to pods."""
+        """Wait until the kubelet offers this number of GPUs to pods."""
         offered = f"--for=jsonpath={{.status.allocatable.amd\\.com/gpu}}={number}"
         self.kubectl("wait", f"node/{self.node_name}", offered, "--timeout=60s", timeout=70)
 

@@ -1,4 +1,4 @@
-"""Makes everything that a release consists of, from its tag, and publishes nothing: `release.py TAG [FOLDER]`.
+"""Makes all files of a release from its tag, and publishes nothing: `release.py TAG [FOLDER]`.
 
 The same tag gives the same bytes, except for the image, whose files have the times of its build: docs/releasing.md.
 """
@@ -27,7 +27,7 @@ from commands import LocalClusterError, exit_code, run, say
 _ROOT = Path(__file__).parents[2]
 _NAME = "kimi-linear-operator"
 _VERSION = kimi_linear_operator.__version__
-# What each archive holds, by the end of its name.
+# The contents of each archive, by the end of the archive's name.
 _ARCHIVES: Mapping[str, Sequence[str]] = {
     "documentation": ("documentation",),
     "json-schemas": ("crds/schemas",),
@@ -45,7 +45,7 @@ class Source:
 
     Attributes:
         commit: The commit of the tag.
-        seconds: The time of the commit, which all files in the release have.
+        seconds: The time of the commit. All files of the release get this time.
         folder: Where the files are.
     """
 
@@ -62,8 +62,8 @@ def make(tag: str, target: Path) -> None:
         target: The folder for its files.
 
     Raises:
-        LocalClusterError: The tag or the working tree is not that of a release, this machine cannot build the image, or
-            a step has failed.
+        LocalClusterError: The tag or the working tree does not fit, this machine cannot build the image, or a step has
+            failed.
     """
     commit = _checked_commit(tag)
     notes = release_notes(tag, commit)
@@ -73,7 +73,7 @@ def make(tag: str, target: Path) -> None:
         raise LocalClusterError(f"The image cannot be built: {reason}.")
     ensure_built(select("helm"))
     target.parent.mkdir(parents=True, exist_ok=True)
-    # On the same file system as the target, so that a release is there as a whole or not at all.
+    # This folder is on the same file system as the target, so that the release appears as a whole or not at all.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".release-") as scratch:
         made = Path(scratch, "made")
         made.mkdir()
@@ -85,14 +85,16 @@ def make(tag: str, target: Path) -> None:
 
 
 def _checked_commit(tag: str) -> str:
-    """Return the commit of the tag; the working tree must be exactly this commit."""
+    """Return the commit of the tag. The working tree must not differ from it."""
     if tag != f"v{_VERSION}":
         raise LocalClusterError(
             f"The tag {tag} does not fit: the version here is {_VERSION}, so its tag is v{_VERSION}."
         )
     commit = _git("rev-parse", "HEAD")
     if _git("tag", "--list", tag) != tag or _git("rev-list", "--max-count=1", tag) != commit:
-        raise LocalClusterError(f"{tag} is not a tag of the checked-out commit: `git tag {tag}`, or check it out.")
+        raise LocalClusterError(
+            f"{tag} is not a tag of the checked-out commit: create it with `git tag {tag}`, or check it out."
+        )
     if changed := _git("status", "--porcelain"):
         raise LocalClusterError(f"The working tree has changes that {tag} does not have:\n{changed}")
     return commit
@@ -113,7 +115,7 @@ def release_notes(tag: str, commit: str) -> str:
 
 
 def _exported(commit: str, folder: Path) -> Source:
-    """Export the files of the tag: nothing that Git ignores, and all with the time of the commit."""
+    """Export the files of the tag, without files that Git ignores. All files get the time of the commit."""
     seconds = int(_git("show", "--no-patch", "--format=%ct", commit))
     archive = folder.with_suffix(".tar")
     _git("-c", "tar.umask=0022", "archive", "--format=tar", f"--output={archive}", commit)
@@ -123,7 +125,7 @@ def _exported(commit: str, folder: Path) -> Source:
 
 
 def _fill(target: Path, source: Source) -> None:
-    """Make all files of the release but the notes and the sums."""
+    """Make all files of the release except the notes and the checksums."""
     say("Charts, documentation, manifests, Python packages ...")
     for chart in _CHARTS:
         run([binary("helm"), "package", source.folder / "charts" / chart, f"--destination={target}"])
@@ -147,7 +149,7 @@ def _build_packages(target: Path, source: Source) -> None:
 
 
 def _archive(file: Path, source: Source, paths: Sequence[str]) -> None:
-    """Write an archive of these files and folders: sorted, with one time and no owner."""
+    """Write an archive of these files and folders. Its entries are sorted, and have the same time and no owner."""
     found = [source.folder / path for path in paths]
     files = sorted(
         {each for path in found for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file()}

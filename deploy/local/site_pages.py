@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 CONFIGURATOR = "configurator"
-"""The name of the configurator's page, which is no Markdown."""
+"""The name of the configurator's page, which is not made from Markdown."""
 SEARCH = "search"
 """The name of the page with the results of a search, which Sphinx makes."""
 
@@ -38,7 +38,7 @@ class Page:
 
     Attributes:
         name: Its name.
-        source: The file that its links are relative to.
+        source: The file to which its links are relative.
         text: Its Markdown.
     """
 
@@ -52,7 +52,7 @@ class Section:
     """A part of the navigation.
 
     Attributes:
-        title: What it is called.
+        title: Its title.
         names: The names of its pages, in order.
     """
 
@@ -61,7 +61,7 @@ class Section:
 
 
 def pages() -> list[Page]:
-    """Return all pages that are Markdown or are made of it."""
+    """Return all pages that are made from Markdown."""
     return [*_documents(), _decisions(), *_files(), *_folders()]
 
 
@@ -102,7 +102,7 @@ def _files() -> Iterator[Page]:
 
 
 def _folders() -> Iterator[Page]:
-    """Yield a page with the list of its files for each folder."""
+    """Yield a page for each folder, with the list of the folder's files."""
     shown = _shown()
     folders = {str(folder) for source in shown for folder in Path(source).parents if str(folder).startswith(_SHOWN)}
     for folder in sorted(folders):
@@ -112,7 +112,7 @@ def _folders() -> Iterator[Page]:
 
 
 def sections(names: Sequence[str]) -> list[Section]:
-    """Return the navigation. A page that has no other place is about operation.
+    """Return the navigation. A page without another place is in the section Operation.
 
     Args:
         names: The names of all pages.
@@ -141,7 +141,7 @@ def target(source: str, link: str, names: Mapping[str, str]) -> str | None:
 
     Args:
         source: The file with the link.
-        link: The path that it names, relative to the file.
+        link: The path in the link, relative to the file.
         names: The names of all pages by their sources.
 
     Raises:

@@ -33,7 +33,7 @@ def required_version(go_mod: str) -> tuple[int, int, int]:
 def go_environment() -> dict[str, str]:
     """The environment of every go command of this folder.
 
-    go then ignores a go.work in a folder above, and uses only the chosen toolchain.
+    In this environment, go ignores a go.work in a folder above, and uses only the chosen toolchain.
     """
     return os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 

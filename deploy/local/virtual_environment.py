@@ -27,8 +27,8 @@ class VirtualEnvironment:
         name: The beginning of its folder's name.
         what: What it contains, in words for the user who waits.
         requirements: The file.
-        complete: Adds files that are in no package to the environment in this folder.
-        made_by: Other files. After a change of one of them, another environment is created.
+        complete: Called with the environment's folder, to add files that no package contains.
+        made_by: Other files. If one of them changes, another environment is created.
     """
 
     name: str

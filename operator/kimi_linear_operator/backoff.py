@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Backoff:
-    """Delays that double with each attempt, up to a maximum. There is no last attempt.
+    """Delays that double with each attempt, up to a maximum. The number of attempts has no limit.
 
-    Each delay is a random value between half and all of its length, so that clients that failed together do not retry
+    Each delay is a random part of its length, at least half of it, so that clients that failed together do not retry
     together.
 
     Attributes:
@@ -31,7 +31,7 @@ class Backoff:
         """Return the seconds to wait after an attempt.
 
         Args:
-            attempt: Number of failed attempts before it, from 0.
+            attempt: Number of the attempt, counted from 0.
         """
         length = min(self.longest, self.first * 2.0 ** min(attempt, 16))
         return length * random.uniform(0.5, 1)  # noqa: S311 - spreads load, protects nothing

@@ -3,8 +3,8 @@
 import time
 
 # While a machine is suspended, Linux stops CLOCK_MONOTONIC but not CLOCK_BOOTTIME. A virtual machine that was suspended
-# for a minute has lost its Lease, so this minute must count. macOS has no CLOCK_BOOTTIME and uses the monotonic clock.
-# https://man7.org/linux/man-pages/man2/clock_getres.2.html
+# for a minute has lost its Lease, so this minute must count. macOS has no CLOCK_BOOTTIME, so this module uses the
+# monotonic clock there. https://man7.org/linux/man-pages/man2/clock_getres.2.html
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

@@ -45,9 +45,9 @@ RECONCILE_CPU_SECONDS = Histogram(
 )
 SECONDS_TO_SERVE = Histogram(
     "kimi_linear_server_time_to_serve_seconds",
-    "Duration of a start that status.startup shows, until the replica serves. It begins when the pod gets a node "
-    "or, after a crash, when the container starts again. Only the leader counts starts, so add up the values of all "
-    "replicas",
+    "How long a start took until the replica served, if status.startup shows the start. A start begins when the pod "
+    "gets a node or, after a crash, when the container starts again. Only the leader counts starts, so add up the "
+    "values of all replicas",
     buckets=(10, 30, 60, 120, 300, 600, 900, 1200, 1800, 2700, 3600, 7200),
     registry=REGISTRY,
 )
@@ -83,14 +83,14 @@ SCOPE_UNREADABLE = Gauge(
     "kimi_linear_operator_scope_unreadable",
     "1 while the operator cannot read a kind of objects in a namespace (an empty label means all namespaces). "
     "Resources that need this kind are not reconciled. The value stays 0 while only lists fail and the watch works. "
-    "An optional kind counts only while a server asks for it; that server lacks only this child",
+    "An optional kind counts only while a server asks for it; this server lacks only the child of this kind",
     ["resource", "scope_namespace"],
     registry=REGISTRY,
 )
 LOOP_LAG_SECONDS = Histogram(
     "kimi_linear_operator_event_loop_lag_seconds",
-    "How late the main event loop runs its tasks, which also renew the Lease: if it is late, the operator lacks "
-    "processor time",
+    "How late the main event loop runs its tasks, for example the renewal of the Lease. If the loop is late, the "
+    "operator lacks processor time",
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
     registry=REGISTRY,
 )
@@ -102,8 +102,8 @@ RESYNC_FINDINGS = Counter(
 ROLLOUTS = Gauge(
     "kimi_linear_operator_template_rollouts",
     "Servers that get the newest pod template in an automatic rollout (--rollout-pause), by state: waiting or "
-    "under_way. The state halted counts the servers under way that need help, plus one if something cannot be read. "
-    "While halted is not 0, the waiting servers do not start",
+    "under_way. The state halted counts the servers under way that need help, plus one if the operator cannot read "
+    "something. While halted is not 0, the waiting servers do not start",
     ["state"],
     registry=REGISTRY,
 )

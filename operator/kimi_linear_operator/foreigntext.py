@@ -16,8 +16,8 @@ LONGEST_TEXT = 32 * 1024
 # Long quotes come after that.
 _LONGEST_HEAD = 1024
 
-# These texts are not secrets: text that is already redacted, a reference to a variable and, outside quotes, an empty
-# value or the start of an object.
+# These texts are not secrets: text that is already redacted, and a reference to a variable. Outside quotes, an empty
+# value and the start of an object are not secrets, either.
 _NOT_HIDDEN = r"(?!\[redacted\]|\$\(\w+\)|\$\{\w+\})"
 _NOT_EMPTY = r"(?!(?:None|null|nil|true|false)(?![\w-])|\{)"
 # A value in quotes ends with the same quote. In JSON within JSON, this quote is escaped. A value without quotes is a
@@ -45,8 +45,8 @@ _SECRETS: Mapping[str, re.Pattern[str]] = {
         # (<|...|>).
         "a token": r"(?<!tik)token" + _BETWEEN + r"""(?!\\?["']?(?:\d+(?:\.\d+)?(?![\w.-])|<))""" + _VALUE,
         "a flag or a header": r"(?<![\w-])(?:--|x-)[a-z-]*(?:key|token|secret|password)[ \t]+(?![-=:])" + _VALUE,
-        # Only long words, or words with capitals or digits, because hf_transformers is a module and HF_ENDPOINT is a
-        # variable.
+        # The rest of the token must be long, or contain capitals or digits: hf_transformers is a module, and
+        # HF_ENDPOINT a variable.
         "a token of Hugging Face": (
             r"\b(?!(?-i:HF_[A-Z]+)\b)(?P<secret>hf_(?:[a-z0-9]{30,}|(?-i:[a-z]*[A-Z0-9])[a-z0-9]{7,}))"
         ),
@@ -93,7 +93,7 @@ def printable_json(value: Any) -> Any:
 def cleaned(text: str) -> str:
     """Return a text that can be stored, logged and printed.
 
-    It has at most LONGEST_TEXT characters, and no secrets and escapes.
+    It has at most LONGEST_TEXT characters, and contains no secrets or escapes.
     """
     # Remove escapes first. An escape within a secret would hide the secret from the patterns.
     return redacted("\n".join(map(printable, text[:LONGEST_TEXT].splitlines())))

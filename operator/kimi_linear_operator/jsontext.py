@@ -34,7 +34,7 @@ _STEPS = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in r
 def decode(text: bytes | str) -> Any:
     """Return the value of a JSON text.
 
-    Levels below DEEPEST_LEVEL become null, and so do numbers with more digits before the point than Python converts.
+    Levels below DEEPEST_LEVEL become null. So do numbers that have more digits before the point than Python converts.
     Lone surrogates and bytes that are not UTF-8 become U+FFFD.
 
     Raises:
@@ -49,7 +49,7 @@ def decode(text: bytes | str) -> Any:
 def _repair_and_decode(text: bytes) -> Any:
     """Return the value of a JSON text that the parser refused.
 
-    First repair only the strings. Another attempt takes less time than the search for deep levels.
+    First repair only the strings and try again, because an attempt takes less time than the search for deep levels.
     """
     readable = _with_readable_strings(text)
     if readable != text:
@@ -64,7 +64,7 @@ def encode(value: Any) -> bytes:
 
 
 def weight(text: bytes) -> int:
-    """Return how much work it is to decode a JSON text, in units of about a third of a microsecond of processor time.
+    """Return the cost of decoding a JSON text, in units of about a third of a microsecond of processor time.
 
     The length is a bad measure: a tree of empty lists takes a hundred times as long as a string of the same length. A
     list counts four times, because it takes four times as long as a number or a pair.
@@ -91,8 +91,8 @@ def _as_bytes(text: bytes | str) -> bytes:
 def _with_readable_strings(text: bytes) -> bytes:
     """Return a JSON text with U+FFFD for everything that is not a character.
 
-    This and the following functions process the whole text at once: a loop over the tokens of the largest object would
-    take a second.
+    This and the following functions have no loop over the tokens of the text, because such a loop would take a second
+    for the largest object.
     """
     # UTF-8 never contains byte 255, so it replaces escaped backslashes. Otherwise these would look like the beginning
     # of another escape.
@@ -104,7 +104,7 @@ def _without_deep_levels(text: bytes) -> bytes:
     """Return a JSON text with null for every list and object below the deepest level."""
     levels = accumulate(array("b", _without_strings(text).translate(_STEPS)))
     is_deep = bytes(map(DEEPEST_LEVEL.__lt__, levels))
-    # The run ends before the closing bracket, because this bracket belongs to the level above. So add 1.
+    # Each match ends before the closing bracket, because this bracket belongs to the level above. So add 1.
     return _with_null(text, ((run.start(), run.end() + 1) for run in _DEEP.finditer(is_deep)))
 
 

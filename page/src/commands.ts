@@ -11,7 +11,7 @@ export function serverCommand({ command }: Data, spec: Declared): string {
   return [command.start, ...[...flags, ...more].map(shellJoined)].join(command.lineBreak);
 }
 
-/** Return the commands before it: pull the image, run it, install missing packages. */
+/** Return the commands that come before this command: pull the image, run it, install missing packages. */
 export function dockerCommands(data: Data, spec: Declared): string[] {
   const [last = "", ...others] = data.docker.commands.toReversed();
   const image = imageOf(data, spec);

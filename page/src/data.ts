@@ -34,10 +34,10 @@ export interface Rule {
 }
 
 export interface Field {
-  /** Below the spec. */
+  /** The path of the field, below the spec. */
   readonly path: string;
   readonly label: string;
-  /** Whether it is written even if it has its default. */
+  /** Whether the page writes the field even if its value is the default. */
   readonly isWritten: boolean;
   readonly choices: { readonly [value: string]: string };
 }
@@ -52,7 +52,7 @@ export interface Resource {
   readonly kind: string;
   readonly schema: Schema;
   readonly rules: Rule[];
-  /** The first is always shown. */
+  /** The first group is always shown. */
   readonly groups: Group[];
 }
 

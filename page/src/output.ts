@@ -82,7 +82,7 @@ export class Outputs {
   }
 }
 
-/** Copy by the clipboard; false if the browser refuses, or has no clipboard on a page from plain HTTP. */
+/** Copy a text to the clipboard. Return false if the browser refuses, or gives pages from plain HTTP no access. */
 async function copyByClipboard(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
@@ -92,7 +92,7 @@ async function copyByClipboard(text: string): Promise<boolean> {
   }
 }
 
-/** Copy in the old way, for browsers without a clipboard on this page. */
+/** Copy in the old way, for browsers that give this page no access to the clipboard. */
 function copyBySelection(text: string): boolean {
   const area = element("textarea", { class: "hidden", "aria-hidden": "true" });
   area.value = text;

@@ -6,13 +6,13 @@ import { asciiJson, floatText } from "./python";
 export interface Problem {
   readonly severity: Severity;
   readonly path: string;
-  /** The problem and its remedy; the recipe's own words take two lines. */
+  /** The problem and its remedy. The recipe's own messages have two lines. */
   readonly message: string;
-  /** The field's value, if it may be shown. A bigint is an integer, and so is a whole number as it was written. */
+  /** The field's value, if it may be shown. An integer is a bigint, or a number without a fraction. */
   readonly value: string | number | bigint | boolean | Decimal | null;
 }
 
-/** A number of a field that may have decimals: Python writes 10 there as 10.0. */
+/** A number of a field that may have decimals. Python writes such a number with decimals: 10 as 10.0. */
 export class Decimal {
   constructor(readonly value: number) {}
 }
@@ -33,7 +33,7 @@ export function refusal(errors: readonly Problem[]): string {
   return errors.map((problem) => `# Error: ${sentence(problem).split("\n").join("\n# ")}\n`).join("");
 }
 
-/** Return a message that can stand alone: the recipe's own words can, others need the field's name first. */
+/** Return a message as a sentence. Messages begin with the field's name, except the recipe's own messages. */
 function sentence({ path, message }: Problem): string {
   return message.includes("\n") ? message : `${path} ${message}`;
 }

@@ -22,7 +22,7 @@ export function asciiJson(text: string): string {
   return JSON.stringify(text).replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** Cut a text to so many characters; a character of two JavaScript units counts as one. */
+/** Cut a text to this number of characters. A character of two JavaScript units counts as one. */
 export function beginning(text: string, length: number): string {
   return text.length <= length ? text : [...text].slice(0, length).join("");
 }

@@ -7,7 +7,7 @@
     try {
       return localStorage.getItem(KEY);
     } catch {
-      // Some browsers store nothing for a page from a file: then the reader has to choose again next time.
+      // Some browsers store nothing for a page from a file. Then the reader must choose again next time.
       return null;
     }
   };
@@ -27,7 +27,7 @@
     }
   };
 
-  // At once, and not when the page is complete, so that it does not appear in other colours first.
+  // Do this before the page is complete. Otherwise the page would first appear in other colours.
   const kept = remembered();
   if (kept) apply(kept);
   addEventListener("DOMContentLoaded", () => {

@@ -1,4 +1,4 @@
-// The selection: texts by the names of controls, the resources from them, and the link with them.
+// The selection: the text of each control, by its name. Resources and a link are made from these texts.
 
 import {
   fieldSchema,
@@ -17,7 +17,7 @@ export const LONGEST_TEXT = 64 * 1025;
 // Invisible characters: control characters, which a terminal obeys in a pasted command, and those that reverse text.
 const UNSEEN = /[^\P{C}\n\t]/gu;
 
-// A number as a person writes it. Anything else stays text, and is refused as text.
+// A number as a person writes it. Any other text stays a text, and is refused because of its type.
 const NUMBER = /^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$/;
 
 /** One thing to choose. */
@@ -54,7 +54,7 @@ export function choices(data: Data): Choice[] {
   ];
 }
 
-/** Return the choice that is about no field: the chart of the Helm values can apply both. */
+/** Return the only choice that belongs to no field: whether the Helm values contain the benchmark, too. */
 function measuredChoice(): Choice {
   const description = "The chart then applies the benchmark with the server. It waits until the server is Ready.";
   const schema = { type: "boolean", description };
@@ -200,7 +200,7 @@ function serverName(selection: Selection): string {
   return selection.get(NAME) ?? SERVER_NAME;
 }
 
-/** Return the name of a benchmark without a chosen name. */
+/** Return the name for a benchmark if the person has chosen none. */
 export function benchmarkName(selection: Selection): string {
   return `${serverName(selection)}-recipe`;
 }

@@ -49,7 +49,7 @@ function quoted(text: string): string {
   return `"${escaped.join("").replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\u0000", "\\")}"`;
 }
 
-/** Escape a character; its backslash is kept apart from those of the text. A lone surrogate becomes U+FFFD. */
+/** Escape a character, with U+0000 in place of the backslash for now. A lone surrogate becomes U+FFFD. */
 function escape(character: string): string {
   const code = character.isWellFormed() ? (character.codePointAt(0) ?? 0) : 0xfffd;
   const digits = code.toString(16);

@@ -46,7 +46,8 @@ DATASETS = [
 def command(spec: BenchmarkSpec, number: int) -> tuple[str, ...]:
     """Return the command that the runner starts for a suite.
 
-    For accuracy it lets Python run the same module with a target (see runner.py), and the arguments stay what they are.
+    For the accuracy suite, the runner lets Python run the same module with a target (see runner.py); the arguments are
+    the same.
     """
     suite = spec.suites[number]
     is_speed, folder = isinstance(load.of(suite), Speed), Path("/results")
@@ -63,7 +64,7 @@ def benchmarks() -> list[BenchmarkSpec]:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_the_clients_take_every_command_line(release: str) -> None:
+def test_clients_accept_every_command_line(release: str) -> None:
     specs = benchmarks()
     commands = [command(spec, number) for spec in specs for number in range(len(spec.suites))]
     answers = parse(release, commands)
@@ -75,7 +76,7 @@ def test_the_clients_take_every_command_line(release: str) -> None:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_every_flag_of_the_client_that_the_operator_owns_exists(release: str) -> None:
+def test_every_flag_that_the_operator_reserves_exists_in_the_client(release: str) -> None:
     known = spellings(release, *SPEED)
     absent = [flag for flag in commands.OWNED_FLAGS if f"--{flag}" not in known]
     # Release 0.5.7 cannot send headers, but newer releases can.
@@ -83,7 +84,7 @@ def test_every_flag_of_the_client_that_the_operator_owns_exists(release: str) ->
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_the_rules_refuse_every_way_to_write_a_flag_that_has_a_field_and_no_other_flag(release: str) -> None:
+def test_rules_refuse_every_spelling_of_a_flag_that_has_a_field_and_no_other_flag(release: str) -> None:
     known = spellings(release, *SPEED)
     owned = {known[f"--{flag}"] for flag in commands.OWNED_FLAGS if f"--{flag}" in known}
     refused = {word for word in known if _is_refused(word)}

@@ -66,7 +66,7 @@ def command(server: KimiLinearServer) -> list[str]:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str) -> None:
+def test_sglang_accepts_every_command_line_and_reads_the_spec_from_it(release: str) -> None:
     valid = valid_servers(release)
     answers = parse(release, [command(server) for server in valid.values()])
     assert len(answers) > 100
@@ -89,7 +89,7 @@ def test_sglang_takes_every_command_line_and_reads_the_spec_from_it(release: str
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_sglang_takes_the_recipes_command_as_a_shell_reads_it(release: str) -> None:
+def test_sglang_accepts_the_recipes_command_split_as_by_a_shell(release: str) -> None:
     texts = {recipe_command(server.spec) for server in valid_servers(release).values()}
     # Python's shlex keeps the line break that a shell drops after a backslash.
     words = [shlex.split(text.replace("\\\n", "")) for text in sorted(texts)]
@@ -98,20 +98,20 @@ def test_sglang_takes_the_recipes_command_as_a_shell_reads_it(release: str) -> N
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_an_argument_that_sglang_does_not_know_is_refused_by_it(release: str) -> None:
+def test_sglang_refuses_an_unknown_argument(release: str) -> None:
     [answer] = parse(release, [["python3", "-m", *SERVER, "--no-such-argument"]])
     assert answer.error is not None
     assert "unrecognized arguments: --no-such-argument" in answer.error
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_every_flag_that_the_operator_owns_exists(release: str) -> None:
+def test_every_flag_that_the_operator_reserves_exists_in_sglang(release: str) -> None:
     known = spellings(release, *SERVER)
     assert [flag for flag in command_line.OWNED_FLAGS if f"--{flag}" not in known] == []
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_the_rules_refuse_every_way_to_write_a_flag_of_the_operator_and_no_other_flag(release: str) -> None:
+def test_rules_refuse_every_spelling_of_a_reserved_flag_and_no_other_flag(release: str) -> None:
     known = spellings(release, *SERVER)
     owned = {known[f"--{flag}"] for flag in command_line.OWNED_FLAGS}
     refused = {word for word in known if _is_refused(word)}
@@ -135,13 +135,13 @@ UNUSABLE = (
 )
 
 
-def test_every_flag_that_can_only_fail_exists_in_a_release() -> None:
+def test_every_flag_that_always_fails_exists_in_a_release() -> None:
     known = {word for release in RELEASES for word in spellings(release, *SERVER)}
     assert [flag for flag in UNUSABLE if f"--{flag}" not in known] == []
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_no_way_to_write_a_flag_that_can_only_fail_passes_the_rules(release: str) -> None:
+def test_rules_refuse_every_spelling_of_a_flag_that_always_fails(release: str) -> None:
     known = spellings(release, *SERVER)
     unusable = {known[f"--{flag}"] for flag in UNUSABLE if f"--{flag}" in known}
     written = [word for word, name in known.items() if name in unusable]
@@ -150,7 +150,7 @@ def test_no_way_to_write_a_flag_that_can_only_fail_passes_the_rules(release: str
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_no_way_to_write_a_secret_on_the_command_line_passes_the_rules(release: str) -> None:
+def test_rules_refuse_every_spelling_of_a_secret_on_the_command_line(release: str) -> None:
     secrets = [word for word, name in spellings(release, *SERVER).items() if re.search("api_key|password|secret", name)]
     assert "--api-key" in secrets
     passed = [word for word in secrets if check(make_server(engine={"extraArgs": [f"{word}=x"]})).is_valid]
@@ -158,6 +158,6 @@ def test_no_way_to_write_a_secret_on_the_command_line_passes_the_rules(release: 
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_the_tool_call_parser_of_the_recipe_exists(release: str) -> None:
+def test_the_recipes_tool_call_parser_exists_in_sglang(release: str) -> None:
     [answer] = parse(release, [["python3", "-m", *SERVER, "--tool-call-parser", command_line.TOOL_CALL_PARSER]])
     assert (answer.error, answer.arguments.get("tool_call_parser")) == (None, "kimi_k2")

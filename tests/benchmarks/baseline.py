@@ -1,9 +1,9 @@
 """The API server's own limit: the same writes as the operator's, made without an operator.
 
-A program. It watches servers and sends the operator's writes for each: by server-side apply the record of its pods, the
-Service and the Deployment, then the status. The bytes are the operator's; they were made
-beforehand. It ignores servers that have a status. Nothing is read, compared or remembered, so no operator
-can be faster. The Event of a server comes when it is ready, so it is not part of this.
+A program. It watches servers and sends the operator's writes for each: server-side applies of the record of its pods,
+the Service and the Deployment, and then the status. The bytes are the operator's; they were made beforehand. It ignores
+servers that have a status. Nothing is read, compared or remembered, so no operator can be faster. The operator writes
+the Event of a server only when the server is ready, so the Event is not measured here.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """A minimal client of an API server: HTTP/1.1 over TLS, without decoding of contents.
 
-A general client would need more processor time than the code that is measured; this one needs about 0.1 ms a request.
+A general client would need more processor time than the code that is measured; this client needs about 0.1 ms per
+request.
 """
 
 import asyncio

@@ -56,7 +56,7 @@ class Progress:
 
 
 class _Clocks(NamedTuple):
-    """Processor time used so far: by the contender, by API server and etcd, by this program, by all; and the time."""
+    """The time, and the processor time so far of the contender, of API server and etcd, of this program, and of all."""
 
     own: float
     server: float

@@ -17,8 +17,8 @@ class Convergence:
 
     Attributes:
         seconds: How long it took; None if it was given up.
-        done: How many servers got all of it.
-        own_cpu: Processor seconds of the one that made it.
+        done: How many servers got all their children and a status.
+        own_cpu: Processor seconds of the contender.
         server_cpu: Processor seconds of API server and etcd.
         strangers_cpu: Processor seconds that other programs on this machine used, or that its host kept, per second.
     """
@@ -41,16 +41,16 @@ class Finished:
 
     Attributes:
         servers: How many servers there are.
-        benchmarks: How many finished benchmarks; each server has as many.
+        benchmarks: How many finished benchmarks there are; each server has the same number.
         store_mib: Memory that the benchmarks and their ConfigMaps take.
         rss_mib: All memory after scrapes.
-        lines: Of one scrape.
-        scrape_mib: Its size.
-        packed_mib: Its size as Prometheus asks for it, compressed.
-        scrape_seconds: From the request to the last byte, at best.
-        packed_seconds: The same, compressed.
+        lines: Number of lines of one scrape.
+        scrape_mib: Size of one scrape.
+        packed_mib: Size of one compressed scrape, which is what Prometheus asks for.
+        scrape_seconds: The shortest time from the request to the last byte.
+        packed_seconds: The same time for a compressed scrape.
         cpu_seconds: Processor time of one scrape.
-        lag_seconds: The longest delay of the event loop in this time.
+        lag_seconds: The longest delay of the event loop during the scrapes.
     """
 
     servers: int
@@ -67,7 +67,7 @@ class Finished:
 
 
 Round = Mapping[str, Convergence]
-"""One run of each contender, right after each other."""
+"""One run of each contender, one right after the other."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Cost:
     """The operator's use of resources from an empty cluster until all servers are Ready.
 
     Attributes:
-        requests: How many, by verb and resource.
-        writes: How many of them were writes.
-        status_writes_most: The most for any one server.
-        cpu_seconds: Of the processor.
-        rss_mib: Resident memory in the end.
-        peak_mib: The most it ever was.
+        requests: Number of requests by verb and resource.
+        writes: Number of these requests that were writes.
+        status_writes_most: The largest number of status writes for a single server.
+        cpu_seconds: Processor seconds.
+        rss_mib: Resident memory at the end.
+        peak_mib: The largest resident memory at any time.
         lag_seconds: How late its event loop was at worst.
     """
 
@@ -108,11 +108,11 @@ class Outfit:
     """The cost of servers with different specs.
 
     Attributes:
-        name: What they ask for.
+        name: The options that the servers use.
         servers: How many there are.
         children: How many children each has.
-        cost: Until all are Ready.
-        steady: While nothing happens.
+        cost: The cost until all servers are Ready.
+        steady: The cost while nothing happens.
     """
 
     name: str
@@ -128,10 +128,10 @@ class ColdStart:
 
     Attributes:
         seconds: From the start of the process until /readyz says that it knows the cluster.
-        writes: Until it is idle.
-        cpu_seconds: Until it is idle.
-        rss_mib: Once it is idle.
-        peak_mib: The largest amount until then.
+        writes: Number of writes until the operator is idle.
+        cpu_seconds: Processor seconds until the operator is idle.
+        rss_mib: Resident memory when the operator is idle.
+        peak_mib: The largest resident memory until then.
         lag_seconds: How late its event loop was at worst.
     """
 
@@ -148,9 +148,9 @@ class StormSample:
     """One user's change of one server while others are created or changed.
 
     Attributes:
-        seconds: Until the Deployment showed it.
-        storm: What happened to the others.
-        waiting: How many of the others were not done when the change was made.
+        seconds: Seconds until the Deployment showed the change.
+        storm: What happened to the other servers.
+        waiting: How many of the other servers were not done when the user made the change.
     """
 
     seconds: float
@@ -192,11 +192,11 @@ class Size:
         return median(finished) if finished and len(finished) == len(times) else None
 
     def ratio(self, contender: str, figure: str = "seconds") -> float | None:
-        """Return the median over the rounds of the operator's time divided by another's.
+        """Return the operator's time divided by another contender's, as the median over the rounds.
 
         Args:
-            contender: The other one.
-            figure: Which time; "cpu" is the processor time of contender and API server together, for each server.
+            contender: The other contender.
+            figure: Which time to compare; "cpu" is the processor time of contender and API server for each server.
         """
         return _ratio(self.rounds, contender, figure)
 
@@ -221,9 +221,9 @@ class Results:
 
     Attributes:
         machine: Facts about the machine.
-        sizes: For each number of servers.
-        finished: Of finished benchmarks.
-        outfits: For each kind of servers.
+        sizes: The measurements for each number of servers.
+        finished: The cost of finished benchmarks.
+        outfits: The cost of servers for each set of options.
     """
 
     machine: Mapping[str, Any] = field(default_factory=dict)
@@ -246,7 +246,7 @@ class Target:
 
 
 def growth(sizes: Sequence[Size], figure: str) -> float | None:
-    """Return a cost per server (cpu_seconds or writes) with the most servers, divided by that with the fewest."""
+    """Return the cost per server (cpu_seconds or writes) with the most servers, divided by the cost with the fewest."""
     lived = [size for size in sizes if size.life]
     if len(lived) < 2:
         return None

@@ -1,7 +1,8 @@
 """The cost of finished benchmarks: memory, time of a scrape, and the delay of the event loop during a scrape.
 
-In a process of its own, with the operator's store, metrics and HTTP server, and without an API server: objects go into
-the store as a watch would put them there. Each server has Deployment, Service and pod, each benchmark its ConfigMap.
+It runs in a separate process, with the operator's store, metrics and HTTP server, and without an API server: objects go
+into the store as a watch would put them there. Each server has Deployment, Service and pod, each benchmark its
+ConfigMap.
 """
 
 import asyncio

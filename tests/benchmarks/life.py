@@ -108,7 +108,7 @@ def _wait_until_quiet(stage: Stage, running: Running, patience: float) -> None:
         last = max(request.ended for request in stage.ledger.of(running.contender.user))
         return time.time() - last > _QUIET_SECONDS
 
-    wait_until(is_quiet, "the operator asks for nothing", patience, pause=0.5)
+    wait_until(is_quiet, "the operator sends no requests", patience, pause=0.5)
 
 
 def rest(stage: Stage, running: Running, seconds: float) -> Steady:

@@ -1,6 +1,6 @@
 """The objects of the benchmark: servers as users write them, and the objects of Kubernetes' controllers.
 
-Names go in by replacing a placeholder in text that is made once: making objects should cost nothing.
+A name replaces a placeholder in a text that is made only once, because making objects should cost nothing.
 """
 
 import json
@@ -147,8 +147,8 @@ def build_first_status() -> Manifest:
 def controller_writes(spec: Manifest = README) -> Iterator[tuple[str, str, str, Template]]:
     """Return the writes of controllers and the kubelet until a server is ready: method, path, type and body.
 
-    The Deployment controller's revision and both of its reports, the pod, and the kubelet's report of it. Then what
-    other controllers report of the children that only some specs ask for.
+    The Deployment controller's revision and both of its reports, the pod, and the kubelet's report of it. After that
+    come the reports of other controllers about children that only some specs ask for.
     """
     children = build_main_children(spec)
     deployment = children[DEPLOYMENT]

@@ -48,7 +48,7 @@ def busy_seconds() -> float:
 
 @dataclass
 class Ledger:
-    """The requests in an audit log from some moment on, without those for leases.
+    """The requests in an audit log from some moment on, without requests for leases.
 
     A watch has two lines, at its start and at its end; only the first counts.
     """

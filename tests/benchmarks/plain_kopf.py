@@ -1,6 +1,6 @@
 """A usual kopf operator. It creates the same children, with a creation handler and the typed client.
 
-Run by `kopf run`, with its defaults. It makes what our operator makes, and reports the same status.
+Run by `kopf run`, with its defaults. It makes the same objects as our operator, and reports the same status.
 """
 
 import json

@@ -68,7 +68,7 @@ def said_by(*arguments: str, given: str = "") -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(("hardware", "reasoning", "tool_call"), SELECTIONS)
-def test_every_selection_of_the_recipe_gets_the_answer_of_the_command_line(
+def test_every_selection_of_the_recipe_gives_the_answer_of_the_command_line(
     hardware: str, reasoning: str, tool_call: str, visit: Visit
 ) -> None:
     page = visit.page
@@ -97,7 +97,7 @@ def expected(text: str) -> dict[str, Any]:
     }
 
 
-def test_whatever_is_chosen_the_page_says_what_validate_says(visit: Visit) -> None:
+def test_the_page_shows_the_messages_of_validate_for_random_selections(visit: Visit) -> None:
     seen = Counter[str]()
     for walk in random_walks(WALKS):
         for step, state in enumerate(take(visit.page, walk)):
@@ -136,7 +136,7 @@ def assert_texts_fit(texts: dict[str, str], where: str) -> None:
     assert shlex.split(texts["command"].replace("\\\n", ""))[1:4] == ["python3", "-m", "sglang.launch_server"]
 
 
-def test_what_is_copied_is_what_is_shown(context: BrowserContext, visit: Visit) -> None:
+def test_copied_text_equals_shown_text(context: BrowserContext, visit: Visit) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = visit.page
     page.locator("#hardware-mi355x").check()
@@ -151,7 +151,7 @@ def test_what_is_copied_is_what_is_shown(context: BrowserContext, visit: Visit) 
     assert page.url.endswith("#hardware=mi355x")
 
 
-def test_without_a_clipboard_the_browser_copies_a_selection(context: BrowserContext, visit: Visit) -> None:
+def test_without_clipboard_access_the_page_copies_through_a_selection(context: BrowserContext, visit: Visit) -> None:
     page = visit.page
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed')) }")
     page.locator("#copy").click()
@@ -160,7 +160,7 @@ def test_without_a_clipboard_the_browser_copies_a_selection(context: BrowserCont
     assert page.evaluate("navigator.clipboard.readText()") == text_of(page, "server")
 
 
-def test_a_page_from_plain_http_has_no_clipboard_and_copies_all_the_same(context: BrowserContext, file: Path) -> None:
+def test_a_page_from_plain_http_copies_without_a_clipboard(context: BrowserContext, file: Path) -> None:
     context.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     visit = Visit(context.new_page(), file)
     visit.page.locator("#copy").click()
@@ -168,7 +168,7 @@ def test_a_page_from_plain_http_has_no_clipboard_and_copies_all_the_same(context
     assert (visit.messages, visit.requests) == ([], [])
 
 
-def test_what_is_downloaded_is_what_is_shown(visit: Visit, tmp_path: Path) -> None:
+def test_downloaded_files_equal_shown_text(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     page.locator("#name").fill("nightly")
     names = []
@@ -182,7 +182,7 @@ def test_what_is_downloaded_is_what_is_shown(visit: Visit, tmp_path: Path) -> No
     assert names == ["nightly.yaml", "values.yaml", "kimi-linear.sh", "docker.sh", "benchmark.yaml"]
 
 
-def test_the_benchmark_joins_the_helm_values_if_that_is_wished(visit: Visit) -> None:
+def test_the_helm_values_include_the_benchmark_if_selected(visit: Visit) -> None:
     page = visit.page
     [server], [benchmark] = (documents.read(text_of(page, tab)) for tab in ("server", "benchmark"))
     page.get_by_label("Also in the Helm values").check()
@@ -222,7 +222,7 @@ HOSTILE = {
 }
 
 
-def test_a_link_that_somebody_made_up_does_no_harm(context: BrowserContext, file: Path) -> None:
+def test_a_forged_link_does_no_harm(context: BrowserContext, file: Path) -> None:
     visit = Visit(context.new_page(), file, "#" + urlencode(HOSTILE))
     page = visit.page
     [server] = documents.read(text_of(page, "server"))
@@ -239,7 +239,9 @@ def test_a_link_that_somebody_made_up_does_no_harm(context: BrowserContext, file
 OBEYED = "--log-level=\x15; touch x #\x1b[201~\x0f\x9b\u202e\u2066\u200b"
 
 
-def test_what_a_link_chooses_can_be_seen_and_no_terminal_obeys_it(context: BrowserContext, file: Path) -> None:
+def test_fields_chosen_by_a_link_are_visible_and_outputs_have_no_control_characters(
+    context: BrowserContext, file: Path
+) -> None:
     visit = Visit(
         context.new_page(), file, "#" + urlencode({"engine.extraArgs": OBEYED, "benchmark.timeoutSeconds": 9})
     )
@@ -251,7 +253,7 @@ def test_what_a_link_chooses_can_be_seen_and_no_terminal_obeys_it(context: Brows
     assert (visit.messages, visit.requests) == ([], [])
 
 
-def test_any_key_can_be_read_back(context: BrowserContext, file: Path) -> None:
+def test_very_long_keys_are_read_back_from_the_output(context: BrowserContext, file: Path) -> None:
     given = {"name": "n" * 1100, "service.annotations": f"{'k' * 1100}=long\nshort=1"}
     page = Visit(context.new_page(), file, "#" + urlencode(given)).page
     [server] = documents.read(text_of(page, "server"))
@@ -260,7 +262,7 @@ def test_any_key_can_be_read_back(context: BrowserContext, file: Path) -> None:
     assert values["servers"] == {"n" * 1100: {"spec": server["spec"]}}
 
 
-def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
+def test_the_page_can_be_used_with_the_keyboard_alone(visit: Visit) -> None:
     page = visit.page
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -295,7 +297,7 @@ def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
     assert page.evaluate("document.activeElement.id") == "text"
 
 
-def test_a_problem_leads_to_its_field_even_where_it_is_folded_away(visit: Visit) -> None:
+def test_a_problem_links_to_its_field_even_if_the_field_is_folded_away(visit: Visit) -> None:
     page = visit.page
     more = page.locator("#server-more")
     more.evaluate("element => element.parentElement.open = true")
@@ -310,7 +312,9 @@ def test_a_problem_leads_to_its_field_even_where_it_is_folded_away(visit: Visit)
 
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_read_it(scheme: Literal["light", "dark"], width: int, browser: Browser, file: Path) -> None:
+def test_the_page_is_accessible_and_fits_its_window(
+    scheme: Literal["light", "dark"], width: int, browser: Browser, file: Path
+) -> None:
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}) as opened:
         selection = {
             "reasoningParser": "enabled",
@@ -335,7 +339,7 @@ def brightness(page: Page) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_follows_the_system_unless_the_reader_chooses(
+def test_the_page_follows_the_systems_colours_unless_the_reader_chooses(
     scheme: Literal["light", "dark"], browser: Browser, file: Path
 ) -> None:
     with browser.new_context(color_scheme=scheme) as opened:
@@ -349,5 +353,5 @@ def test_it_follows_the_system_unless_the_reader_chooses(
         assert brightness(page) < 60
 
 
-def test_it_is_small(file: Path) -> None:
+def test_the_page_is_small(file: Path) -> None:
     assert file.stat().st_size < 240_000

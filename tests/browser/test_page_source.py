@@ -71,7 +71,7 @@ def resources() -> Iterator[Manifest]:
     yield from WARNED
 
 
-def test_every_rule_gives_in_the_page_what_it_gives_here() -> None:
+def test_every_rule_gives_the_same_result_in_the_page_and_in_the_operator() -> None:
     checked = [(resource["kind"], check(resource)) for resource in resources()]
     seen = {(kind, problem.message) for kind, outcome in checked for problem in outcome.problems}
     assert {(kind, rule.message) for kind, table in TABLES.items() for rule in table} <= seen, "a rule is not broken"

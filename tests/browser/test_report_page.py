@@ -66,7 +66,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("case", RUNS)
-def test_the_page_renders_alone_and_everybody_can_read_it(case: str, page: Page, tmp_path: Path) -> None:
+def test_the_report_page_needs_no_other_file_and_is_accessible(case: str, page: Page, tmp_path: Path) -> None:
     run = RUNS[case]
     file = tmp_path / "report.html"
     file.write_text(report.REPORTS["html"](run))
@@ -101,7 +101,7 @@ def test_every_plot_is_drawn_and_named(page: Page, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_page_follows_the_readers_scheme(scheme: Scheme, browser: Browser, tmp_path: Path) -> None:
+def test_the_report_page_follows_the_readers_colour_scheme(scheme: Scheme, browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
     file.write_text(report.REPORTS["html"](RUNS["nightly"]))
     with browser.new_context(color_scheme=scheme) as context:

@@ -79,7 +79,9 @@ def brightness(page: Page) -> float:
         ("uninstall", "Remove servers and the operator", "guide/remove.html"),
     ],
 )
-def test_a_search_leads_to_the_place(words: str, title: str, address: str, site: Path, context: BrowserContext) -> None:
+def test_a_search_leads_to_the_section(
+    words: str, title: str, address: str, site: Path, context: BrowserContext
+) -> None:
     page = visit(context, site / "guide/index.html")
     search(page, words)
     found = page.locator("#search-results li").get_by_role("link", name=title, exact=True).first
@@ -106,12 +108,12 @@ def test_the_readers_colours_stay_on_all_pages(site: Path, browser: Browser) -> 
         assert brightness(page) > 200
 
 
-def test_the_page_follows_the_system(site: Path, browser: Browser) -> None:
+def test_the_site_follows_the_systems_colours(site: Path, browser: Browser) -> None:
     with browser.new_context(color_scheme="dark") as context:
         assert brightness(visit(context, site / "index.html")) < 60
 
 
-def test_keys_lead_to_content_and_search(site: Path, context: BrowserContext) -> None:
+def test_the_keyboard_reaches_content_and_search(site: Path, context: BrowserContext) -> None:
     page = visit(context, site / "guide/deploy.html")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -132,7 +134,9 @@ def obstacles(page: Page) -> list[Any]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_everybody_can_read_the_pages(width: str, scheme: Scheme, site: Path, browser: Browser) -> None:
+def test_the_pages_are_accessible_and_fit_their_windows(
+    width: str, scheme: Scheme, site: Path, browser: Browser
+) -> None:
     with browser.new_context(color_scheme=scheme, viewport={"width": WIDTHS[width], "height": 900}) as context:
         found = {name: obstacles(visit(context, site / name)) for name in SAMPLE}
         page = visit(context, site / "index.html")
@@ -141,7 +145,7 @@ def test_everybody_can_read_the_pages(width: str, scheme: Scheme, site: Path, br
     assert found == {name: [0] for name in (*SAMPLE, "results")}
 
 
-def test_the_configurator_works_in_the_site(site: Path, context: BrowserContext) -> None:
+def test_the_configurator_works_within_the_site(site: Path, context: BrowserContext) -> None:
     page = visit(context, site / "index.html")
     follow(page, "Configurator", site / "configurator.html")
     page.locator("#hardware-mi355x").check()

@@ -20,7 +20,7 @@ class Fault:
     """A fault of one download.
 
     Attributes:
-        after: Bytes that are sent before.
+        after: How many bytes are sent before the fault.
         kind: `cut`, `stall`, `corrupt` or `status`.
         status: The HTTP status, for `status`.
         headers: Headers of the answer, for `status`.
@@ -40,11 +40,11 @@ class Hub:
         commits: Files by name, by commit.
         branches: Commits by branch.
         token: The token that it asks for, empty for none.
-        faults: What happens to the next downloads of each file; `api` stands for questions about the model.
+        faults: The faults of the next downloads of each file; `api` stands for questions about the model.
         rate: Bytes per second of each download, 0 for no limit.
-        address: Where it listens.
-        port: 0 for any that is free; it stays the same then.
-        sent: Bytes that were sent of each file.
+        address: The address on which it listens.
+        port: Its port; 0 means any free port, which then stays the same.
+        sent: How many bytes of each file were sent.
         questions: Requests by method.
     """
 

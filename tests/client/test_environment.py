@@ -9,7 +9,7 @@ import sglang_client
 from commands import LocalClusterError
 
 
-def test_it_has_the_clients_and_no_torch() -> None:
+def test_the_environment_has_sglangs_clients_and_no_torch() -> None:
     sglang_client.environment().ensure_made()
     code = (
         "import sys, sglang.bench_serving, sglang.test.few_shot_gsm8k as c; print(c.__file__, 'torch' in sys.modules)"
@@ -19,7 +19,7 @@ def test_it_has_the_clients_and_no_torch() -> None:
     assert done.stdout == f"{sglang_client.package()}/test/few_shot_gsm8k.py False\n"
 
 
-def test_other_requirements_are_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_requirements_give_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sglang_client.environment().folder
     requirements = tmp_path / "requirements.txt"
     requirements.write_text(sglang_client.REQUIREMENTS.read_text() + "# changed\n")
@@ -29,7 +29,7 @@ def test_other_requirements_are_another_environment(tmp_path: Path, monkeypatch:
     assert after.parent == before.parent
 
 
-def test_one_that_cannot_be_made_leaves_nothing(
+def test_an_environment_that_cannot_be_made_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -86,14 +86,14 @@ def outcome(said: Manifest) -> tuple[int, str]:
     return said["exit"], said["state"]
 
 
-def test_a_branch_is_fetched_and_every_file_is_what_the_hub_says(pod: Pod) -> None:
+def test_a_fetched_branch_has_every_file_as_on_the_hub(pod: Pod) -> None:
     said = pod.run()
     assert outcome(said) == (0, "Complete"), said["log"]
     assert (said["commit"], said["size"], said["total"]) == (FIRST, SIZE, SIZE)
     assert pod.holds(FIRST, FILES)
 
 
-def test_complete_weights_are_not_fetched_again_and_a_commit_is_not_even_asked_for(pod: Pod, hub: Hub) -> None:
+def test_complete_weights_are_not_fetched_again_and_a_commit_needs_no_request(pod: Pod, hub: Hub) -> None:
     pod.run()
     fetched, asked = hub.sent.total(), hub.questions.total()
     began = time.monotonic()
@@ -113,7 +113,7 @@ def test_complete_weights_need_no_hub(pod: Pod, hub: Hub) -> None:
     assert "the hub did not answer" in offline["message"]
 
 
-def test_a_later_commit_fetches_only_what_differs_and_leaves_the_first(pod: Pod, hub: Hub) -> None:
+def test_a_later_commit_fetches_only_changed_files_and_keeps_the_first_commit(pod: Pod, hub: Hub) -> None:
     pod.run()
     later = {**FILES, "config.json": b'{"later": true}'}
     hub.commits[SECOND], hub.branches["main"] = later, SECOND
@@ -136,7 +136,7 @@ def test_a_later_commit_fetches_only_what_differs_and_leaves_the_first(pod: Pod,
     ],
     ids=["cut", "stall", "corrupt", "limited", "broken", "expired"],
 )
-def test_a_download_that_fails_goes_on_from_where_it_stopped(pod: Pod, hub: Hub, fault: Fault, most: int) -> None:
+def test_a_failed_download_continues_where_it_stopped(pod: Pod, hub: Hub, fault: Fault, most: int) -> None:
     hub.fail(SHARD, fault)
     said = pod.run()
     assert outcome(said) == (0, "Complete"), said["log"]
@@ -144,7 +144,7 @@ def test_a_download_that_fails_goes_on_from_where_it_stopped(pod: Pod, hub: Hub,
     assert hub.sent.total() <= most
 
 
-def test_the_time_that_the_hub_asks_for_is_waited(pod: Pod, hub: Hub) -> None:
+def test_the_program_waits_as_long_as_the_hub_asks(pod: Pod, hub: Hub) -> None:
     hub.fail("api", Fault("status", status=429, headers={"Retry-After": "4"}))
     began = time.monotonic()
     said = pod.run()
@@ -153,7 +153,7 @@ def test_the_time_that_the_hub_asks_for_is_waited(pod: Pod, hub: Hub) -> None:
     assert "HubLimited" in said["log"]
 
 
-def test_a_file_that_is_always_wrong_is_reported_and_not_left_there(pod: Pod, hub: Hub) -> None:
+def test_a_file_that_stays_wrong_is_reported_and_removed(pod: Pod, hub: Hub) -> None:
     hub.fail(SHARD, *[Fault("corrupt")] * 3)
     said = pod.run()
     assert outcome(said) == (1, "WeightsCorrupt")
@@ -162,14 +162,14 @@ def test_a_file_that_is_always_wrong_is_reported_and_not_left_there(pod: Pod, hu
     assert pod.holds(FIRST, FILES)
 
 
-def test_a_commit_without_a_shard_of_its_index_is_refused(pod: Pod, hub: Hub) -> None:
+def test_a_commit_that_lacks_a_shard_of_its_index_is_refused(pod: Pod, hub: Hub) -> None:
     del hub.commits[FIRST][SHARD]
     said = pod.run()
     assert outcome(said) == (1, "WeightsCorrupt")
     assert SHARD in said["message"]
 
 
-def test_a_missing_and_a_wrong_token_are_told_apart_and_a_right_one_works(pod: Pod, hub: Hub) -> None:
+def test_a_missing_token_and_a_wrong_token_get_different_messages(pod: Pod, hub: Hub) -> None:
     hub.token = "hf_right"
     asked = pod.run()
     assert (*outcome(asked), asked["message"]) == (1, "TokenRefused", "the hub asks for a token (HTTP 401)")
@@ -187,18 +187,18 @@ def test_a_gated_model_is_reported(pod: Pod, hub: Hub) -> None:
     assert "grant access" in said["message"]
 
 
-def test_an_unknown_revision_is_told(pod: Pod) -> None:
+def test_an_unknown_revision_is_reported(pod: Pod) -> None:
     said = pod.run("no-such-branch")
     assert (*outcome(said), said["message"]) == (1, "RevisionMissing", "the hub does not have this revision (HTTP 404)")
 
 
-def test_a_hub_that_does_not_answer_is_told_after_a_while(pod: Pod, hub: Hub) -> None:
+def test_a_hub_that_does_not_answer_is_reported_after_a_while(pod: Pod, hub: Hub) -> None:
     hub.close()
     said = pod.run(patience=3)
     assert outcome(said) == (1, "HubUnreachable")
 
 
-def test_a_full_volume_is_told_before_and_while_it_is_written(pod: Pod, tmp_path: Path) -> None:
+def test_a_full_volume_is_reported_before_and_during_the_download(pod: Pod, tmp_path: Path) -> None:
     too_small = mounted(tmp_path / "small", 4)
     try:
         pod.volume = too_small
@@ -217,14 +217,14 @@ def mounted(folder: Path, megabytes: int) -> Path:
     return folder
 
 
-def test_a_volume_that_fills_up_in_the_meantime_is_reported() -> None:
+def test_a_volume_that_others_fill_up_meanwhile_is_reported() -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     error = RuntimeError("the client wraps it")
     error.__cause__ = full
     assert fetch.failure_of(error).state == "VolumeFull"
 
 
-def test_a_volume_that_cannot_be_written_is_told() -> None:
+def test_a_read_only_volume_is_reported() -> None:
     refused = PermissionError(errno.EACCES, "Permission denied", "/weights/x")
     assert fetch.failure_of(refused).state == "VolumeNotWritable"
 
@@ -243,7 +243,7 @@ def test_a_killed_download_never_starts_over(pod: Pod, hub: Hub) -> None:
     hub.rate, lost = 1_500_000, 0
     for share in KILLS:
         process, before = pod.start(), hub.sent.total()
-        wait_for(lambda least=share * SIZE + lost: hub.sent.total() >= least, "so much is sent")  # type: ignore[misc]
+        wait_for(lambda least=share * SIZE + lost: hub.sent.total() >= least, "the next share of the bytes is sent")  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.communicate()
         time.sleep(0.3)  # data that the hub still sends to a killed client
@@ -262,7 +262,7 @@ def on_volume(pod: Pod) -> int:
     return sum(path.stat().st_size for path in pod.volume.glob("models--*/blobs/*"))
 
 
-def test_two_pods_on_one_volume_fetch_once(pod: Pod, hub: Hub) -> None:
+def test_two_pods_on_one_volume_fetch_only_once(pod: Pod, hub: Hub) -> None:
     hub.rate = 1_500_000
     pods = [pod.start(holder=f"pod-{number}") for number in (1, 2)]
     assert [outcome(ended(process)) for process in pods] == [(0, "Complete")] * 2
@@ -281,7 +281,7 @@ fcntl.flock = flock
 """
 
 
-def test_a_volume_without_locks_will_do(pod: Pod, tmp_path: Path) -> None:
+def test_a_volume_without_file_locks_works(pod: Pod, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(_NO_LOCKS)
@@ -290,10 +290,10 @@ def test_a_volume_without_locks_will_do(pod: Pod, tmp_path: Path) -> None:
     assert not (pod.volume / ".locks").is_symlink()
 
 
-def test_the_lock_of_a_dead_pod_ends(pod: Pod, hub: Hub) -> None:
+def test_the_lock_of_a_dead_pod_expires(pod: Pod, hub: Hub) -> None:
     hub.rate = 1_500_000
     dead = pod.start(holder="pod-1")
-    wait_for(lambda: hub.sent.total() > 0, "it has begun")
+    wait_for(lambda: hub.sent.total() > 0, "the download has begun")
     dead.kill()
     dead.communicate()
     ended_before = time.monotonic()
@@ -304,16 +304,16 @@ def test_the_lock_of_a_dead_pod_ends(pod: Pod, hub: Hub) -> None:
     assert hub.sent.total() < SIZE + LOST
 
 
-def test_a_deleted_pod_gives_its_lock_back(pod: Pod, hub: Hub) -> None:
+def test_a_deleted_pod_releases_its_lock(pod: Pod, hub: Hub) -> None:
     hub.rate = 1_500_000
     process = pod.start()
-    wait_for(lambda: hub.sent.total() > 0, "it has begun")
+    wait_for(lambda: hub.sent.total() > 0, "the download has begun")
     process.terminate()
     process.communicate(timeout=20)
     assert not (pod.volume / ".kimi-linear.lock").exists()
 
 
-def test_pauses_grow_until_there_is_progress() -> None:
+def test_pauses_grow_until_the_download_makes_progress() -> None:
     slept: deque[float] = deque()
     patience = fetch.Patience(1000, slept.append)
     failure = fetch.FetchError("HubUnreachable", "x", is_lasting=False)
@@ -326,9 +326,9 @@ def waited(seconds: float, pause: float | None, *, marks: int = 0) -> float:
     """Return how long a program waits for a hub that always fails in this way, before it gives up.
 
     Args:
-        seconds: Its patience.
-        pause: For how many seconds the hub asks.
-        marks: So often there is progress before.
+        seconds: The patience of the program.
+        pause: How many seconds the hub asks the program to wait.
+        marks: How many times there is progress before that.
     """
     now = [0.0]
 
@@ -346,18 +346,18 @@ def waited(seconds: float, pause: float | None, *, marks: int = 0) -> float:
 
 
 @pytest.mark.parametrize("pause", [None, 0.0, 1.0, 30.0, 600.0, 900.0], ids=str)
-def test_nobody_holds_the_lock_for_ever_whatever_the_hub_asks_for(pause: float | None) -> None:
+def test_a_pod_gives_up_its_lock_in_time_whatever_pause_the_hub_asks_for(pause: float | None) -> None:
     assert waited(600, pause) <= 25 * 60
 
 
-def test_a_pause_that_the_hub_asks_for_costs_no_patience() -> None:
+def test_a_pause_that_the_hub_asks_for_does_not_use_up_patience() -> None:
     assert waited(10, 900.0) >= 900
 
 
-def test_progress_gives_all_patience_back() -> None:
+def test_progress_restores_all_patience() -> None:
     assert waited(600, 600.0, marks=5) >= 5 * 600
 
 
-def test_a_fault_of_the_program_is_no_fault_of_the_hub() -> None:
+def test_an_error_in_the_program_is_not_reported_as_an_error_of_the_hub() -> None:
     with pytest.raises(AttributeError):
         fetch.failure_of(AttributeError("no such thing"))

@@ -43,7 +43,7 @@ def is_measured(name: str, value: object) -> bool:
 
 
 @pytest.mark.parametrize("suite", ["speed-low", "speed-medium", "speed-high"])
-def test_of_the_recipes_speed_suites_every_metric_is_what_the_client_wrote(suite: str, start: Start, pod: Pod) -> None:
+def test_the_runner_reports_every_metric_of_the_recipes_speed_suites(suite: str, start: Start, pod: Pod) -> None:
     requests = load.requests(Suite(name=suite))
     run = pod.run([*KEEP, *commands.build_command(BenchmarkSpec(), Suite(name=suite), MODEL)], requests, start().url)
     written = json.loads((pod.folder / "kept.jsonl").read_text())
@@ -60,7 +60,7 @@ def test_of_the_recipes_speed_suites_every_metric_is_what_the_client_wrote(suite
     assert [metrics[name] for name in same] == [recipe.PUBLISHED[suite][name] for name in same]
 
 
-def test_of_the_recipes_accuracy_suite_every_metric_is_what_the_client_printed(start: Start, pod: Pod) -> None:
+def test_the_runner_reports_every_metric_of_the_recipes_accuracy_suite(start: Start, pod: Pod) -> None:
     run = pod.run(questions(pod, 200), 200, start().url)
     printed = dict(re.findall(r"^([A-Z][a-z ]+): ([\d.]+)", run.log, re.MULTILINE))
     metrics = {
@@ -75,7 +75,7 @@ def test_of_the_recipes_accuracy_suite_every_metric_is_what_the_client_printed(s
     assert run.code == 0
 
 
-def test_no_secret_is_in_any_result_log_or_file(start: Start, pod: Pod) -> None:
+def test_results_logs_and_files_contain_no_secret(start: Start, pod: Pod) -> None:
     server = start("--api-key", KEY)
     for suite, requests in ((small(), 10), (questions(pod), 20)):
         run = pod.run(suite, requests, server.url, {"OPENAI_API_KEY": KEY})
@@ -87,7 +87,7 @@ def test_no_secret_is_in_any_result_log_or_file(start: Start, pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("given", ["sk-other", ""])
-def test_a_wrong_api_key_is_named_and_not_shown(given: str, start: Start, pod: Pod) -> None:
+def test_a_wrong_api_key_is_reported_and_not_shown(given: str, start: Start, pod: Pod) -> None:
     server = start("--api-key", KEY)
     refused = "the server refused the API key (HTTP 401): name the Secret that the server uses."
     speed = pod.run(small(), 10, server.url, {"OPENAI_API_KEY": given})
@@ -97,12 +97,12 @@ def test_a_wrong_api_key_is_named_and_not_shown(given: str, start: Start, pod: P
     assert "sk-" not in speed.log + accuracy.log
 
 
-def test_a_warm_up_that_fails_is_a_failure(start: Start, pod: Pod) -> None:
+def test_a_failed_warm_up_is_a_failure(start: Start, pod: Pod) -> None:
     run = pod.run(small(), 10, start(fail_every=1).url)
     assert run.result == failure("The warm-up failed: Internal Server Error: Internal Server Error.")
 
 
-def test_a_server_that_is_not_there_is_a_failure(pod: Pod) -> None:
+def test_a_server_that_does_not_exist_is_a_failure(pod: Pod) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -111,7 +111,7 @@ def test_a_server_that_is_not_there_is_a_failure(pod: Pod) -> None:
         assert pod.run(questions(pod), 20, url).result == failure(f"N{refused[1:]}", 20)
 
 
-def test_questions_stop_at_the_first_that_fails(start: Start, pod: Pod) -> None:
+def test_the_accuracy_client_stops_at_the_first_failed_question(start: Start, pod: Pod) -> None:
     run = pod.run(questions(pod), 20, start(fail_after=5, fail_every=1).url)
     assert re.fullmatch(
         r"After \d+ of 20 requests: the server answered a request with an error\.", run.result["message"]
@@ -119,7 +119,7 @@ def test_questions_stop_at_the_first_that_fails(start: Start, pod: Pod) -> None:
     assert run.result == failure(run.result["message"], 20)
 
 
-def test_questions_to_a_server_that_dies_are_a_failure(start: Start, pod: Pod) -> None:
+def test_a_server_that_dies_during_questions_is_a_failure(start: Start, pod: Pod) -> None:
     run = pod.run(questions(pod), 20, start(die_after=5).url)
     assert re.fullmatch(r"(After \d+ of 20 requests: )?(t|T|n|N).+\.", run.result["message"])
     assert run.result == failure(run.result["message"], 20)
@@ -148,13 +148,13 @@ def test_a_dataset_that_is_too_small_is_reported(start: Start, pod: Pod) -> None
         ("huggingface", "The dataset is not in the pod and could not be downloaded"),
     ],
 )
-def test_what_cannot_be_downloaded_is_named(hub: str, lacking: str, pod: Pod) -> None:
+def test_a_failure_names_the_file_that_cannot_be_downloaded(hub: str, lacking: str, pod: Pod) -> None:
     suite = small() if hub == "tokenizer" else small(tokenizer=str(pod.downloads / "tokenizer"))
     run = pod.run(suite, 10, "http://127.0.0.1:1", {"HF_HOME": str(pod.folder / "empty")})
     assert run.result == failure(f"{lacking}: without internet, mount it.")
 
 
-def test_a_run_that_is_stopped_says_how_far_it_came(start: Start, pod: Pod) -> None:
+def test_a_stopped_run_reports_its_progress(start: Start, pod: Pod) -> None:
     server = start(seconds_per_token=0.03)
     suite = small(max_concurrency="1", random_range_ratio="1")
     with pod.start(suite, 10, server.url, {"TQDM_MININTERVAL": "0"}) as process:

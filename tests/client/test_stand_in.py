@@ -44,7 +44,7 @@ def chat(**more: object) -> dict[str, Any]:
     return {"model": MODEL, "messages": [{"role": "user", "content": "Grüezi"}], **more}
 
 
-def test_it_takes_the_arguments_of_sglang() -> None:
+def test_the_stand_in_has_the_same_arguments_as_sglang() -> None:
     sglang_client.environment().ensure_made()
     ours = [json.loads(line) for line in arguments.FILE.read_text().splitlines()]
     assert ours == read_arguments(sglang_client.package()), "run tests/client/server_arguments.py"
@@ -61,7 +61,7 @@ def test_it_takes_the_arguments_of_sglang() -> None:
         },
     ],
 )
-def test_it_takes_what_the_operator_renders(spec: dict[str, Any]) -> None:
+def test_the_stand_in_accepts_the_operators_command_line(spec: dict[str, Any]) -> None:
     words = command_line.arguments(ServerSpec.model_validate(spec))
     assert words[:3] == ["python3", "-m", "sglang.launch_server"]
     settings = arguments.parse(words[3:])
@@ -77,7 +77,7 @@ def test_it_takes_what_the_operator_renders(spec: dict[str, Any]) -> None:
         ([], "the following arguments are required: --model-path"),
     ],
 )
-def test_it_refuses_what_sglang_refuses(words: list[str], reason: str) -> None:
+def test_the_stand_in_refuses_arguments_that_sglang_refuses(words: list[str], reason: str) -> None:
     tests = Path(__file__).parents[1]
     command = [sys.executable, "-m", "stand_in", *words]
     done = subprocess.run(command, cwd=tests, capture_output=True, text=True, timeout=20)
@@ -85,36 +85,36 @@ def test_it_refuses_what_sglang_refuses(words: list[str], reason: str) -> None:
     assert reason in done.stderr
 
 
-def test_a_fault_that_is_unknown_is_refused() -> None:
+def test_an_unknown_fault_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Unknown: STAND_IN_FAIL\. Choose from: STAND_IN_LOAD_SECONDS, "):
         behaviour.from_environment({"STAND_IN_FAIL": "1"})
 
 
-def test_its_engine_dies_when_told_to(start: Start) -> None:
+def test_the_engine_hangs_when_told_to(start: Start) -> None:
     url = f"{start(hang_after=1).url}/generate"
     assert ask(url, {"text": "x"})[0] == 200
     with pytest.raises(TimeoutError):
         ask(url, {"text": "x"}, seconds=2)
 
 
-def test_metrics_are_there_where_they_are_enabled(start: Start) -> None:
+def test_metrics_are_served_where_they_are_enabled(start: Start) -> None:
     assert [ask(f"{start(*words).url}/metrics")[0] for words in (["--enable-metrics"], [])] == [200, 404]
 
 
-def test_of_more_requests_than_may_run_the_others_are_queued_and_answered_later(start: Start) -> None:
+def test_requests_above_the_limit_are_queued_and_answered_later(start: Start) -> None:
     url = start("--enable-metrics", "--max-running-requests=1", seconds_per_token=0.02).url
     body = {"text": "x", "sampling_params": {"max_new_tokens": 100, "ignore_eos": True}}
     with ThreadPoolExecutor() as users:
         asked = [users.submit(ask, f"{url}/generate", body, seconds=60) for _ in range(3)]
         wait_for(
             lambda: ask(f"{url}/metrics")[1],
-            "one runs and two wait",
+            "one request runs and two wait",
             lambda text: re.search(r"num_running_reqs{.*} 1.0", text) and re.search(r"num_queue_reqs{.*} 2.0", text),
         )
     assert [one.result()[0] for one in asked] == [200, 200, 200]
 
 
-def test_generating_whole_and_in_a_stream_gives_the_same(start: Start) -> None:
+def test_generating_gives_the_same_with_and_without_streaming(start: Start) -> None:
     url = f"{start(tokens_per_event=3).url}/generate"
     body = {"input_ids": [1, 2], "sampling_params": {"max_new_tokens": 7, "ignore_eos": True}}
     whole = answer(url, body)
@@ -125,12 +125,12 @@ def test_generating_whole_and_in_a_stream_gives_the_same(start: Start) -> None:
     assert whole["meta_info"]["prompt_tokens"] == 2
 
 
-def test_nothing_asked_for_is_nothing_generated(start: Start) -> None:
+def test_a_request_for_no_tokens_generates_nothing(start: Start) -> None:
     nothing = answer(f"{start().url}/generate", {"text": "x", "sampling_params": {"max_new_tokens": 0}})
     assert (nothing["text"], nothing["meta_info"]["completion_tokens"]) == ("", 0)
 
 
-def test_chat_whole_and_in_a_stream_gives_the_same(start: Start) -> None:
+def test_chat_gives_the_same_with_and_without_streaming(start: Start) -> None:
     url = f"{start().url}/v1/chat/completions"
     whole = answer(url, chat())
     assert whole["choices"][0]["message"]["content"] == "You said: Gr?ezi"
@@ -143,7 +143,7 @@ def test_chat_whole_and_in_a_stream_gives_the_same(start: Start) -> None:
     assert ask(url, {"messages": []})[0] == 400
 
 
-def test_the_log_tells_which_answers_were_cut_off(start: Start) -> None:
+def test_the_log_shows_which_answers_were_cut_off(start: Start) -> None:
     server = start("--log-requests", die_after=2, tokens_per_event=2)
     url = f"{server.url}/v1/chat/completions"
     answer(url, chat())
@@ -170,21 +170,21 @@ def test_tools_are_called_where_the_parser_is_enabled(start: Start) -> None:
     assert parts[-1]["finish_reason"] == "tool_calls"
 
 
-def test_after_the_tools_answer_the_model_answers(start: Start) -> None:
+def test_the_model_answers_after_the_tools_result(start: Start) -> None:
     url = f"{start('--tool-call-parser', 'kimi_k2').url}/v1/chat/completions"
     messages = [*chat()["messages"], {"role": "tool", "tool_call_id": "functions.weather:0", "content": "sunny"}]
     [choice] = answer(url, chat(messages=messages, tools=[WEATHER]))["choices"]
     assert choice["message"]["content"] == "The tool said: sunny"
 
 
-def test_without_the_parser_a_call_is_text(start: Start) -> None:
+def test_without_the_parser_a_tool_call_is_plain_text(start: Start) -> None:
     [choice] = answer(f"{start().url}/v1/chat/completions", chat(tools=[WEATHER]))["choices"]
     assert choice["message"]["tool_calls"] is None
     assert choice["message"]["content"] == answers.as_tokens("weather", CALL)
     assert choice["finish_reason"] == "stop"
 
 
-def test_completions_whole_and_in_a_stream_give_the_same(start: Start) -> None:
+def test_completions_give_the_same_with_and_without_streaming(start: Start) -> None:
     url = f"{start().url}/v1/completions"
     whole = answer(url, {"prompt": "x", "max_tokens": 30})
     usage = whole["usage"]

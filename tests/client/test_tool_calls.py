@@ -21,14 +21,14 @@ def ask(pod: Pod, server: StandIn, key: str = "") -> dict[str, Any]:
     return pod.run(ASK, 20, server.url, {"OPENAI_API_KEY": key}, kind="tool-calls").result
 
 
-def test_all_calls_of_a_server_with_its_parser_are_valid(start: Start, pod: Pod) -> None:
+def test_with_the_parser_all_calls_are_valid(start: Start, pod: Pod) -> None:
     result = ask(pod, start(*PARSER))
     assert result["metrics"].pop("latency") > 0
     shares = {"valid_tool_calls": 1.0, "valid_streamed_tool_calls": 1.0}
     assert result == {"outcome": "Succeeded", "message": "", "requested": 20, "completed": 20, "metrics": shares}
 
 
-def test_arguments_that_end_in_the_middle_do_not_count_and_the_first_is_quoted(start: Start, pod: Pod) -> None:
+def test_truncated_arguments_count_as_invalid_and_the_first_is_quoted(start: Start, pod: Pod) -> None:
     result = ask(pod, start(*PARSER, mangle_every=4))
     shares = [result["metrics"][name] for name in ("valid_tool_calls", "valid_streamed_tool_calls")]
     assert sum(shares) == pytest.approx(1.5)
@@ -41,7 +41,7 @@ def test_without_the_parser_no_call_is_valid(start: Start, pod: Pod) -> None:
     assert "a call that the parser missed" in result["message"]
 
 
-def test_a_wrong_key_is_a_failure_that_names_it(start: Start, pod: Pod) -> None:
+def test_a_wrong_api_key_is_a_failure_that_names_the_key(start: Start, pod: Pod) -> None:
     result = ask(pod, start(*PARSER, "--api-key", "right"), "wrong")
     assert result["outcome"] == "Failed"
     assert "The server refused the API key" in result["message"]

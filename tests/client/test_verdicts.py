@@ -50,7 +50,7 @@ def _pod(pod: Pod, run: Run) -> Manifest:
     return {"status": {"containerStatuses": [{"name": commands.CONTAINER, "state": {"terminated": ended}}]}}
 
 
-def test_what_is_as_in_the_recipe_passes(start: Start, pod: Pod) -> None:
+def test_a_benchmark_as_good_as_the_recipe_passes(start: Start, pod: Pod) -> None:
     # An accuracy of 0.705, as in the recipe, and half a millisecond a token instead of the recipe's five. How much of
     # that speed is left depends on how busy this machine is.
     suites = [{"name": "speed-low"}, {"name": "gsm8k"}]
@@ -61,7 +61,7 @@ def test_what_is_as_in_the_recipe_passes(start: Start, pod: Pod) -> None:
     assert (concluded.verdict, concluded.reason) == ("Passed", "ThresholdsMet")
 
 
-def test_less_accuracy_than_the_recipes_is_a_regression(start: Start, pod: Pod) -> None:
+def test_an_accuracy_below_the_recipes_is_a_regression(start: Start, pod: Pod) -> None:
     regression = {"maxRegressionPercent": 5, "metrics": ["accuracy"]}
     [result], concluded = judge(pod, start(accuracy=0.5), {"name": "gsm8k"}, baseline=regression)
     assert (result["metrics"]["accuracy"], result["ratios"]["accuracy"]) == (0.5, 0.7092)
@@ -77,7 +77,7 @@ def test_a_slow_server_misses_its_threshold(start: Start, pod: Pod) -> None:
     assert concluded == Verdict("Failed", "ThresholdMissed", message)
 
 
-def test_requests_that_fail_make_it_invalid_unless_so_many_may(start: Start, pod: Pod) -> None:
+def test_failed_requests_make_a_benchmark_invalid_unless_max_error_rate_allows_them(start: Start, pod: Pod) -> None:
     # The first request is the warm-up. Then the third, sixth and ninth fail.
     [result], concluded = judge(pod, start(fail_after=1, fail_every=3), SPEED)
     failed = "3 of 10 requests failed, the first with: Internal Server Error: Internal Server Error"
@@ -89,13 +89,13 @@ def test_requests_that_fail_make_it_invalid_unless_so_many_may(start: Start, pod
     assert allowed.verdict == "Passed"
 
 
-def test_all_requests_that_fail_make_it_invalid(start: Start, pod: Pod) -> None:
+def test_a_benchmark_whose_requests_all_fail_is_invalid(start: Start, pod: Pod) -> None:
     [result], concluded = judge(pod, start(fail_after=1, fail_every=1), SPEED)
     assert (result["outcome"], result["completed"], result["metrics"]) == ("Failed", 0, {})
     assert concluded == Verdict("Invalid", "ClientFailed", "small: All 10 requests failed.")
 
 
-def test_a_server_that_dies_half_way_makes_it_invalid(start: Start, pod: Pod) -> None:
+def test_a_server_that_dies_half_way_makes_the_benchmark_invalid(start: Start, pod: Pod) -> None:
     [result], concluded = judge(pod, start(die_after=5), SPEED)
     gone = "After 10 of 10 requests: nothing answers at the server's address (connection refused)."
     assert (result["outcome"], result["message"], result["metrics"]) == ("Failed", gone, {})

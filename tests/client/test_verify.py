@@ -32,7 +32,7 @@ def verify(
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
 
 
-def test_right_answers_are_0_with_the_numbers(start: Start, pod: Pod) -> None:
+def test_right_answers_exit_with_0_and_print_the_numbers(start: Start, pod: Pod) -> None:
     done = verify(pod, f"{start(*PARSER).url}/")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("verify: Passed\n")
@@ -43,14 +43,14 @@ def test_right_answers_are_0_with_the_numbers(start: Start, pod: Pod) -> None:
     assert "20/20" in done.stderr
 
 
-def test_wrong_answers_are_1_with_the_bound_that_is_missed(start: Start, pod: Pod) -> None:
+def test_wrong_answers_exit_with_1_and_name_the_missed_bound(start: Start, pod: Pod) -> None:
     done = verify(pod, start(*PARSER, accuracy=0.3).url, "--output=json")
     report = json.loads(done.stdout)
     assert (done.returncode, report["verdict"]) == (1, "Failed")
     assert report["reasons"] == ["accuracy: accuracy is 0.3, min 0.6"]
 
 
-def test_mangled_tool_calls_are_1_streamed_or_not(start: Start, pod: Pod) -> None:
+def test_mangled_tool_calls_exit_with_1_streamed_or_not(start: Start, pod: Pod) -> None:
     done = verify(pod, start(*PARSER, mangle_every=1).url)
     assert done.returncode == 1, done.stderr
     for metric in ("valid_tool_calls", "valid_streamed_tool_calls"):
@@ -63,7 +63,7 @@ def test_mangled_tool_calls_are_1_streamed_or_not(start: Start, pod: Pod) -> Non
     assert (asked.returncode, "tool" in asked.stdout) == (0, False)
 
 
-def test_a_server_that_is_not_there_is_2(pod: Pod) -> None:
+def test_a_server_that_does_not_exist_exits_with_2(pod: Pod) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         done = verify(pod, f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -71,7 +71,7 @@ def test_a_server_that_is_not_there_is_2(pod: Pod) -> None:
     assert "no result: accuracy: Nothing answers at the server's address (connection refused)." in done.stderr
 
 
-def test_without_the_questions_or_the_client_it_is_2_with_what_to_do(start: Start, pod: Pod, tmp_path: Path) -> None:
+def test_missing_questions_or_a_missing_client_exit_with_2_and_a_remedy(start: Start, pod: Pod, tmp_path: Path) -> None:
     url = start(*PARSER).url
     bad = tmp_path / "empty.jsonl"
     bad.write_text("")
@@ -108,7 +108,7 @@ _INTERRUPTIONS = {"Ctrl-C": signal.SIGINT, "timeout(1)": signal.SIGTERM, "a lost
 
 
 @pytest.mark.parametrize("ended_by", [*_INTERRUPTIONS, "--timeout"])
-def test_nothing_of_it_runs_on_after_an_end_before_its_end(start: Start, pod: Pod, ended_by: str) -> None:
+def test_no_client_keeps_running_after_an_early_end(start: Start, pod: Pod, ended_by: str) -> None:
     server = start(seconds_per_token=0.5)
     command = words(pod, server.url, *(["--timeout=20"] if ended_by == "--timeout" else []))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

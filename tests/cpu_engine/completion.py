@@ -2,8 +2,9 @@
 
 It adds parts that the packages lack, and removes parts that are not needed.
 
-Python's bytecode is written here, because servers may not be able to: a pod mounts the environment read-only, and some
-machines tell Python to write none. Without it, each of a server's three processes compiles thousands of modules.
+Python's bytecode is written here, because a server may be unable to write it: a pod mounts the environment read-only,
+and some machines tell Python to write no bytecode. Without it, each of a server's three processes compiles thousands of
+modules.
 """
 
 import os

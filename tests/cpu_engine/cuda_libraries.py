@@ -175,8 +175,8 @@ _TRAP = b"\x0f\x0b"
 def build(missing: Missing) -> bytes:
     """Return a shared library with functions that end the process.
 
-    Its parts, each at the address of its offset in the file: headers, then what the loader reads, the one instruction,
-    and the dynamic section on a page of its own, because the loader writes to it.
+    The file consists of headers, tables for the loader, one instruction, and the dynamic section. The address of each
+    part equals its offset in the file. The dynamic section is on a separate page, because the loader writes to it.
     """
     versions = sorted(filter(None, missing.functions))
     # 1 is the number of the library itself, for functions without a version.

@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests:deploy/local python -m cpu_engine.environment
 
-makes those that are missing. The recipe's release is 1.2 GB to download and takes 2.9 GB, the newest 0.9 and 2.7.
+makes the missing ones. The recipe's release needs a download of 1.2 GB and 2.9 GB of disk; the newest release needs 0.9
+GB and 2.7 GB.
 """
 
 import platform

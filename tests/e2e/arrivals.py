@@ -25,9 +25,9 @@ class Outcome:
 
     Attributes:
         number: Its number, from 0 on.
-        streamed: Whether its answer was to come in pieces.
+        streamed: Whether a streamed answer was requested.
         seconds: How long it took.
-        problem: Why its answer is not whole and right; empty if it is.
+        problem: Why its answer is incomplete or wrong; empty if the answer is complete and right.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Arrivals:
         url: The address.
         host: The host name.
         a_second: How many requests begin in each second.
-        outcomes: What became of those that have ended.
+        outcomes: The outcomes of the requests that have ended.
     """
 
     url: str

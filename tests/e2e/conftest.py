@@ -46,9 +46,9 @@ def _is_on_shared_node(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def shared_node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodCluster]:
-    """A node that has the operator's image and, under the name of SGLang's, the stand-in's.
+    """A node with two images: the operator's, and the stand-in's under the name of SGLang's image.
 
-    To import these images takes longer than to start the node.
+    Importing these images takes longer than starting the node.
     """
     with _new_cluster(request, tmp_path_factory.mktemp("real")) as started:
         started.load_images()

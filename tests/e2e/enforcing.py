@@ -39,7 +39,7 @@ def enforced_policies(cluster: RealCluster, folder: Path) -> Iterator[None]:
     manifests = _manifests()
     cluster.kubectl.apply(manifests)
     try:
-        wait_for(lambda: _queues(cluster), "its queue is open", lambda seen: _QUEUE in seen)
+        wait_for(lambda: _queues(cluster), "the program's packet queue is open", lambda seen: _QUEUE in seen)
         cluster.on_node("iptables", "--table=mangle", "--insert", *_RULE)
         yield
         cluster.on_node("iptables", "--table=mangle", "--delete", *_RULE)
@@ -58,7 +58,7 @@ def _manifests() -> list[Manifest]:
     [container] = pod["containers"]
     container |= {"image": _IMAGE, "args": container["args"][1:]}
     container["securityContext"] = {"capabilities": {"add": ["NET_ADMIN"]}}
-    # Its connection to containerd only tells it the addresses of new pods a moment earlier.
+    # Without its connection to containerd, it learns the addresses of new pods only a moment later.
     del pod["volumes"], container["volumeMounts"]
     assert daemon_set["metadata"]["name"] == _NAME
     assert f"--nfqueue-id={_QUEUE}" in container["args"]

@@ -44,7 +44,9 @@ class DevicePlugin:
         """End the plugin, and wait until the next one has registered."""
         [old] = self._running()
         self._kubectl("delete", "pod", old, "--wait=false")
-        wait_for(self._running, "another plugin runs", lambda pods: len(pods) == 1 and pods != [old], seconds=60)
+        wait_for(
+            self._running, "another pod of the plugin runs", lambda pods: len(pods) == 1 and pods != [old], seconds=60
+        )
         self.cluster.wait_for_gpus(len(GPUS))
 
     def lose(self, gpu: int) -> str:

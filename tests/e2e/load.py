@@ -61,7 +61,7 @@ def steady_load(cluster: PodCluster, url: str, wanted: Load = ON_STAND_IN) -> It
     The block begins after the first request: a program needs seconds to start on a busy machine.
     """
     tally = Tally()
-    # The process finds the modules of the tests as this one does.
+    # The new process finds the modules of the tests like this process.
     path = f"PYTHONPATH={':'.join(sys.path)}"
     command = cluster.enter("env", path, sys.executable, __file__, url, *map(str, astuple(wanted)))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -82,7 +82,7 @@ def _explanation(cluster: PodCluster) -> str:
 
 
 def compare(name: str, recorded: str, *, update: bool) -> None:
-    """Fail if the walkthrough shows another recording. With `update`, first write this one into the walkthrough."""
+    """Fail if the walkthrough shows another recording. With `update`, first replace the shown recording."""
     if update:
         WALKTHROUGH.write_text(_block(name).sub(lambda _: recorded, WALKTHROUGH.read_text()))
     assert _without_numbers(shown(name)) == _without_numbers(recorded), "run pytest with --update-golden"

@@ -87,14 +87,14 @@ def _other(name: str, namespace: str, labels: dict[str, str]) -> Manifest:
     }
 
 
-def test_only_who_is_allowed_reaches_the_engine_and_the_engine_reaches_nobody(
+def test_only_allowed_clients_reach_the_engine_and_the_engine_reaches_nothing(
     node: RealCluster, models: Namespace, pods: dict[str, Manifest]
 ) -> None:
     with socket.create_server((node.machine_address, 0)) as outside:
         port = int(outside.getsockname()[1])
 
         def connections() -> dict[str, str]:
-            """Return what becomes of each connection; the server's name leads to its router."""
+            """Return the result of each attempt to connect; the server's name leads to its router."""
             engine, router = (pods[name]["status"]["podIP"] for name in ("engine", "router"))
             tried = [
                 *((who, where, PORT) for who in ("friend", "stranger", "benchmark") for where in (_NAME, engine)),

@@ -78,7 +78,7 @@ def answers(cluster: PodCluster, models: Namespace, key: str) -> list[str]:
     return python(cluster, models, _ASK.format(key=key)).split()
 
 
-def test_a_key_is_asked_for_and_no_other_container_sees_it(
+def test_the_server_requires_the_key_and_no_other_container_sees_it(
     cluster: PodCluster, keyed: Manifest, models: Namespace
 ) -> None:
     assert answers(cluster, models, OLD) == ["200"] * 4
@@ -93,14 +93,14 @@ def test_a_key_is_asked_for_and_no_other_container_sees_it(
     assert OLD not in cluster.kubectl("describe", "pod", pod["metadata"]["name"])
 
 
-def test_a_new_key_counts_after_a_restart(cluster: PodCluster, keyed: Manifest, models: Namespace) -> None:
+def test_a_new_key_takes_effect_after_a_restart(cluster: PodCluster, keyed: Manifest, models: Namespace) -> None:
     models.edit(SECRET, "clients", {"stringData": {"token": NEW}})
     assert answers(cluster, models, OLD) == ["200"] * 4
     [old] = models.pods("keyed")
     cluster.kubectl("rollout", "restart", "deployment/keyed")
     wait_for(
         lambda: models.pods("keyed"),
-        "another pod",
+        "another pod runs",
         lambda pods: len(pods) == 1 and pods[0]["metadata"]["uid"] != old["metadata"]["uid"],
         _SECONDS_TO_A_NEW_SECRET,
     )

@@ -44,7 +44,7 @@ def test_replicas_go_to_different_nodes(cluster: KindPodCluster, server: Manifes
     assert nodes_of(models.pods("apart")) == sorted(cluster.node_names)
 
 
-def test_a_lost_node_is_named_while_the_replica_on_the_other_serves(
+def test_a_lost_node_is_named_while_the_replica_on_the_other_node_serves(
     cluster: KindPodCluster, server: Manifest, models: Namespace
 ) -> None:
     cluster.signal_kubelet("STOP")
@@ -58,7 +58,7 @@ def test_a_lost_node_is_named_while_the_replica_on_the_other_serves(
     models.wait_until_ready("apart", _SECONDS_TO_SERVE)
 
 
-def test_a_drain_moves_a_replica_to_another_node_and_no_request_is_lost(
+def test_a_drain_moves_a_replica_to_another_node_and_loses_no_request(
     cluster: KindPodCluster, server: Manifest, models: Namespace
 ) -> None:
     stays, drained = cluster.node_names
@@ -69,7 +69,7 @@ def test_a_drain_moves_a_replica_to_another_node_and_no_request_is_lost(
             moved = [stays, stays]
             wait_for(
                 lambda: models.pods("apart"),
-                "both serve there",
+                "both replicas serve on the other node",
                 lambda pods: nodes_of(pods) == moved,
                 _SECONDS_TO_SERVE,
             )

@@ -33,7 +33,7 @@ _SECONDS_TO_SERVE = 120
 _SECONDS_TO_ROLL_OUT = 300
 # The Lease of a dead operator ends after 15 s.
 _SECONDS_TO_TAKE_OVER = 90
-# Ten requests, and a Job controller that has to try again first.
+# Time for ten requests, and for a Job controller that must first try again.
 _SECONDS_TO_MEASURE = 240
 _PHASES = ["scheduled", "image", "weights", "loading", "compiling", "warm-up", "serving"]
 _MODEL = "moonshotai/Kimi-Linear-48B-A3B-Instruct"
@@ -65,7 +65,7 @@ def crash(cluster: PodCluster, pod: Manifest) -> None:
     cluster.containerd("tasks", "kill", "--signal=SIGKILL", container["containerID"].removeprefix("containerd://"))
 
 
-def test_the_walkthrough_shows_what_a_terminal_shows(recorded: str, pytestconfig: pytest.Config) -> None:
+def test_the_walkthrough_shows_the_output_of_a_terminal(recorded: str, pytestconfig: pytest.Config) -> None:
     recording.compare("stand-in", recorded, update=pytestconfig.getoption("--update-golden"))
 
 
@@ -84,7 +84,7 @@ def test_helm_test_finds_the_operator_ready(cluster: PodCluster, recorded: str) 
     assert re.search(r"^Phase: +Succeeded$", told, re.MULTILINE)
 
 
-def test_the_sample_was_ready_only_once_the_server_had_loaded(server: Manifest, models: Namespace) -> None:
+def test_the_sample_became_ready_only_after_the_server_had_loaded(server: Manifest, models: Namespace) -> None:
     [pod] = models.pods("kimi")
     [container] = pod["status"]["containerStatuses"]
     [ready] = [condition for condition in pod["status"]["conditions"] if condition["type"] == "Ready"]
@@ -95,13 +95,11 @@ def test_the_sample_was_ready_only_once_the_server_had_loaded(server: Manifest, 
     assert container["restartCount"] == 0
 
 
-def test_a_real_kubelet_and_the_log_of_a_real_pod_tell_the_phases_of_a_start(
-    server: Manifest, models: Namespace
-) -> None:
+def test_the_kubelet_and_the_pods_log_show_the_phases_of_a_start(server: Manifest, models: Namespace) -> None:
     # When the server is Ready, the log is read once more.
     startup = wait_for(
         lambda: models.server("kimi")["status"]["startup"],
-        "all phases",
+        "the status has all phases",
         lambda found: {phase["name"] for phase in found["phases"]} >= {*_PHASES},
     )
     # On kind, where GPUs are only a number, no pod has the preflight check.
@@ -132,19 +130,19 @@ def low(name: str, namespace: str, **spec: Any) -> Manifest:
     return benchmark_manifest(name, namespace, {"suites": [{"name": "speed-low"}], **spec})
 
 
-def test_a_sidecar_that_continues_does_not_hold_up_a_result(server: Manifest, models: Namespace) -> None:
+def test_a_sidecar_that_keeps_running_does_not_delay_a_result(server: Manifest, models: Namespace) -> None:
     forever = ["python3", "-c", "import time; time.sleep(3600)"]
     sidecar = {"name": "goes-on", "image": server["status"]["image"], "command": forever}
     template = {"spec": {"containers": [sidecar]}}
     models.client.create(BENCHMARK, low("sidecar", models.name, serverRef={"name": "kimi"}, podTemplate=template))
     manifest = wait_for_reason(models, "sidecar", "ThresholdsMet", _SECONDS_TO_MEASURE)
     assert manifest["status"]["results"][0]["completed"] == 10
-    wait_for(lambda: left_of(models, "sidecar"), "only results are left", lambda left: left == {"sidecar-results"}, 90)
+    wait_for(
+        lambda: left_of(models, "sidecar"), "only the results are left", lambda left: left == {"sidecar-results"}, 90
+    )
 
 
-def test_a_client_that_a_limit_range_refuses_says_so_within_a_minute_and_runs_without_it(
-    server: Manifest, client: Client
-) -> None:
+def test_a_limit_range_that_refuses_a_client_is_reported_within_a_minute(server: Manifest, client: Client) -> None:
     limits = Kind("", "v1", "LimitRange", "limitranges")
     with temporary_namespace(client) as narrow:
         metadata = {"name": "small", "namespace": narrow.name}
@@ -158,7 +156,7 @@ def test_a_client_that_a_limit_range_refuses_says_so_within_a_minute_and_runs_wi
         wait_for_reason(narrow, "refused", "ThresholdsMet", _SECONDS_TO_MEASURE)
 
 
-def test_openais_client_talks_to_it_through_its_service(cluster: PodCluster, server: Manifest) -> None:
+def test_openais_client_talks_to_the_server_through_its_service(cluster: PodCluster, server: Manifest) -> None:
     assert chat.talk(cluster, url_of(server), with_tools=True) == {
         "model": _MODEL,
         "answer": "You said: Are you there?",
@@ -193,13 +191,13 @@ _BEHIND_PROXY = (
 )
 
 
-def test_an_upgrade_of_the_operator_restarts_no_server_and_may_put_it_behind_a_proxy(
+def test_an_upgrade_that_puts_the_operator_behind_a_proxy_restarts_no_server(
     cluster: PodCluster, server: Manifest, models: Namespace, client: Client
 ) -> None:
     before, operators = lives(models.pods("kimi")), lives(client.list(POD, chart.NAMESPACE))
     cluster.tag_image(images.OPERATOR.name, _NEXT_IMAGE)
     chart.install(cluster.kubeconfig, "--set=image.tag=next", "--set=log.format=json", *_BEHIND_PROXY)
-    wait_for(lambda: lives(client.list(POD, chart.NAMESPACE)), "the old operators have gone", operators.isdisjoint, 90)
+    wait_for(lambda: lives(client.list(POD, chart.NAMESPACE)), "the old operators are gone", operators.isdisjoint, 90)
     models.change_server("kimi", {"replicas": 1})
     models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
     kept = wait_for(lambda: lives(models.pods("kimi")), "one replica is left", lambda pods: len(pods) == 1, seconds=60)
@@ -219,7 +217,7 @@ def test_another_replica_takes_over_when_the_operator_crashes(
     wait_for(lambda: models.find(SERVICE, "kimi"), "the Service is repaired", seconds=_SECONDS_TO_TAKE_OVER)
 
 
-def test_a_server_that_crashes_starts_again_and_its_status_says_why(
+def test_a_crashed_server_starts_again_and_its_status_says_why(
     cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     [pod] = models.pods("kimi")
@@ -227,7 +225,7 @@ def test_a_server_that_crashes_starts_again_and_its_status_says_why(
     # How long the message stays depends on when the kubelet repeats its check.
     wait_for(
         lambda: models.server("kimi")["status"].get("lastFailure", {}).get("exitCode"),
-        "the status says why",
+        "the status has the exit code",
         lambda code: code == 137,
         _SECONDS_TO_SERVE,
     )
@@ -247,7 +245,7 @@ def test_a_drained_node_is_named_as_the_cause_and_the_server_comes_back(
     models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
 
 
-def test_what_belongs_to_a_server_goes_with_it(cluster: PodCluster, server: Manifest, models: Namespace) -> None:
+def test_children_are_deleted_with_their_server(cluster: PodCluster, server: Manifest, models: Namespace) -> None:
     cluster.kubectl("delete", "kls", "kimi")
     look: dict[str, Callable[[], object]] = {
         "Deployment": lambda: models.find(DEPLOYMENT, "kimi"),
@@ -258,7 +256,9 @@ def test_what_belongs_to_a_server_goes_with_it(cluster: PodCluster, server: Mani
         wait_for(left, f"the {what} of the server is gone", lambda seen: not seen, seconds=60)
 
 
-def test_uninstalling_leaves_only_what_is_to_be_kept(cluster: PodCluster, recorded: str, before: set[str]) -> None:
+def test_uninstalling_leaves_only_the_namespace_the_lease_and_the_definitions(
+    cluster: PodCluster, recorded: str, before: set[str]
+) -> None:
     cluster.kubectl("delete", "klb,kls", "--all")
     chart.helm("uninstall", chart.RELEASE, *chart.of_release(cluster.kubeconfig))
     kept = {
@@ -272,4 +272,9 @@ def test_uninstalling_leaves_only_what_is_to_be_kept(cluster: PodCluster, record
         # The operator itself created this Lease, and released it.
         f"lease.coordination.k8s.io/{chart.RELEASE}",
     }
-    wait_for(lambda: sorted(everything(cluster) - before - kept), "all is gone", lambda left: not left, seconds=60)
+    wait_for(
+        lambda: sorted(everything(cluster) - before - kept),
+        "everything that must go is gone",
+        lambda left: not left,
+        seconds=60,
+    )

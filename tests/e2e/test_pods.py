@@ -56,7 +56,7 @@ def server(installed: None, models: Namespace) -> Iterator[Manifest]:
     wait_for(lambda: models.pods("pods"), "the pods are gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
 
 
-def test_a_container_that_starts_again_finds_its_shared_memory_empty(
+def test_a_restarted_container_finds_its_shared_memory_empty(
     cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     [pod] = models.pods("pods")
@@ -83,7 +83,7 @@ def test_a_server_listens_on_every_address_of_both_families(
     assert python(cluster, pod, ask) == "both"
 
 
-def test_a_dead_engine_leaves_its_service_within_a_minute_and_requests_no_longer_go_there(
+def test_a_dead_engine_leaves_its_service_within_a_minute(
     cluster: PodCluster, installed: None, models: Namespace
 ) -> None:
     dies = {"containers": [{"name": "sglang", "env": [{"name": "STAND_IN_HANG_AFTER", "value": "1"}]}]}
@@ -98,7 +98,7 @@ def test_a_dead_engine_leaves_its_service_within_a_minute_and_requests_no_longer
     wait_for(lambda: models.pods("dead"), "the pod is gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
 
 
-def test_the_successor_follows_the_old_pod_where_a_gpu_quota_is_exactly_full(
+def test_a_successor_starts_after_the_old_pod_if_a_gpu_quota_is_exactly_full(
     cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     models.set_quota("gpus", {"requests.amd.com/gpu": "1"})
@@ -119,7 +119,7 @@ def _uids(pods: list[Manifest]) -> set[str]:
     return {pod["metadata"]["uid"] for pod in pods}
 
 
-def test_a_drain_that_has_no_room_for_successors_leaves_one_replica_serving(
+def test_a_drain_without_room_for_successors_leaves_one_replica_serving(
     cluster: PodCluster, server: Manifest, models: Namespace, client: Client
 ) -> None:
     models.change_server("pods", {"replicas": 2})
@@ -135,7 +135,7 @@ def test_a_drain_that_has_no_room_for_successors_leaves_one_replica_serving(
     models.wait_until_ready("pods", _SECONDS_TO_SERVE)
 
 
-def test_a_server_asks_itself_without_the_proxy_of_its_environment(
+def test_a_server_requests_itself_without_the_proxy_of_its_environment(
     cluster: PodCluster, installed: None, models: Namespace
 ) -> None:
     dead = [{"name": name, "value": "http://127.0.0.1:9"} for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY")]
@@ -148,9 +148,7 @@ def test_a_server_asks_itself_without_the_proxy_of_its_environment(
         assert ".example.com" in environment
 
 
-def test_a_volume_that_is_not_mounted_is_named_until_it_is(
-    cluster: PodCluster, installed: None, models: Namespace
-) -> None:
+def test_a_missing_volume_is_named_until_it_is_mounted(cluster: PodCluster, installed: None, models: Namespace) -> None:
     volume = {"name": "certificates", "secret": {"secretName": "company-certificates"}}
     mount = {"name": "certificates", "mountPath": "/certificates"}
     with _server_of(
@@ -164,7 +162,7 @@ def test_a_volume_that_is_not_mounted_is_named_until_it_is(
         cluster.kubectl("delete", "secret", "company-certificates")
 
 
-def test_a_node_that_does_not_answer_is_named_until_it_does(
+def test_a_node_that_does_not_answer_is_named_until_it_answers(
     cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     cluster.signal_kubelet("STOP")
@@ -183,7 +181,7 @@ def plugin(cluster: PodCluster, installed: None) -> DevicePlugin:
     return DevicePlugin(cluster)
 
 
-def test_a_replica_has_the_devices_of_four_of_eight_gpus_and_another_those_of_the_others(
+def test_two_replicas_on_a_node_of_eight_gpus_have_four_different_gpus_each(
     plugin: DevicePlugin, models: Namespace
 ) -> None:
     with _server_of(models, "halves", tensorParallelism=4, replicas=2):
@@ -193,9 +191,7 @@ def test_a_replica_has_the_devices_of_four_of_eight_gpus_and_another_those_of_th
         assert first | second == set(range(8))
 
 
-def test_the_check_of_a_pod_opens_the_gpus_that_the_engine_then_has_and_takes_a_moment(
-    plugin: DevicePlugin, models: Namespace
-) -> None:
+def test_the_preflight_check_opens_exactly_the_gpus_of_the_engine(plugin: DevicePlugin, models: Namespace) -> None:
     with _server_of(models, "checked", tensorParallelism=4):
         models.wait_until_ready("checked", _SECONDS_TO_SERVE)
         [pod] = models.pods("checked")
@@ -213,7 +209,7 @@ def test_the_check_of_a_pod_opens_the_gpus_that_the_engine_then_has_and_takes_a_
         assert (seconds_between(ended["startedAt"], ended["finishedAt"]) or 0) <= 2
 
 
-def test_a_pod_that_does_not_fit_says_so_within_seconds_and_loads_once_it_does(
+def test_a_pod_that_does_not_fit_is_reported_and_loads_after_a_correction(
     plugin: DevicePlugin, models: Namespace
 ) -> None:
     small = {"volumes": [{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}]}
@@ -224,7 +220,7 @@ def test_a_pod_that_does_not_fit_says_so_within_seconds_and_loads_once_it_does(
         models.wait_until_ready("unfit", _SECONDS_TO_SERVE)
 
 
-def test_a_device_plugin_that_starts_again_costs_a_server_nothing_and_gives_the_next_replica_a_gpu(
+def test_a_restarted_device_plugin_disturbs_no_server_and_serves_the_next_replica(
     plugin: DevicePlugin, server: Manifest, models: Namespace
 ) -> None:
     [before] = models.pods("pods")
@@ -240,7 +236,7 @@ def test_a_device_plugin_that_starts_again_costs_a_server_nothing_and_gives_the_
     assert gpus_of(plugin.cluster, other).isdisjoint(gpu)
 
 
-def test_a_server_waits_for_a_device_plugin_that_comes_late_and_says_for_what(
+def test_a_server_waits_for_a_late_device_plugin_and_names_the_missing_gpus(
     plugin: DevicePlugin, models: Namespace
 ) -> None:
     with _server_of(models, "early", suspend=True):
@@ -252,9 +248,7 @@ def test_a_server_waits_for_a_device_plugin_that_comes_late_and_says_for_what(
         models.wait_until_ready("early", _SECONDS_TO_SERVE)
 
 
-def test_a_server_that_fails_with_a_lost_gpu_names_it_and_its_next_pod_gets_another(
-    plugin: DevicePlugin, models: Namespace
-) -> None:
+def test_a_server_that_fails_with_a_lost_gpu_names_it_and_gets_another(plugin: DevicePlugin, models: Namespace) -> None:
     fails = {"containers": [{"name": "sglang", "env": [{"name": "STAND_IN_HANG_AFTER", "value": "1"}]}]}
     with _server_of(models, "lost", fails):
         models.wait_until_ready("lost", _SECONDS_TO_SERVE)
@@ -286,7 +280,7 @@ _VERIFICATION = {"mode": "Block", "onFailure": "Rollback", "numQuestions": 50}
 _SECONDS_TO_VERIFY = 180
 
 
-def test_replicas_serve_after_right_answers_and_wrong_ones_reach_no_client(
+def test_replicas_serve_after_right_answers_and_wrong_answers_reach_no_client(
     cluster: PodCluster, installed: None, models: Namespace
 ) -> None:
     asked: dict[str, Any] = {"toolCallParser": "enabled", "verification": _VERIFICATION, "replicas": 2}
@@ -308,7 +302,7 @@ def test_replicas_serve_after_right_answers_and_wrong_ones_reach_no_client(
         wait_for(lambda: _templates(models), "all pods have the good template", lambda labels: labels == good, 90)
 
 
-def test_wrong_answers_reach_no_client_with_block_and_are_only_told_with_warn(
+def test_mode_block_keeps_wrong_answers_from_clients_and_mode_warn_only_reports_them(
     cluster: PodCluster, installed: None, models: Namespace
 ) -> None:
     block = {"mode": "Block", "numQuestions": 50}
@@ -324,7 +318,7 @@ def test_wrong_answers_reach_no_client_with_block_and_are_only_told_with_warn(
         assert len(_ready_endpoints(cluster, "doubted")) == 1
 
 
-def test_a_verification_that_has_no_questions_is_unknown_and_says_why(
+def test_a_verification_without_questions_is_unknown_with_the_cause(
     cluster: PodCluster, installed: None, models: Namespace
 ) -> None:
     cluster.kubectl("create", "configmap", "no-questions", "--from-literal=test.jsonl=", "--namespace=default")

@@ -90,10 +90,10 @@ def test_a_stopped_node_leaves_nothing_on_the_machine(tmp_path: Path) -> None:
 def _assert_nothing_runs(traces: Traces) -> None:
     """Wait until the kernel has ended all processes in the node's namespaces."""
     wait_for(traces.processes, "no process is left", lambda left: not left)
-    wait_for(traces.links, "no link is left", lambda left: not left)
+    wait_for(traces.links, "no network link is left", lambda left: not left)
 
 
-def test_a_node_ends_with_the_process_that_it_is_bound_to_even_if_that_is_killed(tmp_path: Path) -> None:
+def test_a_node_ends_with_the_process_that_started_it_even_if_that_is_killed(tmp_path: Path) -> None:
     cluster = RealCluster(tmp_path / "node")
     with _started_by_another_process(cluster.state) as process:
         run_a_pod(cluster)
@@ -107,7 +107,7 @@ def test_a_node_ends_with_the_process_that_it_is_bound_to_even_if_that_is_killed
     assert not cluster.state.exists()
 
 
-def test_two_nodes_run_beside_each_other(tmp_path: Path) -> None:
+def test_two_nodes_run_side_by_side(tmp_path: Path) -> None:
     with RealCluster(tmp_path / "one", bound_to_us=True) as one, RealCluster(tmp_path / "two", bound_to_us=True) as two:
         run_a_pod(one)
         assert one.node.address != two.node.address

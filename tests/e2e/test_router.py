@@ -40,7 +40,7 @@ def url(cluster: PodCluster, models: Namespace) -> Iterator[str]:
     wait_for(lambda: models.pods("routed"), "the pods are gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
 
 
-def test_a_replica_and_a_router_that_drain_lose_no_request(
+def test_draining_a_replica_and_a_router_loses_no_request(
     cluster: PodCluster, url: str, models: Namespace, client: Client
 ) -> None:
     replica, router = models.pods("routed")[0], routers(client, models)[0]

@@ -70,7 +70,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def volume_of(packages: Path) -> list[Manifest]:
-    """Return a volume with a folder of the node, and the claim that pods mount it by."""
+    """Return a volume with a folder of the node, and the claim by which pods mount it."""
     name = "sglang-packages"
     common = {"storageClassName": "", "accessModes": ["ReadOnlyMany"]}
     volume = {**common, "capacity": {"storage": "3Gi"}, "hostPath": {"path": str(packages), "type": "Directory"}}
@@ -88,7 +88,7 @@ def volume_of(packages: Path) -> list[Manifest]:
 
 @pytest.fixture(scope="module")
 def recorded(cluster: PodCluster) -> str:
-    """What a terminal shows of the walkthrough's commands: SGLang answers, and passes a benchmark."""
+    """The terminal's output for the walkthrough's commands: SGLang answers, and passes a benchmark."""
     return recording.record(cluster, "sglang")
 
 
@@ -98,11 +98,11 @@ def server(recorded: str, models: Namespace) -> Manifest:
     return models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
 
 
-def test_the_walkthrough_shows_what_a_terminal_shows(recorded: str, pytestconfig: pytest.Config) -> None:
+def test_the_walkthrough_shows_the_output_of_a_terminal(recorded: str, pytestconfig: pytest.Config) -> None:
     recording.compare("sglang", recorded, update=pytestconfig.getoption("--update-golden"))
 
 
-def test_its_pod_is_that_of_a_server_with_a_gpu_but_for_what_a_cpu_needs() -> None:
+def test_the_pod_on_a_cpu_differs_only_by_the_additions_of_its_spec() -> None:
     added = _SPEC["spec"]["podTemplate"]["spec"]
     extra = _SPEC["spec"]["engine"]["extraArgs"]
     image = {"image": _SPEC["spec"]["engine"]["image"]}
@@ -120,7 +120,7 @@ def _pod(spec: Manifest) -> Manifest:
     return pod
 
 
-def test_it_was_not_restarted_until_it_was_ready_and_sglang_is_not_the_first_process(
+def test_the_server_became_ready_without_a_restart_and_sglang_is_not_process_1(
     cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     [pod] = models.pods("kimi")
@@ -129,7 +129,7 @@ def test_it_was_not_restarted_until_it_was_ready_and_sglang_is_not_the_first_pro
     assert words == "/pause"
 
 
-def test_openais_client_talks_to_it_through_its_service(cluster: PodCluster, server: Manifest) -> None:
+def test_openais_client_talks_to_the_server_through_its_service(cluster: PodCluster, server: Manifest) -> None:
     told = chat.talk(cluster, str(server["status"]["url"]), with_tools=False)
     assert told["model"] == _MODEL
     assert told["answer"]
@@ -137,7 +137,7 @@ def test_openais_client_talks_to_it_through_its_service(cluster: PodCluster, ser
     assert told["pieces"] > 1
 
 
-def test_sglangs_clients_measured_it_to_a_verdict(server: Manifest, models: Namespace) -> None:
+def test_sglangs_clients_measured_the_server_to_a_verdict(server: Manifest, models: Namespace) -> None:
     status = models.existing(BENCHMARK, "tiny")["status"]
     assert status["verdict"] == "Passed"
     results = [(result["name"], result["outcome"], result["completed"]) for result in status["results"]]
@@ -160,7 +160,7 @@ def test_an_update_under_load_loses_no_request(cluster: PodCluster, server: Mani
     assert tally.answered > 20
 
 
-def test_a_killed_scheduler_is_noticed_and_the_server_is_started_again(
+def test_a_killed_scheduler_is_noticed_and_the_container_starts_again(
     cluster: PodCluster, server: Manifest, models: Namespace
 ) -> None:
     [pod] = models.pods("kimi")
@@ -176,7 +176,7 @@ def test_a_killed_scheduler_is_noticed_and_the_server_is_started_again(
     models.wait_until_ready("kimi", _SECONDS_TO_SERVE)
 
 
-def test_it_ends_with_its_server(cluster: PodCluster, server: Manifest, models: Namespace) -> None:
+def test_the_pod_is_deleted_with_its_server(cluster: PodCluster, server: Manifest, models: Namespace) -> None:
     cluster.kubectl("delete", "kls", "kimi")
     wait_for(lambda: models.pods("kimi"), "the pod is gone", lambda pods: not pods, seconds=_SECONDS_TO_END)
     assert models.find(DEPLOYMENT, "kimi") is None

@@ -87,7 +87,7 @@ class Death:
     """A container whose process was killed.
 
     Attributes:
-        address: Of its pod.
+        address: The address of its pod.
         began: A moment before the signal, in seconds since 1970.
         ended: A moment after the end of the process.
     """
@@ -229,7 +229,7 @@ def ways(gateway: Contour) -> dict[int, Way]:
     return found
 
 
-def test_only_what_a_killed_pod_was_answering_fails(
+def test_only_requests_that_a_killed_pod_was_answering_fail(
     cluster: PodCluster, gateway: Contour, arrivals: Arrivals, client: Client, models: Namespace
 ) -> None:
     disturbance = Disturbance(cluster, client, models)
@@ -241,7 +241,7 @@ def test_only_what_a_killed_pod_was_answering_fails(
         seconds = time.monotonic() - began
     outcomes, deaths = arrivals.outcomes, disturbance.killed_routers
     seen = wait_for(
-        lambda: ways(gateway), "Envoy has logged them all", lambda seen: len(seen) >= len(outcomes), _SECONDS_TO_LOG
+        lambda: ways(gateway), "Envoy has logged all requests", lambda seen: len(seen) >= len(outcomes), _SECONDS_TO_LOG
     )
     at_routers = {number for number, way in seen.items() if any(death.meets(way) for death in deaths)}
     _report(outcomes, seconds, at_replicas=disturbance.held, at_routers=at_routers)

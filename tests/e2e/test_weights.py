@@ -105,12 +105,12 @@ class Others:
     """Downloads to separate volumes.
 
     Attributes:
-        cluster: Where they are.
-        namespace: Where they are.
-        hub: It limits and stalls.
-        plain: It does not fail.
-        late: It does not answer at first.
-        full: The condition Stalled of weights whose volume had no room at first.
+        cluster: The cluster of the downloads.
+        namespace: The namespace of the downloads.
+        hub: A hub that limits and stalls downloads.
+        plain: A hub without faults.
+        late: A hub that does not answer at first.
+        full: The condition Stalled of the weights whose volume had no room at first.
     """
 
     cluster: PodCluster
@@ -142,11 +142,11 @@ def others(cluster: PodCluster, client: Client) -> Iterator[Others]:
         made = Others(cluster, Namespace(client, "others"), opened, plain, late)
         made.fetch("full", "small", plain)
         made.full = made.wait_for_reason("full", "VolumeFull", "Stalled")
-        # Immediately, so that the next attempt has room.
+        # The volume grows immediately, so that the next attempt has room.
         volumes.enlarge(cluster, "others", "small", 64)
         opened.fail("api", Fault("status", status=429, headers={"Retry-After": "3"}))
         made.fetch("first", "twins", opened)
-        wait_for(opened.sent.total, "the first of the twins has begun")
+        wait_for(opened.sent.total, "the first of the two downloads has begun")
         for name, claim, of in (("second", "twins", opened), ("unreachable", "late", late)):
             made.fetch(name, claim, of)
         yield made
@@ -165,7 +165,7 @@ def _kill(others: Others) -> None:
     namespace = Namespace(client, others.namespace.name)
     for number, share in enumerate(KILLS, 1):
         least = share * size_of(others.hub)
-        wait_for(others.hub.sent.total, "so much is sent", lambda sent, least=least: sent >= least)  # type: ignore[misc]
+        wait_for(others.hub.sent.total, "the next share of the bytes is sent", lambda sent, least=least: sent >= least)  # type: ignore[misc]
         [container] = _pod_of(namespace, "first")["status"]["containerStatuses"]
         identity = container["containerID"].removeprefix("containerd://")
         others.cluster.containerd("tasks", "kill", "--signal=SIGKILL", identity)
@@ -173,7 +173,7 @@ def _kill(others: Others) -> None:
             others.hub.fail(SHARDS[2], Fault("stall", after=1_000_000))
         wait_for(
             lambda: _pod_of(namespace, "first")["status"]["containerStatuses"][0],
-            "it runs again",
+            "the container runs again",
             lambda found, number=number: found["restartCount"] == number and "running" in found["state"],  # type: ignore[misc]
         )
     wait_for_reason(namespace, "second", "VolumeBusy")
@@ -244,7 +244,7 @@ def size_of(hub: Hub) -> int:
     return sum(map(len, hub.commits[COMMIT].values()))
 
 
-def test_the_walkthrough_shows_what_a_terminal_shows(session: Session, pytestconfig: pytest.Config) -> None:
+def test_the_walkthrough_shows_the_output_of_a_terminal(session: Session, pytestconfig: pytest.Config) -> None:
     recording.compare("weights", session.shown, update=pytestconfig.getoption("--update-golden"))
 
 
@@ -263,16 +263,14 @@ def test_one_file_leads_from_nothing_to_a_verdict_although_the_hub_fails(
 
 def test_the_progress_of_a_download_is_written_every_ten_seconds_at_most(session: Session, hub: Hub) -> None:
     *meanwhile, (_, last) = session.looks.changes
-    assert last == size_of(hub), "the end is told at once"
+    assert last == size_of(hub), "the end of the download is written at once"
     pauses = [later - earlier for (earlier, _), (later, _) in pairwise(meanwhile)]
     assert min(pauses) > READ_SECONDS - 1
     reasons = session.looks.reasons
     assert reasons[reasons.index("WeightsDownloading") :] == ["WeightsDownloading", "WeightsComplete"]
 
 
-def test_a_volume_without_room_and_a_hub_that_does_not_answer_are_told_with_remedies(
-    session: Session, others: Others
-) -> None:
+def test_a_full_volume_and_an_unreachable_hub_are_reported_with_remedies(session: Session, others: Others) -> None:
     assert others.full["message"].startswith("24.0 MB are not fetched yet, but only 8.")
     assert "spec.volume.size" in others.full["message"]
     unreachable = others.wait_for_reason("unreachable", "HubUnreachable")
@@ -281,7 +279,7 @@ def test_a_volume_without_room_and_a_hub_that_does_not_answer_are_told_with_reme
     others.late.open()
 
 
-def test_secrets_are_in_no_other_object_no_log_no_report_and_no_process(
+def test_secrets_are_in_no_other_object_log_report_or_process(
     cluster: PodCluster, session: Session, models: Namespace
 ) -> None:
     kinds = cluster.kubectl("api-resources", "--verbs=list", "--output=name").split()
@@ -304,7 +302,7 @@ def engine(models: Namespace, server: str) -> Manifest:
     return pod
 
 
-def test_without_the_hub_a_second_server_starts_and_the_first_is_rolled_out_and_nothing_is_fetched(
+def test_servers_start_and_roll_out_without_the_hub_once_weights_are_complete(
     cluster: PodCluster, session: Session, hub: Hub, models: Namespace
 ) -> None:
     first = engine(models, SERVER_NAME)
@@ -324,14 +322,14 @@ def test_without_the_hub_a_second_server_starts_and_the_first_is_rolled_out_and_
     assert (hub.sent.total(), hub.questions.total()) == (sent, asked)
 
 
-def test_kernels_in_a_claim_are_written_by_one_pod_and_found_by_the_next_and_by_another_server(
+def test_kernels_in_a_claim_are_shared_by_later_pods_and_another_server(
     cluster: PodCluster, session: Session, models: Namespace
 ) -> None:
     for name in (SERVER_NAME, "second"):
         assert python(cluster, engine(models, name), f"print(open('{_KERNEL}').read())") == "compiled"
 
 
-def test_the_claim_outlives_its_weights_and_the_next_of_this_name_need_no_hub(
+def test_a_claim_outlives_its_weights_and_new_weights_of_that_name_need_no_hub(
     session: Session, hub: Hub, models: Namespace
 ) -> None:
     before = models.existing(CLAIM, WEIGHTS_NAME)
@@ -363,7 +361,7 @@ def test_nothing_is_written_at_rest(cluster: PodCluster, session: Session, model
     assert versions() == before
 
 
-def test_a_download_that_is_killed_and_stalls_never_starts_over_and_two_resources_share_it(
+def test_two_resources_share_a_killed_and_stalled_download_that_never_starts_over(
     killed: Future[None], others: Others
 ) -> None:
     killed.result(timeout=_SECONDS_TO_FETCH)
@@ -375,7 +373,7 @@ def test_a_download_that_is_killed_and_stalls_never_starts_over_and_two_resource
     assert others.hub.sent.total() <= size_of(others.hub) + (len(KILLS) + 1) * LOST
 
 
-def test_a_volume_that_has_room_and_a_hub_that_answers_again_need_no_other_step(others: Others) -> None:
+def test_downloads_continue_by_themselves_once_there_is_room_and_the_hub_answers(others: Others) -> None:
     for name, hub in (("full", others.plain), ("unreachable", others.late)):
         others.wait_for_reason(name, "WeightsComplete")
         assert hub.sent.total() == size_of(hub)

@@ -14,10 +14,10 @@ def provide(cluster: PodCluster, namespace: str, claim: str, *, mebibytes: int |
     """Make a volume for a claim.
 
     Args:
-        cluster: Where it is.
-        namespace: The claim's.
-        claim: The claim's name.
-        mebibytes: The size of its file system; if unset, it is a folder of the node's own.
+        cluster: The cluster of the claim.
+        namespace: The namespace of the claim.
+        claim: The name of the claim.
+        mebibytes: The size of the volume's own file system. If unset, the volume is a folder of the node.
     """
     folder = _folder(cluster, namespace, claim)
     if mebibytes:

@@ -2,7 +2,8 @@
 
 Triton's interpreter runs SGLang's kernels.
 
-In the environment of SGLang 0.5.7, with TRITON_INTERPRET=1; it prints the relative error of each kernel as JSON.
+It runs in the environment of SGLang 0.5.7, with TRITON_INTERPRET=1, and prints the relative error of each kernel as
+JSON.
 """
 
 import importlib
@@ -94,7 +95,7 @@ def delta_rule() -> float:
 
 
 def convolutions() -> dict[str, float]:
-    """Compare the convolution over two sequences, then over their next tokens, and what is remembered of them."""
+    """Compare the convolution over two sequences, then over their next tokens, and the remembered values."""
     channels, width = HEADS * WIDTH, 4
     weight = torch.randn(channels, width)
     states = torch.randn(4, channels, width - 1)

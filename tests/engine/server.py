@@ -41,15 +41,15 @@ class Server:
         key: str | None = None,
         is_first: bool = False,
     ) -> None:
-        """Take a server with these arguments in addition to its target's arguments.
+        """Prepare a server with these arguments in addition to its target's arguments.
 
         Args:
-            target: What to start.
-            folder: For its log and kernels.
-            cache: What is mounted as the pod's cache.
-            more: The arguments.
+            target: The server to start.
+            folder: The folder for its log and kernels.
+            cache: The folder that takes the place of the pod's cache.
+            more: The additional arguments.
             key: The API key.
-            is_first: Whether it is the first process of its container.
+            is_first: Whether the server is the first process of its container.
         """
         self.target = target
         self._is_first = is_first
@@ -112,11 +112,11 @@ class Server:
 
     def wait_until_loading(self) -> None:
         """Wait until it has started the process that makes the tokens."""
-        wait_for(lambda: list(self._schedulers()), "it loads", seconds=SECONDS_TO_READY, passes_soon=True)
+        wait_for(lambda: list(self._schedulers()), "the server loads", seconds=SECONDS_TO_READY, passes_soon=True)
 
     def wait_until_open(self) -> None:
         """Wait until its port is open."""
-        wait_for(self.is_open, "its port is open", seconds=SECONDS_TO_READY, passes_soon=True)
+        wait_for(self.is_open, "the server's port is open", seconds=SECONDS_TO_READY, passes_soon=True)
 
     def is_open(self) -> bool:
         """Whether something listens on its port."""
@@ -150,7 +150,9 @@ class Server:
         """Kill the process that makes the tokens. Return when it is dead."""
         number = self.scheduler()
         os.kill(number, signal.SIGKILL)
-        wait_for(lambda: _read(Path(f"/proc/{number}/stat")), "it is dead", lambda text: not text or ") Z" in text)
+        wait_for(
+            lambda: _read(Path(f"/proc/{number}/stat")), "the scheduler is dead", lambda text: not text or ") Z" in text
+        )
 
 
 def _with_key(folder: Path, key: str | None) -> list[str]:

@@ -38,11 +38,11 @@ def test_a_killed_scheduler_is_noticed_by_sglang_or_by_the_probes(target: Target
         assert server.status("/metrics") == 200
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGTERM)
-        wait_for(server.process.poll, "it ends at once, because it knows", lambda code: code is not None, seconds=20)
+        wait_for(server.process.poll, "the server notices and ends at once", lambda code: code is not None, seconds=20)
 
 
 @pytest.mark.parametrize(("argument", "code", "cause"), MISTAKES.values(), ids=MISTAKES)
-def test_of_a_start_with_a_mistake_the_operator_quotes_the_cause(
+def test_the_operator_quotes_the_cause_of_a_failed_start(
     argument: str, code: int, cause: str, target: Target, cache: Path, tmp_path: Path
 ) -> None:
     with Server(target, tmp_path, cache, argument) as server:

@@ -18,7 +18,7 @@ MISSING = cuda_libraries.Missing(
 )
 
 
-def test_they_compute_what_sglangs_own_do() -> None:
+def test_cpu_kernels_compute_the_same_as_sglangs_own() -> None:
     if reason := environment.obstacle():
         pytest.skip(reason)
     release = environment.environment("0.5.7")
@@ -32,7 +32,7 @@ def test_they_compute_what_sglangs_own_do() -> None:
 
 
 @pytest.mark.parametrize("release", environment.RELEASES)
-def test_sglang_takes_no_more_disk_than_three_gigabytes(release: str) -> None:
+def test_sglang_needs_at_most_three_gigabytes_of_disk(release: str) -> None:
     if reason := environment.obstacle():
         pytest.skip(reason)
     made = environment.environment(release)
@@ -47,12 +47,12 @@ def library(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_library_that_does_nothing_has_the_functions_that_it_should(library: Path) -> None:
+def test_a_stub_library_has_exactly_the_required_functions(library: Path) -> None:
     loaded = ctypes.CDLL(str(library))
     assert all(hasattr(loaded, name) for name in ("cuNothing", "cuLess", "cuLeast"))
     assert not hasattr(loaded, "cuMore")
 
 
-def test_a_function_of_it_that_is_called_ends_the_process(library: Path) -> None:
+def test_a_call_of_a_stub_function_ends_the_process(library: Path) -> None:
     code = f"import ctypes; ctypes.CDLL({str(library)!r}).cuLess()"
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGILL

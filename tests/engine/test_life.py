@@ -89,7 +89,7 @@ def total(server: Server, name: str) -> float:
     )
 
 
-def test_the_port_is_closed_while_it_loads_and_health_fails_until_it_is_warm(life: Life) -> None:
+def test_the_port_is_closed_while_loading_and_health_fails_during_the_warm_up(life: Life) -> None:
     manner = life.server.target.manner
     assert life.seen["/health"] == life.seen["/health_generate"] == [0, 503, 200]
     assert life.seen["/v1/models"] == life.seen["/model_info"] == life.seen["/metrics"] == [0, 200]
@@ -97,7 +97,7 @@ def test_the_port_is_closed_while_it_loads_and_health_fails_until_it_is_warm(lif
     assert life.seen["/ready"] == [code for code, _ in groupby([0, *manner.ready])]
 
 
-def test_a_key_guards_all_but_health_and_metrics(server: Server) -> None:
+def test_the_key_guards_every_path_except_health_and_metrics(server: Server) -> None:
     assert {path: server.status(path, key="") for path in FREE} == dict.fromkeys(FREE, 200)
     assert {path: server.status(path, key="sk-other") for path in GUARDED} == dict.fromkeys(GUARDED, 401)
     assert json.loads(server.text("/v1/models", key="")) == {"error": "Unauthorized"}
@@ -111,7 +111,7 @@ def test_the_key_is_in_no_log_command_line_or_environment(server: Server) -> Non
     assert [text for text in shown if KEY in text] == []
 
 
-def test_it_says_which_model_it_serves(server: Server) -> None:
+def test_the_server_says_which_model_it_serves(server: Server) -> None:
     [card] = server.answer("/v1/models")["data"]
     assert {name: card[name] for name in ("id", "object", "owned_by", "max_model_len")} == {
         "id": MODEL,
@@ -124,7 +124,7 @@ def test_it_says_which_model_it_serves(server: Server) -> None:
     assert (info["model_path"], info["is_generation"]) == (MODEL, True)
 
 
-def test_it_shows_its_settings_twice_with_the_key(server: Server) -> None:
+def test_server_info_shows_the_settings_twice_with_the_key(server: Server) -> None:
     info = server.answer("/server_info")
     [state] = info["internal_states"]
     assert info["api_key"] == state["api_key"] == KEY
@@ -133,7 +133,7 @@ def test_it_shows_its_settings_twice_with_the_key(server: Server) -> None:
     assert "avg_spec_accept_length" not in state
 
 
-def test_gauges_are_of_the_scheduler_and_counters_have_the_labels_of_the_release(server: Server) -> None:
+def test_gauges_come_from_the_scheduler_and_counters_have_the_releases_labels(server: Server) -> None:
     server.answer("/generate", {"text": "x", "sampling_params": {"max_new_tokens": 2}})
     for gauge in ("num_running_reqs", "num_queue_reqs", "token_usage"):
         assert list(series(server, gauge)) == [SCHEDULER_LABELS]
@@ -151,13 +151,13 @@ def test_requests_and_tokens_are_counted(server: Server) -> None:
     assert added == [1, used["prompt_tokens"], used["completion_tokens"]]
 
 
-def test_a_health_check_is_no_request(server: Server) -> None:
+def test_a_health_check_does_not_count_as_a_request(server: Server) -> None:
     before = total(server, "num_requests_total")
     assert server.status("/health_generate") == 200
     assert total(server, "num_requests_total") == before
 
 
-def test_it_generates_whole_and_in_a_stream(server: Server) -> None:
+def test_generate_answers_with_and_without_streaming(server: Server) -> None:
     body = {"text": "x", "sampling_params": {"max_new_tokens": 7, "ignore_eos": True, "temperature": 0}}
     whole = server.answer("/generate", body)["meta_info"]
     parts = [part["meta_info"] for part in server.events("/generate", body)]
@@ -169,7 +169,7 @@ def test_it_generates_whole_and_in_a_stream(server: Server) -> None:
     assert {"id", "prompt_tokens", "cached_tokens", "weight_version", "e2e_latency"} <= whole.keys()
 
 
-def test_it_chats(server: Server) -> None:
+def test_chat_answers_a_message(server: Server) -> None:
     chat = server.answer("/v1/chat/completions", CHAT)
     [choice] = chat["choices"]
     assert (chat["object"], chat["model"], choice["finish_reason"]) == ("chat.completion", "default", "length")
@@ -182,11 +182,11 @@ def test_it_chats(server: Server) -> None:
     assert (usage["completion_tokens"], usage["prompt_tokens_details"], usage["reasoning_tokens"]) == (6, None, 0)
 
 
-def test_it_echoes_the_models_name_whatever_it_is(server: Server) -> None:
+def test_chat_echoes_any_name_of_a_model(server: Server) -> None:
     assert server.answer("/v1/chat/completions", CHAT | {"model": "other"})["model"] == "other"
 
 
-def test_it_chats_in_a_stream(server: Server) -> None:
+def test_chat_answers_in_a_stream(server: Server) -> None:
     parts = list(server.events("/v1/chat/completions", CHAT | {"stream_options": {"include_usage": True}}))
     assert {part["object"] for part in parts} == {"chat.completion.chunk"}
     assert parts[0]["choices"][0]["delta"]["role"] == "assistant"
@@ -194,11 +194,11 @@ def test_it_chats_in_a_stream(server: Server) -> None:
     assert (parts[-1]["choices"], parts[-1]["usage"]["completion_tokens"]) == ([], 6)
 
 
-def test_it_refuses_a_chat_without_messages(server: Server) -> None:
+def test_a_chat_without_messages_is_refused(server: Server) -> None:
     assert server.status("/v1/chat/completions", {"messages": []}) == 400
 
 
-def test_a_tool_call_as_the_stand_in_writes_it_is_found(server: Server) -> None:
+def test_sglangs_parser_finds_a_tool_call_written_by_the_stand_in(server: Server) -> None:
     """SGLang's own parser finds the call in a text. The stand-in finds it in its own answer."""
     if server.target.is_real:
         text = answers.as_tokens("weather", '{"city": "city"}')
@@ -212,7 +212,7 @@ def test_a_tool_call_as_the_stand_in_writes_it_is_found(server: Server) -> None:
     assert found == ("weather", {"city": "city"})
 
 
-def test_it_chats_about_tools(server: Server) -> None:
+def test_chat_with_tools_is_answered(server: Server) -> None:
     body = {"messages": CHAT["messages"], "tools": [WEATHER], "max_tokens": 40}
     assert server.answer("/v1/chat/completions", body)["usage"]["completion_tokens"] > 0
     assert list(server.events("/v1/chat/completions", body))
@@ -223,7 +223,7 @@ def test_it_chats_about_tools(server: Server) -> None:
 ABORTED = "num_aborted_requests_total"
 
 
-def test_prometheus_finds_what_the_dashboard_asks_for(server: Server, tmp_path: Path) -> None:
+def test_prometheus_finds_every_metric_of_the_dashboard(server: Server, tmp_path: Path) -> None:
     """The stand-in has only some of the metrics, so only queries with these metrics are tested."""
     prometheus.ensure_there()
     asked = {query: metrics(query) for _, query in queries("servers-dashboard.json") if metrics(query)}
@@ -234,9 +234,11 @@ def test_prometheus_finds_what_the_dashboard_asks_for(server: Server, tmp_path: 
     assert len(wanted) >= 6
     pod = {"namespace": "default", "pod": "kimi-7d9c6f5b8-x2x4q", "kimi_linear_io_server": "kimi"}
     with prometheus.scraping(server.url.removeprefix("http://"), pod, tmp_path) as running:
-        wait_for(lambda: running.query("up == 1"), "it is scraped")
+        wait_for(lambda: running.query("up == 1"), "Prometheus has scraped the server")
         _after_some_answers(server)
-        wait_for(lambda: [query for query in wanted if not running.query(query)], "all are answered", operator.not_)
+        wait_for(
+            lambda: [query for query in wanted if not running.query(query)], "all queries have answers", operator.not_
+        )
 
 
 def _after_some_answers(server: Server) -> str:
@@ -246,7 +248,7 @@ def _after_some_answers(server: Server) -> str:
     return server.text("/metrics")
 
 
-def test_it_takes_less_memory_than_three_gigabytes(server: Server) -> None:
+def test_the_server_needs_less_than_three_gigabytes_of_memory(server: Server) -> None:
     assert 0 < server.memory() < 3e9
 
 
@@ -288,7 +290,7 @@ def test_the_benchmarks_runner_measures_accuracy(pod: Pod, server: Server) -> No
     assert result["metrics"]["latency"] > 0
 
 
-def test_of_a_scheduler_that_hangs_only_generating_tells_and_it_may_go_on(server: Server) -> None:
+def test_a_scheduler_that_hangs_fails_only_health_checks_that_generate(server: Server) -> None:
     scheduler = server.scheduler()
     probe = probes.build_probes(server.target.spec())["readinessProbe"]
     os.kill(scheduler, signal.SIGSTOP)
@@ -327,23 +329,25 @@ def end(life: Life) -> End:
     events = server.events("/generate", body)
     next(events)
     server.process.send_signal(signal.SIGTERM)
-    draining = wait_for(lambda: statuses(server), "it drains", lambda seen: seen["/health"] == 503, passes_soon=True)
+    draining = wait_for(
+        lambda: statuses(server), "the server drains", lambda seen: seen["/health"] == 503, passes_soon=True
+    )
     late = server.status("/generate", {"text": "x", "sampling_params": {"max_new_tokens": 2}})
     *_, last = events
     code = server.process.wait(timeout=60)
     return End(draining, late, last["meta_info"]["completion_tokens"], code, server.status("/health"))
 
 
-def test_told_to_stop_it_is_not_healthy_and_says_so_at_once(end: End, target: Target) -> None:
+def test_after_sigterm_the_server_is_unhealthy_at_once(end: End, target: Target) -> None:
     assert end.draining["/health"] == end.draining["/health_generate"] == 503
     assert end.draining["/v1/models"] == end.draining["/metrics"] == 200
     assert end.draining["/ping"] == target.manner.ping_unready
     assert end.draining["/ready"] == target.manner.ready[0]
 
 
-def test_told_to_stop_it_finishes_what_is_open_and_what_still_comes(end: End) -> None:
+def test_after_sigterm_the_server_finishes_open_and_late_requests(end: End) -> None:
     assert (end.tokens, end.late) == (250, 200)
 
 
-def test_after_the_last_request_it_ends_with_the_exit_code_of_its_release(end: End, target: Target) -> None:
+def test_after_the_last_request_the_server_ends_with_the_exit_code_of_its_release(end: End, target: Target) -> None:
     assert (end.code, end.port) == (target.manner.drained, 0)

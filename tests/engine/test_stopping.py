@@ -49,14 +49,14 @@ def _terminate_when_open(server: Server) -> None:
     server.terminate()
 
 
-def test_while_it_loads_an_ordinary_process_ends_at_once(target: Target, cache: Path, tmp_path: Path) -> None:
+def test_an_ordinary_process_that_is_loading_ends_at_once(target: Target, cache: Path, tmp_path: Path) -> None:
     with Server(target, tmp_path, cache) as server:
         server.wait_until_loading()
         server.terminate()
         assert server.process.wait(timeout=5) == -signal.SIGTERM
 
 
-def test_while_it_loads_the_first_process_does_not_hear_it(target: Target, cache: Path, tmp_path: Path) -> None:
+def test_the_first_process_ignores_sigterm_while_loading(target: Target, cache: Path, tmp_path: Path) -> None:
     with Server(target, tmp_path, cache, is_first=True) as server:
         server.wait_until_loading()
         server.terminate()
@@ -74,7 +74,7 @@ def test_an_idle_ordinary_process_ends_within_seconds(target: Target, cache: Pat
         assert time.monotonic() - told < 15
 
 
-def test_the_first_process_finishes_what_is_open_too(target: Target, cache: Path, tmp_path: Path) -> None:
+def test_the_first_process_finishes_open_requests(target: Target, cache: Path, tmp_path: Path) -> None:
     with Server(target, tmp_path, cache, is_first=True) as server:
         server.wait_until_ready()
         events = server.events("/generate", _LONG)
@@ -86,9 +86,9 @@ def test_the_first_process_finishes_what_is_open_too(target: Target, cache: Path
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_told_to_stop_as_soon_as_its_port_is_open_it_serves_nobody_and_ends(who: str, early: dict[str, Server]) -> None:
+def test_a_server_that_is_stopped_during_its_warm_up_serves_nobody_and_ends(who: str, early: dict[str, Server]) -> None:
     server = early[who]
-    wait_for(server.is_open, "its port is closed", lambda is_open: not is_open)
+    wait_for(server.is_open, "the server's port is closed", lambda is_open: not is_open)
     code = server.process.wait(timeout=_SECONDS_TO_GIVE_UP)
     # Its warm-up fails, and it kills all its processes. The first process of a container cannot kill itself.
     assert code == (0 if WHO[who] else -signal.SIGKILL)

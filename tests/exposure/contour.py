@@ -37,7 +37,8 @@ class Contour:
 
     Attributes:
         port: Where Envoy listens.
-        access_log: The file in which Envoy says, ten seconds late, where each request went: a JSON object a line.
+        access_log: The file in which Envoy logs where it sent each request, with a delay of ten seconds: one JSON
+            object per line.
     """
 
     port: int

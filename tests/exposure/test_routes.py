@@ -103,21 +103,24 @@ def exposed(namespace: Namespace, gateway: Contour, engine: str) -> Namespace:
     return namespace
 
 
-def test_streams_of_more_than_a_minute_arrive_token_by_token_by_both_ways(exposed: Namespace, gateway: Contour) -> None:
+def test_long_streams_arrive_token_by_token_through_ingress_and_route(exposed: Namespace, gateway: Contour) -> None:
     status = exposed.server("kimi")["status"]
     assert status["addresses"] == [f"http://{BY_INGRESS}", f"http://{BY_ROUTE}/kimi"]
     ways = ((BY_INGRESS, ""), (BY_ROUTE, "/kimi"))
     for host, path in ways:
-        assert wait_for(lambda host=host, path=path: _models(gateway, host, path), "it leads there") == MODEL  # type: ignore[misc]
+        assert (
+            wait_for(lambda host=host, path=path: _models(gateway, host, path), "the address leads to the server")
+            == MODEL
+        )  # type: ignore[misc]
     with ThreadPoolExecutor(len(ways)) as streams:
         arrivals = list(streams.map(lambda way: _stream(gateway, *way), ways))
     for times in arrivals:
         assert len(times) >= TOKENS
         assert times[-1] - times[0] > 60
         pauses = [later - earlier for earlier, later in pairwise(times)]
-        assert max(pauses) < 20 * SECONDS_PER_TOKEN, "no buffer holds the tokens back"
+        assert max(pauses) < 20 * SECONDS_PER_TOKEN, "a buffer holds the tokens back"
     written = {kind: exposed.existing(kind, "kimi")["metadata"]["generation"] for kind in (INGRESS, HTTP_ROUTE)}
-    assert written == {INGRESS: 1, HTTP_ROUTE: 1}, "nobody changes what the operator wrote"
+    assert written == {INGRESS: 1, HTTP_ROUTE: 1}, "the operator had to repair an object"
 
 
 def test_a_gateway_that_refuses_the_route_is_quoted(namespace: Namespace, gateway: Contour) -> None:

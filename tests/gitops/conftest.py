@@ -20,7 +20,7 @@ from nodes import add_local_nodes
 
 @pytest.fixture(scope="session")
 def programs() -> None:
-    """The programs that read examples, which are built before the tests."""
+    """The programs that read the examples. They are built before the tests."""
     skip_unless_built((*CONTROL_PLANE, *CHART_TOOLS))
 
 

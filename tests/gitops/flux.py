@@ -58,7 +58,7 @@ class Kustomization:
 
 @contextmanager
 def flux(cluster: LocalCluster, state: Path) -> Iterator[None]:
-    """Run Flux; what it fetches and unpacks is in a folder of its own."""
+    """Run Flux, with a separate folder for the files that it fetches and unpacks."""
     _install(cluster)
     storage, *ports = free_ports(5)
     environment = {"KUBECONFIG": str(cluster.kubeconfig), "RUNTIME_NAMESPACE": NAMESPACE, "TMPDIR": str(state)}

@@ -35,7 +35,7 @@ def change_everything(repository: Repository, name: str, **spec: object) -> str:
 def wait_until_pruned(models: Namespace, name: str) -> None:
     """Wait until a server and its Deployment are gone. The garbage collector notices new kinds late."""
     wait_for(lambda: not models.find(SERVER, name), f"the server {name} is pruned", seconds=TOOL_SECONDS)
-    wait_for(lambda: not models.find(DEPLOYMENT, name), "its Deployment went with it", seconds=TOOL_SECONDS)
+    wait_for(lambda: not models.find(DEPLOYMENT, name), "the server's Deployment is deleted", seconds=TOOL_SECONDS)
 
 
 def wait_until_repaired(models: Namespace) -> None:

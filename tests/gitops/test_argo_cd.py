@@ -58,7 +58,7 @@ def servers_application(operator: None, cluster: LocalCluster, client: Client, r
 def gated_sync(servers_application: Application, models: Namespace, repository: Repository) -> Manifest:
     """The sync that has passed the gate.
 
-    It is read at once: a later sync that only repairs runs no gate, and its state replaces this one.
+    Its state is read at once: a later sync, which only repairs, runs no gate and replaces this state.
     """
     end_gate(models)
     return servers_application.wait_for_operation(repository.head(), "Succeeded")
@@ -96,7 +96,7 @@ def test_a_sync_succeeds_when_the_gate_has_passed(
     servers.wait_until("Synced", "Healthy", repository.head())
 
 
-def test_replicas_are_left_to_whoever_scales_and_all_else_is_repaired(
+def test_a_sync_keeps_scaled_replicas_and_repairs_everything_else(
     servers: Application, models: Namespace, cluster: LocalCluster, repository: Repository
 ) -> None:
     cluster.kubectl("scale", "kimilinearserver/kimi", "--replicas=2", f"--namespace={models.name}")
@@ -120,7 +120,7 @@ def test_a_sync_fails_when_the_gate_has_failed_and_each_retry_measures_again(
     assert models.condition("kimi", "Ready")["status"] == "True"
 
 
-def test_what_the_api_server_refuses_is_reported_and_changes_nothing(
+def test_a_refusal_of_the_api_server_is_reported_and_changes_nothing(
     servers: Application, models: Namespace, repository: Repository
 ) -> None:
     before = models.server("kimi")
@@ -131,7 +131,7 @@ def test_what_the_api_server_refuses_is_reported_and_changes_nothing(
     assert models.server("kimi")["metadata"]["generation"] == before["metadata"]["generation"]
 
 
-def test_what_is_gone_from_git_is_pruned(servers: Application, models: Namespace, repository: Repository) -> None:
+def test_objects_removed_from_git_are_pruned(servers: Application, models: Namespace, repository: Repository) -> None:
     commit = change_everything(repository, "other")
     servers.refresh()
     servers.wait_until("Synced", "Healthy", commit)
@@ -148,7 +148,9 @@ def test_a_server_that_is_suspended_on_purpose_is_healthy(
     assert models.condition("other", "Ready")["reason"] == "Suspended"
 
 
-def test_the_operator_is_synced_once_for_all_of_this(operator_application: Application, servers: Application) -> None:
+def test_the_operator_is_synced_only_once_during_these_tests(
+    operator_application: Application, servers: Application
+) -> None:
     commit = servers.status()["sync"]["revision"]
     operator_application.refresh()
     operator_application.wait_until("Synced", "Healthy", commit)

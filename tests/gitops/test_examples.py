@@ -72,7 +72,7 @@ def test_argo_cd_and_kstatus_read_a_golden_status_rightly(answers: dict[str, Any
     assert (answer["argo"]["status"], answer["kstatus"]["status"]) == VERDICTS.get(case, ON_ITS_WAY)
 
 
-def test_argo_cd_shows_why(answers: dict[str, Any]) -> None:
+def test_argo_cd_shows_the_reason(answers: dict[str, Any]) -> None:
     told = {case: answer["argo"]["message"] for case, answer in answers.items()}
     assert told["status-ready"] == "AllReplicasServe: 1 of 1 replicas serve"
     assert told["status-unschedulable"].startswith("Unschedulable: 0 of ")
@@ -115,7 +115,7 @@ def test_argo_cd_and_kstatus_read_a_benchmark_rightly(manifest: Manifest, verdic
     [definition.manifest() for definition in (SERVER_DEFINITION, BENCHMARK_DEFINITION, WEIGHTS_DEFINITION)],
     ids=lambda item: item["kind"],
 )
-def test_an_object_that_no_operator_has_seen_is_on_its_way(definition: Manifest) -> None:
+def test_an_object_without_a_status_is_in_progress(definition: Manifest) -> None:
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     metadata = {"name": "kimi", "namespace": "default", "generation": 1}
     status = schema["properties"]["status"]["default"]
@@ -137,20 +137,20 @@ def examples_for_flux() -> dict[str, Manifest]:
     return {example["kind"]: example for example in found if ".fluxcd.io/" in example["apiVersion"]}
 
 
-def test_the_examples_for_flux_are_of_its_types() -> None:
+def test_the_examples_for_flux_match_its_types() -> None:
     examples = examples_for_flux()
     assert examples.keys() == {"GitRepository", "HelmRelease", "Kustomization"}
     assert ask("decode", objects=list(examples.values())) == [""] * len(examples)
 
 
-def test_a_misspelt_field_is_refused_by_their_types() -> None:
+def test_flux_types_refuse_a_misspelt_field() -> None:
     example = examples_for_flux()["Kustomization"]
     example["spec"]["healthcheck"] = []
     [told] = ask("decode", objects=[example])
     assert "healthcheck" in told
 
 
-def test_what_the_chart_gives_to_the_prometheus_operator_is_of_its_types() -> None:
+def test_the_charts_monitoring_objects_match_the_prometheus_operators_types() -> None:
     values = f"--values={ROOT / 'charts/kimi-linear-operator/ci/everything-values.yaml'}"
     manifests = list(yaml.safe_load_all(render(values)))
     foreign = [manifest for manifest in manifests if manifest["apiVersion"].startswith("monitoring.coreos.com/")]
@@ -158,14 +158,14 @@ def test_what_the_chart_gives_to_the_prometheus_operator_is_of_its_types() -> No
     assert ask("decode", objects=foreign) == [""] * 4
 
 
-def test_what_a_watched_server_gives_to_the_prometheus_operator_is_of_its_types() -> None:
+def test_a_watched_servers_monitoring_objects_match_the_prometheus_operators_types() -> None:
     built = documents(ROOT / "tests/golden/watched/objects.yaml")
     foreign = [manifest for manifest in built if manifest["apiVersion"].startswith("monitoring.coreos.com/")]
     assert [manifest["kind"] for manifest in foreign] == ["PodMonitor", "PrometheusRule"]
     assert ask("decode", objects=foreign) == ["", ""]
 
 
-def test_fluxs_health_expression_says_of_every_status_what_argo_cds_check_says() -> None:
+def test_health_checks_of_flux_and_argo_cd_agree_on_every_golden_status() -> None:
     example = examples_for_flux()["Kustomization"]
     [check] = example["spec"]["healthCheckExprs"]
     verdicts = {}
@@ -177,7 +177,7 @@ def test_fluxs_health_expression_says_of_every_status_what_argo_cds_check_says()
     assert verdicts == {name: expected[VERDICTS.get(name, ON_ITS_WAY)[0]] for name in verdicts}
 
 
-def test_the_values_of_the_example_for_flux_are_ones_of_the_chart() -> None:
+def test_the_chart_accepts_the_values_of_the_example_for_flux() -> None:
     release = examples_for_flux()["HelmRelease"]
     assert (ROOT / release["spec"]["chart"]["spec"]["chart"] / "Chart.yaml").exists()
     render(*(f"--set-json={key}={json.dumps(value)}" for key, value in release["spec"]["values"].items()))

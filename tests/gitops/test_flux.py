@@ -47,7 +47,7 @@ def measure_again(servers: Kustomization, models: Namespace, **metrics: float) -
     end_gate(models, **metrics)
 
 
-def test_it_is_ready_when_the_server_is_and_the_gate_has_passed(
+def test_a_kustomization_is_ready_when_the_server_is_and_the_gate_has_passed(
     servers: Kustomization, models: Namespace, repository: Repository
 ) -> None:
     wait_for(lambda: models.find(SERVER, "kimi"), "the server is there", seconds=TOOL_SECONDS)
@@ -57,7 +57,7 @@ def test_it_is_ready_when_the_server_is_and_the_gate_has_passed(
     servers.wait_until("True", "ReconciliationSucceeded", repository.head())
 
 
-def test_it_fails_as_soon_as_the_gate_has_failed(
+def test_a_kustomization_fails_as_soon_as_the_gate_has_failed(
     servers: Kustomization, models: Namespace, repository: Repository
 ) -> None:
     measure_again(servers, models, output_throughput=1)
@@ -67,7 +67,7 @@ def test_it_fails_as_soon_as_the_gate_has_failed(
     servers.wait_until("True", "ReconciliationSucceeded", repository.head())
 
 
-def test_replicas_are_left_to_whoever_scales_and_all_else_is_repaired(
+def test_a_reconciliation_keeps_scaled_replicas_and_repairs_everything_else(
     servers: Kustomization, models: Namespace, cluster: LocalCluster, repository: Repository
 ) -> None:
     cluster.kubectl("scale", "kimilinearserver/kimi", "--replicas=2", f"--namespace={models.name}")
@@ -87,7 +87,7 @@ def test_a_server_that_is_suspended_on_purpose_is_healthy(
     assert models.condition("kimi", "Ready")["reason"] == "Suspended"
 
 
-def test_what_the_api_server_refuses_is_reported_and_changes_nothing(
+def test_a_refusal_of_the_api_server_is_reported_and_changes_nothing(
     servers: Kustomization, models: Namespace, repository: Repository
 ) -> None:
     before = models.server("kimi")
@@ -98,7 +98,7 @@ def test_what_the_api_server_refuses_is_reported_and_changes_nothing(
     assert models.server("kimi")["metadata"]["generation"] == before["metadata"]["generation"]
 
 
-def test_what_is_gone_from_git_is_pruned(servers: Kustomization, models: Namespace, repository: Repository) -> None:
+def test_objects_removed_from_git_are_pruned(servers: Kustomization, models: Namespace, repository: Repository) -> None:
     commit = change_everything(repository, "other")
     servers.reconcile()
     servers.wait_until("True", "ReconciliationSucceeded", commit)

@@ -1,9 +1,9 @@
 """Golden files: all objects and the status of a resource, in a form that people can review.
 
-Each folder is a case. `cr.yaml` becomes `objects.yaml`; where `observed.yaml` holds a Deployment, Jobs and pods,
-`cr.yaml` and those become `status.yaml`, with what a pod logs in `pod.log`. What a benchmark measures is in
-`server.yaml`, what a server uses in `weights.yaml`.
-`pytest tests/golden --update-golden` rewrites the results.
+Each folder is a case. `objects.yaml` contains the objects that the operator builds for `cr.yaml`. If a case has
+`observed.yaml` with a Deployment, Jobs or pods, `status.yaml` contains the status for `cr.yaml` and these objects, and
+`pod.log` the log of a pod. `server.yaml` is the server that a benchmark measures, `weights.yaml` the weights that a
+server uses. `pytest tests/golden --update-golden` rewrites the results.
 """
 
 import asyncio
@@ -149,13 +149,13 @@ def compare(case: str, file: str, text: str, request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.parametrize("case", sorted({*cases("cr.yaml")} - {*cases("observed.yaml")}))
-def test_a_resource_becomes_these_objects(case: str, request: pytest.FixtureRequest) -> None:
+def test_a_resource_becomes_the_golden_objects(case: str, request: pytest.FixtureRequest) -> None:
     objects = [without_programs(child) for child in build(case)]
     compare(case, "objects.yaml", "---\n".join(dump(child) for child in objects), request)
 
 
 @pytest.mark.parametrize("case", cases("observed.yaml"))
-def test_what_is_observed_becomes_this_status(case: str, request: pytest.FixtureRequest) -> None:
+def test_observed_objects_become_the_golden_status(case: str, request: pytest.FixtureRequest) -> None:
     resource = read_resource(case)
     key = Key("default", resource["metadata"]["name"], OBSERVED_KINDS[resource["kind"]])
     cache, cluster = new_cache(), RecordingCluster(resource)

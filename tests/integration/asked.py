@@ -30,7 +30,7 @@ class Asked:
     Attributes:
         files: The files in this folder whose tests have all run, relative to this folder.
         used: The requests.
-        forbidden: Those of the requests that the API server forbade.
+        forbidden: The requests that the API server forbade.
     """
 
     files: frozenset[str] = frozenset()

@@ -85,7 +85,7 @@ def request_of(event: dict[str, Any]) -> Request:
     subject = event.get("objectRef", {})
     resource = "/".join(filter(None, (subject.get("resource", ""), subject.get("subresource", ""))))
     return Request(
-        # A request that ends before the API server knows its user has none.
+        # A request that ends before the API server knows its user has no user.
         user=event["user"].get("username", ""),
         agent=event.get("userAgent", ""),
         verb=event["verb"],

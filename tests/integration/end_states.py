@@ -1,4 +1,4 @@
-"""What two runs are compared by: their objects without what differs in each run."""
+"""The final states by which two runs are compared: objects without the fields that differ in each run."""
 
 from collections.abc import Collection
 from typing import Any

@@ -83,7 +83,7 @@ class FaultProxy:
     ) -> None:
         try:
             self._do(self._close())
-            wait_for(self._open_connections, "connections with TLS take their leave", lambda count: count == 0)
+            wait_for(self._open_connections, "all connections are closed", lambda count: count == 0)
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()

@@ -1,4 +1,4 @@
-"""Playing the kubelet of pods with a readiness gate: they are Ready when their containers are and the gate is open."""
+"""Plays the kubelet of pods with a readiness gate: a pod is Ready when it runs and its gate is open."""
 
 from integration.client import RefusedError
 from integration.namespace import Namespace, condition_of

@@ -34,7 +34,7 @@ from passes import RESOURCES
 DEEPEST = 9_900
 """The API server reads 10,000 levels of JSON. Its record of who owns which field is a little deeper than the spec."""
 
-# The API server stores up to 1.5 MB, including that record.
+# The API server stores up to 1.5 MB, including the record of who owns which field.
 _LARGEST = 600_000
 _ODD_NUMBERS = ("0", "-0.0", "1", "-1", "9223372036854775807", "-9223372036854775808", "1e308", "5e-324", "1e15", "0.1")
 _ODD_TEXTS = (

@@ -46,7 +46,7 @@ def _may_lease(client: Client, namespace: str, account: str) -> bool:
 
     Before that, a refusal would look like a missing verb.
 
-    It learns of writes in their order, and the permission for leases was written last.
+    The API server learns of writes in their order, and the permission for leases was written last.
     """
     asked = {"namespace": namespace, "verb": "create", "group": LEASE.group, "resource": LEASE.plural}
     spec = {"user": f"system:serviceaccount:kube-system:{account}", "resourceAttributes": asked}

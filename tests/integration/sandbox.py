@@ -42,7 +42,7 @@ class Sandbox:
     """A namespace, its operator, and the proxy between the operator and the API server.
 
     Attributes:
-        others: More namespaces that the same operator looks after. The Lease is in the first.
+        others: More namespaces that the same operator looks after. The Lease is in the first namespace.
     """
 
     namespace: Namespace
@@ -67,7 +67,7 @@ class Sandbox:
     def wait_until_lists_rest(self) -> None:
         """Wait for the list after the start of each watch, so that no more lists are due."""
         pause = REST.first + 2 * GATHER_SECONDS
-        wait_for(self._seconds_since_list, "no list is left to come", lambda seconds: seconds > pause)
+        wait_for(self._seconds_since_list, "no more lists are due", lambda seconds: seconds > pause)
 
     def _seconds_since_list(self) -> float:
         return time.monotonic() - max(call.began for call in self.proxy.calls if call.is_list)

@@ -113,7 +113,7 @@ def definition_of_containers(client: Client) -> Iterator[None]:
 def definition_of_energy(client: Client) -> Iterator[None]:
     """Let the API server use a newer version's CRD of benchmarks for a while.
 
-    Results have the field energy, what was completed may be text, and the spec has a new field.
+    Results have the field energy, the number of completed requests may be text, and the spec has a new field.
     """
     definition = BENCHMARK_DEFINITION.manifest()
     newer = copy.deepcopy(definition)

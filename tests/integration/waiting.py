@@ -29,9 +29,9 @@ def wait_for(
     """Observe until the value is accepted, and return it. After the time limit, fail with the last value.
 
     Args:
-        look: Observes.
-        expected: What is waited for, in words.
-        accept: Whether a value is what is waited for.
+        look: Reads the value.
+        expected: The awaited state, in words.
+        accept: Says whether a value is the awaited one.
         seconds: How long to wait.
         passes_soon: Whether a test must act at once, because the state does not last.
     """

@@ -196,7 +196,7 @@ async def load(router: Router, users: int, seconds: float, tokens: int = 50) -> 
 
 
 def question(tokens: int, **more: Any) -> Manifest:
-    """Return a question whose answer takes so many hundredths of a second."""
+    """Return a question whose answer takes this number of hundredths of a second."""
     return {"model": "kimi", "messages": [{"role": "user", "content": "x" * tokens}], "max_tokens": 4096, **more}
 
 

@@ -65,7 +65,7 @@ def router(request: pytest.FixtureRequest, replicas: Replicas, tmp_path_factory:
         yield started
 
 
-def test_a_request_with_the_key_is_answered_and_one_without_is_not(router: Router) -> None:
+def test_a_request_is_answered_only_with_the_key(router: Router) -> None:
     assert router.ask("/readiness", key=None)[0] == 200
     assert router.ask("/v1/chat/completions", question(1), key=None)[0] == 401
     status, answer = router.ask("/v1/chat/completions", question(1))
@@ -107,11 +107,11 @@ def test_no_request_is_lost_when_a_replica_is_killed(router: Router, replicas: R
     finally:
         thread.join()
         replicas.start(SECOND)
-        wait_for(lambda: router.ask("/readiness")[1]["healthy_workers"], "it is back", lambda seen: seen == 3)
+        wait_for(lambda: router.ask("/readiness")[1]["healthy_workers"], "the replica is back", lambda seen: seen == 3)
     assert set(outcome) == {"200"}, outcome
 
 
-def test_wrong_requests_of_one_client_close_no_replica_to_others(router: Router) -> None:
+def test_invalid_requests_of_one_client_close_no_replica_to_others(router: Router) -> None:
     answers = {router.ask("/v1/chat/completions", question(1, messages=[]))[0] for _ in range(40)}
     assert answers == {400}
     assert {router.ask("/v1/chat/completions", question(1))[0] for _ in range(6)} == {200}
@@ -128,14 +128,14 @@ def router_url(router: Router, host: str) -> str:
     return f"http://{host}:{router.replicas_port}"
 
 
-def test_without_an_address_in_dns_the_replicas_stay_for_a_while(router: Router) -> None:
+def test_replicas_stay_for_a_while_without_an_address_in_dns(router: Router) -> None:
     router.publish([])
-    stays(lambda: router.listed, "all replicas", lambda seen: seen == set(HOSTS), seconds=3)
+    stays(lambda: router.listed, "the router keeps all replicas", lambda seen: seen == set(HOSTS), seconds=3)
     router.publish(HOSTS)
 
 
 # This is the last test with each router, because it ends the router.
-def test_a_router_that_ends_finishes_what_it_has(router: Router) -> None:
+def test_a_router_that_ends_finishes_its_open_requests(router: Router) -> None:
     outcome: list[int] = []
     thread = threading.Thread(target=lambda: outcome.append(router.ask("/v1/chat/completions", question(300))[0]))
     thread.start()

@@ -1,16 +1,16 @@
 """A stand-in for SGLang's server with the same command line and endpoints, but without a model and a GPU.
 
-It loads slowly, opens its port only then, is not healthy until it is warm, answers what SGLang's own client and clients
-of OpenAI's API send, drains on SIGTERM, and can be told to fail.
+It loads slowly, opens its port only after that, and is not healthy until it is warm. It answers the requests of
+SGLang's own client and of clients of OpenAI's API, drains on SIGTERM, and fails when it is told to.
 
-It is like release 0.5.7: `tests/engine` makes the same assertions about both. On purpose it differs in this:
+It is like release 0.5.7: `tests/engine` makes the same assertions about both. These differences are on purpose:
 
 - It looks for the end of the last request ten times a second, SGLang every five seconds.
 - It handles SIGTERM from the moment that its port is open, SGLang a second later.
-- It does not look whether the model is there.
+- It does not check whether the model exists.
 
-What it says is made up, and the same every time: tokens are bytes, texts repeat a sentence, and questions about sums
-are answered rightly as often as it is told.
+Its answers are invented, and the same every time: tokens are bytes, and texts repeat a sentence. A share of the
+questions about sums, which can be set, gets right answers.
 
 Here:
 

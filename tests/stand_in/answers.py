@@ -43,7 +43,7 @@ def repeat(text: str, longest: int) -> Answer:
 def is_right(apples: int, accuracy: float) -> bool:
     """Whether the question about this number of apples gets the right answer.
 
-    Of 200 such questions in a row, the share `accuracy` does.
+    Of 200 such questions in a row, the share `accuracy` gets it.
     """
     return apples * _STRIDE % _QUESTIONS < round(accuracy * _QUESTIONS)
 

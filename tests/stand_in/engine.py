@@ -63,7 +63,7 @@ class Engine:
         """Yield the number of generated tokens whenever it grows. The limit may be 0.
 
         Raises:
-            ToldToFailError: This request is to fail.
+            ToldToFailError: The test wants this request to fail.
         """
         if not answer.text:
             return

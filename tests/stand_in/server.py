@@ -79,7 +79,8 @@ async def _count(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Like SGLang with --log-requests, log when a request for text comes and when its answer is complete.
 
-    SGLang logs the end a moment earlier: when the answer is made. With ours, a log tells which answers were cut off.
+    SGLang logs the end a moment earlier: when the answer is made. The stand-in logs it later, so that its log shows
+    which answers were cut off.
     """
     if request.method != "POST":
         return await handler(request)
@@ -192,7 +193,7 @@ async def serve(engine: Engine) -> None:
     """Open the port, warm up, and serve until SIGTERM. Then finish open requests."""
     runner = web.AppRunner(build_app(engine))
     await runner.setup()
-    # Before the port is open, as in SGLang: whoever sees the port may send SIGTERM at once.
+    # The handler is set before the port is open, because a client that sees the port may send SIGTERM at once.
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _drain, engine, stopped)
     site = web.TCPSite(runner, engine.arguments.host, engine.arguments.port)
@@ -258,7 +259,7 @@ def _log(text: str) -> None:
 def main() -> int:
     """Run the stand-in with the arguments of the command line.
 
-    Until it opens its port nothing handles SIGTERM, as in SGLang: as process 1 of a container it ignores it.
+    Until the port is open, nothing handles SIGTERM, as in SGLang. So process 1 of a container then ignores SIGTERM.
     """
     settings = arguments.parse(None)
     told = behaviour.from_environment()

@@ -47,7 +47,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* A file whose objects get labels and annotations. Everything else stays the same, byte for byte. */}}
+{{/* The text of a file, with labels and annotations added to its objects. Everything else stays the same, byte for byte. */}}
 {{- define "operator.labelled" -}}
 {{- $added := dict "labels" (fromYaml (include "operator.labels" .root)) -}}
 {{- with .annotations -}}

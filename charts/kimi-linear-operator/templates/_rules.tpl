@@ -1,4 +1,4 @@
-{{/* The operator's permissions in the namespaces that it manages. Tests run it with exactly these, and fail if it does not use all of them. */}}
+{{/* The operator's permissions in the namespaces that it manages. Tests run the operator with exactly these, and fail if it does not use all of them. */}}
 {{- define "operator.rules" -}}
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks, kimilinearservers, kimilinearweights]
@@ -10,8 +10,8 @@
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/status, kimilinearservers/status, kimilinearweights/status]
   verbs: [patch]
-# Children name their server, benchmark or weights as an owner whose deletion waits for them. An API server with the
-# admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) requires this permission for it.
+# The owner reference of a child makes the deletion of its owner wait for the child. An API server with the admission
+# plugin OwnerReferencesPermissionEnforcement (on in OpenShift) requires this permission for such a reference.
 - apiGroups: [kimi-linear.io]
   resources: [kimilinearbenchmarks/finalizers, kimilinearservers/finalizers, kimilinearweights/finalizers]
   verbs: [update]
@@ -28,7 +28,7 @@
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
 {{- if .Values.rbac.monitoring }}
-# For spec.monitoring of a server. The definitions belong to the Prometheus operator, which is perhaps not installed.
+# For spec.monitoring of a server. The definitions belong to the Prometheus Operator, which is perhaps not installed.
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]

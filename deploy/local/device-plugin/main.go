@@ -1,8 +1,8 @@
-// Stands in for AMD's device plugin on a node without GPUs. It speaks the kubelet's device plugin API and gives a
-// container what AMD's gives: /dev/kfd, and /dev/dri/cardN and /dev/dri/renderDN of each of its GPUs. Behind each of
-// these is /dev/null.
+// A replacement for AMD's device plugin on a node without GPUs. It uses the kubelet's device plugin API, and gives a
+// container the same devices as AMD's plugin: /dev/kfd, and /dev/dri/cardN and /dev/dri/renderDN of each GPU. All of
+// them lead to /dev/null.
 //
-// Read, not run: AMD's plugin, https://github.com/ROCm/k8s-device-plugin at commit ed76468, internal/pkg/plugin/plugin.go.
+// We have read AMD's plugin, but have never run it: https://github.com/ROCm/k8s-device-plugin at commit ed76468, internal/pkg/plugin/plugin.go.
 // In its container, `/device-plugin lose ID` makes it report that GPU as unhealthy until it starts again.
 package main
 
@@ -25,16 +25,16 @@ const (
 	resource    = "amd.com/gpu"
 	endpoint    = "amd.com_gpu"
 	firstRender = 128
-	// AMD's plugin looks at the health of GPUs as often as its flag -pulse says.
+	// The flag -pulse of AMD's plugin says how often it checks the health of GPUs.
 	pulse = time.Second
 )
 
-// id is the PCI address of a GPU, by which AMD's plugin calls it.
+// id is the PCI address of a GPU. AMD's plugin uses it as the GPU's name.
 func id(gpu int) string {
 	return fmt.Sprintf("0000:%02x:00.0", 16*gpu+5)
 }
 
-// mark is a file that says that a GPU is lost. It goes with the container.
+// mark is a file that says that a GPU is lost. It disappears with the container.
 func mark(id string) string {
 	return filepath.Join("/", "lost-"+id)
 }
@@ -47,7 +47,7 @@ func (plugin) GetDevicePluginOptions(context.Context, *api.Empty) (*api.DevicePl
 	return &api.DevicePluginOptions{}, nil
 }
 
-// ListAndWatch tells the kubelet of all GPUs at once, and again when one is lost.
+// ListAndWatch reports all GPUs to the kubelet, and reports them again when one is lost.
 func (plugin) ListAndWatch(_ *api.Empty, stream grpc.ServerStreamingServer[api.ListAndWatchResponse]) error {
 	told := -1
 	for {
@@ -61,7 +61,7 @@ func (plugin) ListAndWatch(_ *api.Empty, stream grpc.ServerStreamingServer[api.L
 		select {
 		case <-time.After(pulse):
 		case <-stream.Context().Done():
-			// As AMD's: the container starts again and registers with the new kubelet.
+			// Like AMD's plugin: the container starts again and registers with the new kubelet.
 			log.Fatal("the kubelet has gone")
 		}
 	}

@@ -1,7 +1,8 @@
-// A metrics adapter for the tests: it offers SGLang's metrics, which Prometheus has, as custom metrics of pods.
+// A metrics adapter for the tests: it reads SGLang's metrics from Prometheus and offers them as custom metrics of pods.
 //
-// The Kubernetes project's library for adapters does the work, as in prometheus-adapter, which Go's module proxy does
-// not have. The names follow the rule for prometheus-adapter in docs/guide/scale.md: sglang_x is sglang:x.
+// It uses the Kubernetes project's library for adapters, like prometheus-adapter. The tests do not use prometheus-adapter
+// itself, because Go's module proxy does not have it. Names follow the rule for prometheus-adapter in
+// docs/guide/scale.md: the custom metric sglang_x is Prometheus' sglang:x.
 package main
 
 import (
@@ -38,7 +39,7 @@ type adapter struct {
 	prometheus string
 }
 
-// GetMetricByName is about one pod.
+// GetMetricByName returns a metric of one pod.
 func (a adapter) GetMetricByName(ctx context.Context, name types.NamespacedName, info provider.CustomMetricInfo, _ labels.Selector) (*custom_metrics.MetricValue, error) {
 	values, err := a.ask(ctx, name.Namespace, info.Metric)
 	if err != nil {
@@ -52,7 +53,7 @@ func (a adapter) GetMetricByName(ctx context.Context, name types.NamespacedName,
 	return &value, nil
 }
 
-// GetMetricBySelector is about the pods that a selector finds, without those that have no value.
+// GetMetricBySelector returns a metric of the pods that a selector finds. Pods without a value are left out.
 func (a adapter) GetMetricBySelector(ctx context.Context, namespace string, selector labels.Selector, info provider.CustomMetricInfo, _ labels.Selector) (*custom_metrics.MetricValueList, error) {
 	found, err := a.client.Resource(pods).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector.String()})
 	if err != nil {
@@ -74,12 +75,12 @@ func (a adapter) GetMetricBySelector(ctx context.Context, namespace string, sele
 	return list, nil
 }
 
-// ListAllMetrics is for discovery, which the autoscaler does not need.
+// ListAllMetrics serves discovery, which the autoscaler does not need.
 func (a adapter) ListAllMetrics() []provider.CustomMetricInfo {
 	return nil
 }
 
-// ask returns what Prometheus has of a metric, for each pod of a namespace.
+// ask returns Prometheus' values of a metric for each pod of a namespace.
 func (a adapter) ask(ctx context.Context, namespace, name string) (map[string]resource.Quantity, error) {
 	series := "sglang:" + strings.TrimPrefix(name, prefix)
 	query := fmt.Sprintf("sum by (pod) ({__name__=%q, namespace=%q})", series, namespace)

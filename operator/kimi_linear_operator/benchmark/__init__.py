@@ -1,1 +1,1 @@
-"""Benchmarks: running SGLang's own client against a server, and what its numbers mean."""
+"""Benchmarks: they run SGLang's own clients against a server, and judge the numbers."""

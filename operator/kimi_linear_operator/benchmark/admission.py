@@ -30,7 +30,8 @@ Result = TypeVar("Result")
 
 # How often to retry while another benchmark is about to start, or a client of a deleted benchmark still runs.
 LEFTOVER_RETRY_SECONDS = 5.0
-# How many requests of all looks may be under way, because each list can hold a page of 4 MiB in memory.
+# The maximum number of simultaneous requests that check for running clients. It is needed because each list can hold a
+# page of 4 MiB in memory.
 REQUESTS_AT_ONCE = 16
 
 
@@ -53,10 +54,10 @@ class Admission:
     def __init__(
         self, cluster: Cluster, cache: Cache, has_read: HasRead, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Take the cluster, which is read only just before a start, and the cache.
+        """Take the cluster and the cache. Most decisions need only the cache.
 
         Args:
-            cluster: Where Jobs and pods are read.
+            cluster: Where Jobs and pods are read, just before a start.
             cache: The cache.
             has_read: Returns whether all objects of some kinds in a namespace are read now.
             clock: Returns monotonic seconds.
@@ -167,18 +168,18 @@ class Admission:
                 yield claim.contender
 
     def _may_start(self, key: Key, claim: Claim) -> bool:
-        """Return whether a benchmark may want to start. In namespaces that the operator cannot read, it starts none."""
+        """Return whether a benchmark may want to start. The operator starts none in namespaces that it cannot read."""
         return claim.is_willing and self._has_read(key.namespace, (BENCHMARK, JOB, POD))
 
     async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:
         """Return whether any client runs against a target. The asking benchmark itself has no client.
 
         The cache shows all Jobs, except Jobs that another replica created in the last seconds. Such a Job belongs to
-        one of the benchmarks that go first. In namespaces that the operator can no longer read, it knows only the Jobs
-        that it saw before.
+        one of the benchmarks that go first. If the operator can no longer read a namespace, it knows only the Jobs that
+        it saw there before.
 
         Raises:
-            ApiError: An answer is missing, and the other answers show no client. So a client may run.
+            ApiError: An answer is missing, and the other answers show no client. So a client may still run.
         """
         others = ((rival, claim) for rival, claim in rivals.items() if rival.namespace != key.namespace)
         elsewhere = (claim for rival, claim in others if self._may_start(rival, claim))

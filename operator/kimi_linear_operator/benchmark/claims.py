@@ -20,8 +20,8 @@ from kimi_linear_operator.kubernetes.metadata import owner_uids
 
 # The limit of `spec.suites`.
 MOST_SUITES = 16
-# How many suites of a benchmark may be running, if the cache is late by seconds: the first suite without a result, and
-# the next one. Suites run one after the other.
+# How many suites can be running according to a cache that is late by seconds: the first suite without a result, and the
+# next one. Suites run one after the other.
 _MAY_RUN = 2
 # Jobs of the operator have one owner. A user can create a Job with any number of owners.
 _MOST_OWNERS = 16
@@ -128,7 +128,7 @@ def is_guest(target: TargetKey | None, namespace: str) -> bool:
 
 
 def is_willing(manifest: Manifest) -> bool:
-    """Return whether a benchmark wants to run: it is neither complete, stalled, suspended nor being deleted."""
+    """Return whether a benchmark wants to run: it is not complete, stalled, suspended or being deleted."""
     status, spec = manifest.get("status", {}), manifest.get("spec")
     is_stalled = find_condition(status, "Stalled").get("status") == "True"
     is_suspended = isinstance(spec, dict) and bool(spec.get("suspend"))

@@ -29,7 +29,7 @@ class CleanUp:
         Args:
             key: The key of the benchmark.
             manifest: The benchmark with the last written status.
-            benchmark: The same, None if it cannot be read.
+            benchmark: The parsed benchmark, None if it cannot be read.
 
         Returns:
             The seconds until the next deletion, a day at most; None if no deletion is planned.
@@ -70,7 +70,7 @@ class CleanUp:
     async def _expire(self, key: Key, manifest: Manifest) -> None:
         """Delete a benchmark whose time has passed.
 
-        If it was changed, do nothing, because a watch event enqueues it.
+        If somebody has changed the benchmark, do nothing, because the watch event of the change enqueues it.
         """
         live = await self._cluster.get(BENCHMARK, key.namespace, key.name)
         if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:

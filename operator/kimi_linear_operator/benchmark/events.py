@@ -5,7 +5,7 @@ from kimi_linear_operator.kubernetes.events import build_event
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons import ReasonName
 
-# Reasons for normal Events, not warnings, before the benchmark has succeeded.
+# Reasons with which an Event is normal and not a warning, although the benchmark has not succeeded.
 UNDER_WAY: tuple[ReasonName, ...] = ("Queued", "Running", "ServerUnready", "Starting", "Suspended", "WaitingForTurn")
 
 

@@ -1,7 +1,8 @@
 """An index of the benchmarks that are not done, by target. It uses facts, and decodes no object.
 
-A target may have thousands of benchmarks. If every change of one enqueued all others, each change would cost thousands
-of passes. So beyond `FEW_RIVALS` benchmarks, only those near the front of the queue are enqueued; the rest are *far*.
+A target may have thousands of benchmarks. If every change of one benchmark enqueued all others, each change would cost
+thousands of passes. So if a target has more than `FEW_RIVALS` benchmarks, only those near the front of the queue are
+enqueued. The rest are *far*.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -114,7 +115,7 @@ class BenchmarkIndex:
                 yield cached.facts
 
     def jobs_with(self, key: Key, test: Callable[[Client], bool]) -> set[str]:
-        """Return the UIDs of the owners of a benchmark's pods with such a client."""
+        """Return the UIDs of the owners of those pods of a benchmark whose client passes a test."""
         pods = self._cache.cached_children(POD, key)
         return {uid for pod in pods if isinstance(pod.facts, Client) and test(pod.facts) for uid in pod.owners}
 
@@ -123,8 +124,8 @@ class BenchmarkIndex:
 
         A far benchmark waits until most of these are done. Their single changes do not enqueue it.
 
-        A benchmark whose Job has not ended is far only if `FEW_RIVALS` other benchmarks with such Jobs are ahead. These
-        benchmarks are limited, too, because a user can create a Job for each of thousands of benchmarks.
+        A benchmark whose Job has not ended is far only if `FEW_RIVALS` other benchmarks with such Jobs are ahead. There
+        must be a limit for such benchmarks, too, because a user can create a Job for each of thousands of benchmarks.
         """
         claim = self.claim(key)
         return claim is not None and self._is_far(key, claim.target, [claim])

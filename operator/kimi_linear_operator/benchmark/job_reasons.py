@@ -37,7 +37,7 @@ _VAGUE = "Unable to attach or mount volumes"
 
 
 def asks_events_of(job: Manifest, pods: Sequence[Manifest], now: str) -> Manifest | None:
-    """Return the object whose Events are needed: a pod that does not start, or a Job without pods; None if none is.
+    """Return the object whose Events are needed: a pod that does not start, or a Job without pods; else None.
 
     Args:
         job: The Job.
@@ -101,7 +101,7 @@ def pod_reason(pod: Manifest, events: Sequence[Manifest], now: str) -> Reason | 
     return None if reason is None or (has_begun([pod]) and reason.name not in _GRAVE) else reason
 
 
-# Problems of a pod whose client runs.
+# Problems that a pod can have although its client runs.
 _GRAVE = ("NodeLost", "TerminationStuck")
 
 

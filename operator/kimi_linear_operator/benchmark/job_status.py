@@ -36,7 +36,7 @@ def is_running(pod: Manifest) -> bool:
 
 
 def is_busy(jobs: Iterable[Manifest], pods: Sequence[Manifest]) -> bool:
-    """Return whether any of these Jobs or pods sends requests, or may begin to."""
+    """Return whether any of these Jobs or pods sends requests, or may begin to send them."""
     if any(is_running(pod) for pod in pods):
         return True
     # A set of UIDs, because users can create thousands of Jobs and pods.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 # Before a start, a benchmark lists Jobs and pods ("a look"). This is the number of looks at the same time. Each look
 # occupies a worker until the API server has answered.
 LOOKS_AT_ONCE = 4
-# How many of these looks may be of one namespace.
+# How many of these looks can be of one namespace.
 LOOKS_OF_NAMESPACE = 2
 # How often a benchmark without a place tries again.
 LOOK_RETRY_SECONDS = 5.0

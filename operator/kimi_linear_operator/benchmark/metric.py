@@ -1,8 +1,9 @@
 """The metrics of the benchmark clients: their names, how they are printed, and in which direction they improve.
 
-Names are the clients' own keys. Labels, order, sections and decimals are those of the clients' tables. The clients are
-sglang.bench_serving of SGLang 0.5.7 (the recipe shows its tables), with the rows that later versions add, and
-sglang.test.few_shot_gsm8k. The client of tool calls is the operator's own, `tool_calls.py`.
+Names are the clients' own keys. Labels, order, sections and decimals are those of the clients' tables. The client for
+speed is sglang.bench_serving of SGLang 0.5.7, whose tables the recipe shows. The rows that later versions add are
+included. The client for accuracy is sglang.test.few_shot_gsm8k. The client for tool calls is the operator's own,
+`tool_calls.py`.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ _GREATEST = 1e15
 
 
 def in_decimals(value: float, decimals: int) -> str:
-    """Return a number with this many decimals. A number that is too great to be a measurement has the short form."""
+    """Return a number with this many decimals, or in a short form if it is too great to be a measurement."""
     return f"{value:.{decimals}f}" if abs(value) < _GREATEST else f"{value:.3g}"
 
 
@@ -34,7 +35,8 @@ class Metric:
 
     decimals: int
     better: Better | None = None
-    """The direction in which the metric improves; None if neither is better, for example a count of tokens."""
+    """The direction in which the metric improves; None if neither direction is better, for example for a count of
+    tokens."""
 
     unit: str = ""
     """The unit, for example ms or tok/s; empty for a plain number."""

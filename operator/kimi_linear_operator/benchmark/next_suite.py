@@ -37,7 +37,8 @@ class Step:
         job: The suite's Job, None if it has none.
         not_applied: Why the Job could not be created or deleted, None if it could.
         not_running: Why the suite does not run although its Job exists, None if it runs.
-        failed_start: The last attempt that could not start and gave its turn back, None if the client has run since.
+        failed_start: The last attempt that could not start and gave its turn back, None if the client has run since
+            then.
         again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
     """
 
@@ -103,7 +104,7 @@ class NextSuite:
     async def _follow(self, measurement: Measurement, suite: Suite, suite_job: Manifest) -> Step:
         """Return why a suite with a Job does not run.
 
-        If the suite has not begun for too long and other benchmarks wait, stop it to give its turn back.
+        If the suite takes too long to begin and other benchmarks wait, stop it to give its turn back.
         """
         benchmark = measurement.benchmark
         step = Step(measurement.target_state.reason, suite_job, failed_start=read_failed_start(benchmark.status))

@@ -105,7 +105,7 @@ class BenchmarkReconciler:
             raise
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearBenchmark]:
-        """Check a benchmark by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
+        """Check a benchmark by its rules. Refuse access to nodes, unless the administrator allows such access."""
         checked = CHECKER.check_stored(manifest)
         return checked if self._allows_node_access else access.refuse_access(checked, job.own_pod_templates)
 
@@ -120,7 +120,7 @@ class BenchmarkReconciler:
         return await self._clean_up.run(key, manifest, benchmark)
 
     async def _report_failure(self, manifest: Manifest, checked: Checked[KimiLinearBenchmark], error: ApiError) -> None:
-        """Write an error that retries did not resolve into the status. The results in the status stay."""
+        """Report an error in the status, because retries did not help. The results in the status stay."""
         if is_complete(manifest.get("status", {})):
             return
         not_applied = Reason("ApplyFailed", error.message)
@@ -198,7 +198,7 @@ def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, message:
 
     Args:
         manifest: The benchmark as it is stored.
-        benchmark: The readable part of it, None if nothing can be read.
+        benchmark: The readable part of the benchmark, None if nothing can be read.
         message: What is wrong with the spec.
     """
     previous: Manifest = manifest.get("status", {})

@@ -58,7 +58,7 @@ def is_whole(status: Manifest) -> bool:
 
 
 def is_left_by(config_map: Manifest, benchmark: KimiLinearBenchmark) -> bool:
-    """Return whether the operator made a ConfigMap, it holds results of this spec, and no benchmark owns it.
+    """Return whether a ConfigMap of the operator has no owner any more and holds results of this spec.
 
     A ConfigMap that a deleted benchmark still owns does not count: it is about to be deleted, as the user wanted.
     """
@@ -69,7 +69,7 @@ def is_left_by(config_map: Manifest, benchmark: KimiLinearBenchmark) -> bool:
 def read(config_map: Manifest, now: str) -> Manifest:
     """Return the fields of a status in a ConfigMap that this version can read; empty if there are none.
 
-    Anybody may have written the ConfigMap, so nothing else gets into a status. A result that cannot be read becomes
+    Anybody may have written the ConfigMap, so only these fields get into a status. A result that cannot be read becomes
     text, because its suite has ended.
 
     Args:
@@ -96,7 +96,7 @@ def _results(value: Any, now: str) -> Any:
 
     A result that cannot be read becomes text. If the value is not a list, it stays.
 
-    There are no more results than a spec may have suites.
+    The maximum number of results is the maximum number of suites in a spec.
     """
     if not isinstance(value, list):
         return value

@@ -48,7 +48,7 @@ def seconds_to_live(benchmark: KimiLinearBenchmark | None, status: Manifest, now
 
 
 def is_wanted(live: Manifest) -> bool:
-    """Return whether, by the managed fields, somebody has set `ttlSecondsAfterFinished` of a benchmark.
+    """Return whether somebody has set `ttlSecondsAfterFinished` of a benchmark, according to the managed fields.
 
     The API server adds the defaults of the CRD of another version to stored objects. Results must not be deleted
     because of such a default.

@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.rule import Rule, Transition, unchanged
 LONGEST_NAME = 40
 
 _RECIPE = str(list(RECIPE_SUITES))
-# With fewer questions, a single answer changes the accuracy by more than one percent point.
+# With fewer questions, a single answer changes the accuracy by more than one percentage point.
 _FEW_QUESTIONS = 100
 
 

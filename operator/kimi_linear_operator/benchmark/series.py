@@ -23,7 +23,7 @@ _BY_CONDITION = ResourceMetric("kimi_linear_benchmarks", "Benchmarks by conditio
 _RESULT = ResourceMetric(
     "kimi_linear_benchmark_result",
     "Results of the newest complete benchmark of each namespace and server, by suite and metric; at most "
-    f"{_MOST_NUMBERS:,} numbers of a namespace",
+    f"{_MOST_NUMBERS:,} numbers for each namespace",
     ("benchmark", "benchmark_namespace", "metric", "server", "suite"),
 )
 RESOURCE_METRICS = (_BY_CONDITION, _RESULT)

@@ -72,7 +72,7 @@ class Client(Model):
 
     image: ImageReference | None = Field(
         default=None,
-        description="Image that contains SGLang. If unset: the server's image, or for an endpoint the recipe's "
+        description="Image that contains SGLang. If unset, it is the server's image, or for an endpoint the recipe's "
         "image. The client needs no GPU.",
     )
     tokenizer: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9/][!-~]*$")] | None = Field(
@@ -83,7 +83,7 @@ class Client(Model):
     extra_pip_packages: Annotated[list[PipPackage], Field(max_length=16)] | None = Field(
         default=None,
         description="Python packages that the tokenizer needs. The pod installs each one that it cannot import. If "
-        "unset: the packages of the server, or for an endpoint sentencepiece and tiktoken.",
+        "unset, these are the packages of the server, or for an endpoint sentencepiece and tiktoken.",
     )
 
 
@@ -101,8 +101,9 @@ class Speed(Model):
     )
     dataset_name: Literal["random", "random-ids", "sharegpt"] = Field(
         default="random",
-        description="Where prompts come from (--dataset-name). random cuts ShareGPT conversations to random lengths. "
-        "random-ids makes up tokens and needs no data. sharegpt uses the conversations as they are.",
+        description="Where prompts come from (--dataset-name). With random, the client cuts ShareGPT conversations to "
+        "random lengths. With random-ids, it makes up tokens and needs no data. With sharegpt, it uses the "
+        "conversations as they are.",
     )
     random_input_len: Whole = Field(
         default=1000, ge=1, le=1_048_576, description="Longest prompt in tokens, for random and random-ids."
@@ -112,8 +113,8 @@ class Speed(Model):
     )
     random_range_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="Shortest length as a share of the longest (--random-range-ratio). If unset, 0, as in the "
-        "recipe: lengths are then between 1 token and the longest length. The average is about half of the longest "
+        description="Shortest length as a share of the longest (--random-range-ratio). If unset, the share is 0, as in "
+        "the recipe: lengths are then between 1 token and the longest length. The average is about half of the longest "
         "length.",
     )
     sharegpt_output_len: Annotated[int, Field(ge=1, le=1_048_576), _WHOLE] | None = Field(
@@ -126,7 +127,7 @@ class Speed(Model):
     )
     seed: Annotated[int, Field(ge=0, le=4_294_967_295), _WHOLE] | None = Field(
         default=None,
-        description="Seed of the random numbers (--seed). If unset, 1. The same seed gives the same prompts. A "
+        description="Seed of the random numbers (--seed). If unset, it is 1. The same seed gives the same prompts. A "
         "server with a prefix cache can answer the same prompts faster the second time.",
     )
     warmup_requests: Annotated[int, Field(ge=0, le=10_000), _WHOLE] | None = Field(
@@ -238,8 +239,8 @@ class Baseline(Model):
     )
     metrics: Annotated[list[_Metric], Field(min_length=1, max_length=32)] = Field(
         default=["output_throughput", "median_ttft_ms", "median_itl_ms", "accuracy"],
-        description="Metrics to compare with the baseline. A metric that a suite does not measure is skipped for that "
-        "suite. Higher throughput and accuracy are better; of all other metrics, lower values are better.",
+        description="Metrics to compare with the baseline. The comparison of a suite leaves out metrics that the suite "
+        "does not measure. Higher throughput and accuracy are better. For all other metrics, lower values are better.",
     )
 
 
@@ -268,7 +269,7 @@ class BenchmarkSpec(Model):
     suites: Annotated[list[Suite], Field(min_length=1, max_length=16)] = Field(
         default=[{"name": name} for name in RECIPE_SUITES],
         validate_default=True,
-        description="Suites to run, one after the other. If unset, the recipe's four suites.",
+        description="Suites to run, one after the other. If unset, the operator runs the recipe's four suites.",
     )
     client: Client = Field(default_factory=Client, description="The environment of SGLang's client.")
     datasets: Datasets = Field(
@@ -290,11 +291,11 @@ class BenchmarkSpec(Model):
         description="Time limit of a suite in seconds. It includes all attempts and the pull of the image.",
     )
     backoff_limit: Whole = Field(
-        default=1, ge=0, le=10, description="How often the operator tries a failed suite again. Evictions do not count."
+        default=1, ge=0, le=10, description="How many times a failed suite is tried again. Evictions do not count."
     )
     suspend: bool = Field(
         default=False,
-        description="If true, the running suite stops. When you set false again, that suite starts from its "
+        description="If true, the running suite stops. When you set it to false again, this suite starts from its "
         "beginning. The operator keeps the results of suites that have ended.",
     )
     queue_name: QueueName | None = Field(
@@ -394,8 +395,8 @@ class BenchmarkStatus(Status):
     )
     verdict: str | None = Field(
         default=None,
-        description="Passed, Failed or Invalid. Invalid: the numbers do not count, for example because requests "
-        "failed or the server changed during the run.",
+        description="Passed, Failed or Invalid. Invalid means that the numbers do not count, for example because "
+        "requests failed or the server changed during the run.",
     )
     current_suite: str | None = Field(default=None, description="Name of the suite that runs now.")
     progress: str | None = Field(default=None, description="How many suites have ended, for example 2/4.")

@@ -12,7 +12,7 @@ from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.stored import is_readable
 
 READY = ("ServerReady", "EndpointGiven", "SuitesEnded")
-"""Reasons for which TargetReady is true."""
+"""Reasons with which TargetReady is true."""
 
 _PROGRESSING = ("Running", "Starting", "Suspended", "ServerUnready", "WaitingForTurn")
 
@@ -30,7 +30,8 @@ class BenchmarkObservation:
         results: The results of the suites that have ended, in order.
         job: The Job of the current suite, None if it has none.
         not_running: Why the current suite does not run although its Job exists, None if it runs.
-        failed_start: The last attempt that could not start and gave its turn back, None if the client has run since.
+        failed_start: The last attempt that could not start and gave its turn back, None if the client has run since
+            then.
         restored_start: When the first suite started, if the benchmark was created again with its results; else None.
     """
 
@@ -100,7 +101,7 @@ def read_failed_start(status: Manifest) -> Manifest | None:
 
 
 def with_last_reason(result: Manifest, status: Manifest) -> Manifest:
-    """Return a suite's result. If the suite timed out, add the reason in the status why the suite did not run."""
+    """Return a suite's result. If the suite timed out, add the last reason in the status why the suite did not run."""
     last = find_condition(status, "Succeeded")
     had_problem = status.get("currentSuite") == result["name"] and last.get("reason") not in (*READY, *_PROGRESSING)
     if result.get("reason") != "TimedOut" or not had_problem:
@@ -209,7 +210,9 @@ def _state(observation: BenchmarkObservation, now: str) -> Reason:
         return Reason("Suspended", f"spec.suspend is true; {so_far}")
     if observation.current is None or observation.job is None:
         if failed := observation.failed_start:
-            message = f"suite {failed['suite']}: {failed['message']}; other benchmarks go first since {failed['time']}"
+            message = (
+                f"suite {failed['suite']}: {failed['message']}; other benchmarks have gone first since {failed['time']}"
+            )
             return Reason(failed["reason"], f"{message}; {so_far}")
         if observation.target.name not in READY:
             return Reason(observation.target.name, f"{observation.target.message}; {so_far}")

@@ -1,4 +1,4 @@
-"""A status without parts that a CRD may refuse, such as results of another version or forged results."""
+"""Removes the parts of a status that a CRD may refuse, such as results of another version or forged results."""
 
 from typing import Any
 

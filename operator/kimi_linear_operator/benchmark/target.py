@@ -30,7 +30,7 @@ _GENERATIONS = 2**63
 
 @dataclass(frozen=True)
 class Target:
-    """A server as a benchmark's client needs to know it.
+    """The facts about a server that a benchmark's client needs.
 
     Attributes:
         name: The server's name, or the endpoint's address.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 REST_SECONDS = 300.0
 """How long a benchmark that gave its turn back lets others go first before it tries again."""
 
-# If an image cannot be pulled, most often the spec is wrong. To add a node takes about as long as this limit.
+# If an image cannot be pulled, the spec is wrong in most cases. Adding a node takes about as long as this limit.
 _BLOCKED_SECONDS = 300.0
 # Reasons without a limit, because the pull of an image of tens of gigabytes can take any time.
 _PROGRESSING = ("ModelLoading", "Starting")

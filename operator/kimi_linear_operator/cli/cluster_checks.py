@@ -21,7 +21,8 @@ from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 
 # The API server adds five characters, and the name of a benchmark can have 40.
 _LONGEST_PREFIX = 26
-# For this time, the results and the logs of a failed client can be read. The operator keeps these logs for an hour.
+# During this time, users can read the results and the log of a failed client. The operator keeps such a log for an
+# hour.
 _SECONDS_KEPT = 3600
 # A running operator sees a new object within a second. After a change of the leader, it takes up to a minute.
 _SECONDS_UNTIL_SEEN = 60.0
@@ -49,7 +50,7 @@ async def _verify(namespace: str, name: str, seconds: float) -> State:
     async with connect() as cluster:
         server = await _ready_server(cluster, namespace, name)
         made = await cluster.create(BENCHMARK, build_benchmark(server))
-        tell(f"{made['metadata']['name']} asks {name}; it is deleted an hour after its end")
+        tell(f"{made['metadata']['name']} asks {name}; the operator deletes it an hour after its end")
         try:
             return await _follow(cluster, made, seconds)
         except BaseException:

@@ -68,7 +68,7 @@ def answer_for_kubectl(parser: argparse.ArgumentParser, words: Sequence[str]) ->
 
     Args:
         parser: The parser of the command.
-        words: The words after `kubectl kimi-linear`; the last one is to be completed, and may be empty.
+        words: The words after `kubectl kimi-linear`. The last one is the word to complete, and may be empty.
     """
     *before, last = words or [""]
     line = " ".join(["kimi-linear", *map(shlex.quote, before), last])

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     except ApiError as error:
         raise CommandError(str(error)) from error
     if options.output == "text":
-        # Live objects can contain what a terminal would execute.
+        # Live objects can contain escape sequences, which a terminal would execute.
         print(printable("".join(change["diff"] for change in changes)), end="")
     else:
         manifests.write(changes, options.output)
@@ -81,7 +81,7 @@ async def _references(cluster: Cluster, resource: Resource, in_files: Referenced
 async def _referenced(cluster: Cluster, resource: Resource, key: Key) -> Resource:
     stored = await cluster.get(key.kind, key.namespace, key.name)
     if stored is None:
-        where = f"namespace {key.namespace} nor in the files"
+        where = f"namespace {key.namespace} or in the files"
         raise CommandError(f"{resource.metadata.name}: there is no {key.kind.kind} {key.name} in {where}")
     referenced: Resource | None = TYPES[key.kind].checker.read_stored(stored)
     if referenced is None:

@@ -13,8 +13,8 @@ import yaml
 
 _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
-# How many keys and values a document can have when each alias is replaced by what it stands for: more than a list of
-# thousands of objects has, but not so many that they fill the memory.
+# How many keys and values a document can have after each alias is replaced by its value. A list of thousands of objects
+# has fewer, and this number does not fill the memory.
 _MOST_VALUES = 1_000_000
 _IMPLICIT = {
     "bool": (

@@ -1,7 +1,7 @@
-"""How commands end that have no answer."""
+"""How a command ends if it has no answer."""
 
 INTERRUPTED = 130
-"""The exit code that a shell reports for a process that SIGINT (Ctrl-C) ended."""
+"""The exit code that a shell reports when SIGINT (Ctrl-C) has ended a process."""
 
 
 class CommandError(Exception):

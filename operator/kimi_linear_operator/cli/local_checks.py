@@ -76,7 +76,8 @@ def client(python: str | None, dataset: Path | None, key_file: Path | None) -> L
             dataset.open().close()
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(str(error)) from error
-    # The clients run in a folder of their own. A link must stay: the Python of a virtual environment is one.
+    # The clients run in another folder, so the path must be absolute. It must not be resolved, because the Python of a
+    # virtual environment is a link.
     program = str(Path(python).absolute()) if python and os.sep in python else python
     return LocalClient(program or sys.executable, dataset.absolute() if dataset else None, key.strip())
 
@@ -161,7 +162,7 @@ def _follow(words: Sequence[str], environment: Mapping[str, str], deadline: floa
         stdout=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
-        # Ctrl-C reaches only this process. It ends the runner with SIGTERM, and the runner passes SIGTERM on.
+        # Ctrl-C reaches only this process. This process ends the runner with SIGTERM, and the runner passes SIGTERM on.
         start_new_session=True,
     ) as process:
         end = threading.Timer(max(0.0, deadline - time.monotonic()), process.terminate)

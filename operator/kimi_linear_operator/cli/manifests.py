@@ -104,7 +104,7 @@ def read(options: argparse.Namespace) -> list[Source]:
     """Return our resources in the files. Other objects are skipped with a line on standard error.
 
     Raises:
-        CommandError: A file can't be read or is neither YAML nor JSON, or no file has a resource of ours.
+        CommandError: A file can't be read or parsed, or no file has a resource of ours.
     """
     files = [file for argument in options.filename for file in find(argument, recursive=options.recursive)]
     sources = [source for file in files for source in _read_file(file, options.namespace or DEFAULT_NAMESPACE)]
@@ -189,7 +189,7 @@ def _is_ours(manifest: object) -> bool:
 
 
 def _title(manifest: Manifest) -> str:
-    """Return the kind and the name. A substitute stands for a missing one."""
+    """Return the kind and the name, each with a substitute if it is missing."""
     content = manifest.get("metadata")
     metadata = content if isinstance(content, dict) else {}
     prefix = metadata.get("generateName")

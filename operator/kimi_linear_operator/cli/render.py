@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class MissingError(Exception):
-    """A resource refers to another resource that is in none of the files."""
+    """A resource refers to another resource, and no file contains that one."""
 
 
 def _children(resource: Resource, in_files: Referenced) -> list[Manifest]:

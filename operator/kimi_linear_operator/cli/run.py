@@ -28,22 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lease",
         metavar="NAMESPACE/NAME",
         default=f"{own_namespace()}/{MANAGER}",
-        help="the Lease by which only one of several replicas works at a time (default: %(default)s); operators that "
+        help="the Lease that lets only one of several replicas work at a time (default: %(default)s); operators that "
         "watch different namespaces need different Leases",
     )
     parser.add_argument(
         "--listen",
         metavar="HOST:PORT",
         default=":8080",
-        help="address and port for /healthz, /readyz and /metrics (default: %(default)s, which is every address)",
+        help="address and port for /healthz, /readyz and /metrics (default: %(default)s, which means all addresses)",
     )
     parser.add_argument(
         "--rollout-pause",
         metavar="SECONDS",
         type=float,
-        help="roll out new pod templates of this version to all servers, one server after the other, and pause this "
-        "many seconds after each server is Ready (default: a server is offered a new template, and takes it with "
-        f"the next change of its spec or of the annotation {ROLLOUT_ANNOTATION})",
+        help="roll out this version's new pod templates to all servers, one server after the other, and pause this "
+        "many seconds after each server is Ready (without this option, a server takes a new template only with the "
+        f"next change of its spec or of the annotation {ROLLOUT_ANNOTATION})",
     )
     parser.add_argument(
         access.OPTION,
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the operator until a signal stops it."""
     settings = _settings(options)
     logs.configure(options.log_level, options.log_format)
-    # Imported modules are never garbage. To scan them in a full collection would stop the operator for 80 ms.
+    # Imported modules are never garbage. A full collection that scans them would stop the operator for 80 ms.
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

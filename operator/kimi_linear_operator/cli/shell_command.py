@@ -10,7 +10,7 @@ from kimi_linear_operator.server.sglang.by_hand import LINE_BREAK
 def cleaned_command(text: str) -> str:
     """Return a command without secrets and escapes. It has the same words as before, and each is quoted.
 
-    If only the text were cleaned, a quote could go with a secret, and a shell would then execute what was quoted.
+    Cleaning only the text could remove a quote together with a secret. A shell would then execute the quoted part.
     """
     try:
         return LINE_BREAK.join(shlex.join(_cleaned_words(shlex.split(line))) for line in text.split(LINE_BREAK))

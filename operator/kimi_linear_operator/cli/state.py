@@ -13,14 +13,14 @@ from kimi_linear_operator.reasons import NOTHING, REASONS
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.resource_types import TYPES
 
-# Conditions besides the goal, and the statuses of each that a user should know.
+# Conditions besides the goal, each with the statuses about which a user should know.
 _SHORTCOMINGS = {
     "Synced": ("False",),
     "Exposed": ("False",),
     "Autoscaling": ("False",),
     "Verified": ("False", "Unknown"),
 }
-# The user may not list the kind, or the cluster does not have it.
+# The user is not allowed to list the kind, or the cluster does not have it.
 _REFUSALS = (403, 404)
 
 

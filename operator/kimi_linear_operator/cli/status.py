@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     name = parser.add_argument(
         "name",
         metavar="[TYPE/]NAME",
-        help="name of a server, benchmark or weights; klb/NAME means the benchmark of this name",
+        help="name of a server, benchmark or weights; klb/NAME means the benchmark with this name",
     )
     completion.complete_with(name, completion.resource_names)
     parser.add_argument(

@@ -15,7 +15,7 @@ from kimi_linear_operator.kubernetes.metadata import owner_uids
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 from kimi_linear_operator.server.sglang.program import SGLANG
 
-# In columns. Every line of a tree is shorter, so no line is wrapped.
+# In columns. Every line of a tree is shorter than this, so no line is wrapped.
 _WIDE = 2000
 _LONGEST_LABEL = 600
 
@@ -111,7 +111,7 @@ STATES: Mapping[Kind, Callable[[Manifest], str]] = {
     CLAIM: _claim_state,
     BENCHMARK: _benchmark_state,
 }
-"""How to say the state of a child, by its kind. Children of all other kinds have no state: they are as written."""
+"""Functions that describe the state of a child, by its kind. Children of other kinds have no state of their own."""
 
 
 def _has(kind: Kind, workload: Manifest, pod: Manifest) -> bool:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tool-call-parser",
         choices=get_args(Switch),
-        help=f"{only}whether the server has a tool-call parser, so that tool calls are checked, too (default: "
+        help=f"{only}whether the server has a tool-call parser; if enabled, tool calls are checked, too (default: "
         "disabled)",
     )
     parser.add_argument(
@@ -99,7 +99,7 @@ def _interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
 
 
 def _interrupt(*_: object) -> None:
-    # Not by SIGINT, which a shell lets its background jobs ignore.
+    # Raise this instead of sending SIGINT, because background jobs of a shell ignore SIGINT.
     raise KeyboardInterrupt
 
 

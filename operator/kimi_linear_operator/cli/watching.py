@@ -34,7 +34,7 @@ async def watch(look: Callable[[], Awaitable[State]], now: Callable[[], str], fi
         file: Where to show it.
 
     Raises:
-        ApiError: The resource could not be read for half a minute, or at all.
+        ApiError: The resource could not be read at first, or later for half a minute.
     """
     console = Console(file=file, highlight=False)
     with _on_terminal(console, now) if console.is_terminal else _as_lines(file, now) as show:

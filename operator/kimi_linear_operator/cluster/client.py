@@ -34,7 +34,8 @@ _INVALID = 422
 _SAME_SPEC = ("uid", "generation")
 # The API server gives every object a newer version than this.
 _FIRST_VERSION = "1"
-# The longest part of a log to read at once. Each of an engine's eight processes can write some 20 lines within seconds.
+# The longest part of a log that one request reads. Each of an engine's eight processes can write some 20 lines within
+# seconds.
 TAIL_LINES = 500
 TAIL_BYTES = 256 * 1024
 
@@ -90,7 +91,7 @@ class Cluster:
         Args:
             pod: The pod. Only its name and namespace are used.
             container: The name of its container. A container that has not started yet has no log (status 400).
-            since_seconds: Return only lines of the last so many seconds, None for all lines.
+            since_seconds: Return only lines that were written at most this many seconds ago, None for all lines.
             lines: Maximum number of lines.
         """
         query = {
@@ -209,7 +210,7 @@ class Cluster:
         try:
             answer = await self._send(Request("STATUS", target, {"fieldManager": MANAGER}, body))
         except ApiError as error:
-            # For a failed test, the API server gives the same answer as for a status that the CRD refuses.
+            # If a test in the patch fails, the API server gives the same answer as for a status that the CRD refuses.
             if if_unchanged and error.status == _INVALID and await self._has_changed(kind, manifest):
                 raise ApiError(_CONFLICT, "the spec has changed") from error
             raise
@@ -291,7 +292,7 @@ def _exact_patch(metadata: Manifest, before: Manifest, after: Manifest) -> list[
     if not before:
         return [*tests, _add("", after)]
     changed = [_add(f"/{name}", value) for name, value in after.items() if name not in before or before[name] != value]
-    # To remove a missing field is an error, so each field is added before.
+    # Removing a missing field is an error, so the patch first adds each field.
     gone = [f"/{name}" for name in before if name not in after]
     removed = [step for path in gone for step in (_add(path, None), {"op": "remove", "path": f"/status{path}"})]
     return [*tests, *changed, *removed]

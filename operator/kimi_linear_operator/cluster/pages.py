@@ -34,7 +34,7 @@ _LONGEST_CHUNK = LIST_CHUNK * _GROWTH**2
 # (https://pkg.go.dev/k8s.io/client-go/rest, maxRetries). A new start of the list would lose all earlier pages.
 MOST_PAGE_ATTEMPTS = 10
 PAGE_BACKOFF = Backoff(first=0.5, longest=5.0)
-# The pauses end this long after the first request for the page, so that other lists get their turn.
+# Pauses end this long after the first request for the page, so that other lists get their turn.
 PAGE_SECONDS = LIST_SECONDS
 # A kubelet writes some dozens of Events about a pod. Users can write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 8
@@ -165,7 +165,7 @@ class Pages:
         return fetched
 
     async def _fetch_page(self, target: str, query: dict[str, str]) -> _Fetched:
-        """Request a page, with fewer objects until it is small enough to decode."""
+        """Request a page. While it is too large to decode, request it again with fewer objects."""
         while True:
             # A page contains at least one object.
             is_last = query["limit"] == "1"
@@ -190,9 +190,9 @@ def _raise_if_busy(answer: Answer) -> None:
 
 
 def _later_token(answer: Answer) -> str:
-    """Return the token with which the API server continues at a later resource version, empty without one.
+    """Return the token with which the API server continues at a later resource version, empty if there is none.
 
-    The answer that the first version is forgotten contains this token.
+    The token is in the answer with which the API server says that it has forgotten the first version.
     https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
     """
     if answer.status != GONE:

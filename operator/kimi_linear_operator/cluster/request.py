@@ -10,7 +10,7 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
 
-# The HTTP methods of the verbs that are not HTTP methods.
+# The HTTP methods for the verbs that are not HTTP methods themselves.
 _METHODS = {"LIST": "GET", "APPLY": "PATCH", "STATUS": "PATCH", "LOG": "GET"}
 _READS = ("GET", "LIST", "LOG")
 _JSON = "application/json"

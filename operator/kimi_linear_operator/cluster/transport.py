@@ -178,7 +178,7 @@ class Transport:
     async def _send_trusting(self, request: Request, seconds: float, deadline: float | None) -> aiohttp.ClientResponse:
         """Send a request.
 
-        If the certificates were not trusted, so that it was not sent, retry once with new certificates.
+        If the request was not sent because the certificates were not trusted, retry once with new certificates.
         """
         try:
             return await self._send(request, seconds, deadline)
@@ -224,9 +224,9 @@ async def _read(response: aiohttp.ClientResponse, most_bytes: int | None) -> byt
 async def opened(configuration: Configuration, observe: Observe = ignore_answer) -> AsyncIterator[Transport]:
     """Open connections to an API server."""
     client = ApiClient(configuration)
-    # There is no limit on connections, because hanging requests would then delay the requests for the Lease. The
-    # senders limit their requests instead: workers, the lanes of lists, and looks before a start. With trust_env,
-    # aiohttp would read the environment and ~/.netrc in another thread, twice for each request.
+    # There is no limit on connections. With a limit, hanging requests would delay the requests for the Lease. Instead,
+    # the code that sends requests limits them: workers, the lanes of lists, and the checks before a start. With
+    # trust_env, aiohttp would read the environment and ~/.netrc in another thread, twice for each request.
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=client.rest_client.ssl_context),
         proxy=configuration.proxy,

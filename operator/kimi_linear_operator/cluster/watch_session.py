@@ -44,7 +44,7 @@ def _always() -> bool:
 
 @dataclass(frozen=True)
 class Listener:
-    """Follows the lists and watches of a path.
+    """Observes the lists and watches of a path.
 
     Attributes:
         note_answer: Called for every answer with LIST or WATCH and the status.
@@ -156,7 +156,7 @@ class _AnswersForKopf:
 
 
 async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
-    """Return the status of an answer, UNREACHABLE for one with status 200 that is not a list or a watch.
+    """Return the status of an answer, UNREACHABLE if its status is 200 but it is neither a list nor a watch.
 
     A proxy in maintenance, for example, answers with an HTML page and status 200. Replaces the body of a list with
     `_EMPTY_LIST`.

@@ -2,8 +2,8 @@
 
 The operator creates all pods with its own account, so a policy that checks users does not see which user asked for a
 pod. Therefore an administrator must allow any access beyond the level `baseline` of the Pod Security Standards, and any
-account at the API server. Two things that ROCm requires need no permission in the engine's container: the seccomp
-profile Unconfined and the capability SYS_PTRACE. Both are defaults of a server.
+account at the API server. In the engine's container, two things need no permission, because ROCm requires them: the
+seccomp profile Unconfined and the capability SYS_PTRACE. Both are defaults of a server.
 
 These functions check the pod template, not the spec, so it does not matter which field of the spec caused the access.
 """
@@ -70,7 +70,7 @@ _ENGINE_CAPABILITY = "SYS_PTRACE"
 
 
 def beyond_pod(*templates: Manifest) -> list[str]:
-    """Describe each access beyond the pod that pod templates give, each only once."""
+    """Describe every access beyond the pod that pod templates give, without duplicates."""
     return list(dict.fromkeys(access for template in templates for access in _of_template(template)))
 
 

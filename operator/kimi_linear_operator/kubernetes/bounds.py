@@ -24,8 +24,8 @@ MOST_VALUES = 5_000
 
 # The bounds are in `reconcile/cache.py`.
 _ROOM = (
-    "all specs of a kind above 16 KiB together can have 32 MiB in a namespace; put files into a ConfigMap or a volume, "
-    "or delete resources"
+    "all specs of one kind that are larger than 16 KiB can have 32 MiB together in a namespace; put files into a "
+    "ConfigMap or a volume, or delete resources"
 )
 
 # A field of the spec lies within the spec, which lies within the resource.
@@ -172,7 +172,7 @@ def _contents(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
 def declared(model: BaseModel) -> Manifest:
     """Return the fields that the schema declares, with their defaults. CEL at the API server sees only these.
 
-    The recursion is no deeper than the models.
+    The recursion is as deep as the models, whatever the object contains.
     """
     fields = {field.alias or name: name for name, field in type(model).model_fields.items() if not field.exclude}
     values = ((alias, getattr(model, name)) for alias, name in fields.items())

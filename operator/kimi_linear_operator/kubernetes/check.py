@@ -48,7 +48,7 @@ class Checked(Generic[R]):
 
     @property
     def errors(self) -> list[Problem]:
-        """Return the problems for which the resource is not applied."""
+        """Return the problems that are errors. A resource with errors is not applied."""
         return [problem for problem in self.problems if problem.severity == "error"]
 
     @property

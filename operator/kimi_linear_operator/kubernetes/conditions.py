@@ -17,9 +17,9 @@ class Reason:
     """The reason and message of a condition.
 
     Attributes:
-        name: One CamelCase word of the table in `reasons`.
+        name: One CamelCase word from the table in `reasons`.
         message: The cause, quoted from the cluster where possible, and the remedy where we know it.
-        blames_spec: Whether only a change of the spec can help. If not, the problem can end by itself.
+        blames_spec: Whether only a change of the spec can help. If false, the problem can end by itself.
     """
 
     name: ReasonName

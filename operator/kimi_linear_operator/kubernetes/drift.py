@@ -41,8 +41,8 @@ _SUFFIXES: dict[str, int | Decimal] = {
 
 
 _CONTENTS = ("binaryData", "data")
-# ConfigMaps of ours have a few keys. A ConfigMap of 1 MiB can have 75,000 keys. The digests of all keys would need ten
-# times its memory.
+# Our ConfigMaps have a few keys. A ConfigMap of 1 MiB can have 75,000 keys, whose digests would need ten times as much
+# memory as the ConfigMap.
 _MOST_DIGESTS = 64
 # No key of a ConfigMap can have this name.
 _ALL = "*"

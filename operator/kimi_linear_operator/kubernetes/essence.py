@@ -1,6 +1,6 @@
 """The essence of an object: the fields that show its identity, owners and state, limited in size.
 
-The cache keeps only this of an object that is too large. The essence contains no pod template, data or ports. So a
+If an object is too large, the cache keeps only its essence. The essence contains no pod template, data or ports. So a
 child of which only the essence is cached shows drift, and is applied again.
 """
 

@@ -43,7 +43,7 @@ class _Error:
     """A line of a log with an error.
 
     Attributes:
-        rank: The higher, the more the line says about the cause.
+        rank: A line with a higher rank says more about the cause.
         line: The number of the line, from 0.
     """
 

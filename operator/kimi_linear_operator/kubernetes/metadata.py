@@ -55,7 +55,7 @@ def annotations(manifest: Manifest) -> dict[str, str]:
 
 
 def own_annotations(manifest: Manifest) -> dict[str, str]:
-    """Return the annotations of an object that are ours. With these, users ask for something."""
+    """Return our own annotations of an object. With these annotations, users ask for something."""
     return {name: value for name, value in annotations(manifest).items() if name.startswith(f"{GROUP}/")}
 
 

@@ -17,12 +17,13 @@ Fields = Mapping[str, Any]
 """A set of fields in the format FieldsV1: nested objects with the keys `f:NAME` for a field, `k:KEYS` for the item of a
 list with these key fields, `v:VALUE` for an item with this value, and `.` for the object itself."""
 
-# Who can write an object can add thousands of managers, each with thousands of fields. So the search for an owner reads
-# at most this many entries. That is a hundred times the usual number, and takes a few hundredths of a second.
+# A user who can write an object can add thousands of managers, each with thousands of fields. So the search for an
+# owner reads at most this many entries. They are a hundred times as many as usual, and reading them takes a few
+# hundredths of a second.
 MOST_STEPS = 20_000
 # The key fields of an item are for example a name, a port or a path.
 _LONGEST_KEY = 4096
-# All items of a list have the same key fields. Another version of the kind may have had others.
+# All items of a list have the same key fields. Another version of the kind may have had other key fields.
 _MOST_KEY_FIELD_SETS = 4
 
 
@@ -42,7 +43,7 @@ def has_second_manager(manifest: Manifest, manager: str) -> bool:
 def unified(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest] | None:
     """Return managed fields that list a manager's patched fields as applied, None if the manager has patched none.
 
-    So the manager's next apply removes those patched fields that are not in the applied object.
+    Then the manager's next apply removes the patched fields that are not in the applied object.
     """
     patched = [entry for entry in managed_fields if _is_patched(entry, manager)]
     if not patched:
@@ -119,8 +120,8 @@ def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
 def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the innermost fields of an object that are not in a set. A list counts as one field.
 
-    If a set names an object, its fields are not in the set, unless the set names them, too. The owner may have written
-    an empty object, and the API server then added defaults.
+    If a set names an object, it contains only those fields of the object that it also names. The owner may have written
+    an empty object, to which the API server has added defaults.
     """
     for name, item in value.items():
         below = fields.get(f"f:{name}")
@@ -145,8 +146,8 @@ def remaining_path(fields: Fields, path: FieldPath, value: Any) -> FieldPath | N
         value: The object. The key fields of its items say which entries of the set belong to them.
 
     Returns:
-        Empty if the set contains the field. The rest of the path if the set contains a list or an object around the
-        field as a whole. None otherwise.
+        Empty if the set contains the field. The rest of the path if the set contains a whole list or object around the
+        field. None otherwise.
     """
     for position, name in enumerate(path):
         if position and not fields:
@@ -200,7 +201,7 @@ def _extract_item(item: SelectedItem) -> Any:
 def selected_items(items: Iterable[Any], fields: Fields) -> Iterator[SelectedItem]:
     """Yield the items of a list that are in a set, by their key fields or by their value.
 
-    Both the list and the set may have thousands of items, so they are matched by a dictionary.
+    Both the list and the set may have thousands of items, so they are matched with a dictionary.
     """
     entries: dict[tuple[tuple[str, ...], bytes | None], tuple[Manifest, Fields]] = {}
     for key, below in fields.items():

@@ -40,12 +40,13 @@ BY_SEVERITY: tuple[ReasonName, ...] = (
 _PULL_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName")
 _MISSING_SECRET = re.compile("secret .*not found|find key .* in secret", re.IGNORECASE)
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-# Possible reasons of an engine whose GPU is gone.
+# The reasons that an engine may have when its GPU is gone.
 _OF_LOST_DEVICES: tuple[ReasonName, ...] = ("CrashLooping", "NotResponding", "StartupTimedOut")
 # A replica has at most eight GPUs. Their ids are PCI addresses of twelve characters.
 _MOST_DEVICES = 8
 _LONGEST_DEVICE = 64
-# How many unready pods are examined. To quote the log of a pod takes a millisecond, and a server can have hundreds.
+# How many unready pods are examined. Quoting the log of a pod takes a millisecond, and a server can have hundreds of
+# pods.
 _MOST_EXAMINED = 16
 # The kubelet's reasons for pods of a node that shuts down. Such a pod has drained, as after a deletion.
 _NODE_SHUTDOWN = ("NodeShutdown", "Shutdown", "Terminated")
@@ -66,7 +67,7 @@ class _End(NamedTuple):
 
 
 def worst_reason(pods: Iterable[Manifest], now: str, program: Program) -> Reason | None:
-    """Return the first reason by severity why a pod does not serve, None if all pods serve.
+    """Return the worst reason why a pod does not serve, None if all pods serve.
 
     Args:
         pods: The pods. At most _MOST_EXAMINED of those that do not serve are examined, the first ones.
@@ -197,9 +198,9 @@ def _has_failed_now(container: Manifest, termination: Manifest) -> bool:
 def _failed_ends(pod: Manifest) -> Iterator[_End]:
     """Yield the last end of each container that failed.
 
-    A deleted pod has not failed, and neither has a pod whose node was shut down. SGLang 0.5.7, for example, kills
-    itself after it has drained, and so ends with exit code 137. If the node ended the pod, the reason is in the pod's
-    status.
+    A deleted pod has not failed. A pod whose node was shut down has not failed, either. SGLang 0.5.7, for example,
+    kills itself after it has drained, and so ends with exit code 137. If the node ended the pod, the reason is in the
+    pod's status.
     """
     if "deletionTimestamp" in pod["metadata"] or _node_reason(pod) in _NODE_SHUTDOWN:
         return

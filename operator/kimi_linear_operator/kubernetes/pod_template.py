@@ -83,7 +83,7 @@ class Volume(OpenModel):
 
 
 class NodeSelectorTerm(OpenModel):
-    """Requirements on a node. It must meet all of them."""
+    """Requirements on a node. The node must meet all of them."""
 
     match_expressions: Annotated[list[OpenModel], Field(max_length=64)] | None = Field(
         default=None, description="Requirements on labels. The operator adds the requirement for a server's hardware."

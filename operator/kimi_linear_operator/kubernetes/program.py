@@ -11,7 +11,8 @@ class Program:
 
     Attributes:
         container: The name of its container.
-        check: The name of the init container that checks the pod for it; its termination message is the cause.
+        check: The name of the init container that checks the pod before the program starts. If the check fails, the
+            init container's termination message is the cause.
         memory_remedies: The remedy for each out-of-memory error.
         startup_limit: The field of the spec that limits the time of a start.
         startup_remedy: Another remedy if the program does not start in time.

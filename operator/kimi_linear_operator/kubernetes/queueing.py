@@ -31,11 +31,11 @@ def is_held(pod: Manifest) -> bool:
 
 
 def why_suspended(job: Manifest) -> str:
-    """Return why somebody else has suspended a Job, after the Job's name."""
+    """Return the words after a Job's name: why somebody else has suspended the Job."""
     if QUEUE_LABEL in _labels(job):
         return waits_in_queue(job)
     return (
-        "was suspended by somebody else, most likely by a queue such as Kueue. The queue starts it when it is its turn"
+        "was suspended by somebody else, most likely by a queue such as Kueue. The queue starts it when its turn comes"
     )
 
 

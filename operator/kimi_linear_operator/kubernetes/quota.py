@@ -3,7 +3,7 @@
 If a GPU quota is full while an old replica drains, it refuses the new pod. The ReplicaSet controller retries with a
 back-off that doubles up to some 16 minutes (kubernetes/pkg/controller/replicaset, AddRateLimited). The end of the old
 pod does not wake the controller, because that pod belongs to another ReplicaSet. Any change of the new ReplicaSet wakes
-the controller (updateRS enqueues its key at once). The operator can make such a change, because the Deployment
+the controller (updateRS enqueues its key immediately). The operator can make such a change, because the Deployment
 controller copies annotations of a Deployment to its ReplicaSet.
 """
 

@@ -37,7 +37,7 @@ def refusal(message: str) -> Reason:
 
 
 def newest(events: Sequence[Manifest]) -> Manifest | None:
-    """Return the Event that was seen last, None without any."""
+    """Return the Event that was seen last, None if there are none."""
     return max(events, key=last_seen, default=None)
 
 

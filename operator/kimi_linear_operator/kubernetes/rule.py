@@ -53,7 +53,7 @@ class Rule:
     def reads(self) -> list[str]:
         """Return the fields below the node that the expression reads; empty if it reads the whole value.
 
-        If the expression reads `a.b`, `a` is left out: it only checks that `a` exists.
+        If the expression reads `a.b`, `a` is left out, because the expression only checks that `a` exists.
         """
         fields = {field.removeprefix(".") for field in _FIELD.findall(_TEXT.sub("''", self.expression))}
         return sorted(field for field in fields if not any(other.startswith(f"{field}.") for other in fields))
@@ -110,7 +110,7 @@ def _is_unchanged(field: str) -> str:
 
 
 class _Node:
-    """The rules of one node, as one CEL program. To pass a value to CEL takes longer than to evaluate most rules."""
+    """The rules of one node, as one CEL program. Passing a value to CEL takes longer than evaluating most rules."""
 
     def __init__(self, at: str, rules: Sequence[Rule]) -> None:
         self.at = at

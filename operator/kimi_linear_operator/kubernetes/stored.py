@@ -1,6 +1,6 @@
 """Reading stored objects, which another version of the operator or anybody else may have written.
 
-The definition that was installed then may also be of another version.
+At that time, the definition of another version may have been installed.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,8 +23,8 @@ def readable_status(model: type[Status], status: Any) -> Manifest:
     """Return a stored status without its unreadable parts: fields are empty instead, and items of lists are left out.
 
     So code that reads a status can rely on the schema, and the next write of the status replaces the unreadable parts.
-    Records keep all their objects, so code that reads one must check that it can (`is_readable`). Fields that the
-    schema does not have are left as they are.
+    Records keep all their objects. So code that reads an object of a record must first check that it is readable
+    (`is_readable`). Fields that the schema does not have are left as they are.
     """
     if not isinstance(status, dict):
         return {}
@@ -163,7 +163,7 @@ def value_at(value: Any, path: FieldPath) -> Any:
 
 
 def has_part(value: Any, name: str | int) -> bool:
-    """Return whether an object has a field of this name, or a list an item of this index."""
+    """Return whether an object has a field with this name, or whether a list has an item with this index."""
     if isinstance(name, int):
         return isinstance(value, list) and name < len(value)
     return isinstance(value, dict) and name in value

@@ -10,7 +10,7 @@ def seconds_between(earlier: object, later: object) -> float | None:
 
 
 def seconds_before(time: str, seconds: float) -> str:
-    """Return the time that is so many seconds before another time, empty if the other time cannot be parsed."""
+    """Return the time this many seconds before another time, empty if the other time cannot be parsed."""
     end = moment(time)
     return (end - timedelta(seconds=seconds)).isoformat() if end else ""
 

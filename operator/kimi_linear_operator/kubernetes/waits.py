@@ -1,6 +1,6 @@
 """Reasons of pods whose containers do not run yet, and of pods that do not terminate.
 
-Only Events contain some causes, for example a volume that cannot be mounted or a scheduler that does not exist. This
+Some causes are only in Events, for example that a volume cannot be mounted or that a scheduler does not exist. This
 module does not read Events. It infers these causes from how long a pod waits. A message changes only once, when a limit
 has passed, because every change is a write.
 """
@@ -15,7 +15,7 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 
 # A scheduler sets the condition PodScheduled in its first attempt, within milliseconds if its queue is empty.
 SCHEDULER_SECONDS = 45
-# A mount takes seconds. To attach a disk of a cloud takes up to half a minute. If a mount is only slow, the message
+# A mount takes seconds. Attaching a disk of a cloud takes up to half a minute. If a mount is only slow, the message
 # disappears when the mount is done.
 MOUNT_SECONDS = 45
 # For kubelets that do not report PodReadyToStartContainers: pulling an image of tens of gigabytes takes minutes.

@@ -22,7 +22,7 @@ REASONS: Mapping[ReasonName, Explanation] = {
     **SERVERS,
     **BENCHMARKS,
     **WEIGHTS,
-    # Reasons of `Reconciling` and `Stalled` when they are False.
+    # Reasons of the conditions `Reconciling` and `Stalled` while these are False.
     "Settled": Explanation("both", "Nothing is in progress (`Reconciling` is False).", NOTHING),
     "NotStalled": Explanation("both", "No problem needs help (`Stalled` is False).", NOTHING),
 }

@@ -12,7 +12,7 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
         "benchmark", "The operator cannot know whether an endpoint is ready (`TargetReady`).", NOTHING
     ),
     "ServerMissing": Explanation(
-        "benchmark", "There is no server of this name.", "Create it, or correct `serverRef.name`."
+        "benchmark", "There is no server with this name.", "Create it, or correct `serverRef.name`."
     ),
     "ServerUnready": Explanation(
         "benchmark", "The server is not Ready.", "Wait, or see `kimi-linear status SERVER` for the cause."
@@ -24,8 +24,8 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
     ),
     "WaitingForTurn": Explanation(
         "benchmark",
-        "Another benchmark of this server runs or goes first, or a stopped Job is still being removed. The message "
-        "names the benchmark that goes first, if fewer than eight go first.",
+        "Another benchmark of this server runs or goes first, or a stopped Job is still being removed. If fewer than "
+        "eight benchmarks go first, the message names the first of them.",
         WAIT,
     ),
     "Running": Explanation("benchmark", "A suite runs.", WAIT),
@@ -34,7 +34,7 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
     "ThresholdsMet": Explanation("benchmark", "Passed.", NOTHING),
     "ThresholdMissed": Explanation(
         "benchmark",
-        "Failed: a number exceeds its threshold. The message names all such numbers.",
+        "Failed: a number is worse than its threshold. The message names all such numbers.",
         "Find out why the server is slower or less accurate, or change the threshold.",
     ),
     "Regressed": Explanation(
@@ -55,15 +55,16 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
     "ClientFailed": Explanation(
         "benchmark",
         "Invalid: the client ended with an error. The message quotes the error.",
-        "Correct what the message names. For an hour, "
-        "`kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more.",
+        "Correct what the message names. For an hour, you can read the whole log with `kubectl logs -l "
+        "kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client`.",
     ),
     "NoResult": Explanation(
         "both",
         "For a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. For weights: "
         "the Job has ended, and its pod is gone or left no termination message.",
-        "For an hour, `kubectl logs -l kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` has more. "
-        "Then measure again. Weights are checked again within a minute.",
+        "For a benchmark, find the cause in the client's log, and measure again. For an hour, `kubectl logs -l "
+        "kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` shows this log. For weights, wait: the "
+        "operator checks them again within a minute.",
     ),
     "TimedOut": Explanation(
         "benchmark",
@@ -79,7 +80,8 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
     "ResultUnknown": Explanation(
         "benchmark",
         "Invalid or Failed: another version of the operator wrote a result or a finding that this version does not "
-        "know. The status and the ConfigMap `NAME-results` keep it unchanged, or as text if the CRD refuses it.",
-        "Read the result in the status yourself, or measure again.",
+        "know. The status and the ConfigMap `NAME-results` keep the result unchanged. If the CRD refuses the result, "
+        "they keep it as text.",
+        "Look at the result in the status yourself, or measure again.",
     ),
 }

@@ -1,4 +1,4 @@
-"""The words of all reasons, in alphabetical order: so two additions seldom collide."""
+"""The words of all reasons. Alphabetical order makes merge conflicts rare."""
 
 from typing import Literal
 

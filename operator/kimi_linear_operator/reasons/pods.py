@@ -9,14 +9,14 @@ PODS: Mapping[ReasonName, Explanation] = {
     # Reasons before the containers run.
     "PodCreationFailed": Explanation(
         "both",
-        "Kubernetes refuses to create the pods. The cause is a quota, a LimitRange, Pod Security or another "
-        "admission policy. The message quotes the refusal.",
+        "Kubernetes refuses to create the pods, because of a quota, a LimitRange, Pod Security or another admission "
+        "policy. The message quotes the refusal.",
         "Raise the quota, label the namespace for Pod Security, or change `podTemplate`.",
     ),
     "OldPodTerminating": Explanation(
         "server",
-        "A new pod waits for the GPUs or the quota of an old pod. The old pod is still finishing its requests. The "
-        "new pod starts within seconds after the old pod has ended.",
+        "A new pod waits for the GPUs or the quota of an old pod, which is still finishing its requests. The new pod "
+        "starts seconds after the old pod has ended.",
         "Wait, at most `drain.timeoutSeconds`. If you have spare GPUs, `rollout.strategy: Surge` avoids this wait.",
     ),
     "JobSuspended": Explanation(
@@ -42,13 +42,13 @@ PODS: Mapping[ReasonName, Explanation] = {
     ),
     "Unschedulable": Explanation(
         "both",
-        "No node fits the pod. For a server, this means that no node has enough free GPUs of the `hardware`. Nodes "
-        "with several GPU models or with partitioned GPUs do not count.",
-        "Free or add GPUs. Check taints, tolerations, and the node label `amd.com/gpu.device-id`. AMD's node "
-        "labeller does not write this label on a node with several GPU models. If the label is right, check that "
-        "the node offers `amd.com/gpu`: AMD's device plugin must run there, with "
-        "`--resource_naming_strategy=single` (the default). A server with more `replicas` than fit cannot be rolled "
-        "out: lower `replicas` first. A node pool that scales from zero needs the label on its node template.",
+        "No node fits the pod. For a server, this means that no node has enough free GPUs of the model in `hardware`. "
+        "Nodes with several GPU models or with partitioned GPUs do not count.",
+        "Free or add GPUs. Check taints, tolerations, and the node label `amd.com/gpu.device-id`. AMD's node labeller "
+        "does not write this label on a node with several GPU models. If the label is right, check that the node "
+        "offers `amd.com/gpu`: AMD's device plugin must run there, with `--resource_naming_strategy=single` (the "
+        "default). If there are not enough GPUs for all `replicas`, a rollout cannot end: lower `replicas` first. A "
+        "node pool that scales from zero needs the label on its node template.",
     ),
     "VolumeNotMounted": Explanation(
         "both",
@@ -85,7 +85,7 @@ PODS: Mapping[ReasonName, Explanation] = {
         "If a GPU has another architecture, correct `hardware`, or the node's label `amd.com/gpu.device-id`. If the "
         "check itself is wrong, switch it off with `preflight: disabled`.",
     ),
-    # Once their containers run.
+    # Reasons after the containers have started.
     "ModelLoading": Explanation(
         "server",
         "SGLang fetches and loads the weights. After a failed attempt, the message says how often SGLang has failed "
@@ -107,8 +107,8 @@ PODS: Mapping[ReasonName, Explanation] = {
     "OutOfMemory": Explanation(
         "both",
         "A container exceeded its memory limit, or SGLang ran out of GPU memory.",
-        "For the memory limit, raise it in `podTemplate`. For GPU memory, lower `engine.memoryFractionStatic` or "
-        "raise `tensorParallelism`, as the message says.",
+        "If the container exceeded its memory limit, raise the limit in `podTemplate`. If GPU memory ran out, lower "
+        "`engine.memoryFractionStatic` or raise `tensorParallelism`, as the message says.",
     ),
     "NotResponding": Explanation(
         "server",
@@ -117,15 +117,16 @@ PODS: Mapping[ReasonName, Explanation] = {
     ),
     "ReadinessGateClosed": Explanation(
         "server",
-        "All containers are ready, but the condition of a readiness gate of the pod is not True. The message names "
-        "the gate.",
-        "Find out why the controller of this gate (most often that of a load balancer) does not set the condition, or "
-        "remove the gate from `podTemplate.spec.readinessGates`.",
+        "All containers are ready, but the pod has a readiness gate whose condition is not True. The message names the "
+        "gate.",
+        "Find out why the controller of this gate (most often a load balancer's controller) does not set the "
+        "condition. Or remove the gate from `podTemplate.spec.readinessGates`.",
     ),
     "NodeLost": Explanation(
         "both",
         "The pod's node no longer answers. The message names the node.",
-        "Repair the node, or delete it (`kubectl delete node NAME`). Before that, Kubernetes may not replace the pod.",
+        "Repair the node, or delete it (`kubectl delete node NAME`). Until then, Kubernetes does not always replace "
+        "the pod.",
     ),
     "TerminationStuck": Explanation(
         "both",

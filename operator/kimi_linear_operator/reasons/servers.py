@@ -7,7 +7,7 @@ from kimi_linear_operator.reasons.name import ReasonName
 
 SERVERS: Mapping[ReasonName, Explanation] = {
     # Whether replicas serve.
-    "RollingOut": Explanation("server", "Replicas serve, but some of them still with an older spec.", WAIT),
+    "RollingOut": Explanation("server", "Replicas serve, but some of them still have an older spec.", WAIT),
     "RolloutPaused": Explanation(
         "server",
         "Somebody has paused the Deployment, so its pods are not replaced.",
@@ -23,7 +23,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     ),
     "ProgressDeadlineExceeded": Explanation(
         "server",
-        "A rollout takes longer than the time allowed for draining, pulling the image and starting (`Stalled`).",
+        "A rollout takes longer than the time that is allowed for draining, for pulling the image and for starting "
+        "(`Stalled`).",
         "Remove the cause that the message names. The rollout then continues by itself.",
     ),
     "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
@@ -36,8 +37,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "ReplicaAwaited": Explanation(
         "server",
         "A replica does not serve yet, has just begun to serve, or no longer serves. Until all replicas serve, the "
-        "operator lets the autoscaler add no replicas. Otherwise the autoscaler would count a replica that is still "
-        "loading as idle, and add more.",
+        "operator does not let the autoscaler add replicas. Otherwise the autoscaler would add more, because it counts "
+        "a loading replica as idle.",
         "Wait. If the replica does not start, the reason of `Ready` says why.",
     ),
     "MaximumReached": Explanation(
@@ -72,7 +73,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "NewTemplateAvailable": Explanation(
         "server",
         "This version of the operator builds a different pod template. The running pods stay.",
-        "To take the new pods, give the server's annotation `kimi-linear.io/rollout` a new value, or change its spec.",
+        "To replace the pods, give the server's annotation `kimi-linear.io/rollout` a new value, or change the "
+        "server's spec.",
     ),
     "InputsUnknown": Explanation(
         "server",
@@ -134,8 +136,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "Undisputed": Explanation("server", "Nobody changes the fields that the operator writes.", NOTHING),
     "ChangedByOthers": Explanation(
         "server",
-        "Somebody keeps changing a field that the operator sets, for example an autoscaler of the Deployment or a "
-        "webhook. The operator restores it only every few minutes.",
+        "Somebody, for example an autoscaler of the Deployment or a webhook, keeps changing a field that the operator "
+        "sets. The operator restores the field only every few minutes.",
         "Stop the other writer. The message names the field and, if known, the field manager of the other writer. "
         "To scale, use the server and not its Deployment: `kubectl scale kls/NAME`, or `autoscaling` of the server.",
     ),
@@ -170,9 +172,9 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "server",
         "A load balancer, an ingress controller or a gateway has not yet reported that it forwards requests to the "
         "server.",
-        "Wait a minute. Then check that a controller runs for the load balancer class, the IngressClass or the "
-        "Gateway that the message names, and read its log. Some controllers work but never report an address. Most "
-        "of them have an option to report it.",
+        "Wait a minute. Then check that a controller runs for the load balancer class, the IngressClass or the Gateway "
+        "that the message names, and read its log. Some controllers work but do not report an address. Most of them "
+        "have an option for this report.",
     ),
     "RouteRefused": Explanation(
         "server",

@@ -14,14 +14,14 @@ SPECS: Mapping[ReasonName, Explanation] = {
     "SpecValid": Explanation("both", "The spec passes all rules (`Accepted`).", NOTHING),
     "InvalidSpec": Explanation(
         "both",
-        "The spec breaks a rule, or is nested deeper than 64 levels or too large (256 KiB of JSON, 5,000 keys and "
-        "values). Pods that already run stay; you can scale them down or suspend them.",
+        "The spec breaks a rule, is nested deeper than 64 levels, or is too large (more than 256 KiB of JSON, or more "
+        "than 5,000 keys and values). Pods that already run stay. You can scale the server down or suspend it.",
         "Change the field that the message names.",
     ),
     "NameConflict": Explanation(
         "both",
-        "The operator needs an object name that is already in use by an object of somebody else. The operator does "
-        "not change that object.",
+        "An object of somebody else already has a name that the operator needs. The operator does not change that "
+        "object.",
         "Delete that object, rename the resource, or let the resource take the object over: annotate the object "
         "with `kimi-linear.io/adopt=true`. The operator never takes an object from another existing server or "
         "benchmark.",

@@ -19,8 +19,8 @@ WEIGHTS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsUnready": Explanation(
         "server",
-        "The weights of the server have never been complete, and a problem stops the download. The message quotes "
-        "the condition of the weights.",
+        "The server's weights have never been complete, and a problem stops the download. The message quotes the "
+        "condition of the weights.",
         "Read the reason of the weights with `kubectl get klw NAME -o wide`.",
     ),
     "WeightsMissing": Explanation(
@@ -30,7 +30,7 @@ WEIGHTS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsCorrupt": Explanation(
         "weights",
-        "After three downloads, a file still did not have the size and the hash that the hub names. Or the hub's "
+        "After three downloads, a file still does not have the size and the hash that the hub names. Or the hub's "
         "commit lacks a file that its index names. Files with wrong content are deleted.",
         "If the file comes from a mirror, repair the mirror. Otherwise check the volume and its file server.",
     ),
@@ -48,7 +48,7 @@ WEIGHTS: Mapping[ReasonName, Explanation] = {
     ),
     "TokenRefused": Explanation(
         "weights",
-        "The hub asks for a token, refuses the given token, or the token has no permission to read this model.",
+        "The hub asks for a token, it refuses the given token, or the token has no permission to read this model.",
         "Name a Secret with a valid token in `source.tokenSecretRef`, and accept the model's terms on the hub. A "
         "corrected Secret takes effect at the next attempt, within five minutes.",
     ),
@@ -57,7 +57,7 @@ WEIGHTS: Mapping[ReasonName, Explanation] = {
     ),
     "VolumeBusy": Explanation(
         "weights",
-        "Another pod writes to the volume. Files that it fetches are not fetched again.",
+        "Another pod writes to the volume. The files that this other pod fetches are not fetched again.",
         "Wait. If no other pod runs, the lock of a dead pod ends within a minute.",
     ),
     "VolumeFull": Explanation(

@@ -124,7 +124,7 @@ class Cache:
         """Return whether this change can only affect a status, because the object is a pod or its spec is unchanged.
 
         A new value of the annotation `deployment.kubernetes.io/revision` can only affect a status, too. It raises the
-        generation, because for the generation the API server counts a Deployment's annotations as part of the spec.
+        generation, because the API server raises the generation of a Deployment when its annotations change.
         """
         cached = self._objects.get(observed.key)
         if observed.key.kind == POD or cached is None:
@@ -184,7 +184,7 @@ class Cache:
         return self._large.get(self._group(key), 0) + size <= MOST_OF_LARGE
 
     def _group(self, key: Key) -> tuple[str, Kind | None]:
-        """Return whose room an object takes: that of its kind for a resource, that of all children for a child."""
+        """Return the group whose room an object takes: its own kind for a resource, all children for a child."""
         return key.namespace, key.kind if self.reader.is_resource(key.kind) else None
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:

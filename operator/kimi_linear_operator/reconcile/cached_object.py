@@ -32,7 +32,7 @@ HEAVIEST_CHILD = 60_000
 LARGE_CHILD = 16 * 2**10
 
 # In bytes. The total length of large children and specs is limited, but the total length of resources' metadata is not.
-# Of a resource's metadata, passes read only the essential part.
+# Passes read only the essential part of a resource's metadata.
 _LARGEST_METADATA = LARGE_CHILD
 
 # In characters. Names of managers have at most 128; a UID in an owner reference can have any number.
@@ -95,7 +95,7 @@ class CachedObject:
         is_deleted: Whether this is the last state of a deleted object.
         large: The bytes that count towards the limit of the namespace: the text of a child, or the spec of a resource,
             if it is much longer than usual; otherwise 0.
-        cut: If only the essence was cached for lack of room: these bytes of the whole object. Otherwise 0.
+        cut: The value of `large` for the whole object, if only its essence was cached for lack of room. Otherwise 0.
     """
 
     key: Key
@@ -125,7 +125,7 @@ class CachedObject:
         return self.parent if self.is_resource else self.owner
 
     def essence(self) -> Self:
-        """Return this object reduced to its essence; of a resource, that is all but its spec."""
+        """Return this object reduced to its essence. The essence of a resource is everything except its spec."""
         manifest = without_room(self.manifest()) if self.is_resource else _essence(self.manifest())
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
         return replace(self, text=text, weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
@@ -168,7 +168,7 @@ class Reader:
     def read(self, kind: Kind, manifest: Manifest, *, is_deleted: bool = False) -> CachedObject:
         """Return a cached object.
 
-        Of a resource, only a spec within bounds and the readable fields of the status are kept.
+        A cached resource contains only a spec within bounds and the readable fields of the status.
         """
         if kind in self._types:
             status = readable_status(self._types[kind].status, manifest.get("status"))
@@ -192,7 +192,8 @@ class Reader:
             weight=kept.weight,
             is_deleted=is_deleted,
             large=_large_bytes(kept, is_resource=kind in self._types),
-            # Written from what was cached, for example with a new status: how large the spec is, is not known any more.
+            # If this manifest comes from the cache, for example with a new status, the original size of the spec is
+            # unknown.
             cut=LARGE_CHILD if kind in self._types and is_without_room(manifest) else 0,
         )
 

@@ -31,7 +31,7 @@ from kimi_linear_operator.reconcile.repairs import Child, Repairs
 logger = logging.getLogger(__name__)
 
 # A resource has a few children to delete, but users can create thousands that look like its children. If the operator
-# opened a connection for each of them at once, it could not renew the Lease.
+# opened a connection for each of them at the same time, it could not renew the Lease.
 _DELETIONS_AT_ONCE = 8
 
 _CONFLICT = 409
@@ -81,7 +81,7 @@ class Children:
             await self._carry_out(owner, step)
 
     async def create(self, owner: Resource, wanted: Manifest) -> Manifest:
-        """Create a child that never changes, unless it exists; return it.
+        """Create a child that never changes, if it does not exist yet; return it.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The child could not be written.
@@ -220,8 +220,8 @@ class Children:
         except ApiError as error:
             if (error.status, error.meaning) != (_INVALID, Meaning.WRONG_SPEC) or "spec" not in wanted:
                 raise
-            # An apply keeps list items of others. So a changed port becomes two ports with the same name, which is
-            # invalid.
+            # An apply keeps list items that others have written. So a changed port becomes two ports with the same
+            # name, which is invalid.
             await self.cluster.unify(kind, await self.cluster.overwrite(kind, wanted))
             applied = await self.cluster.apply(kind, wanted)
         self._note(self.cache.reader.read(kind, applied))

@@ -9,8 +9,8 @@ from kimi_linear_operator.kubernetes.conditions import Reason
 BLOCKED_RETRY_SECONDS = 15.0
 # How often to check whether a field is still contested.
 CONTESTED_RETRY_SECONDS = 30.0
-# After so many failures in a row, a condition reports an error that may end by itself. This is after about ten seconds
-# of the queue's back-off.
+# After this many failures in a row, a condition reports an error that may end by itself. This is after about ten
+# seconds of the queue's back-off.
 REPORTED_FAILURES = 5
 
 _CONFLICT = 409
@@ -29,7 +29,7 @@ class LeftoverError(Exception):
 
 
 class NotReadYetError(Exception):
-    """It is unknown yet whether a kind that the resource asks for can be read."""
+    """It is not known yet whether a kind that the resource asks for can be read."""
 
 
 class BehindError(ApiError):

@@ -1,4 +1,4 @@
-"""Puts a list into the cache page by page, so that thousands of objects are never decoded at once."""
+"""Puts a list into the cache page by page, so that thousands of objects are never decoded at the same time."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

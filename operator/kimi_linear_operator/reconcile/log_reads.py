@@ -21,7 +21,7 @@ READ_SECONDS = 10.0
 # A log that cannot be read now is read READ_SECONDS later.
 MOST_AT_ONCE = 4
 SECONDS_BETWEEN_READS = 0.1
-# How many of these reads may be of one namespace. A read can take five seconds, if the node does not answer.
+# How many of these reads can be of one namespace. A read can take five seconds, if the node does not answer.
 MOST_OF_NAMESPACE = 2
 # Without the permission to read logs, try again after this time. An administrator may have given the permission.
 REFUSED_SECONDS = 300.0
@@ -90,7 +90,7 @@ class LogReads:
     def _note_refusal(self, namespace: str) -> None:
         if namespace not in self._refused:
             logger.info(
-                "The operator is not allowed to read logs (pods/log) in namespace %s, so no status there tells how "
+                "The operator is not allowed to read logs (pods/log) in namespace %s, so no status there shows how "
                 "far a start or a download is",
                 namespace,
             )

@@ -1,8 +1,9 @@
 """Checks refused resources again, without the fields for which nobody asked.
 
-With every write of an object, the API server stores the defaults of the current CRD. These fields have no owner. A
-default from the CRD of another version may have a type that this version cannot read, or break a rule of this version.
-It stays in the object when the CRD is rolled back. The operator must still be able to reconcile such a resource.
+With every write of an object, the API server stores the defaults of the current CRD. Fields with such defaults have no
+owner. A default from the CRD of another version may have a type that this version cannot read, or break a rule of this
+version. It stays in the object when the CRD is rolled back. The operator must still be able to reconcile such a
+resource.
 """
 
 from collections import OrderedDict
@@ -98,7 +99,7 @@ class Rechecker(Generic[R]):
         self._answers.pop(key, None)
 
     async def _blocking_fields(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Fields:
-        """Return fields without an owner to drop, so that a spec is valid.
+        """Return the fields without an owner that must be dropped to make a spec valid.
 
         Empty if the spec is invalid even without all of them.
 
@@ -132,7 +133,7 @@ class Rechecker(Generic[R]):
         return fields if len(fields) <= _MOST_FIELDS else ()
 
     def _fewest_fields(self, manifest: Manifest, fields: Fields) -> Fields:
-        """Return the smallest set of these fields to drop so that a spec is valid.
+        """Return the smallest set of these fields that must be dropped to make a spec valid.
 
         All of them if the search takes too long.
         """
@@ -141,7 +142,7 @@ class Rechecker(Generic[R]):
 
 
 class _Search(Generic[R]):
-    """A search for the smallest set of fields to drop so that a spec is valid, with a limited number of checks."""
+    """A search for the smallest set of fields that must be dropped to make a spec valid. Its checks are limited."""
 
     def __init__(self, check: Callable[[Manifest], Checked[R]], manifest: Manifest, checks: int) -> None:
         """Take the check, the resource, and how many checks the search may make."""

@@ -1,6 +1,6 @@
 """Counts repairs of children's fields.
 
-So the operator and a rival do not overwrite a field again and again without end.
+The counts keep the operator and a rival from overwriting a field again and again.
 
 A rival is another field manager that changes the same field. Counts and rivals are only in memory, like the failures in
 the queue. After a restart, there are none.
@@ -66,10 +66,9 @@ class _Record:
     def find(self, name: str) -> _Field | None:
         """Return how often a field was repaired.
 
-        If there is no room for more fields, a new field continues the count of the oldest field.
-
-        Otherwise a rival that changes many fields in turns would always change a new field. The result can be too high,
-        as in the algorithm *Space-Saving*: https://doi.org/10.1007/978-3-540-30570-5_27
+        If there is no room for more fields, a new field continues the count of the oldest field. Without this, a rival
+        that changes many fields in turns would always change a new field. The result can be too high, as in the
+        algorithm *Space-Saving*: https://doi.org/10.1007/978-3-540-30570-5_27
         """
         is_full = len(self.fields) >= MOST_FIELDS
         return self.fields.get(name) or (next(iter(self.fields.values())) if is_full else None)
@@ -107,7 +106,7 @@ class Repairs:
         Args:
             child: The child.
             fields: The fields.
-            is_refused: Whether somebody changed them during the write, so that they count as contested at once.
+            is_refused: Whether somebody changed them during the write, so that they count as contested immediately.
         """
         record = self._written(child)
         for name in _names(fields):

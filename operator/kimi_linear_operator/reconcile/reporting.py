@@ -62,7 +62,7 @@ class Reporting:
 
     Attributes:
         cluster: Where the status is written.
-        cache: The cache, which gets a written status at once.
+        cache: The cache, which gets a written status immediately.
         enqueue: Enqueues the resources that depend on a written status. The watch event of the write does not enqueue
             them, because the status is already cached and the event is dropped as a duplicate.
         now: Returns the time as RFC 3339.
@@ -99,8 +99,8 @@ class Reporting:
                 such a write proves that nobody had written a newer spec before it.
 
         Returns:
-            The seconds until the resource is requeued, None for no requeue. It is 0 if the spec has changed since the
-            status was computed. While the API server refuses the status, it grows up to five minutes.
+            The seconds until the resource is requeued, None for no requeue. They are 0 if the spec has changed since
+            the status was computed. While the API server refuses the status, they grow up to five minutes.
         """
         if status == manifest.get("status"):
             return None

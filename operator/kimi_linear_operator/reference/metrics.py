@@ -14,7 +14,7 @@ _HEADER = """\
 
 Prometheus scrapes `/metrics` of each replica of the operator. [Watch](guide/watch.md) is about the metrics of SGLang.
 `process_*` and `python_info` come from Prometheus' own library: processor time, memory, open files and versions.
-A histogram has the endings `_bucket`, `_sum` and `_count`.
+The names of a histogram's series end in `_bucket`, `_sum` and `_count`.
 """
 _TABLE = """
 | metric | type | labels | |
@@ -54,7 +54,7 @@ def _of_the_operator() -> Iterator[str]:
 
 
 def _labels(family: Metric) -> list[str]:
-    """Return the labels of a metric. It has no samples before it is used."""
+    """Return the labels of a metric. A metric has no samples before its first use."""
     declared = {
         label
         for metric in vars(counters).values()

@@ -1,4 +1,4 @@
-"""A thread for which the process does not wait at its end."""
+"""A thread that does not keep the process from ending."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ async def run_in_daemon(function: Callable[[], None]) -> None:
             function()
         except BaseException as raised:
             error = raised
-        # The loop may be closed, if nobody waited for the end.
+        # The loop may be closed, if nobody has waited for the result.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, error)
 

@@ -23,15 +23,15 @@ class Readiness(NamedTuple):
 
 
 Exposition = Callable[[], Iterator[bytes]]
-"""Takes a snapshot of the cache quickly, and returns its metrics in pieces, which take longer."""
+"""Takes a snapshot of the cache, and returns its metrics in pieces. The snapshot is quick; the pieces take longer."""
 
 # How long an answer with metrics may take. By default, Prometheus waits 10 s.
 _SLOWEST_SECONDS = 10.0
 # How many clients may read metrics at the same time. Each can keep a piece of the metrics in memory. Two or three
 # replicas of Prometheus are usual.
 MOST_READERS = 8
-# Open connections: more than probes, Prometheus and people need. Every pod of the cluster may connect, and each
-# connection takes a file descriptor, of which many processes may have only 1,024.
+# Open connections: more than probes, Prometheus and people need. Every pod of the cluster may connect. Each connection
+# takes a file descriptor, and many systems allow a process only 1,024 of these.
 MOST_CONNECTIONS = 128
 # The format of gzip: https://docs.python.org/3/library/zlib.html#zlib.compressobj
 _GZIP = zlib.MAX_WBITS + 16
@@ -81,9 +81,9 @@ async def _listen(
 
 
 def _accepting(server: web.Server, readers: Collection[asyncio.BaseTransport | None]) -> Callable[[], asyncio.Protocol]:
-    """Return what accepts a connection. If there are too many, the oldest of those that read no metrics end.
+    """Return the function that accepts a connection. If there are too many, it ends old ones that read no metrics.
 
-    All others are idle or about to be answered: a probe sends its request at once.
+    Such connections are idle, or get their answers within milliseconds.
     """
     loop = asyncio.get_running_loop()
 

@@ -1,7 +1,7 @@
 """Glue for kopf: watches the cluster and passes on watch events. This module decides nothing.
 
 There are only `on.event` handlers: they write nothing and add no finalizer, so an object can always be deleted. kopf
-runs in its own thread and event loop. Some errors of a watch end kopf, and it then cancels all tasks of its loop. In
+runs in its own thread and event loop. Some errors of a watch end kopf, which then cancels all tasks of its loop. In
 this case, this module starts kopf again, and the rest of the process goes on.
 """
 
@@ -159,7 +159,7 @@ class Watch:
         settings.networking.request_timeout = LIST_SECONDS
         settings.networking.connect_timeout = 5
         settings.watching.connect_timeout = 5
-        # The pause before watches reconnect. Without it, watches that expire at once would list in a tight loop.
+        # The pause before watches reconnect. Without it, watches that expire immediately would list in a tight loop.
         settings.watching.reconnect_backoff = 2.0
         settings.watching.server_timeout = STREAM_SECONDS
         settings.watching.client_timeout = STREAM_SECONDS + 30
@@ -254,7 +254,7 @@ def _resource_of(kind: Kind) -> Resource:
     )
 
 
-# kopf waits until a scan has found these kinds. While scanning is disabled, it does nothing with them.
+# kopf waits until a scan has found these kinds. While scanning is disabled, kopf does nothing with them.
 _KOPF_RESOURCES = (
     Resource(group="", version="v1", plural="namespaces", kind="Namespace", namespaced=False),
     Resource(

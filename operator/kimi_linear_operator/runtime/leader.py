@@ -82,7 +82,7 @@ class Leader:
         return self.cluster.fenced(self.write_seconds, self._pending)
 
     def write_seconds(self) -> float:
-        """Return how many seconds a write may take that begins now. It then ends before another replica works.
+        """Return how many seconds a write that begins now may take, so that it ends before another replica works.
 
         Raises:
             NotLeadingError: This replica is not allowed to write.
@@ -109,8 +109,8 @@ class Leader:
 
         Returns:
             True if no other replica can have worked since this replica last held the lease, because the Lease still is
-            as this replica wrote it. In the first term: since `look_first`, if the lease did not exist or was released
-            at that time.
+            as this replica wrote it. In the first term, the time since `look_first` counts, if the lease did not exist
+            or was released at that time.
         """
         failures = 0
         self._lease.distrust(self.clock())
@@ -130,7 +130,7 @@ class Leader:
         return is_untouched
 
     async def hold(self, work: Coroutine[None, None, None]) -> bool:
-        """Work while the lease is ours, and stop at once when it is lost. Return whether the work ended by itself."""
+        """Work while the lease is ours, and stop as soon as it is lost. Return whether the work ended by itself."""
         working, renewing = asyncio.ensure_future(work), asyncio.ensure_future(self._renew())
         try:
             await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)

@@ -81,7 +81,7 @@ class Lists:
     _logged: dict[Scope, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Begin with no list due, because the watches start first."""
+        """Begin without a list that is due, because the watches start first."""
         self._due = {scope: asyncio.Event() for scope in self.scopes}
         self._urgent = {scope: asyncio.Event() for scope in self.scopes}
         self._lanes = {scope.kind: Lanes() for scope in self.scopes}

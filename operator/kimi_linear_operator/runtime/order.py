@@ -26,11 +26,10 @@ _OTHER_SOURCES = "others"
 class Turns:
     """Assigns places to the keys of sources: start-time fair queueing, without times and speeds.
 
-    The keys of a source get consecutive places, beginning after the place of the key taken last. So the places of a
-    source with many keys reach far ahead, and the first key of another source comes right after the next key of that
-    source. The same source name in two namespaces is two sources, so bulk changes in one namespace do not delay
-    another.
-    https://dl.acm.org/doi/10.1145/248157.248171
+    The keys of a source get consecutive places, beginning after the place of the key that was taken last. So the places
+    of a source with many keys reach far ahead, and the first key of another source comes right after the next key of
+    that source. The same source name in two namespaces is two sources, so bulk changes in one namespace do not delay
+    another. https://dl.acm.org/doi/10.1145/248157.248171
     """
 
     def __init__(self) -> None:
@@ -66,8 +65,8 @@ class Shares:
     """Limits the workers of each namespace. If all passes of a namespace hang, other namespaces still get workers.
 
     A namespace gets another worker only while the number of free workers is greater than the number of its own. So the
-    first namespace gets at most half of the workers, the second one half of the rest, and so on. Only six hanging
-    namespaces together occupy 32 workers. https://doi.org/10.1109/90.664262
+    first namespace gets at most half of the workers, the second one half of the rest, and so on. It takes six hanging
+    namespaces to occupy 32 workers. https://doi.org/10.1109/90.664262
     """
 
     def __init__(self, *, is_shared: bool) -> None:

@@ -66,7 +66,7 @@ class WorkQueue:
 
         Args:
             key: The key.
-            source: The cause. If several sources add a key, the source counts whose turn comes first.
+            source: The cause. If several sources add a key, the key belongs to the source whose turn comes first.
         """
         if timer := self._timers.pop(key, None):
             timer.cancel()
@@ -119,7 +119,7 @@ class WorkQueue:
         return True
 
     def stuck_seconds(self) -> float:
-        """Return for how long keys have waited without any worker taking or finishing one."""
+        """Return for how long keys have waited while no worker took or finished one."""
         oldest = self._due.oldest()
         return 0.0 if oldest is None else _now() - max(self._progressed_at, oldest)
 

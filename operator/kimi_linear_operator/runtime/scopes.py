@@ -44,11 +44,11 @@ class _State:
     """The outcome of listing a scope.
 
     Attributes:
-        begun_at: When the wait for this scope began: at the first attempt to list it after the last success. If the
-            cache was empty or outdated: at the start of the first list of any scope. None without an attempt.
+        begun_at: When the wait for this scope began, None without an attempt. It began at the first attempt to list the
+            scope after the last success. If the cache was empty or outdated, it began with the first list of any scope.
         failed_at: When a list of the scope last failed, None if no list has failed. Lists that began before the cache
             was outdated do not count.
-        is_read: Whether the cache shows the scope: it was listed, and since then neither refused nor lost.
+        is_read: Whether the cache shows the scope, because it was listed and has not been refused or lost since then.
         is_outdated: Whether the cache may be old, and no list has begun after the operator noticed this.
         error: The error of the last list, None if it succeeded.
     """
@@ -119,7 +119,7 @@ class Scopes:
     def forget(self, scopes: Collection[Scope]) -> None:
         """Note that the cache may be old.
 
-        These scopes are unknown until a list has ended that begins after this call.
+        These scopes are unknown until a list that begins after this call has ended.
         """
         self._begun_at = None if scopes else self._begun_at
         for scope in scopes:
@@ -153,7 +153,7 @@ class Scopes:
 
         Returns:
             The scopes that counted as unreadable and for which no resource asked before, so that they were rarely
-            listed. They are now unknown until a list has ended that begins after this call.
+            listed. They are now unknown until a list that begins after this call has ended.
         """
         if not kinds and key not in self._asked:
             return []

@@ -29,7 +29,7 @@ class SeenLease:
         name: The Lease's name.
         identity: The name of this replica.
         is_untouched: Whether no other replica can have held the lease since this replica last held it. Before the first
-            term: since the first look, if nobody held the lease at that time.
+            term, the time since the first look counts, if nobody held the lease at that time.
     """
 
     namespace: str
@@ -73,7 +73,7 @@ class SeenLease:
         return now >= self._last_holder_until
 
     def distrust(self, now: float) -> None:
-        """Start again to count how long the lease is unchanged.
+        """Start again to count for how long the lease has been unchanged.
 
         While the Lease was not read, it may have changed, and a restored backup may have reverted the change.
         """
@@ -82,7 +82,7 @@ class SeenLease:
     def observe(self, lease: Manifest | None, now: float, *, is_leading: bool) -> bool:
         """Note the Lease.
 
-        Return whether it is older than the last version that this replica saw: then etcd was restored.
+        Return whether it is older than the last version that this replica saw, which means that etcd was restored.
 
         Args:
             lease: The Lease, None if there is none.

@@ -1,4 +1,4 @@
-"""Objects that cannot be read for any reason.
+"""Objects that cannot be read, whatever the reason.
 
 They do not affect other objects, and are reported until they can be read.
 """

@@ -23,14 +23,14 @@ class WatchedScopes:
     """Which scopes are watched. Only the thread of the watch changes this; other threads only read it.
 
     Attributes:
-        request_list: Called to request a list of a scope in two cases: when its watch starts again, because the new
-            watch does not show earlier changes; and when its watch is refused, because the list shows the reason.
+        request_list: Called to request a list of a scope in two cases. If its watch starts again, the new watch does
+            not show earlier changes. If its watch is refused, the list shows the reason.
         is_dormant: Returns whether a scope need not be watched until it is listed again.
     """
 
     request_list: Callable[[Scope], None]
     is_dormant: Callable[[Scope], bool] = lambda _: False
-    # Scopes that are not watched, each with the time since when.
+    # Scopes that are not watched, each with the time when this began.
     _unwatched: dict[Scope, float] = field(default_factory=dict)
     # Scopes whose next watch does not continue the last one.
     _restarted: set[Scope] = field(default_factory=set)
@@ -54,7 +54,7 @@ class WatchedScopes:
         return [scope for scope in unwatched if not self.is_dormant(scope)]
 
     def may_watch(self, scope: Scope) -> bool:
-        """Return whether a scope must be watched. If not, the time for a reconnection does not begin yet."""
+        """Return whether a scope must be watched. If not, the time for a reconnection begins later."""
         is_dormant = self.is_dormant(scope)
         if is_dormant:
             self._unwatched[scope] = time.monotonic()

@@ -26,8 +26,8 @@ WORKERS = 32
 # The source of bulk work for which nobody waits: new resources, and all resources at the start. Each namespace has one
 # such source.
 BULK = "bulk"
-# The delay of a requeue in two cases: a resource needs everything but not everything was read, or a resource asks for
-# an optional kind and it is unknown whether the kind can be read.
+# The delay of a requeue in two cases. A resource needs everything, but not everything was read. Or a resource asks for
+# an optional kind, and it is unknown whether this kind can be read.
 READ_AGAIN_SECONDS = 5.0
 
 
@@ -113,7 +113,7 @@ class Work:
         self.enqueue(sorted(self.scopes.askers(scope), key=lambda key: key[:2]))
 
     def stuck_seconds(self) -> float:
-        """Return for how long resources have waited without any worker taking or finishing one."""
+        """Return for how long resources have waited while no worker took or finished one."""
         return self._queue.stuck_seconds() if self._queue else 0.0
 
     def close(self) -> bool:

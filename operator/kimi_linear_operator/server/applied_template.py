@@ -16,7 +16,8 @@ _MOST_MANAGERS = 100
 def running_template(server: KimiLinearServer, deployment: Manifest) -> Manifest | None:
     """Return the pod template that the operator applied to a Deployment without a revision.
 
-    Fields of other managers are left out. None if somebody changed a field of ours, so that a new template repairs it.
+    The result has no fields of other managers. It is None if somebody changed one of our fields. The operator then
+    builds a new template, which repairs the field.
 
     Args:
         server: The server.
@@ -35,7 +36,7 @@ def running_template(server: KimiLinearServer, deployment: Manifest) -> Manifest
 
 
 def _is_edited(live: Manifest, built: Manifest, fields: ownership.Fields) -> bool:
-    """Return whether the manager that owns these fields changed a field of ours.
+    """Return whether the manager that owns these fields changed one of our fields.
 
     In our volumes, any change counts. A volume has exactly one source, so an added source replaces ours.
     """

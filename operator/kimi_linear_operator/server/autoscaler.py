@@ -53,7 +53,7 @@ def build_autoscaler(server: KimiLinearServer, *, may_grow: bool = True) -> Mani
 
 
 def seconds_until_more(spec: ServerSpec, deployment: Manifest | None, pods: Sequence[Manifest], now: str) -> float:
-    """Return in how many seconds the autoscaler may add replicas, infinity while a replica does not serve.
+    """Return the seconds until the autoscaler may add replicas: infinity while a replica does not serve.
 
     The autoscaler counts a loading replica as idle, so it would add more replicas until the first one serves. After
     that, the new replica takes its part of the load only slowly, because requests that wait in other replicas stay
@@ -61,7 +61,7 @@ def seconds_until_more(spec: ServerSpec, deployment: Manifest | None, pods: Sequ
 
     Args:
         spec: The server's spec.
-        deployment: Its live Deployment. None if there is none, so that nothing is scaled.
+        deployment: Its live Deployment. Without a Deployment (None), nothing is scaled.
         pods: Its pods.
         now: The time as RFC 3339.
     """
@@ -85,7 +85,7 @@ def _ready_since(pod: Manifest) -> str:
 
 
 def _held(scaling: Autoscaling, replicas: int) -> int:
-    """Return the maximum with which the autoscaler adds no replica."""
+    """Return a maximum at which the autoscaler adds no replica."""
     return max(scaling.min_replicas, min(scaling.max_replicas, replicas))
 
 
@@ -97,7 +97,7 @@ def _metric(name: str, target: int) -> Manifest:
 def _behaviour(spec: ServerSpec, scaling: Autoscaling) -> Manifest:
     """Return how fast replicas are added and removed.
 
-    After each removal, the replica has time to drain before the next removal.
+    Between two removals, the first replica has time to drain.
     """
     drain = min(ENDPOINT_PAUSE_SECONDS + spec.drain.timeout_seconds, _LONGEST_PERIOD_SECONDS)
     return {

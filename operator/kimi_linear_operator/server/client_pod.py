@@ -5,7 +5,7 @@ from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.server.sglang import command_line
 from kimi_linear_operator.server.spec import ServerSpec
 
-# The client pulls the same image, often from the same private registry, and may need the same tainted nodes.
+# The client pulls the same image, often from the same private registry. It perhaps needs nodes with the same taints.
 _SHARED_POD_FIELDS = ("imagePullSecrets", "tolerations")
 
 
@@ -16,13 +16,13 @@ def shared_pod_fields(spec: ServerSpec) -> Manifest:
 
 
 def _overlaid_pod(spec: ServerSpec) -> Manifest:
-    """Return the pod's spec in a server's `spec.podTemplate`."""
+    """Return the pod's spec that a server has in `spec.podTemplate`."""
     template = spec.pod_template.model_dump(by_alias=True, exclude_none=True) if spec.pod_template else {}
     return dict(template.get("spec", {}))
 
 
 def api_key_reference(spec: ServerSpec) -> Manifest | None:
-    """Return the `secretKeyRef` of a server's API key, None if it has no key or the key is not in a Secret.
+    """Return the `secretKeyRef` of a server's API key, None if the server has no key or the key is not in a Secret.
 
     Servers of earlier versions have their key in `extraArgs` and `podTemplate`.
     """

@@ -31,10 +31,10 @@ class Deploying:
         """Record the pod template, then apply the Deployment with it.
 
         If the API server refuses the Deployment, apply it with the running template. If the running template is
-        unknown, only scale the Deployment down. After an error that may end by itself, the write may have been
-        committed, so the old template must not be applied after it.
+        unknown, only scale the Deployment down. An error that may end by itself does not show whether the API server
+        has made the write. So the running template is not applied after such an error.
 
-        The record is written first, so that after a crash any version of the operator continues with the same template.
+        The record is written first. So after a crash, any version of the operator continues with the same template.
 
         Args:
             key: The server.
@@ -96,7 +96,7 @@ class Deploying:
             ApiError: A child could not be deleted.
         """
         choice = decision.choice
-        # The cache may be late, and the running template was read from the API server then.
+        # If the cache was late, `choice.running` comes from the API server, and `live` may have an older number.
         others = [item.number for item in (choice.running, choice.verified) if item]
         used = (choice.current.number, revision.number_on(live), *others)
         records = [record for record in self._cache.children(REVISION, key) if revision.number_of(record) in used]

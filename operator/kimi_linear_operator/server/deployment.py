@@ -104,8 +104,8 @@ def _pod_spec(server: KimiLinearServer, spec: ServerSpec) -> Manifest:
     pod: Manifest = {
         "containers": [_container(spec)],
         "terminationGracePeriodSeconds": grace_seconds(spec),
-        # As process 1, SGLang would ignore SIGTERM until its first request. With a shared process namespace, the pause
-        # process is process 1.
+        # As process 1, SGLang would ignore SIGTERM until its first request. With a shared process namespace, process 1
+        # is the pod's pause process.
         "shareProcessNamespace": True,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -146,8 +146,8 @@ def _container(spec: ServerSpec) -> Manifest:
             *_api_key_mounts(spec),
         ],
     }
-    # Files of a killed engine would stay in shared memory until the pod is deleted, and fill the memory. If the user
-    # mounts a volume at /dev/shm, it is not emptied.
+    # Files of a killed engine would stay in shared memory until the pod is deleted, and fill the memory. A volume that
+    # the user mounts at /dev/shm is not emptied.
     emptied = sizing.SHARED_MEMORY_PATH if _has_own_shared_memory(spec) else None
     key_file = f"{_API_KEY_FOLDER}/{_API_KEY}" if spec.auth.api_key_secret_ref else None
     command = entrypoint.command(spec.engine.extra_pip_packages, emptied=emptied, key_file=key_file)
@@ -157,7 +157,7 @@ def _container(spec: ServerSpec) -> Manifest:
 def _api_key_volumes(spec: ServerSpec) -> list[Manifest]:
     """Return the volume with the API key.
 
-    The key is a file, because other processes can read environment variables more easily.
+    The key is in a file, because other processes can read environment variables more easily.
     """
     if not (reference := spec.auth.api_key_secret_ref):
         return []

@@ -19,7 +19,7 @@ class Exposure:
     """The state of the ways to a server.
 
     Attributes:
-        addresses: Its addresses, sorted, and not more than the status can contain.
+        addresses: Its addresses, sorted, and at most as many as the status can contain.
         problems: Why some ways do not work.
     """
 
@@ -37,9 +37,9 @@ class Exposure:
 
 
 def is_exposed(server: KimiLinearServer) -> bool:
-    """Return whether a server asks for a way from outside whose state a controller reports.
+    """Return whether a controller reports the state of a way from outside that the server asks for.
 
-    For a node port, none does.
+    No controller reports the state of a node port.
     """
     spec = server.spec
     return spec.ingress is not None or spec.http_route is not None or spec.service.type == "LoadBalancer"
@@ -125,5 +125,5 @@ def _points(live: Manifest | None) -> list[str]:
 
 
 def _plain(hosts: Sequence[str]) -> list[str]:
-    """Return the names that can be addresses. A name with `*` cannot."""
+    """Return the names that can be addresses. A name with `*` cannot be one."""
     return [host for host in hosts if not host.startswith("*")]

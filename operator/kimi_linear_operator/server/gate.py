@@ -16,9 +16,9 @@ from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import ServerSpec
 
 GATE = f"{GROUP}/verified"
-"""The readiness gate, and the condition of a pod that opens it."""
+"""The name of the readiness gate, and of the pod's condition that opens the gate."""
 
-# The most suites of a verification: the questions and the tool calls.
+# Maximum number of suites in a verification: the questions and the tool calls.
 _SUITES = 2
 
 
@@ -28,7 +28,7 @@ def has_gate(spec: ServerSpec) -> bool:
 
 
 def gate_seconds(spec: ServerSpec) -> int:
-    """Return how long a gate may stay closed after the pod is able to serve, in seconds."""
+    """Return for how many seconds a gate may stay closed after the pod is able to serve."""
     return _SUITES * spec.verification.timeout_seconds if has_gate(spec) else 0
 
 
@@ -45,7 +45,7 @@ def with_gate(template: Manifest) -> Manifest:
 
 
 def template_label(manifest: Manifest) -> str | None:
-    """Return the hash on a pod or pod template, None if it has no gate of ours."""
+    """Return the hash on a pod or pod template, None if it lacks our gate."""
     labels: dict[str, str] = manifest.get("metadata", {}).get("labels") or {}
     return labels.get(TEMPLATE_LABEL)
 
@@ -61,7 +61,7 @@ def _is_open(pod: Manifest) -> bool:
 
 
 def opened(now: str) -> Manifest:
-    """Return the condition of a pod that opens its gate.
+    """Return the condition that opens the gate of a pod.
 
     Args:
         now: The time as RFC 3339.

@@ -15,17 +15,18 @@ DEVICE_IDS: dict[Hardware, tuple[str, ...]] = {
     "mi355x": ("75a3", "75b3"),
 }
 
-# The label that says how a node's GPUs are partitioned: COMPUTE_MEMORY in lower case, with any compute mode except SPX.
-# AMD's node labeller writes it only with the flag compute-memory-partition (amdgpu.go, UniquePartitionConfigCount).
+# The label that says how a node's GPUs are partitioned. Its value is COMPUTE_MEMORY in lower case. The compute mode SPX
+# means no partitions, so it is not in this list. AMD's node labeller writes this label only with the flag
+# compute-memory-partition (amdgpu.go, UniquePartitionConfigCount).
 PARTITION_LABEL = "amd.com/gpu.compute-memory-partition"
 PARTITIONED = tuple(
     f"{compute}_{memory}" for compute in ("cpx", "dpx", "qpx", "tpx") for memory in ("nps1", "nps2", "nps4", "nps8")
 )
 
-# The number of compute units of one GPU, as the device plugin counts GPUs. AMD's daemonset, Helm chart and GPU operator
-# all start the labeller with the flag for this label, and without the flag for PARTITION_LABEL. A whole GPU has the
-# units of AMD's data sheets, and Linux gives each partition an equal part (kfd_crat.c): half in DPX mode, a quarter in
-# QPX, an eighth in CPX.
+# The label with the number of compute units of one GPU. A partition counts as a GPU, as it does for the device plugin.
+# AMD's daemonset, Helm chart and GPU operator all start the labeller with the flag for this label, and without the flag
+# for PARTITION_LABEL. A whole GPU has the units of AMD's data sheets, and Linux gives each partition an equal part
+# (kfd_crat.c): half in DPX mode, a quarter in QPX, an eighth in CPX.
 COMPUTE_UNITS_LABEL = "amd.com/gpu.cu-count"
 _COMPUTE_UNITS: dict[Hardware, int] = {"mi300x": 304, "mi325x": 304, "mi355x": 256}
 PARTITION_COMPUTE_UNITS: dict[Hardware, tuple[str, ...]] = {
@@ -40,7 +41,7 @@ _NO_GPUS = f"Insufficient {GPU_RESOURCE}"
 def needed_node(spec: ServerSpec, message: str) -> str:
     """Return what a replica needs from a node.
 
-    If the scheduler has found no such node, also return how to recognise one.
+    If the scheduler has found no such node, the text also says how to recognise one.
 
     Args:
         spec: The server's spec.

@@ -1,4 +1,4 @@
-"""Facts of servers, and an index of servers by the weights that they use. No object is decoded for this."""
+"""Facts of servers, and an index of servers by the weights that they use. A look-up decodes no object."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +64,7 @@ def _value_in(manifest: Manifest, group: str, name: str) -> Any:
 
 
 class ServerIndex:
-    """The servers that use weights, by the weights."""
+    """Finds the servers that use given weights."""
 
     def __init__(self, _: Cache) -> None:
         """Create an empty index."""
@@ -85,7 +85,7 @@ class ServerIndex:
         self._users.clear()
 
     def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return the servers to enqueue after a change of facts of their weights."""
+        """Return the servers to enqueue after the facts of their weights have changed."""
         versions = [cached for cached in (before, after) if cached]
         has_changed = len(versions) == 1 or versions[0].facts != versions[1].facts
         return {*self._users.get(versions[0].key, ())} if has_changed else set()

@@ -1,9 +1,9 @@
 """Where a server's compiled kernels are kept.
 
-They are in a volume of each pod, or for Triton's kernels in a volume that outlives the pod.
+Each pod has a volume for its kernels. For Triton's kernels, another volume that outlives the pod can take its place.
 
 Only Triton's kernels are worth keeping. Several pods can share them, because Triton writes each file atomically under a
-unique name (triton/runtime/cache.py, put), and the names depend on the source, the compiler and the GPU's architecture.
+unique name (triton/runtime/cache.py, put). The name depends on the source, the compiler and the GPU's architecture.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ def own_folder(spec: ServerSpec) -> Manifest:
 
 
 def volumes(spec: ServerSpec) -> list[Manifest]:
-    """Return the volume that keeps kernels after the end of the pod, None if the spec names none."""
+    """Return the volume that keeps kernels after the end of the pod, an empty list if the spec names none."""
     if claim := spec.kernel_cache.existing_claim:
         return [{"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim}}]
     if path := spec.kernel_cache.host_path:
@@ -34,7 +34,7 @@ def volumes(spec: ServerSpec) -> list[Manifest]:
 
 
 def mounts(spec: ServerSpec) -> list[Manifest]:
-    """Return the mount of that volume.
+    """Return the mount of the volume that keeps kernels.
 
     Each image has a folder. In a claim, this folder contains a folder for each node.
 

@@ -12,10 +12,10 @@ ROLLOUT_ANNOTATION = f"{GROUP}/rollout"
 """On a server: after a change of the value, the server takes the newest pod template."""
 
 AUTOMATIC_ANNOTATION = f"{GROUP}/automatic-rollout"
-"""On a revision: it is part of an automatic rollout, and the server has not been Ready with it yet."""
+"""On a revision of an automatic rollout, until the server is Ready with this revision."""
 
 LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
-"""On a revision: fields of the server's spec that may be only defaults, so that its pod template ignores them."""
+"""On a revision: fields of the server's spec that are perhaps only defaults. The pod template ignores these fields."""
 
 VERIFICATION_ANNOTATION = f"{GROUP}/verification"
 """On a revision: the result of the verification of its pod template."""

@@ -1,6 +1,6 @@
 """The children of a server.
 
-Each is a pure function of the spec. A new kind of child is one module and one entry in this module.
+Pure functions build them from the spec. For a new kind of child, add one module, and one entry in this module.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
 
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
-"""The kinds of the children that every cluster has and every Role of the operator allows."""
+"""The kinds of children that every cluster has and that every Role of the operator allows."""
 
 OPTIONAL_CHILDREN: tuple[Kind, ...] = (AUTOSCALER, NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, INGRESS, HTTP_ROUTE)
 """The kinds of children that may be missing in a cluster. This affects only servers that ask for such a child."""
@@ -74,7 +74,7 @@ def build_companions(
     Args:
         server: The server.
         is_routed: Whether requests go to the router instead of the replicas.
-        has_router: Whether pods of a router exist, perhaps of one that was switched off and still has requests.
+        has_router: Whether pods of a router exist. After the router was switched off, they can still finish requests.
         may_grow: Whether its autoscaler may add replicas now.
         others: The needs of pods with an older template, for the NetworkPolicy.
     """

@@ -1,6 +1,6 @@
-"""The source of the model in a server's pods.
+"""The place of the model in a server's pods.
 
-It is the volume of a KimiLinearWeights, or an image. The hub needs no location.
+The place is the volume of a KimiLinearWeights, or an image. A model from the hub has no location.
 """
 
 from collections.abc import Sequence
@@ -38,22 +38,22 @@ class WeightsUnreadyError(Exception):
 
 
 def located(spec: ServerSpec, location: Location) -> ServerSpec:
-    """Return a spec whose model is in a folder. Without a name in the spec, the model has its name on the hub."""
+    """Return a spec whose model is in a folder. If the spec gives the model no name, it keeps its name on the hub."""
     served_name = spec.model.served_name or MODELS[spec.model.variant]
     update = {"path": location.folder, "served_name": served_name, "weights": None, "image": None}
     return spec.model_copy(update={"model": spec.model.model_copy(update=update)})
 
 
 def in_image(spec: ServerSpec) -> Location | None:
-    """Return where an image with the model is mounted, None if the spec names none."""
+    """Return where an image with the model is mounted, None if the spec names no image."""
     return Location({"image": {"reference": spec.model.image}}, MOUNT_PATH) if spec.model.image else None
 
 
 def find(spec: ServerSpec, weights: Manifest | None, revisions: Sequence[Revision]) -> Location | None:
     """Return where a server's model is, None if it is neither on the volume of a KimiLinearWeights nor in an image.
 
-    If the weights are gone or not ready, return the location in the newest pods. So running pods stay, and a change of
-    the spec rolls out with the same commit.
+    If the weights are gone or not ready, the result is the location in the newest pods. So running pods stay, and a
+    change of the spec rolls out with the same commit.
 
     Args:
         spec: The server's spec.

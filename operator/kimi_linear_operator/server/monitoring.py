@@ -1,7 +1,7 @@
-"""The objects with which the Prometheus operator watches a server: a PodMonitor, and a PrometheusRule with alerts.
+"""A server's objects for the Prometheus operator: a PodMonitor, and a PrometheusRule with alerts.
 
-The names of metrics are SGLang's, in 0.5.7 and in 0.5.23 (srt/metrics/collector.py, srt/observability/
-metrics_collector.py). /metrics needs no API key.
+The metrics have the same names in SGLang 0.5.7 and 0.5.23 (srt/metrics/collector.py,
+srt/observability/metrics_collector.py). /metrics needs no API key.
 """
 
 from kimi_linear_operator.kubernetes import metadata
@@ -22,12 +22,12 @@ _FULL = 0.95
 # A failed start takes minutes, so this many restarts in an hour are not a coincidence.
 _RESTARTS_IN_AN_HOUR = 2
 
-# SGLang 0.5.23 defines some 120 counters and gauges and 40 histograms with up to 30 buckets, one of them for each stage
-# of a request (srt/observability/metrics_collector.py): about 2,200 samples. If each of eight ranks exported all of
-# them, that would be 17,000.
+# SGLang 0.5.23 defines about 120 counters and gauges, and 40 histograms with up to 30 buckets. One histogram has a
+# series for each stage of a request (srt/observability/metrics_collector.py). Together, these are about 2,200 samples.
+# If each of eight ranks exported all of them, there would be 17,000.
 _MOST_SAMPLES = 20_000
-# Prometheus reads an answer into memory before it counts the samples. A sample of SGLang takes some 250 bytes.
-# The field came with release 0.73 of the Prometheus operator.
+# Prometheus reads an answer into memory before it counts the samples. A sample of SGLang takes about 250 bytes. The
+# field for this limit came with release 0.73 of the Prometheus operator.
 _LARGEST_ANSWER = "10MiB"
 
 
@@ -54,7 +54,7 @@ def build_pod_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manif
     spec = {
         "selector": {"matchLabels": metadata.selector(server)},
         "podTargetLabels": [SERVER_LABEL],
-        # A pod can run any image. With redirects, it could choose another address that Prometheus reads.
+        # A pod can run any image. If Prometheus followed redirects, the pod could make it read any other address.
         "podMetricsEndpoints": [{"port": command_line.PORT_NAME, "path": "/metrics", "followRedirects": False}],
         "sampleLimit": _MOST_SAMPLES,
         "bodySizeLimit": _LARGEST_ANSWER,
@@ -97,7 +97,7 @@ def _not_serving(server: KimiLinearServer, pods: str) -> Manifest:
         "for": f"{server.spec.startup.timeout_seconds}s",
         "labels": {"severity": "critical"},
         "annotations": {
-            "summary": "No replica answers, for longer than a start may take.",
+            "summary": "No replica has answered for longer than a start may take.",
             "description": "`kimi-linear status` says what the server waits for, and what to do.",
         },
     }
@@ -118,8 +118,8 @@ def _stopped(pods: str) -> Manifest:
 
 
 def _restarts(server: KimiLinearServer) -> Manifest:
-    # The suffix that a Deployment and a ReplicaSet append to the name. It is needed because another server may be
-    # called NAME-x.
+    # The pattern contains the suffixes that a Deployment and a ReplicaSet append to the name. Without them, it would
+    # also match a server that is called NAME-x.
     pods = f"{server.metadata.name}-[0-9a-z]+-[0-9a-z]{{5}}"
     counter = (
         f'kube_pod_container_status_restarts_total{{namespace="{server.metadata.namespace}", pod=~"{pods}", '

@@ -19,8 +19,8 @@ from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.traffic import NetworkPolicy
 from kimi_linear_operator.server.template_inputs import spec_of
 
-# Selects the pods that the operator runs for a KimiLinearBenchmark. Only the operator can give these labels to its
-# pods.
+# Selects the pods that the operator runs for a KimiLinearBenchmark. No spec can give these labels to other pods of the
+# operator.
 _BENCHMARKS = {metadata.MANAGED_BY: metadata.MANAGER, "app.kubernetes.io/component": "benchmark"}
 
 # Addresses outside the public internet: RFC 1918, RFC 6598, RFC 3927 (cloud providers serve credentials there), RFC
@@ -45,7 +45,7 @@ class Needs:
     """What a NetworkPolicy must allow for pods, in addition to the peers in the spec.
 
     Attributes:
-        internet: Whether the pods may fetch something from public addresses at their start.
+        internet: Whether the pods could need public addresses at their start.
         ports: Ports of containers other than the engine's, and their protocols.
     """
 
@@ -53,7 +53,7 @@ class Needs:
     ports: tuple[tuple[int, str], ...] = ()
 
     def __or__(self, other: "Needs") -> "Needs":
-        """Return the needs of both."""
+        """Return the needs of both objects together."""
         return Needs(self.internet or other.internet, tuple(dict.fromkeys((*self.ports, *other.ports))))
 
 
@@ -83,14 +83,14 @@ def needs_of_others(
     needs = NO_NEEDS
     for item in filter(None, (running, wanted)):
         spec = spec_of(item.inputs)
-        # Pods whose inputs this version cannot read may fetch their model.
+        # Pods whose inputs this version cannot read could need to fetch their model.
         needs |= needs_of(spec) if spec else Needs(internet=True)
     is_known = running is not None and not _has_older_pods(deployment)
     return needs if is_known or policy is None else needs | _needs_of_policy(policy["spec"])
 
 
 def _has_older_pods(deployment: Manifest) -> bool:
-    """Return whether pods may exist with a template other than the Deployment's."""
+    """Return whether there can be pods with a template other than the Deployment's."""
     status = deployment.get("status", {})
     is_observed = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
     return not is_observed or status.get("replicas", 0) > status.get("updatedReplicas", 0)
@@ -126,7 +126,7 @@ def build_network_policy(server: KimiLinearServer, policy: NetworkPolicy, others
 def build_router_policy(server: KimiLinearServer, policy: NetworkPolicy) -> Manifest:
     """Return the NetworkPolicy of the router's pods.
 
-    The clients of the replicas may reach them, and they may reach the replicas.
+    The clients of the replicas may reach these pods, and these pods may reach the replicas.
 
     Args:
         server: A server with a router.
@@ -165,7 +165,7 @@ def _egress(needs: Needs, policy: NetworkPolicy) -> Iterator[Manifest]:
 
 
 def needs_internet(spec: ServerSpec) -> bool:
-    """Return whether pods may fetch the model or Python packages from the internet at their start.
+    """Return whether pods could need the internet at their start, for the model or for Python packages.
 
     The addresses of the hub and of the package index change, so a policy cannot name them.
     """

@@ -50,7 +50,7 @@ class ServerObservation:
 
     @property
     def wanted(self) -> int:
-        """Return how many replicas should run: those of the spec, or those of the Deployment if it was not applied."""
+        """Return how many replicas should run: as in the spec, or as in the Deployment if the spec was not applied."""
         if self.server and not self.not_applied:
             return wanted_replicas(self.server.spec)
         return int((self.deployment or {}).get("spec", {}).get("replicas", 0))
@@ -94,7 +94,7 @@ class ServerObservation:
 
     @property
     def router_problem(self) -> Reason | None:
-        """Return why the router differs from the spec. None if it does not differ, or if there is no router."""
+        """Return why the router differs from the spec, None if it does not differ or there is no router."""
         return why_unavailable(self.server.spec, self.router) if self.server else None
 
     @property
@@ -110,13 +110,13 @@ class ServerObservation:
 
     @property
     def has_all_replicas(self) -> bool:
-        """Return whether, by the Deployment's counters, all replicas serve and have the current pod template."""
+        """Return whether the Deployment's counters say that all replicas serve and have the current pod template."""
         counters = ("replicas", "updatedReplicas", "availableReplicas")
         return self.wanted > 0 and all(self.count(name) == self.wanted for name in counters)
 
     @property
     def is_rolled_out(self) -> bool:
-        """Return whether the server is complete, or wants no replicas and none runs."""
+        """Return whether the server is complete, or whether it wants no replicas and none runs."""
         is_empty = self.wanted == 0 and self.count("replicas") == 0
         return self.is_complete or (is_empty and self._is_observed)
 
@@ -128,7 +128,7 @@ class ServerObservation:
 
     @property
     def is_paused(self) -> bool:
-        """Return whether pods have to be replaced, but somebody has paused the Deployment."""
+        """Return whether pods need to be replaced, but somebody has paused the Deployment."""
         is_paused = bool((self.deployment or {}).get("spec", {}).get("paused"))
         return is_paused and self.count("updatedReplicas") < self.wanted
 

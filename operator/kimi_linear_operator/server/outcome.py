@@ -31,7 +31,7 @@ class Outcome:
         contested: Sentences about children's fields that others keep changing.
         withheld: Why some optional children do not exist.
         is_first: Whether this is the first pass over a new server.
-        until_more: In how many seconds the autoscaler may add replicas.
+        until_more: The seconds until the autoscaler may add replicas.
     """
 
     checked: Checked[KimiLinearServer]
@@ -63,7 +63,7 @@ class Outcome:
         return tuple(Reason(reason.name, _about(child, reason.message)) for child, reason in told if reason)
 
     def retries(self, status: Manifest, failures: int, now: str) -> Iterator[float]:
-        """Yield the seconds until the next checks of states that may change without an event.
+        """Yield the seconds until the next check of each state that can change without an event.
 
         Args:
             status: The status, as the previous pass wrote it.
@@ -97,10 +97,10 @@ def _about(child: str, message: str) -> str:
 
 
 def growing_seconds(condition: Manifest, now: str) -> float:
-    """Return in how many seconds to retry a refused write.
+    """Return the seconds until the retry of a refused write.
 
-    The time grows from BLOCKED_RETRY_SECONDS to a quarter of the time since a condition became False or Unknown, up to
-    LONGEST_BLOCKED_SECONDS.
+    The result is a quarter of the time since a condition became False or Unknown. It is at least BLOCKED_RETRY_SECONDS
+    and at most LONGEST_BLOCKED_SECONDS.
 
     Args:
         condition: The condition, as the previous pass wrote it.

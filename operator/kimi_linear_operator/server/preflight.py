@@ -1,4 +1,4 @@
-"""The init container that checks a server's pod before SGLang starts to load, which can take an hour."""
+"""The init container that checks a server's pod before SGLang loads the model. Loading can take an hour."""
 
 from kimi_linear_operator.kubernetes.access import BASELINE_CAPABILITIES
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -9,7 +9,7 @@ from kimi_linear_operator.server.sglang.program import PREFLIGHT
 from kimi_linear_operator.server.spec import ServerSpec
 
 POD_CHECK = inline.program("pod_check")
-# The user of the engine's container decides which devices it can open.
+# Fields that the check takes from the engine's container. They decide which devices a container can open.
 _IDENTITY = ("runAsUser", "runAsGroup", "runAsNonRoot", "seLinuxOptions")
 # Flags with which SGLang may download its weights to another place, or not at all.
 _OTHER_WEIGHTS = ("--download", "--load-format")
@@ -98,7 +98,10 @@ def _is_cache_on_disk(pod: Manifest, engine: Manifest) -> bool:
 
 
 def _security_context(engine: Manifest, spec: ServerSpec) -> Manifest:
-    """Return a security context with the engine's user, and with only its capabilities for files."""
+    """Return a security context with the user of the engine.
+
+    It has only those of the engine's capabilities that Pod Security's level baseline allows.
+    """
     given = engine.get("securityContext") or {}
     added = [name for name in spec.security.capabilities if name in BASELINE_CAPABILITIES]
     return {

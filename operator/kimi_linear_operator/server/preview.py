@@ -19,7 +19,7 @@ from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 
 
 def _references(server: KimiLinearServer) -> Mapping[str, Key]:
-    """Return the weights that a server's pods depend on, by the field that names them; empty without any."""
+    """Return the weights that a server's pods depend on, by the field that names them; empty if there are none."""
     name = server.spec.model.weights
     return {"spec.model.weights": Key(server.metadata.namespace, name, WEIGHTS)} if name else {}
 
@@ -34,10 +34,10 @@ def _build(server: KimiLinearServer, referenced: Referenced) -> list[Manifest]:
 
 
 def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearServer:
-    """Return a server from a file as the API server would store it.
+    """Return a server that was read from a file, as the API server would store it.
 
     It gets the UID of the stored server. If the file does not set the replicas, it also gets the stored replicas. If
-    the spec is the same, it also gets the generation.
+    the spec is the same, it also gets the stored generation.
     """
     if stored is None:
         return server

@@ -41,7 +41,8 @@ from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.server.verifying import Verifying
 from kimi_linear_operator.server.waking import Waking
 
-# Fields that decide how many pods run. Without them, the operator would delete serving pods.
+# Fields that decide how many pods run. They count as requested even if nobody owns them. Otherwise the operator could
+# drop them and delete serving pods.
 _NUMBER_OF_PODS = ("replicas", "suspend")
 _ALWAYS_READ = frozenset(CHILDREN)
 
@@ -110,7 +111,7 @@ class ServerReconciler:
 
         Raises:
             ApiError: A request failed that may succeed later. The queue retries with back-off.
-            NotReadYetError: It is unknown yet whether a kind that the server asks for can be read.
+            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         manifest = self.cache.get(key.of(SERVER))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
@@ -154,12 +155,12 @@ class ServerReconciler:
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
     def _seconds_to_settle(self, key: Key) -> float | None:
-        """Return in how many seconds an automatic rollout may go on with the next server, None if there is no wait."""
+        """Return the seconds until an automatic rollout may go on with the next server, None if there is no wait."""
         left = self._templates.seconds_to_settle(key)
         return left if left > 0.0 and is_marked(self.cache, key) else None
 
     def _seconds_until_more(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> float:
-        """Return in how many seconds the autoscaler of a server may add replicas, if it has one."""
+        """Return the seconds until the autoscaler of a server may add replicas, if the server has one."""
         if not needs_autoscaler(server):
             return 0.0
         # A new server has no Deployment yet, and so no replica that serves.
@@ -238,7 +239,7 @@ class ServerReconciler:
         While no pod of the router serves, requests go to the replicas. A pull of the router's image can take long.
 
         Raises:
-            NotReadYetError: It is unknown yet whether a kind that the server asks for can be read.
+            NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         live = own_router(self.cache, key, server.metadata.uid)
         is_routed = server.spec.router is not None and router.is_available(live)

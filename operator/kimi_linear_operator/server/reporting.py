@@ -66,7 +66,7 @@ class ServerReporting:
         return min((seconds for seconds in (again, late) if seconds is not None), default=None)
 
     def _count_start(self, key: Key, manifest: Manifest, status: Manifest) -> None:
-        """Count a start that has just become complete, once its status is written."""
+        """Count a start that has just become complete, after its status was written."""
         seconds = seconds_to_serve(manifest.get("status", {}).get("startup"), status.get("startup"))
         written = self._cache.get(key.of(SERVER)) or {}
         if seconds is not None and written.get("status") == status:

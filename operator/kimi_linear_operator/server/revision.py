@@ -1,6 +1,7 @@
 """Revisions.
 
-With them, a server keeps the pod template that was built for its spec, even if another version of the operator runs.
+Because of them, a server keeps the pod template that was built for its spec, even if another version of the operator
+runs.
 
 A ControllerRevision holds a pod template and the inputs: the part of the spec from which the template was built. While
 the inputs stay the same, the template stays too. A ControllerRevision never changes. A new template gets a new object
@@ -27,14 +28,15 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 
 # Maximum number of digits in an annotation, because anybody can edit it.
 _LONGEST_NUMBER = 18
-# Higher numbers in a Deployment's annotation are ignored, so that higher numbers remain for new revisions.
+# Larger numbers in a Deployment's annotation are ignored. So there are always larger numbers for new revisions.
 _HIGHEST_DEPLOYED = 10**9
 # A server has two revisions, and for a moment three. Users can create thousands of similar objects.
 _MOST_READ = 32
-# The models have some thirty fields with a default, and a spec has up to a thousand items of lists. The annotation's
-# length is the narrower bound for most.
+# The models have about thirty fields with a default, and the lists of a spec have up to a thousand items. For most
+# servers, the length of the annotation allows fewer paths than this.
 _MOST_PATHS = 1024
-# Characters of the annotation with the fields that were left out. All annotations of an object may have 256 KiB.
+# Characters of the annotation with the fields that were left out. All annotations of an object together can have 256
+# KiB.
 _LONGEST_LEFT_OUT = 32_768
 # Characters of the annotation with the result of a verification: the message of a condition, and a name.
 _LONGEST_RESULT = 4096
@@ -70,10 +72,10 @@ class Revision:
         generation: The generation of the server's spec.
         is_automatic: Whether the revision is part of an automatic rollout, and the server has not been Ready with it
             yet.
-        defaulted: The inputs that were not in the spec, but are defaults of the version that made the revision. None if
-            they were not recorded.
-        created: When its ControllerRevision was created, as RFC 3339; empty if it was not yet.
-        left_out: Fields of the spec, with their values, that may be only defaults and that the template ignores. They
+        defaulted: The inputs that were not in the spec. They are defaults of the version that made the revision. None
+            if they were not recorded.
+        created: When its ControllerRevision was created, as RFC 3339; empty if it does not exist yet.
+        left_out: Fields of the spec, with their values, that are perhaps only defaults. The template ignores them. They
             are recorded, so that the next operator does not treat them as requests of the user.
         refused: Values in the spec that nobody asked for and that this version refuses. They are not recorded.
         result: The result of its verification, None if it was not verified.
@@ -106,8 +108,8 @@ class Revision:
     def explicit_inputs(self) -> Manifest:
         """Return the inputs that were in the spec, without defaults.
 
-        The operator drops refused values from the spec, so this drops them, too. Otherwise they would look like a
-        change.
+        Refused values are left out, because the operator also drops them from the spec. Otherwise they would look like
+        a change.
         """
         inputs = self.inputs
         refused = (path for path, value in self.refused.items() if stored.value_at(inputs, path) == value)
@@ -208,7 +210,7 @@ def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
 
 
 def _left_out_text(revision: Revision) -> str:
-    """Return the fields that were left out as JSON, empty if there are none or too many to be recorded."""
+    """Return JSON with the fields that were left out, empty if there are none or too many to be recorded."""
     entries = [[path, value] for path, value in sorted(revision.left_out.items(), key=str)]
     text = json.dumps(entries) if entries and len(entries) <= _MOST_PATHS else ""
     return text if len(text) <= _LONGEST_LEFT_OUT else ""
@@ -255,7 +257,10 @@ class History:
         return max([self.used, deployed, *(revision.number for revision in self.revisions)]) + 1
 
     def is_newer_than(self, server: KimiLinearServer) -> bool:
-        """Return whether a revision was made for a spec that is newer than the cached one, because a watch is late."""
+        """Return whether a revision was made for a newer spec than the cached one.
+
+        This happens when a watch is late.
+        """
         cached = server.metadata
         return any(item.uid == cached.uid and item.generation > cached.generation for item in self.revisions)
 

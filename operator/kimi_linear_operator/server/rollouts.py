@@ -31,25 +31,25 @@ logger = logging.getLogger(__name__)
 
 # How often to read the cached conditions. For 5,000 servers, this takes some milliseconds.
 _POLL_SECONDS = 10.0
-# A chosen server normally takes the template within seconds. It cannot take it if its spec is refused, if a quota or a
+# A chosen server normally takes the template within seconds. This is impossible if its spec is refused, if a quota or a
 # taken name prevents the new revision, or if its namespace has become unreadable.
 _TAKE_TIMEOUT_SECONDS = 300.0
 # After a choice has timed out, the server's pass may still write the template, because a request can take half a
 # minute.
 _AFTER_TIMEOUT_SECONDS = 60.0
-# For how long a server that serves with the new template may still count as unready. Its own pass writes Ready within
-# seconds.
+# For how long a server that serves with the new template is allowed to count as unready. Its own pass writes Ready
+# within seconds.
 _UNREADY_SECONDS = 60.0
 # How many cached objects to decode before other tasks may run.
 _DECODED_AT_ONCE = 100
 # With these reasons of Ready, a server needs help although Stalled is False. A Deployment that is paused or cannot be
 # written never exceeds its deadline.
 _HALTING = (*NOT_APPLIED, "RolloutPaused")
-# In place of a reason, if a server is Ready, but its pods do not stay so.
+# Stands for a reason if a server is Ready, but its pods do not stay Ready.
 _NOT_STABLE = "its pods do not stay Ready"
 # With these reasons of TemplateCurrent, there is no automatic rollout to the server.
 _NOT_TAKEN = ("InputsUnknown", "RolledBack", "TemplateRejected")
-# A message names at most this many unreadable scopes. Without its Role, the operator cannot read ten.
+# A message names at most this many unreadable scopes. Ten scopes are unreadable if the operator has no Role.
 _MOST_NAMED = 3
 
 
@@ -62,7 +62,7 @@ class Candidate:
         is_offered: Whether there is a newer pod template for an automatic rollout.
         is_ready: Whether it is Ready, or its spec asks for no replicas.
         is_under_way: Whether it took a template in the rollout, and has not been Ready with it yet.
-        stalled: The reason why it may not become Ready by itself, empty if there is none.
+        stalled: Why it perhaps needs help to become Ready, empty if it does not.
     """
 
     key: Key
@@ -93,8 +93,8 @@ def is_marked(cache: Cache, key: Key) -> bool:
     """Return whether a server took a template in the rollout, and has not been Ready with it yet.
 
     Such a server owns a marked revision. But anybody can create a revision with the server's label and the mark, and
-    the operator cannot remove that annotation. So a mark is ignored if the server is Ready with its newest template. It
-    is also ignored if a Ready server has left the template because the answers were wrong.
+    the operator cannot remove this mark. So a mark is ignored if the server is Ready with its newest template. It is
+    also ignored if a Ready server has left the template because the answers were wrong.
     """
     records = [record for record in cache.children(REVISION, key) if AUTOMATIC_ANNOTATION in annotations(record)]
     server = cache.get(key.of(SERVER)) if records else None
@@ -136,7 +136,7 @@ class Rollouts:
 
         Args:
             context: The context of all reconcilers. The chosen server is in `about_to_change`. The server's next pass
-                takes the newest template and removes the server from it.
+                takes the newest template, and removes the server from `about_to_change`.
             clock: Returns monotonic seconds.
         """
         self.cache = context.cache
@@ -153,7 +153,7 @@ class Rollouts:
         self._attempts: Tally[Key] = Tally()
         # How many servers of each namespace were chosen, because namespaces take turns.
         self._turns: Tally[str] = Tally()
-        # The last logged message about what halts the rollout.
+        # The message that was logged last about what halts the rollout.
         self._logged: set[str] = set()
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
@@ -180,7 +180,10 @@ class Rollouts:
             self._report([], [])  # The next leader starts to count again.
 
     def confirm(self, key: Key) -> None:
-        """Drop a chosen server that has become measured or unready, because it may have waited long for its pass."""
+        """Drop the chosen server if a benchmark now measures it, or if it is no longer Ready.
+
+        It may have waited long for its pass.
+        """
         cached = self.cache.find(key) if key in self.chosen else None
         if cached is None:
             return
@@ -192,8 +195,8 @@ class Rollouts:
         """Choose the next server if it is time.
 
         Args:
-            unreadable: The unreadable scopes. A server in such a scope may be under way or measured, so no server is
-                chosen.
+            unreadable: The unreadable scopes. A server in such a scope may be under way or measured, so the step
+                chooses no server.
         """
         pause = self._pause or 0.0
         servers = self.cache.conditions(SERVER)
@@ -211,8 +214,8 @@ class Rollouts:
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
-            # Usually, the pause has already passed while the server served with the new template and was still marked.
-            # If the server does not serve, for example because it was suspended after a failure, the pause comes now.
+            # Usually the pause is over: the server served with the new template while it was still marked. If the
+            # server does not serve, for example because it was suspended after a failure, the pause comes now.
             is_passing = any(item.is_under_way and item.is_ready for item in candidates)
             self._quiet_since = -math.inf if is_passing and not unreadable else None
             return
@@ -228,7 +231,10 @@ class Rollouts:
             self._enqueue([key])
 
     def _drop_chosen(self, servers: Collection[Key]) -> None:
-        """Drop a chosen server that was deleted or has not taken the template in time: the others wait for it."""
+        """Drop the chosen server if it was deleted or has not taken the template in time.
+
+        The other servers wait for it.
+        """
         self.chosen.intersection_update(servers)
         self.chosen.difference_update([key for key in self.chosen if self._is_being_deleted(key)])
         for key in self._attempts.keys() - servers:
@@ -252,12 +258,12 @@ class Rollouts:
         return "deletionTimestamp" in (self.cache.get(key.of(SERVER)) or {"metadata": {}})["metadata"]
 
     def _with_deadline(self, server: Candidate) -> Candidate:
-        """Return a candidate. It is stalled if it is under way, and its Deployment has no deadline."""
+        """Return the candidate, as stalled if it has been under way for too long without a deadline."""
         if not server.is_under_way or server.stalled:
             return server
         deployment = self.cache.get(server.key.of(DEPLOYMENT)) or {}
         if server.is_ready:
-            # By now, its pods should have been Ready for the pause without a break.
+            # By now, its pods should have been Ready for the whole pause.
             is_late = _was_available_before(deployment, 2 * (self._pause or 0.0) + _UNREADY_SECONDS, self._now())
             return replace(server, stalled=_NOT_STABLE) if is_late and server.key not in self.chosen else server
         if self._is_paused(server.key):
@@ -294,11 +300,13 @@ class Rollouts:
 
 
 def _was_available_before(deployment: Manifest, seconds: float, now: str) -> bool:
-    """Return whether a Deployment's rollout has been complete for more than this time. No deadline runs after that.
+    """Return whether a Deployment's rollout has been complete for more than some seconds.
+
+    After that, no deadline applies.
 
     Args:
         deployment: The Deployment.
-        seconds: The seconds.
+        seconds: The number of seconds.
         now: The time as RFC 3339.
     """
     status: Manifest = deployment.get("status", {})
@@ -321,7 +329,7 @@ def _unreadable_message(unreadable: Sequence[str]) -> str:
     more = len(unreadable) - _MOST_NAMED
     named = ", ".join(unreadable[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     return (
-        f"No server gets the newest pod template while the operator cannot read {named}, because a server there may "
-        "be loading it. Restore the operator's Role or the definition. If a namespace no longer exists, remove it "
-        "from watchNamespaces (--namespace)"
+        f"No server gets the newest pod template while the operator cannot read {named}, because a server there may be "
+        "taking this template now. Restore the operator's Role or the definition. If a namespace no longer exists, "
+        "remove it from watchNamespaces (--namespace)"
     )

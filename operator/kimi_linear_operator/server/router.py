@@ -25,7 +25,7 @@ _SCRATCH_PATH = "/tmp"  # noqa: S108 - a folder of the container
 # Measured with three replicas at rest: 98 MiB for the router of 0.3.2 and 22 MiB for the launcher. --max-tree-size (64
 # Mi characters) limits the memory of the policies for prompts.
 _REQUESTS = {"cpu": "500m", "memory": "512Mi"}
-# Parts of the user's pod template that the router's pods may also need to get their image or a node.
+# Parts of the user's pod template. The router's pods perhaps need them, too, to get their image or a node.
 _INHERITED = ("imagePullSecrets", "tolerations")
 
 
@@ -98,7 +98,7 @@ def _is_refusal(condition: Manifest) -> bool:
 def build_router(server: KimiLinearServer, router: Router) -> Manifest:
     """Return the router's Deployment.
 
-    It replaces a pod only when the successor serves, because these pods need no GPU.
+    A pod is replaced only when its successor serves. This needs no spare GPU.
     """
     return metadata.build_manifest(
         server,
@@ -127,7 +127,7 @@ def _pod_metadata(server: KimiLinearServer) -> Manifest:
     """Return the metadata of the router's pods.
 
     The pods lack the label of the server, because it would make them replicas. They also lack the label of the
-    operator: the operator need not watch them, because their Deployment shows enough.
+    operator, so the operator does not watch them. Their Deployment shows enough.
     """
     inherited = metadata.inherited(server)
     left_out = {*metadata.selector(server), metadata.MANAGED_BY}
@@ -182,7 +182,7 @@ def _container(server: KimiLinearServer, router: Router) -> Manifest:
         ],
         "resources": _resources(router),
         **_probes(),
-        # As for a replica, requests arrive until every node has removed the pod from the Service.
+        # Requests arrive until every node has removed the pod from the Service, as they do for a replica.
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_PAUSE_SECONDS}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -209,7 +209,7 @@ def _resources(router: Router) -> Manifest:
 
 
 def _probes() -> Manifest:
-    """Return the probes. /readiness answers 200 while the router has a replica. Both probes need no key."""
+    """Return the probes, which need no API key. /readiness answers 200 while the router has a replica."""
     return {
         "readinessProbe": {
             "httpGet": {"path": "/readiness", "port": command_line.PORT_NAME},

@@ -10,7 +10,8 @@ from kimi_linear_operator.kubernetes.rule import Rule
 from kimi_linear_operator.server.sglang import command_line, environment
 from kimi_linear_operator.server.sglang.images import PUBLISHED_IMAGES, TESTED_RELEASES
 
-# A Service's name is a DNS label of at most 63 characters. The rest is for the suffixes of children's names.
+# A Service's name is a DNS label of at most 63 characters. The other characters are for the suffixes of children's
+# names.
 LONGEST_NAME = 50
 
 _GPU = f"'{GPU_RESOURCE}'"
@@ -53,17 +54,20 @@ def _refuse_flags(flags: tuple[str, ...], message: str) -> Rule:
 
 
 def _overlay_meets(test: str) -> str:
-    """Return an expression: podTemplate contains the engine's container, and `test` is true for it as `c`."""
+    """Return an expression that is true if `test` is true for the engine's container in podTemplate, as `c`.
+
+    Without this container, the expression is false.
+    """
     containers = "self.podTemplate.spec.containers"
     has_containers = f"has(self.podTemplate) && has(self.podTemplate.spec) && has({containers})"
     return f"({has_containers} && {containers}.exists(c, c.name == '{ENGINE_CONTAINER}' && {test}))"
 
 
 def _for_each_key_flag(test: str) -> str:
-    """Return an expression that is true if `test` holds for each flag that takes an API key, in place of FLAG.
+    """Return an expression that is true if `test` holds for each flag that takes an API key. FLAG stands for the flag.
 
-    For each variable `e`, the expressions search the arguments for `--FLAG=$(NAME)`. To compare every argument with
-    every variable would exceed the API server's cost limit for an expression.
+    For each variable `e`, the expressions search the arguments for `--FLAG=$(NAME)`. A comparison of every argument
+    with every variable would exceed the API server's cost limit for an expression.
     """
     return " && ".join(f"({test.replace('FLAG', flag)})" for flag in ("api-key", "admin-api-key"))
 
@@ -270,7 +274,7 @@ ERRORS = (
         "error",
         "spec",
         f"!has(self.router) || !{_KEY_IN_ARGUMENTS}",
-        "needs the API key, but does not find it on SGLang's command line: use spec.auth.apiKeySecretRef instead",
+        "needs the API key, but cannot read it from SGLang's command line: use spec.auth.apiKeySecretRef instead",
         blames="router",
     ),
     expressions.own_command(ENGINE_CONTAINER, "use spec.engine (image, extraArgs, extraPipPackages)"),
@@ -315,8 +319,8 @@ ERRORS = (
     ),
     expressions.unprivileged(
         ENGINE_CONTAINER,
-        "AMD's device plugin mounts the GPUs. If the container needs more permissions, add them to "
-        "spec.security.capabilities",
+        "remove this, because AMD's device plugin mounts the GPUs. If the container needs more permissions, add them "
+        "to spec.security.capabilities",
     ),
     expressions.own_network(
         "puts the server on the node's network, so everyone can reach it: use spec.service for clients outside the "
@@ -343,7 +347,7 @@ WARNINGS = (
         "warning",
         "spec.tensorParallelism",
         "self == 4",
-        "there are published results for this model on AMD GPUs only with 4",
+        "published results for this model on AMD GPUs exist only with 4",
     ),
     Rule(
         "warning",
@@ -397,8 +401,8 @@ WARNINGS = (
         "warning",
         "spec",
         f"self.service.type == 'ClusterIP' || has(self.auth.apiKeySecretRef) || {_KEY_IN_ARGUMENTS}",
-        "lets a network use the server without an API key, including the endpoints that flush its cache and replace "
-        "its weights: set spec.auth.apiKeySecretRef",
+        "lets everyone on a network use the server without an API key, including the endpoints that flush its cache "
+        "and replace its weights: set spec.auth.apiKeySecretRef",
         blames="service.type",
     ),
     Rule(

@@ -8,7 +8,8 @@ from kimi_linear_operator.server.spec import ServerSpec
 from kimi_linear_operator.server.spec.autoscaling import Autoscaling
 
 CONDITION = "Autoscaling"
-# The autoscaler looked at a new server before its status had a selector. It looks again after some seconds.
+# The autoscaler has this reason if it checked a new server before the server's status had a selector. It checks again
+# after some seconds.
 _LOOKED_TOO_EARLY = "InvalidSelector"
 
 
@@ -32,7 +33,7 @@ def autoscaling_condition(
         return condition(CONDITION, False, Reason("ScalingFailed", failed))
     active = find_condition(status, "ScalingActive")
     failed = _failure(status, "ScalingActive") if active.get("reason") != _LOOKED_TOO_EARLY else ""
-    # Without a serving replica there are no metrics. This is not a problem of the metrics.
+    # Without a serving replica, there are no metrics. So the missing metrics are not the problem.
     if failed and serving(deployment):
         return condition(CONDITION, False, Reason("MetricsMissing", failed))
     if not may_grow:
@@ -54,7 +55,7 @@ def _why_off(spec: ServerSpec) -> Reason | None:
 
 
 def _failure(status: Manifest, kind: str) -> str:
-    """Return the message of the autoscaler's condition of this type if it is False, else an empty text."""
+    """Return the message of the autoscaler's condition of this type if the condition is False, else an empty text."""
     found = find_condition(status, kind)
     return str(found.get("message") or found.get("reason")) if found.get("status") == "False" else ""
 

@@ -10,12 +10,12 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 def seconds_left(pods: Iterable[Manifest], pause: float, now: str) -> float:
     """Return for how many more seconds all pods have to stay Ready.
 
-    When a pod becomes unready, its time starts again. So a template with which a server fails soon does not reach the
-    next server. The times are in the pods, so a restart of the operator does not matter.
+    When a pod becomes unready, its time starts again. So if a server soon fails with a template, the next server does
+    not get this template. The times are in the pods, so a restart of the operator does not matter.
 
     Args:
-        pods: The pods of the server. Pods that are being deleted or have ended do not count, because a failed pod stays
-            when another pod has replaced it.
+        pods: The pods of the server. Pods that are being deleted or have ended do not count, because a failed pod still
+            exists after another pod has replaced it.
         pause: For how many seconds a pod must be Ready without a break.
         now: The time as RFC 3339.
     """

@@ -13,7 +13,7 @@ from kimi_linear_operator.server.startup import LoggedPhases, is_starting, runni
 
 # Seconds of the log that are read twice, because the clocks of the operator and of the node differ.
 _OVERLAP_SECONDS = 10.0
-# The shortest time until the next check, if a read is already due.
+# The shortest time until the next check if a read is already due.
 _SHORTEST_SECONDS = 1.0
 
 
@@ -22,12 +22,11 @@ class _Followed:
     """An engine that starts.
 
     Attributes:
-        pod: The address of its pod, not the whole pod: servers that serve are kept, too, and pods would need much
-            memory.
-        is_starting: Whether the engine did not serve yet according to the last known state of its pod.
+        pod: The address of its pod. Whole pods would need much memory, because servers that serve are kept, too.
+        is_starting: Whether the engine was not serving yet in the last known state of its pod.
         logged: The phases in its log so far.
-        read_at: When its log was read last, None if never; in seconds of `clock`, like the next.
-        due_at: When to read it again.
+        read_at: When its log was read last, in seconds of `clock`; None if never.
+        due_at: When to read the log again, in seconds of `clock`.
         is_over: Whether it serves, so that its log is not read any more.
     """
 
@@ -63,7 +62,7 @@ class StartLogs:
         return followed.logged if followed else None
 
     def seconds_left(self, key: Key) -> float | None:
-        """Return in how many seconds the log of a server is due, None if it need not be read."""
+        """Return the seconds until the next read of a server's log, None if no read is needed."""
         followed = self._followed.get(key)
         if followed is None or followed.is_over:
             return None
@@ -75,7 +74,7 @@ class StartLogs:
         self._followed.pop(key, None)
 
     def _find(self, key: Key, pod: Manifest | None) -> _Followed | None:
-        """Return the followed start of a pod, None if its start is not followed. Begin to follow a starting engine."""
+        """Return the followed start of a pod, None if there is none. If the engine is starting, begin to follow it."""
         started_at = running_since(pod) if pod else None
         if pod is None or started_at is None:
             self._followed.pop(key, None)

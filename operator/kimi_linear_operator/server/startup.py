@@ -24,8 +24,9 @@ class Expectation:
     Attributes:
         usual: How long it usually takes, in words, with the source of the number.
         look: What to check if it takes longer. `POD` stands for the name of the pod.
-        seconds: After how many seconds it is late, None for half of `spec.startup.timeoutSeconds`. The limit is at most
-            this half, except for phases before the engine starts, because the timeout does not include them.
+        seconds: After how many seconds the phase is late, None for half of `spec.startup.timeoutSeconds`. A phase of
+            the engine is late after this half at the latest. The timeout does not include the phases before the engine
+            starts.
         is_before_engine: Whether the phase is over when the engine's container starts.
     """
 
@@ -87,7 +88,7 @@ EXPECTED: Mapping[str, Expectation] = {
 
 @dataclass(frozen=True)
 class LoggedPhases:
-    """The information about a start in the log of an engine.
+    """What the log of an engine shows about a start.
 
     Attributes:
         pod_uid: The UID of the pod.
@@ -209,7 +210,7 @@ def progress(status: Manifest) -> Progress | None:
 def _reported_times(pod: Manifest, began: str | None) -> dict[str, str | None]:
     """Return the times of the phases that the kubelet reports.
 
-    The phases before the engine's start belong only to its first start.
+    The phases before the start of the engine belong only to the first start of a pod.
     """
     status = pod.get("status", {})
     preflight = _container(pod, "initContainerStatuses", _PREFLIGHT_CONTAINER)
@@ -228,7 +229,7 @@ def _reported_times(pod: Manifest, began: str | None) -> dict[str, str | None]:
 
 
 def _logged_times(pod: Manifest, began: str | None, logged: LoggedPhases | None) -> Mapping[str, str]:
-    """Return the times of the phases that the log of this start tells."""
+    """Return the times of the phases that the log of this start shows."""
     if logged is None or (logged.pod_uid, logged.started_at) != (pod["metadata"]["uid"], began):
         return {}
     return {name: time for name, time in logged.times.items() if (seconds_between(began, time) or 0.0) >= 0}
@@ -239,7 +240,7 @@ def _times(startup: Manifest) -> dict[str, str]:
 
 
 def _started_at(pod: Manifest) -> str | None:
-    """Return when the engine's container started last, None if it never did."""
+    """Return when the engine's container started last, None if it has never started."""
     return _container_start(engine_of(pod))
 
 
@@ -254,7 +255,7 @@ def _container(pod: Manifest, group: str, name: str) -> Manifest:
 
 
 def _true_since(status: Manifest, condition: str) -> str | None:
-    """Return since when a condition of a pod is True, None if it is not."""
+    """Return the time since which a condition of a pod is True, None if it is not True."""
     times = (
         item.get("lastTransitionTime")
         for item in status.get("conditions", ())

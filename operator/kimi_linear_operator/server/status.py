@@ -42,14 +42,17 @@ def server_status(observation: ServerObservation, now: str) -> Manifest:
 
 
 def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
-    """Return the fields that follow from the spec alone. If the spec was not applied, they keep the previous values."""
+    """Return the fields that follow from the spec alone.
+
+    If the spec was not applied, the fields keep their previous values.
+    """
     names = ("url", "command", "image", "selector")
     if observation.server is None or observation.not_applied:
         return {name: previous.get(name) for name in names}
     spec = observation.server.spec
     command, image = recipe_command(spec), image_of(spec)
     if observation.choice and observation.choice.offer:
-        # Another version built the current template, perhaps with another image.
+        # Another version has built the current template, perhaps with another image.
         command, image = previous.get("command", command), image_in(observation.choice.current.template) or image
     values = (url(observation.server), command, image, selector_text(observation.server))
     return dict(zip(names, values, strict=True))
@@ -64,7 +67,7 @@ def _addresses(observation: ServerObservation, previous: Manifest) -> list[str] 
 
 
 def _exposed(observation: ServerObservation) -> list[Condition]:
-    """Yield the condition Exposed, if the spec asks for a way from outside the cluster."""
+    """Return a list with the condition Exposed, empty if the spec asks for no way from outside the cluster."""
     server = observation.server
     if server is None or _blames_spec(observation):
         return _as_before(observation, "Exposed")
@@ -102,7 +105,7 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
 
 
 def _verified(observation: ServerObservation) -> list[Condition]:
-    """Yield the condition Verified, if the server is verified."""
+    """Return a list with the condition Verified, empty if the server is not verified."""
     if not (observation.server and verification.is_on(observation.server.spec)):
         return []
     if known := observation.verification:
@@ -152,7 +155,7 @@ def _why_stalled(observation: ServerObservation, problem: Reason) -> Reason | No
     if (known := observation.verification) and known.holds is False and _waits_at_gate(observation):
         return known.reason
     progressing = observation.deployment_condition("Progressing").get("reason")
-    # The wait in a queue ends by itself, however long it is.
+    # A wait in a queue ends by itself, even if it takes long.
     is_queued = any(map(is_held, observation.pods))
     if progressing == "ProgressDeadlineExceeded" and not (observation.is_complete or is_queued):
         seconds = (observation.deployment or {}).get("spec", {}).get("progressDeadlineSeconds")

@@ -28,15 +28,15 @@ class TemplateChoice:
 
     Attributes:
         current: The revision with this template.
-        offer: The fields in which a newer template differs that the server has not taken; empty if there is none.
+        offer: The fields in which the template on offer differs from the current one; empty if there is no offer.
         running: The revision whose template the Deployment has now, None if unknown.
-        unready: Why it is unknown whether there is a newer template: the weights have never been complete. None if it
-            is known.
-        unknown: The inputs of the current template that this version does not know. What it offers lacks them, so an
-            automatic rollout does not take it.
-        verification: What is known about the answers with the current template, None if it is not verified.
-        verified: The last older revision whose answers were right, None if there is none. Pods may still have it.
-        goes_back: Whether the server goes back to it when the answers with the current one are wrong.
+        unready: Why the operator does not know whether there is a newer template: the weights have never been complete.
+            None if it knows.
+        unknown: The inputs of the current template that this version does not know. The template on offer lacks these
+            inputs, so an automatic rollout does not take it.
+        verification: What is known about the answers with the current template, None if the template is not verified.
+        verified: The last older revision with right answers, None if there is none. Pods may still have its template.
+        goes_back: Whether the server goes back to `verified` when the answers with the current template are wrong.
     """
 
     current: Revision
@@ -73,7 +73,7 @@ class Decision:
     """What a server should run.
 
     Attributes:
-        server: The server without defaults that come only from another version's definition.
+        server: The server, without the defaults that come only from another version's definition.
         choice: The pod template.
     """
 
@@ -87,8 +87,8 @@ class RolloutState:
 
     Attributes:
         is_chosen: Whether the automatic rollout has now chosen this server for the newest template.
-        is_unchanged: Whether this generation of the spec was applied before. If so, nobody has asked for other inputs,
-            even if the CRD of another version adds other defaults to the spec.
+        is_unchanged: Whether this generation of the spec was applied before. Then nobody has asked for other inputs
+            since, even if the CRD of another version has added other defaults to the spec.
         is_unserved: Whether the server has never had a Deployment.
         is_rolling_out: Whether the status says that the newest template is in an automatic rollout for this generation.
         location: Where the server's model is, None if it comes from the hub or from a folder.
@@ -174,7 +174,7 @@ def _known(built: Manifest | None, state: RolloutState) -> Manifest:
 
 
 def _is_still_under_way(current: Revision | None, built: Manifest | None) -> bool:
-    """Return whether the pods of an automatic rollout already are as the user asks, so that the rollout goes on."""
+    """Return whether the pods of an automatic rollout already have what the user asks for. Then the rollout goes on."""
     return current is not None and current.is_automatic and _is_as_built(current, built)
 
 
@@ -205,7 +205,7 @@ def abandons_newest(server: KimiLinearServer, history: History, state: RolloutSt
 def _revision_to_continue(
     server: KimiLinearServer, history: History, built: Manifest | None, state: RolloutState
 ) -> Revision | None:
-    """Return the revision that a server has or is about to get, None if it needs a new one.
+    """Return the revision that a server has or is about to get, None if the server needs a new one.
 
     Normally this is the newest revision. If its template never reached the Deployment, the API server may have refused
     it. Such a revision is dropped if this version builds a different template from the spec, or if nobody asks for it
@@ -228,7 +228,7 @@ def _revision_to_continue(
 
 
 def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None) -> bool:
-    """Return whether a server goes back to its last verified revision, or stays with it after it went back."""
+    """Return whether a server goes back to its last verified revision, or has gone back and stays there."""
     options = server.spec.verification
     is_there = verified is not None and history.running == verified
     return options.mode == "Block" and (options.on_failure == "Rollback" or is_there)
@@ -261,8 +261,8 @@ def _has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
 def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
     """Return whether the template's inputs have changed since a revision was made.
 
-    They are unchanged if the spec has the same generation, even if the CRD of another version adds other defaults to
-    the spec.
+    While the generation of the spec is the same, the inputs are unchanged, even if the CRD of another version adds
+    other defaults to the spec.
     """
     if is_of(revision, server):
         return False
@@ -276,8 +276,8 @@ def is_of(revision: Revision, server: KimiLinearServer) -> bool:
 
 
 def _differences(first: Manifest, second: Manifest) -> tuple[str, ...]:
-    """Return the fields in which two templates differ for the API server.
+    """Return the fields in which two templates differ, as the API server compares them.
 
-    A field that one of them lacks counts, too.
+    A field that only one of the templates has counts, too.
     """
     return () if first == second else tuple(sorted({*differences(first, second), *differences(second, first)}))

@@ -40,7 +40,7 @@ def _template_current(observation: ServerObservation) -> Condition:
         message = f"The pods stay as they are: {choice.unready.message}"
         return condition("TemplateCurrent", None, Reason(choice.unready.name, message))
     by_itself = choice.current.is_automatic
-    # Another version of the operator may build a template that passes the verification.
+    # Perhaps another version of the operator builds a template that passes the verification.
     if choice.is_rolled_back and not (choice.offer and by_itself):
         message = (
             f"The pods have template {choice.deployed.number} again, because template {choice.current.number} failed "
@@ -87,13 +87,13 @@ def _unknown_message(choice: TemplateChoice) -> str:
 
 
 def _left_out_message(choice: TemplateChoice) -> str:
-    """Return a sentence about fields that may be only defaults, empty if there are none."""
+    """Return a sentence about fields that are perhaps only defaults, empty if there are none."""
     if not choice.left_out:
         return ""
     fields = _named([field_path(("spec", *path)) for path in choice.left_out])
     return (
-        f". The pods ignore {fields}, because perhaps only defaults of the CRD have set this. If you want it, give "
-        f"the annotation {ROLLOUT_ANNOTATION} a new value"
+        f". The pods ignore the values of {fields}, which are perhaps only defaults of the CRD. If you want these "
+        f"values, give the annotation {ROLLOUT_ANNOTATION} a new value"
     )
 
 

@@ -52,7 +52,7 @@ def as_this_version_reads(inputs: Manifest) -> Manifest:
 
 
 def spec_of(inputs: Manifest) -> ServerSpec | None:
-    """Return the spec for inputs of any version, without unknown fields; None if the inputs cannot be read."""
+    """Return the spec with these inputs of any version, without unknown fields; None if they cannot be read."""
     try:
         return ServerSpec.model_validate(stored.without_unknown_fields(inputs, ServerSpec))
     except ValidationError:

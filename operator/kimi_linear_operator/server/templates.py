@@ -31,14 +31,14 @@ from kimi_linear_operator.server.template_choice import (
 )
 from kimi_linear_operator.weights.spec import WEIGHTS
 
-# The number of servers whose unrequested fields are remembered, more than a cluster should have. A forgotten server is
-# read again.
+# The unrequested fields of at most this many servers are remembered. A cluster should have fewer servers. A forgotten
+# server is read again.
 _MOST_ANSWERS = 16_384
 
 
 @dataclass(frozen=True)
 class _Question:
-    """Fields of a spec for which perhaps nobody asked.
+    """Fields of a spec that perhaps nobody asked for.
 
     Attributes:
         uid: The UID of the server.
@@ -80,8 +80,8 @@ class Templates:
         self._allows_node_access = context.options.allows_node_access
         self.chosen = context.about_to_change
         """Servers that take the newest pod template in their next pass."""
-        # Fields for which nobody asked, the oldest entry first. To find them costs a request, so they are kept until
-        # the spec changes.
+        # Fields that nobody asked for, the oldest entry first. Each search for them costs a request, so they are kept
+        # until the spec changes.
         self._unrequested: OrderedDict[Key, dict[_Question, unrequested.Answers]] = OrderedDict()
 
     def forget(self, key: Key) -> None:
@@ -102,8 +102,8 @@ class Templates:
         """Return the decision about a server's pods.
 
         Args:
-            key: The server.
-            server: The same.
+            key: The key of the server.
+            server: The server.
             live: Its Deployment, None if there is none.
             refused: Fields that were removed from the server, because nobody asked for them and this version refuses
                 their values.
@@ -181,7 +181,8 @@ class Templates:
     ) -> list[Revision]:
         """Return the revisions whose templates give pods no more access to nodes than the spec or the running pods.
 
-        Users may have created other revisions by hand. These count only if the administrator allows all access.
+        Users can create revisions whose templates give more access. These revisions count only if the administrator
+        allows all access.
         """
         revisions = [readable for record in records if (readable := revision.read(record))]
         if not revisions or self._allows_node_access:
@@ -191,7 +192,7 @@ class Templates:
         return [item for item in revisions if not access.exceeds(item.template, allowed)]
 
     async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> unrequested.Answers:
-        """Return the fields of the spec for which nobody asked.
+        """Return the fields of the spec that nobody asked for.
 
         They are defaults from the CRD of another version. A new value of the rollout annotation asks for the doubtful
         fields.
@@ -204,9 +205,10 @@ class Templates:
     async def _answers(
         self, server: KimiLinearServer, case: _Case, uncertain: unrequested.UncertainFields
     ) -> unrequested.Answers:
-        """Return for which of these fields nobody asked.
+        """Return those of the uncertain fields that nobody asked for.
 
-        Only managed fields show this, and the cache does not contain managed fields. So this reads the server.
+        Only managed fields show who asked for a field, and the cache does not contain managed fields. So this method
+        reads the server from the API server.
         """
         key, question = case.key, _Question(server.metadata.uid, server.metadata.generation, uncertain.paths)
         if not question.paths:

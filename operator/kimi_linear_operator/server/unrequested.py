@@ -1,6 +1,6 @@
-"""Fields of a spec for which nobody asked.
+"""Fields of a spec that nobody asked for.
 
-They are defaults from the CRD of another version, which the API server has stored.
+The API server has stored them as defaults from the CRD of another version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,19 +21,19 @@ from kimi_linear_operator.server.spec.status import ServerStatus
 from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState, is_of
 from kimi_linear_operator.server.template_inputs import as_this_version_reads, changed_fields, template_inputs
 
-# Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may have
-# been made without a user's last write. It is assumed that no CRD with other defaults is installed within this time.
+# Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack a
+# user's last write. The operator assumes that nobody installs a CRD with other defaults within this time.
 _LATE_SECONDS = 3.0
 # A CRD has about thirty defaults. A default in items of a list counts once for all items. If more fields than this have
-# no owner, somebody has edited the managed fields. All fields then count as requested, because each pass would have to
-# remove the other fields one by one.
+# no owner, somebody has edited the managed fields. All fields then count as requested. Otherwise each pass would have
+# to remove all these fields one by one.
 _MOST_ANSWERS = 100
 _END_OF_TIME = "9999-12-31T23:59:59Z"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A field for which nobody asked.
+    """A field that nobody asked for.
 
     Attributes:
         value: Its value in the spec, None if the spec lacks it.
@@ -46,12 +46,12 @@ class Answer:
 
 
 Answers = Mapping[FieldPath, Answer]
-"""Fields for which nobody asked."""
+"""Fields that nobody asked for."""
 
 
 @dataclass(frozen=True)
 class UncertainFields:
-    """Fields in which a spec differs from a revision's inputs, although perhaps nobody asked for the difference.
+    """Fields in which a spec differs from a revision's inputs. Perhaps nobody asked for the difference.
 
     Attributes:
         paths: The fields.
@@ -74,8 +74,8 @@ def uncertain_fields(
     """Return the fields that are in the spec but not in a revision, and the revision's nulls that the spec has changed.
 
     These changes come from a user, or from the CRD of another version. With every write, the API server stores the
-    defaults of the CRD, and these get no owner. If the CRD declares a field, the API server also drops the field's null
-    (which removes a field of the pod), or stores the default in its place.
+    defaults of the CRD, and these defaults get no owner. A null in `podTemplate` removes a field of the pod. If the CRD
+    declares this field, the API server drops the null, or stores the default in its place.
 
     Users asked for all other changes, because a default can only replace a null.
 
@@ -97,7 +97,7 @@ def uncertain_fields(
 
 
 def _complete_until(created: str, now: str) -> str:
-    """Return when a revision was created, empty if it was created just now or the time is unknown."""
+    """Return when a revision was created, empty if it was created only seconds ago or the time is unknown."""
     seconds = seconds_between(created, now)
     return created if seconds is not None and seconds >= _LATE_SECONDS else ""
 
@@ -108,7 +108,7 @@ class Before:
 
     Attributes:
         now: The time as RFC 3339.
-        answers: Doubtful fields, with their values, for which nobody had asked when the operator last saw the spec.
+        answers: Doubtful fields, with their values, that nobody had asked for when the operator last saw the spec.
         replicas: The replicas of the Deployment, None without a Deployment.
     """
 
@@ -138,14 +138,15 @@ class _Writes:
 
 
 def unrequested(uncertain: UncertainFields, server: Manifest, before: Before = _NOTHING_KNOWN) -> Answers:
-    """Return the uncertain fields for which nobody asked.
+    """Return the uncertain fields that nobody asked for.
 
-    - A field in the spec: nobody asked for it if it has no owner. - A null that is no longer in the spec: if the field
-    still has an owner, the API server dropped the null, and nobody asked for that. A user who removes a null also gives
-    up the ownership. - A field in a list that somebody owns as a whole, or a value in place of an owned null: ownership
-    does not show what the owner wrote. Nobody asked for it if no owner wrote the spec after the operator last applied
-    it, or if nobody had asked for the same value at that time. - A field in an object that somebody owns as a whole:
-    see `_is_default_in_object`.
+    - A field in the spec: nobody asked for it if it has no owner.
+    - A null that is no longer in the spec: if the field still has an owner, the API server dropped the null, and nobody
+      asked for that. A user who removes a null also gives up the ownership.
+    - A field in a list that somebody owns as a whole, or a value in place of an owned null: ownership does not show
+      what the owner wrote. Nobody asked for the field in two cases: no owner wrote the spec after the operator last
+      applied it, or the field had the same value at that time and nobody had asked for this value.
+    - A field in an object that somebody owns as a whole: see `_is_default_in_object`.
 
     Args:
         uncertain: The uncertain fields.
@@ -169,10 +170,10 @@ def _written_since(
 ) -> list[Manifest]:
     """Return the entries of managers that may have written the spec after the operator last recorded or applied it.
 
-    Each entry has one time. Any write of its manager updates this time, even the write of a label. The time of the
-    status says until when the operator knew the spec, because the status is written only if nobody has changed the
-    server since it was cached. If only one write has changed the spec since then, and that write was a scale, no other
-    manager has written the spec.
+    Each entry has one time. Any write of its manager updates this time, even the write of a label. The operator writes
+    the status only if nobody has changed the server since it was cached. So at the time of the status, the operator
+    knew the spec. If only one write has changed the spec since then, and this write was a scale, no other manager has
+    written the spec.
     """
     status = stored.readable_status(ServerStatus, server.get("status"))
     reported = _reported_at(status, managed_fields)
@@ -221,7 +222,7 @@ def _owned_spec(managed_fields: Sequence[Manifest]) -> ownership.Fields:
 
 
 def _answer(path: FieldPath, spec: Manifest, writes: _Writes) -> Answer | None:
-    """Return an uncertain field for which nobody asked, None if somebody asked for it."""
+    """Return an uncertain field that nobody asked for, None if somebody asked for it."""
     value, is_there = stored.value_at(spec, path), stored.holds(spec, path)
     remaining = ownership.remaining_path(writes.owned, path, spec)
     has_replaced_null = is_there and stored.holds(writes.recorded, path)
@@ -232,7 +233,7 @@ def _answer(path: FieldPath, spec: Manifest, writes: _Writes) -> Answer | None:
 
 
 def _is_older(path: FieldPath, spec: Manifest, remaining: FieldPath, writes: _Writes) -> bool:
-    """Return whether a doubtful field, as far as is known, existed before its owners' last writes."""
+    """Return whether a doubtful field is, as far as is known, older than the last writes of its owners."""
     if path in writes.answers and writes.answers[path] == stored.value_at(spec, path):
         return True
     if remaining and isinstance(remaining[0], str):
@@ -248,8 +249,8 @@ def _is_written(path: FieldPath, spec: Manifest, writes: _Writes) -> bool:
 def _is_default_in_object(path: FieldPath, spec: Manifest, remaining: FieldPath, writes: _Writes) -> bool:
     """Return whether a field in an object that somebody owns as a whole may be a default.
 
-    There are two possibilities. The owner has written an empty object, and all fields in it are defaults. Or the CRD of
-    another version made the object atomic, and the owner has written all fields.
+    Either the owner has written an empty object, and all fields in it are defaults. Or the CRD of another version made
+    the object atomic, and the owner has written all fields.
     """
     around = path[: -len(remaining)]
     if not stored.holds(spec, path) or not stored.holds(writes.recorded, around):
@@ -267,7 +268,7 @@ def without(server: KimiLinearServer, answers: Answers, record: Revision) -> Kim
 
     Args:
         server: The server.
-        answers: Fields for which nobody asked.
+        answers: Fields that nobody asked for.
         record: The revision with which the spec was compared.
     """
     recorded, spec = record.explicit_inputs, server.spec.model_dump(by_alias=True, exclude_unset=True)

@@ -4,7 +4,8 @@ A KimiLinearBenchmark asks the questions. It is a child of the server, and the o
 Block, it asks one pod with the new template while the pod's readiness gate (`gate.py`) is closed. With mode Warn, it
 asks the server when all replicas serve.
 
-The verdict is stored with the revision. So more replicas, restarts and another operator need no second run.
+The verdict is stored with the revision. So no second run is needed for more replicas, after a restart, or for another
+operator.
 """
 
 import hashlib
@@ -28,11 +29,10 @@ from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 
 # A benchmark's name can have at most 40 characters.
 _LONGEST_PREFIX = 20
-# After a verification that could not be made, wait this long before the next one. A failed download may then work
-# again.
+# If a verification could not be made, wait this long before the next one. A failed download perhaps works then.
 _RETRY_SECONDS = 3600.0
-# How many benchmarks to compare with the one that the operator would create. It creates one at a time, but users can
-# compute the names of others.
+# How many benchmarks to compare with the one that the operator would create. The operator creates one at a time, but
+# users can create more with names that they compute.
 _MOST_READ = 8
 _ACCURACY, _TOOL_CALLS = "accuracy", "tool-calls"
 _TOOL_CALL_METRICS = ("valid_tool_calls", "valid_streamed_tool_calls")
@@ -44,7 +44,7 @@ def is_on(spec: ServerSpec) -> bool:
 
 
 def pod_to_ask(current: Revision, pods: Iterable[Manifest]) -> Manifest | None:
-    """Return the first pod of a pod template that is able to serve, None if there is none."""
+    """Return the first pod with this pod template that is able to serve, None if there is none."""
     label = template_label(current.template)
     able = [pod for pod in pods if label and template_label(pod) == label and _can_answer(pod)]
     return min(able, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]), default=None)
@@ -84,7 +84,7 @@ def build_benchmark(server: KimiLinearServer, current: Revision, pod: Manifest |
 
 
 def checks(spec: ServerSpec) -> Manifest:
-    """Return the fields of a benchmark that say what a server is asked, and which answers are good enough."""
+    """Return the fields of a benchmark that define the questions, and how many answers must be right."""
     options, suites = spec.verification, _suites(spec)
     fields = {
         "suites": suites,
@@ -152,9 +152,9 @@ class Verified:
         result: The result, None if there is none yet.
         benchmarks: The benchmarks that stay. They verify this template, and their pods exist.
         wanted: The benchmark to create, None if there is nothing to do.
-        is_repeated: Whether it replaces a benchmark that gives no result and can have the same name.
-        obstacle: Why the benchmark could not be created as it should be, empty if it could.
-        again: In how many seconds to verify again, None if only an event can make this necessary.
+        is_repeated: Whether `wanted` replaces a benchmark without a result. That benchmark can have the same name.
+        obstacle: Why the benchmark could not be created with the wanted spec, empty if it could.
+        again: The seconds until the next verification, None if only an event can make one necessary.
     """
 
     result: Result | None = None
@@ -188,8 +188,8 @@ class Verified:
         said = f"benchmark {name}: {state.get('message', 'it has not begun')}"
         if _is_complete(self.benchmarks[0]):
             message = (
-                f"{said}. The operator creates another benchmark after an hour, or at once after `kubectl delete klb "
-                f"{name}`"
+                f"{said}. The operator creates another benchmark after an hour, or when you delete this one (`kubectl "
+                f"delete klb {name}`)"
             )
             return Reason("VerificationImpossible", message)
         return Reason("Verifying", said)
@@ -237,11 +237,11 @@ def verified(observed: Observed, current: Revision) -> Verified:
 
 
 def _next(wanted: Manifest | None, made: Sequence[Manifest], own: Sequence[Manifest], now: str) -> Verified:
-    """Return that a benchmark is to be created, and whether it replaces another one with its name.
+    """Return which benchmark to create, and whether it replaces another one with the same name.
 
-    The other one asks something else: somebody has changed `spec.verification` since then, or another version of the
-    operator created it. But if the operator created it for the same wish, somebody changes the benchmark at every
-    creation, and would change the next one, too. So the operator waits before it tries again.
+    Usually the other benchmark asks something else because somebody has changed `spec.verification`, or because another
+    version of the operator created it. But if the operator wanted to create exactly this benchmark, something changes
+    each benchmark when it is created. The next one would be changed, too. So the operator waits before it tries again.
     """
     names = [wanted["metadata"]["name"]] if wanted else []
     others = [item for item in made if item["metadata"]["name"] in names and item not in own]
@@ -272,9 +272,9 @@ def _number_on(benchmark: Manifest) -> str:
 
 
 def _as_built(made: Sequence[Manifest], observed: Observed, current: Revision) -> list[Manifest]:
-    """Return the benchmarks that ask the operator's questions, and ask the server or an existing pod.
+    """Return the benchmarks that ask the operator's questions of the server or of an existing pod.
 
-    Users can create benchmarks, too, and thousands of them. So only those with a name from the operator are compared.
+    Users can also create thousands of benchmarks. So only benchmarks with a name from the operator are compared.
     """
     # Soon after a pod has ended, its address may belong to another pod.
     addressed = (pod for pod in observed.pods if is_staying(pod) and pod.get("status", {}).get("podIP"))
@@ -290,7 +290,7 @@ def _is_as_built(benchmark: Manifest, server: KimiLinearServer, current: Revisio
 
 
 def _seconds_until_retry(benchmark: Manifest, now: str) -> float | None:
-    """Return in how many seconds another benchmark replaces one without a result; None while it runs."""
+    """Return the seconds until another benchmark replaces this one without a result, None while this one runs."""
     if not _is_complete(benchmark):
         return None
     age = seconds_between(benchmark["status"].get("completionTime"), now) or 0.0

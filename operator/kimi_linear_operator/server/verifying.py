@@ -39,7 +39,7 @@ class Verifying:
     def judge(
         self, key: Key, server: KimiLinearServer, choice: TemplateChoice, live: Manifest | None
     ) -> TemplateChoice:
-        """Return the choice with the state of the verification of its current template, even if it has just ended."""
+        """Return the choice with the newest state of the verification of its current template."""
         if not verification.is_on(server.spec):
             return choice
         observed = Observed(
@@ -56,12 +56,12 @@ class Verifying:
         """Start the wanted benchmark, and delete the benchmarks that are no longer wanted.
 
         Args:
-            key: The server.
-            server: The same.
+            key: The key of the server.
+            server: The server.
             known: The state of the verification, None if the server is not verified.
 
         Returns:
-            The same, with the obstacle if the benchmark could not be created.
+            The state of the verification, with the obstacle if the benchmark could not be created.
 
         Raises:
             ApiError: A write failed that may succeed later.
@@ -81,7 +81,7 @@ class Verifying:
         return known
 
     async def _start(self, server: KimiLinearServer, benchmark: Manifest) -> None:
-        """Create a benchmark, unless it exists and the cache does not show it yet."""
+        """Create a benchmark. If it exists and only the cache does not show it yet, change nothing."""
         try:
             created = await self._cluster.create(BENCHMARK, benchmark)
         except ApiError as error:
@@ -92,7 +92,7 @@ class Verifying:
             if live is None or not metadata.is_owned_by(live, server.metadata.uid):
                 raise
             created = live
-        # The later watch event contains no change, so the benchmark is enqueued now.
+        # The cache has the benchmark now, so the watch event will bring no change. So the benchmark is enqueued here.
         self._enqueue(self._cache.put(BENCHMARK, created))
         logger.info("Created KimiLinearBenchmark %s", benchmark["metadata"]["name"])
 
@@ -102,13 +102,13 @@ class Verifying:
         Args:
             key: The server.
             uid: Its UID.
-            current: Its current revision, whose result is being written now; None if it is not decided.
+            current: Its current revision, whose result is being written now; None if the pass has not decided on one.
 
         Raises:
             ApiError: A gate could not be opened. The other gates are still opened.
         """
         if not any(_LABEL in cached.text for cached in self._cache.cached_children(POD, key)):
-            return  # Most servers have no gates. This shows it without decoding an object.
+            return  # Most servers have no gates. The text of the pods shows this without decoding.
         records = self._cache.children(REVISION, key, uid)
         revisions = [readable for record in records if (readable := revision.read(record))]
         errors = []

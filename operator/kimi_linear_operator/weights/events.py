@@ -16,7 +16,7 @@ NORMAL_REASONS: tuple[ReasonName, ...] = (
 
 
 def weights_event(manifest: Manifest, status: Manifest, now: str) -> Manifest | None:
-    """Return the Event for a new reason of Ready, None if the reason is as before.
+    """Return the Event for a new reason of Ready, None if the reason has not changed.
 
     Args:
         manifest: The resource with its previous status.

@@ -6,19 +6,19 @@ Python 3.10 and the hub's own client, huggingface_hub:
     python3 fetch.py --model moonshotai/Kimi-Linear-48B-A3B-Instruct --revision main --folder /weights --holder POD-UID
 
 The volume has the layout of the hub's own cache: a folder `snapshots/COMMIT` for each commit, with links to the files
-in `blobs`. So the fetch of a later commit keeps the files of an earlier commit, and fetches only files that have
-changed.
+in `blobs`. So for a later commit, the program fetches only the files that have changed, and keeps the files of the
+earlier commit.
 
 A file counts as fetched when its size and its hash are those that the hub names. A commit is complete when all of its
-files are fetched and every shard of the index is among them. The program then writes `complete/COMMIT.json`.
+files are fetched, and every shard that the index names is among them. The program then writes `complete/COMMIT.json`.
 
 While the program works, it prints lines of JSON to standard output. The last line says how far the program is. When it
 ends, the container's termination message has the same form:
 
     {"state": "Complete", "message": "", "commit": "0123...", "bytes": 98230000000, "totalBytes": 98230000000}
 
-The exit code is 0 if the commit is complete, else 1. After exit code 1, the kubelet starts the container again, with
-longer and longer pauses.
+The exit code is 0 if the commit is complete, else 1. After exit code 1, the kubelet starts the container again. The
+pauses before these starts become longer and longer.
 """
 
 import argparse
@@ -53,7 +53,7 @@ _INDEX = "model.safetensors.index.json"
 # Number of files to fetch at the same time. A single connection to the hub rarely reaches the speed of a network or of
 # a volume.
 _WORKERS = 4
-# Number of bytes that the client writes at once. After a kill, at most so many bytes are fetched again. The client's
+# Number of bytes that the client writes at once. After a kill, at most this many bytes are fetched again. The client's
 # own default is 10 MB.
 _PIECE = 2**20
 _HASHED_AT_A_TIME = 2**22
@@ -64,8 +64,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 1.0, 60.0, 900.0
 _SECONDS_BETWEEN_LINES = 5.0
 # Seconds over which the speed is averaged.
 _RATE_SECONDS = 30.0
-# How often a file may have the wrong content, and how often the hub may refuse a file of its own list, before the
-# program gives up.
+# The program gives up after a file had the wrong content this many times, or after the hub refused a file of its own
+# list this many times.
 _MOST_CORRUPT, _MOST_REFUSED = 3, 3
 # How often to ask the hub which commit a branch names, if the last known commit of the branch is complete.
 _FEW_ATTEMPTS = 2
@@ -97,8 +97,8 @@ class Options:
         revision: Branch, tag or commit.
         folder: Where the volume is mounted.
         holder: The name under which this program holds the lock. A restarted container of the same pod has the same
-            name, so it takes the lock back at once.
-        patience: Seconds without a new byte after which to give up.
+            name, so it can take the lock back immediately.
+        patience: The program gives up after this many seconds without a new byte.
         stall: Seconds without a byte after which a connection counts as dead.
         lease: Seconds after which the lock of a dead program is free.
     """
@@ -118,7 +118,7 @@ class File:
 
     Attributes:
         name: Its path.
-        size: Its bytes.
+        size: Its size in bytes.
         digest: Its hash: SHA-256 of a large file, else the SHA-1 that Git gives it.
         is_large: Whether it is kept outside Git.
     """
@@ -138,7 +138,7 @@ class Commit:
 
     @property
     def size(self) -> int:
-        """Return the bytes of all files."""
+        """Return the size of all files in bytes."""
         return sum(file.size for file in self.files)
 
 
@@ -146,7 +146,7 @@ class Volume:
     """The model's folder on the volume."""
 
     def __init__(self, options: Options) -> None:
-        """Give the folder the name that the hub's client uses."""
+        """Choose the name of the folder as the hub's client does."""
         self.root = options.folder
         self.folder = options.folder / f"models--{options.model.replace('/', '--')}"
 
@@ -241,7 +241,7 @@ class Report:
         self._lock = threading.Lock()
 
     def say(self, **changes: Any) -> None:
-        """Change what is reported, and print it."""
+        """Change the report, and print it."""
         with self._lock:
             self.content.update(changes)
             self.content["message"] = _one_line(self.content["message"])
@@ -298,14 +298,14 @@ class Lock:
     """Lets one pod at a time write to the model's folder.
 
     The lock is a file with the name of its holder and a number that the holder raises. If the number has not changed
-    for the time of a lease, the holder is dead, and a waiting pod takes the lock. Each pod measures this time with its
-    own clock. Locks of the operating system are not used: on many network file systems they fail, or work only within
-    one node.
+    for the time of a lease, the holder counts as dead, and a waiting pod takes the lock. Each pod measures this time
+    with its own clock. Locks of the operating system are not used: on many network file systems they fail, or work only
+    within one node.
 
-    If a holder was only paused for so long, two pods may write for a moment. So every file is verified at the end.
+    If the holder was only paused for this time, two pods may write for a moment. So every file is verified at the end.
 
-    A living holder gives the lock back and ends if a file makes no progress for `Options.patience` plus the pauses for
-    which the hub asks (see `Patience`): 25 minutes at most.
+    A living holder gives the lock back and ends if a file makes no progress for too long. The limit is
+    `Options.patience` plus the pauses that the hub asks for (see `Patience`), at most 25 minutes.
     """
 
     def __init__(self, options: Options, report: Report) -> None:
@@ -357,7 +357,7 @@ class Lock:
             self._path.unlink(missing_ok=True)
 
     def _renew(self) -> None:
-        """Raise the number while this pod holds the lock. If another pod has taken the lock, end at once."""
+        """Raise the number while this pod holds the lock. If another pod has taken the lock, end immediately."""
         renewed = time.monotonic()
         while not self._over.wait(self._lease / 6):
             try:
@@ -392,7 +392,7 @@ class Hub:
         settings = {
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            # After a kill, the client's other ways to download a file start from the beginning.
+            # The client has other ways to download a file. After a kill, those start from the beginning.
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_ENABLE_HF_TRANSFER": "0",
             "HF_HUB_DOWNLOAD_TIMEOUT": str(max(1, round(options.stall))),
@@ -491,7 +491,7 @@ def _retry_after(header: str) -> float | None:
 
 
 class Patience:
-    """Pauses between attempts. They become longer and longer, until there was no progress for too long.
+    """Makes pauses between attempts. They become longer and longer. After too long without progress, it gives up.
 
     A pause that the hub asks for does not count as time without progress. But the sum of these pauses since the last
     progress is limited to _LONGEST_RETRY_AFTER, because other pods may wait for the lock.
@@ -554,7 +554,7 @@ class Fetcher:
         self._report.say(commit=commit.name, totalBytes=commit.size)
         if not self._volume.completed(commit.name):
             with _lock(self._options, self._report):
-                # Another pod may have fetched it meanwhile.
+                # Another pod may have fetched the commit while this pod waited for the lock.
                 if not self._volume.completed(commit.name):
                     self._download(commit)
                 self._volume.mark_complete(commit, self._options.revision)
@@ -594,7 +594,7 @@ class Fetcher:
         self._check_shards(commit)
 
     def _fetch_all(self, commit: Commit) -> None:
-        """Fetch and verify a few files at the same time, until all are done or one cannot be fetched."""
+        """Fetch and verify a few files at the same time, until all files are done or one file cannot be fetched."""
         pool = ThreadPoolExecutor(_WORKERS)
         try:
             for done in [pool.submit(self._fetch, commit.name, file) for file in commit.files]:
@@ -696,9 +696,9 @@ def _amount(size: int) -> str:
 
 @contextlib.contextmanager
 def _local_locks(link: Path) -> Iterator[None]:
-    """Keep the client's lock files, which only its own threads need, outside the volume.
+    """Keep the client's lock files outside the volume. Only threads of this program need them.
 
-    If locks fail on the volume's file system, the client would wait for ever. A link that a killed pod has left is
+    On a file system without working locks, the client would wait without end. A link that a killed pod has left is
     replaced.
     """
     with tempfile.TemporaryDirectory() as local:
@@ -755,7 +755,7 @@ def _options(arguments: Sequence[str]) -> Options:
 
 
 if __name__ == "__main__":
-    # A failed container must end, even if threads still wait for the hub.
+    # A container with a failed program must end, even if threads still wait for the hub.
     code = main(sys.argv[1:])
     sys.stdout.flush()
     os._exit(code)

@@ -15,7 +15,7 @@ CONTAINER = "fetch"
 PROGRAM_FOLDER = "/opt/kimi-linear"
 
 _PROGRAM = "fetch.py"
-# Four downloads with their hashes use one core. The client writes pieces of 1 MB.
+# Four downloads use one core, including the computation of their hashes. The client writes pieces of 1 MB.
 _REQUESTS = {"cpu": "1", "memory": "512Mi"}
 # After SIGTERM, the program needs this time to give back the lock of the volume.
 _GRACE_SECONDS = 10
@@ -60,7 +60,7 @@ def build_job(weights: KimiLinearWeights, claim_uid: str = "") -> Manifest:
 def wish(weights: KimiLinearWeights, claim_uid: str = "") -> str:
     """Return a hash of what is fetched, and to which claim.
 
-    A Job that has fetched it stays, even if its pod was different.
+    A Job with the same wish that has succeeded stays, even if its pod was different.
 
     The hash contains defaults, too. Otherwise a version with other defaults would fetch again after an upgrade.
     """
@@ -71,7 +71,8 @@ def wish(weights: KimiLinearWeights, claim_uid: str = "") -> str:
 def job_name(weights: KimiLinearWeights, claim_uid: str = "") -> str:
     """Return the name of the Job for this wish and this pod.
 
-    The pod template of a Job cannot change. So a new image or proxy gets a new Job, if the old Job has not ended.
+    The pod template of a Job cannot change. So after a change of the image or the proxy, there is a new Job if the old
+    Job has not ended.
     """
     spec, overlay = weights.spec, weights.spec.pod_template
     token = spec.source.token_secret_ref
@@ -102,7 +103,7 @@ def _pod_template(weights: KimiLinearWeights) -> Manifest:
 def _pod_spec(weights: KimiLinearWeights) -> Manifest:
     return {
         "containers": [_container(weights)],
-        # A restarted container of the same pod takes its lock back at once, and gets a corrected Secret.
+        # A restarted container of the same pod takes its lock back immediately, and gets a corrected Secret.
         "restartPolicy": "OnFailure",
         "nodeSelector": _NODES,
         "automountServiceAccountToken": False,

@@ -42,7 +42,7 @@ MOUNT: Manifest = {"name": VOLUME, "mountPath": MOUNT_PATH, "readOnly": True}
 
 
 def is_commit(value: Any) -> bool:
-    """Return whether a value is the name of a commit. Anybody may have written the value."""
+    """Return whether a value is the name of a commit. The value can come from anybody."""
     return isinstance(value, str) and bool(_COMMIT.fullmatch(value))
 
 

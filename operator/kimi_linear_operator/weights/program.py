@@ -1,4 +1,4 @@
-"""How the log of the fetching program tells why it failed. The program is plain Python, without an inference engine."""
+"""How to find the cause of a failure in the log of the program that fetches. It runs no inference engine."""
 
 import re
 

@@ -1,4 +1,7 @@
-"""What the fetching program says about itself, in the last line of its log and in its termination message."""
+"""The program that fetches describes its state in the last line of its log and in its termination message.
+
+This module reads both.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,12 +21,13 @@ COMPLETE = "Complete"
 """The state of a program that has succeeded."""
 
 _LONGEST_MESSAGE = 400
-# A Job has one pod after the other. Users can add pods that look like the Job's, and each message takes time.
+# A Job has one pod after the other. Users can add pods that look like the Job's pods, and it takes time to read each
+# message.
 _MOST_ENDS = 16
 # Every state and every result of `text_of` is shorter than this.
 _LONGEST_STATE = 32
 _LONGEST_RESULT = 4096
-# Larger than any volume. A limit is needed because a pod can report any number.
+# This number is larger than any volume. A limit is needed because a pod can report any number.
 _MOST = 2**53
 
 # The remedy for each state that does not end by itself.
@@ -40,7 +44,10 @@ LASTING: dict[str, tuple[ReasonName, str]] = {
         "give the pod's user permission to write to the volume: set securityContext (runAsUser, fsGroup) in "
         "spec.podTemplate, or change the permissions on the file server",
     ),
-    "WeightsCorrupt": ("WeightsCorrupt", "if the files come from a mirror, repair the mirror; else check the volume"),
+    "WeightsCorrupt": (
+        "WeightsCorrupt",
+        "if the files come from a mirror, repair the mirror; otherwise check the volume",
+    ),
 }
 _PASSING: dict[str, tuple[ReasonName, str]] = {
     "HubLimited": ("HubLimited", "the download continues by itself"),
@@ -59,8 +66,8 @@ class Progress:
 
     Attributes:
         state: One word; COMPLETE if the program succeeded.
-        message: More about it, on one line.
-        commit: The commit that it fetches, empty if it does not know it yet.
+        message: More about the state, on one line.
+        commit: The commit that the program fetches, empty if the program does not know it yet.
         size: Bytes on the volume.
         total: Bytes of the whole commit, 0 if unknown.
         rate: Bytes per second.

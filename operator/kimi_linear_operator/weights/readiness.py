@@ -1,6 +1,6 @@
 """What servers read from weights.
 
-The progress of a download is not part of it, because it changes every few seconds.
+The progress of a download is not included, because it changes every few seconds.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, find_con
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.weights.spec import WEIGHTS
 
-# The longest name, in characters. Who can write a status can write any text into it.
+# The maximum length of a name, in characters. Everyone who can write a status can write any text into it.
 _LONGEST_NAME = 256
 
 
@@ -53,7 +53,10 @@ def readiness_of(manifest: Manifest) -> Readiness:
 
 
 def _cause(ready: Manifest) -> str:
-    """Return reason and message of Ready. For a download only the reason, because the message contains a percentage."""
+    """Return reason and message of Ready.
+
+    For a download, return only the reason, because the percentage in the message changes often.
+    """
     reason = str(ready.get("reason", "Pending"))
     message = str(ready.get("message", "Waiting for the operator"))
     return reason if reason == "WeightsDownloading" else f"{reason}: {message}"[:LONGEST_MESSAGE]

@@ -1,4 +1,4 @@
-"""One pass over weights: the claim, the Job that fetches to the claim, and the messages of the Job's pod."""
+"""One pass over weights: the claim, the Job that fetches the model to the claim, and the messages of the Job's pod."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,10 +32,10 @@ from kimi_linear_operator.weights.status import WeightsObservation, weights_stat
 
 # After this time, the operator deletes a Job that ended without a result, and creates another one.
 SECONDS_WITHOUT_RESULT = 60.0
-# If a Job has no pod for this long, the operator reads its Events, and again after each such period.
+# If a Job has no pod for this long, the operator reads the Job's Events. It reads them again after each such period.
 SECONDS_WITHOUT_POD = 30.0
-# How long to wait before children are written again that another owner's object or a refusal of the API server blocks.
-# No watch event comes when the blocker is gone.
+# How long to wait before blocked children are written again. Another owner's object or a refusal of the API server
+# blocks them, and no watch event reports the end of this.
 BLOCKED_RETRY = Backoff(first=BLOCKED_RETRY_SECONDS, longest=300.0)
 
 
@@ -132,7 +132,7 @@ class WeightsReconciler:
     async def _write_new(
         self, weights: KimiLinearWeights, wanted: Sequence[Manifest], live: Sequence[Manifest]
     ) -> Failures:
-        """Write the program and then the Job that runs it. Existing ones that are as wanted stay."""
+        """Write the program, and then the Job that runs the program. Existing objects that are as wanted stay."""
         for child in (child for child in wanted if child not in live):
             write = self._create if child["kind"] == JOB.kind else self._children.apply
             failures = await write_all([write(weights, child)])
@@ -154,14 +154,17 @@ class WeightsReconciler:
         return _Outcome(checked, job=job, pods=pods, said=said, refused=refused)
 
     def _said(self, key: Key, running: Manifest | None) -> Progress | None:
-        """Return what the running program said last, None if no program runs or this is unknown."""
+        """Return the last message of the running program, None if no program runs or its message is unknown."""
         if running is None:
             self._logs.forget(key)
             return None
         return self._logs.follow(key, running)
 
     async def _refused(self, job: Manifest) -> Reason | None:
-        """Return why a Job has no pod, None if the Job is new or no Event names the cause. Only Events name it."""
+        """Return why a Job has no pod, None if the Job is new or no Event names the cause.
+
+        Only Events name this cause.
+        """
         age = seconds_between(job["metadata"].get("creationTimestamp"), self._now()) or 0.0
         if age < SECONDS_WITHOUT_POD or job.get("spec", {}).get("suspend"):
             return None
@@ -170,7 +173,9 @@ class WeightsReconciler:
         return refusal(str(latest.get("message", ""))) if latest else None
 
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:
-        """Write the program's result into an annotation of the Job. The Job itself ends later, or with a sidecar never.
+        """Write the program's result into an annotation of the Job.
+
+        The Job itself ends later, or never if its pod has a sidecar.
 
         A Job that has ended without a result is deleted later, so that another Job checks the volume again.
         """

@@ -29,7 +29,7 @@ ERRORS = (
         "requests amd.com/gpu, but fetching needs no GPUs: remove the request",
     ),
     expressions.own_command(CONTAINER, "use spec.image and spec.source"),
-    expressions.unprivileged(CONTAINER, "it only writes to its volume"),
+    expressions.unprivileged(CONTAINER, "remove this, because the container only writes to its volume"),
     expressions.own_network("puts the pod on the node's network, which a download does not need"),
     expressions.owned_labels(),
     *expressions.inherited_metadata(),

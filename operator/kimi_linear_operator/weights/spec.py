@@ -1,6 +1,6 @@
 """KimiLinearWeights: the model on a volume, fetched once for all servers that use it.
 
-The descriptions are what `kubectl explain` shows.
+`kubectl explain` shows the descriptions.
 """
 
 from typing import Annotated, Literal
@@ -27,7 +27,7 @@ _AccessMode = Literal["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWri
 
 
 class WeightsSource(Model):
-    """Which model the operator fetches, and from where."""
+    """The model that the operator fetches, and the source of its files."""
 
     variant: Variant = Field(
         default="instruct", description="The model: instruct is moonshotai/Kimi-Linear-48B-A3B-Instruct."
@@ -89,20 +89,20 @@ class WeightsSpec(Model):
     """The wanted state. With an empty spec, the operator fetches the model to a volume of the default storage class."""
 
     source: WeightsSource = Field(
-        default_factory=WeightsSource, description="Which model the operator fetches, and from where."
+        default_factory=WeightsSource, description="The model that the operator fetches, and the source of its files."
     )
     volume: WeightsVolume = Field(default_factory=WeightsVolume, description="The volume that holds the weights.")
     image: ImageReference = Field(
         default="lmsysorg/sglang:v0.5.7-rocm700-mi30x",
-        description="Image of the pod that fetches. It must contain python3 and the Python package huggingface_hub. "
-        "The default is the image of SGLang, because nodes with servers already have it. After a change of the "
-        "image, complete weights are not fetched again.",
+        description="Image of the pod that fetches the model. It must contain python3 and the Python package "
+        "huggingface_hub. The default is the image of SGLang, because nodes with servers already have it. After a "
+        "change of the image, complete weights are not fetched again.",
     )
     inherited_metadata: InheritedMetadata = Field(default_factory=InheritedMetadata, description=INHERITED_METADATA)
     pod_template: PodTemplate | None = Field(
         default=None,
-        description="Strategic-merge patch on the template of the pod that fetches. Its container is called fetch. "
-        "Directives such as $patch are refused.",
+        description="Strategic-merge patch on the template of the pod that fetches the model. The container is called "
+        "fetch. Directives such as $patch are refused.",
     )
 
 
@@ -122,14 +122,14 @@ class WeightsStatus(Status):
     )
     commit: str | None = Field(
         default=None,
-        description="The newest complete commit on the volume. Servers use this commit, also while the operator "
+        description="The newest complete commit on the volume. Servers use this commit, even while the operator "
         "fetches another one.",
     )
     bytes: int | None = Field(default=None, description="Bytes of the wanted commit that are on the volume.")
-    total_bytes: int | None = Field(default=None, description="Bytes of the wanted commit.")
-    percent: int | None = Field(default=None, description="How many percent of these bytes are on the volume.")
+    total_bytes: int | None = Field(default=None, description="Size of the wanted commit in bytes.")
+    percent: int | None = Field(default=None, description="Percentage of the wanted commit that is on the volume.")
     bytes_per_second: int | None = Field(default=None, description="Current speed of the download in bytes per second.")
-    seconds_left: int | None = Field(default=None, description="Seconds until the download ends at this speed.")
+    seconds_left: int | None = Field(default=None, description="Seconds until the download ends, at the current speed.")
 
 
 WEIGHTS = Kind(GROUP, VERSION, "KimiLinearWeights", "kimilinearweights")

@@ -78,7 +78,7 @@ def weights_status(observation: WeightsObservation, now: str) -> Manifest:
 def _place(observation: WeightsObservation, previous: Manifest) -> Manifest:
     """Return claim and commit. The last complete commit stays until another commit is complete on the claim.
 
-    If a claim was deleted and created again, the commit on it is gone, although the claim has the same name.
+    If the claim was deleted and created again, the commit is gone, although the new claim has the same name.
     """
     if observation.weights is None or observation.not_applied:
         return {name: previous.get(name) for name in ("claim", "claimUid", "commit")}
@@ -134,7 +134,7 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
     """Return why the weights are not complete. The most certain cause is checked first."""
     job, pods = observation.job, observation.pods
     if job is None:
-        return Reason("Starting", "the operator is about to create the Job that fetches")
+        return Reason("Starting", "the operator is about to create the Job that fetches the model")
     if job.get("spec", {}).get("suspend"):
         return Reason("JobSuspended", f"Job {job['metadata']['name']} {why_suspended(job)}")
     if progress.has_ended(job):
@@ -146,7 +146,7 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
         return problem
     reason = observation.refused or worst_reason(pods, now, FETCH) or Reason("Starting", "waiting for a pod")
     if reason.name == "Starting" and any(map(progress.is_running, pods)):
-        return Reason("WeightsDownloading", "the pod that fetches runs")
+        return Reason("WeightsDownloading", "the pod for the download is running")
     return reason
 
 

@@ -62,7 +62,7 @@ def _latent_cache(module: Any) -> None:
 
 
 def _compressed_keys(module: Any) -> None:
-    """PyTorch's attention finds compressed keys in the cache: compute with those, as decoding does."""
+    """PyTorch's attention finds compressed keys in the cache, so compute with these keys, as decoding does."""
     if hasattr(module, "AttnForwardMethod"):
         method = module.AttnForwardMethod.MLA
         module.AttentionBackendRegistry.register("torch_native", lambda _attention, _batch: method)

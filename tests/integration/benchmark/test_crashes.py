@@ -15,14 +15,14 @@ from integration.waiting import wait_for
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind
 
-# Writes of the ConfigMaps of the runner and of the results, and the deletion of the runner; of each suite's Job, and
-# its deletion; and of the statuses. Each killed write occupies one of the namespace's sixteen workers.
+# Writes and deletions of the ConfigMaps with the runner and the results, creations and deletions of each suite's Job,
+# and writes of the status. Each killed write occupies one of the namespace's sixteen workers.
 _WRITES = {CONFIG_MAP: 3, JOB: 4, BENCHMARK: 3}
 _SUITES = [{"name": "speed-low"}, {"name": "gsm8k"}]
 
 
 class Boundary(NamedTuple):
-    """A crash before or after a benchmark's nth write of a kind. The benchmark is named after it."""
+    """A crash before or after a benchmark's nth write of a kind. The benchmark is named after the crash."""
 
     side: str
     kind: Kind
@@ -55,7 +55,7 @@ def test_a_crash_at_any_write_of_a_benchmark_leaves_no_trace(sandbox: Sandbox, s
         status = benchmark(namespace, boundary.name)["status"]
         assert (status["verdict"], status["progress"]) == ("Passed", "2/2")
         assert pods_made(namespace, boundary.name) == 2, f"{boundary.name} has repeated a suite"
-        wait_for(lambda name=boundary.name: left_of(namespace, name), "only results are left", _is_results)  # type: ignore[misc]
+        wait_for(lambda name=boundary.name: left_of(namespace, name), "only the results are left", _is_results)  # type: ignore[misc]
 
 
 def _has_ended(namespace: Namespace, name: str) -> bool:
@@ -70,7 +70,7 @@ def _play_until(namespace: Namespace, is_done: Callable[[], bool]) -> None:
         end_all(namespace)
         return is_done()
 
-    wait_for(play, "all have come so far", seconds=60)
+    wait_for(play, "all benchmarks have come so far", seconds=60)
 
 
 def _is_results(left: set[str]) -> bool:

@@ -49,7 +49,7 @@ def ended_hours_ago(manifest: Manifest) -> Manifest:
     return {"status": {**manifest["status"], "results": results}}
 
 
-def test_of_a_good_benchmark_its_status_and_results_are_left_and_nothing_is_written(
+def test_a_passed_benchmark_keeps_its_status_and_results_and_causes_no_writes(
     bare: Namespace, audit_log: AuditLog
 ) -> None:
     create_for_endpoint(bare, "nightly", suites=LOW_AND_GSM8K)
@@ -65,7 +65,7 @@ def test_of_a_good_benchmark_its_status_and_results_are_left_and_nothing_is_writ
     assert pods_made(bare, "nightly") == 2
 
 
-def test_the_job_of_a_suite_that_failed_is_kept_for_an_hour(bare: Namespace) -> None:
+def test_the_job_of_a_failed_suite_is_kept_for_an_hour(bare: Namespace) -> None:
     create_for_endpoint(bare, "nightly", suites=LOW_AND_GSM8K, backoffLimit=0)
     failed = result("speed-low", outcome="Failed", message="No answer.", metrics={}, completed=0)
     end_suite(bare, "nightly", "speed-low", failed, 1)
@@ -78,11 +78,11 @@ def test_the_job_of_a_suite_that_failed_is_kept_for_an_hour(bare: Namespace) -> 
     wait_until_left(bare, "nightly", "nightly-results")
 
 
-def test_the_job_of_invalid_numbers_is_kept_too(bare: Namespace) -> None:
+def test_the_job_of_invalid_numbers_is_kept_for_an_hour_too(bare: Namespace) -> None:
     create_for_endpoint(bare, "nightly")
     end_suite(bare, "nightly", "speed-low", result("speed-low", completed=9))
     wait_for_reason(bare, "nightly", "RequestsFailed")
-    stays(lambda: bare.client.list(JOB, bare.name), "the Job is there", bool, 3)
+    stays(lambda: bare.client.list(JOB, bare.name), "the Job still exists", bool, 3)
 
 
 def test_a_benchmark_is_deleted_with_its_results_when_its_time_is_up(bare: Namespace) -> None:
@@ -93,21 +93,21 @@ def test_a_benchmark_is_deleted_with_its_results_when_its_time_is_up(bare: Names
     assert bare.find(BENCHMARK, "kept")
 
 
-def test_the_time_to_live_can_be_set_when_a_benchmark_is_done(bare: Namespace) -> None:
+def test_the_time_to_live_can_be_set_after_a_benchmark_is_complete(bare: Namespace) -> None:
     run(bare, "nightly", ttlSecondsAfterFinished=1_000_000)
     change_benchmark(bare, "nightly", ttlSecondsAfterFinished=None)
     change_benchmark(bare, "nightly", ttlSecondsAfterFinished=0)
     wait_for(lambda: bare.find(BENCHMARK, "nightly"), "the benchmark is gone", lambda found: found is None)
 
 
-def test_a_restart_does_not_forget_that_a_benchmarks_time_runs(sandbox: Sandbox) -> None:
+def test_the_time_to_live_continues_through_a_restart_of_the_operator(sandbox: Sandbox) -> None:
     run(sandbox.namespace, "nightly", ttlSecondsAfterFinished=8)
     sandbox.operator.kill()
     sandbox.restart_after_crash()
-    wait_for(lambda: sandbox.namespace.find(BENCHMARK, "nightly"), "it is gone", lambda found: found is None)
+    wait_for(lambda: sandbox.namespace.find(BENCHMARK, "nightly"), "the benchmark is gone", lambda found: found is None)
 
 
-def test_an_edited_config_map_is_repaired_and_what_others_add_stays(bare: Namespace) -> None:
+def test_an_edited_config_map_is_repaired_and_keys_of_others_stay(bare: Namespace) -> None:
     run(bare, "nightly")
     before = bare.existing(CONFIG_MAP, "nightly-results")["data"]
     bare.edit(CONFIG_MAP, "nightly-results", {"data": {"results.json": "{}", "note": "theirs"}})
@@ -121,7 +121,7 @@ def test_an_edited_config_map_is_repaired_and_what_others_add_stays(bare: Namesp
 def again(namespace: Namespace, manifest: Manifest, **changes: Any) -> None:
     """Apply a benchmark again without its status, as a user or a backup does."""
     name = manifest["metadata"]["name"]
-    wait_for(lambda: namespace.find(BENCHMARK, name), "the former one is gone", lambda found: found is None)
+    wait_for(lambda: namespace.find(BENCHMARK, name), "the former benchmark is gone", lambda found: found is None)
     namespace.client.create(BENCHMARK, benchmark_manifest(name, namespace.name, {**manifest["spec"], **changes}))
 
 
@@ -130,7 +130,7 @@ def orphan(namespace: Namespace, name: str) -> None:
     namespace.client.request("DELETE", path, {"propagationPolicy": "Orphan"})
 
 
-def test_a_benchmark_that_is_restored_takes_its_results_back(bare: Namespace) -> None:
+def test_a_restored_benchmark_takes_its_results_back(bare: Namespace) -> None:
     bounds = [{"suite": "speed-low", "metric": "output_throughput", "min": 1000}]
     create_for_endpoint(bare, "nightly", thresholds=bounds)
     end_suite(bare, "nightly", "speed-low")
@@ -142,7 +142,11 @@ def test_a_benchmark_that_is_restored_takes_its_results_back(bare: Namespace) ->
     kept = ("verdict", "progress", "startTime", "completionTime", "environment", "results")
     assert {name: after["status"][name] for name in kept} == {name: before["status"][name] for name in kept}
     owners = lambda: bare.existing(CONFIG_MAP, "nightly-results")["metadata"].get("ownerReferences", [])  # noqa: E731
-    wait_for(owners, "it owns its results", lambda found: [one["uid"] for one in found] == [after["metadata"]["uid"]])
+    wait_for(
+        owners,
+        "the benchmark owns its results",
+        lambda found: [one["uid"] for one in found] == [after["metadata"]["uid"]],
+    )
     assert pods_made(bare, "nightly") == 1
 
 
@@ -160,7 +164,7 @@ def test_a_backup_without_status_and_owners_takes_its_results_back(bare: Namespa
     assert after["status"]["results"] == before["status"]["results"]
 
 
-def test_another_spec_of_the_name_runs(bare: Namespace) -> None:
+def test_another_spec_under_the_same_name_runs(bare: Namespace) -> None:
     before = run(bare, "nightly")
     wait_until_left(bare, "nightly", "nightly-results")
     orphan(bare, "nightly")
@@ -169,7 +173,7 @@ def test_another_spec_of_the_name_runs(bare: Namespace) -> None:
     after = wait_for_reason(bare, "nightly", "ThresholdsMet")
     stored = wait_for(
         lambda: json.loads(bare.existing(CONFIG_MAP, "nightly-results")["data"]["results.json"]),
-        "the results are the new ones",
+        "the ConfigMap has the new results",
         lambda content: content["results"] == after["status"]["results"],
     )
     assert stored["verdict"] == "Passed"
@@ -214,7 +218,7 @@ ODD_RESULT: dict[str, Any] = {
     ],
     ids=["times", "numbers", "too many", "another kind", "another order", "a verdict"],
 )
-def test_whatever_status_somebody_has_written_a_verdict_follows(sandbox: Sandbox, odd: Manifest) -> None:
+def test_a_benchmark_reaches_a_verdict_whatever_status_somebody_has_written(sandbox: Sandbox, odd: Manifest) -> None:
     namespace = sandbox.namespace
     with sandbox.operator.stopped():
         create_for_endpoint(namespace, "nightly", suites=LOW_AND_GSM8K)
@@ -224,7 +228,11 @@ def test_whatever_status_somebody_has_written_a_verdict_follows(sandbox: Sandbox
         end_all(namespace)
         return "completionTime" in benchmark(namespace, "nightly")["status"]
 
-    wait_for(play, "it is complete", seconds=60)
+    wait_for(play, "the benchmark is complete", seconds=60)
     # Somebody has changed the results, so the verdict may be Invalid. The Jobs may then stay for an hour.
-    wait_for(lambda: left_of(namespace, "nightly"), "its results are there", lambda left: "nightly-results" in left)
+    wait_for(
+        lambda: left_of(namespace, "nightly"),
+        "the ConfigMap with results exists",
+        lambda left: "nightly-results" in left,
+    )
     assert "Traceback" not in sandbox.operator.log.read_text()

@@ -141,7 +141,7 @@ def test_a_job_that_somebody_suspends_is_left_alone(held: dict[str, Held]) -> No
     stays(lambda: namespace.existing(JOB, name)["spec"]["suspend"], "the Job stays suspended", bool, 3)
 
 
-def test_a_quota_that_refuses_the_pod_is_quoted_and_the_suite_goes_on_without_it(held: dict[str, Held]) -> None:
+def test_a_quota_that_refuses_the_pod_is_quoted_and_the_suite_continues_without_it(held: dict[str, Held]) -> None:
     namespace, told = held["quota"]
     assert "suite speed-low: exceeded quota: narrow, requested: pods=1, used: pods=0, limited: pods=0" in told
     assert "raise the quota" in told
@@ -187,7 +187,7 @@ def test_a_lost_node_is_named(bare: Namespace) -> None:
     assert pod["spec"]["nodeName"] in told
 
 
-def test_a_volume_that_is_not_mounted_is_named_until_it_is(bare: Namespace) -> None:
+def test_a_missing_volume_is_named_until_it_is_mounted(bare: Namespace) -> None:
     create_for_endpoint(bare, "nightly", datasets={"gsm8k": {"configMap": "typo", "path": "x"}})
     pod = running_pod(bare, "nightly", "speed-low")
     waits = {**CLIENT, "ready": False, "state": {"waiting": {"reason": "ContainerCreating"}}}
@@ -229,7 +229,7 @@ def tell(namespace: Namespace, pod: Manifest, reason: str, message: str, time: s
     namespace.client.create(EVENT, event)
 
 
-def test_a_sidecar_does_not_keep_a_finished_result(bare: Namespace) -> None:
+def test_a_running_sidecar_does_not_delay_a_finished_result(bare: Namespace) -> None:
     sidecar = {"name": "proxy", "image": "proxy"}
     template = {"metadata": {"annotations": {"tests/held": "true"}}, "spec": {"containers": [sidecar]}}
     create_for_endpoint(bare, "nightly", suites=[*LOW, {"name": "gsm8k"}], podTemplate=template)
@@ -243,7 +243,9 @@ def test_a_sidecar_does_not_keep_a_finished_result(bare: Namespace) -> None:
     wait_for(left, "Jobs and pods are gone", lambda found: found == {"nightly-results"}, seconds=60)
 
 
-def test_a_quota_on_jobs_of_one_tenant_does_not_hold_up_another(bare: Namespace, other_namespace: Namespace) -> None:
+def test_a_quota_on_jobs_of_one_tenant_does_not_delay_another_tenant(
+    bare: Namespace, other_namespace: Namespace
+) -> None:
     shared = {"endpoint": {"url": f"http://shared.{bare.name}.example.com"}}
     bare.set_quota("narrow", {"count/jobs.batch": "0"})
     create_for_endpoint(bare, "first", **shared)
@@ -287,7 +289,7 @@ def test_no_suite_of_one_namespace_holds_a_benchmark_of_another_at_an_address_th
     assert jobs(other_namespace, "evil")
 
 
-def test_no_hand_made_job_of_one_tenant_holds_the_server_of_another(
+def test_a_hand_made_job_of_one_tenant_does_not_hold_the_server_of_another(
     bare: Namespace, other_namespace: Namespace
 ) -> None:
     bare.create_server("kimi")
@@ -314,7 +316,9 @@ def make_job(namespace: Namespace, benchmark: Manifest, name: str) -> None:
     namespace.client.create(JOB, {**manifest, "spec": {"suspend": True, "template": {"spec": pod}}})
 
 
-def test_an_address_and_a_reference_of_one_server_take_turns(bare: Namespace, other_namespace: Namespace) -> None:
+def test_benchmarks_by_address_and_by_reference_take_turns_on_one_server(
+    bare: Namespace, other_namespace: Namespace
+) -> None:
     bare.create_server("kimi")
     bare.wait_until_ready("kimi")
     create_benchmark(bare, "near", suites=LOW)
@@ -329,7 +333,7 @@ def test_an_address_and_a_reference_of_one_server_take_turns(bare: Namespace, ot
     wait_for_reason(other_namespace, "far", "ThresholdsMet")
 
 
-def test_the_time_limit_of_a_suspended_job_holds(held: dict[str, Held]) -> None:
+def test_the_time_limit_of_a_suspended_job_still_applies(held: dict[str, Held]) -> None:
     """This comes last, two minutes after the limit, because a running Job would end by itself before that."""
     namespace, _ = held["suspended"]
     manifest = wait_for_reason(namespace, "nightly", "TimedOut", seconds=180)

@@ -40,7 +40,7 @@ def _kept(namespace: Namespace, name: str) -> list[Manifest]:
     return list(json.loads(text)["results"])
 
 
-def test_results_of_a_newer_version_outlive_a_rollback_of_operator_and_definitions(sandbox: Sandbox) -> None:
+def test_results_of_a_newer_version_survive_a_rollback_of_operator_and_definitions(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     complete: dict[str, Manifest] = {"failed": FAILED, "cheap": BUDGET}
     for name in complete:
@@ -57,7 +57,11 @@ def test_results_of_a_newer_version_outlive_a_rollback_of_operator_and_definitio
         ended = _first_result(namespace, "runs")
     for name in complete:
         namespace.edit(BENCHMARK, name, {"metadata": {"labels": {"team": "search"}}})
-        wait_for(lambda name=name: _kept(namespace, name), f"{name} has them", before[name]["results"].__eq__)  # type: ignore[misc]
+        wait_for(
+            lambda name=name: _kept(namespace, name),
+            f"the ConfigMap of {name} has the results",
+            before[name]["results"].__eq__,
+        )  # type: ignore[misc]
     end_suite(namespace, "runs", "gsm8k")
     after = wait_for_reason(namespace, "runs", "ClientFailed")["status"]
     assert (after["verdict"], after["results"][0], len(after["results"])) == ("Invalid", ended, 2)
@@ -71,7 +75,7 @@ def test_results_of_a_newer_version_outlive_a_rollback_of_operator_and_definitio
     )
 
 
-def test_a_result_of_a_type_that_the_older_definition_refuses_becomes_text_and_the_benchmark_continues(
+def test_a_result_that_the_older_definition_refuses_is_kept_as_text(
     sandbox: Sandbox,
 ) -> None:
     namespace = sandbox.namespace

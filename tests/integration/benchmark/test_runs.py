@@ -115,7 +115,7 @@ def test_a_missed_threshold_and_a_regression_fail(ready: Namespace) -> None:
     ],
     ids=["some fail", "killed", "no message"],
 )  # fmt: skip
-def test_numbers_that_count_for_nothing_are_invalid(
+def test_numbers_that_do_not_count_make_a_benchmark_invalid(
     ready: Namespace, message: str, exit_code: int, reason: str, words: str
 ) -> None:
     create_benchmark(ready, "nightly", suites=LOW, backoffLimit=0)
@@ -154,7 +154,7 @@ def test_a_benchmark_waits_for_its_server(operator: Operator, namespace: Namespa
     wait_for_reason(namespace, "nightly", "ServerReady", kind="TargetReady")
 
 
-def test_a_server_that_becomes_unready_holds_up_the_next_suite(ready: Namespace) -> None:
+def test_a_server_that_becomes_unready_delays_the_next_suite(ready: Namespace) -> None:
     create_benchmark(ready, "nightly", suites=LOW_AND_GSM8K)
     running_pod(ready, "nightly", "speed-low")
     ready.change_server("kimi", {"suspend": True})
@@ -191,7 +191,7 @@ def test_a_server_whose_pod_restarts_invalidates_the_suite(operator: Operator, n
     )
 
 
-def test_two_benchmarks_never_run_on_one_server_at_once(ready: Namespace) -> None:
+def test_two_benchmarks_never_run_on_one_server_at_the_same_time(ready: Namespace) -> None:
     create_benchmark(ready, "first", suites=LOW_AND_GSM8K)
     running_pod(ready, "first", "speed-low")
     create_benchmark(ready, "another", suites=LOW)
@@ -206,7 +206,7 @@ def test_two_benchmarks_never_run_on_one_server_at_once(ready: Namespace) -> Non
     wait_for_reason(ready, "another", "ThresholdsMet")
 
 
-def test_what_is_deleted_makes_room_only_when_its_client_has_gone(ready: Namespace) -> None:
+def test_a_deleted_benchmark_makes_room_only_when_its_client_has_gone(ready: Namespace) -> None:
     create_benchmark(ready, "first", suites=LOW)
     pod = running_pod(ready, "first", "speed-low")
     # The pod stays, as if its node did not answer.
@@ -214,12 +214,12 @@ def test_what_is_deleted_makes_room_only_when_its_client_has_gone(ready: Namespa
     create_benchmark(ready, "second", suites=LOW)
     wait_for_reason(ready, "second", "WaitingForTurn")
     ready.delete(BENCHMARK, "first")
-    stays(lambda: jobs(ready, "second"), "the second does not run", lambda found: not found, 4)
+    stays(lambda: jobs(ready, "second"), "the second benchmark does not run", lambda found: not found, 4)
     ready.edit(POD, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
     running_pod(ready, "second", "speed-low")
 
 
-def test_suspending_stops_the_suite_and_keeps_what_has_ended(ready: Namespace) -> None:
+def test_suspending_stops_the_running_suite_and_keeps_finished_results(ready: Namespace) -> None:
     create_benchmark(ready, "nightly", suites=LOW_AND_GSM8K)
     end_suite(ready, "nightly", "speed-low")
     stopped = running_pod(ready, "nightly", "gsm8k")
@@ -239,7 +239,7 @@ def test_suspending_stops_the_suite_and_keeps_what_has_ended(ready: Namespace) -
     assert pods_made(ready, "nightly") == 3
 
 
-def test_a_crash_between_and_during_suites_repeats_nothing(sandbox: Sandbox) -> None:
+def test_a_crash_between_or_during_suites_repeats_nothing(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
@@ -290,18 +290,18 @@ def judged_despite(sandbox: Sandbox, fault: Fault) -> Iterator[Namespace]:
         yield namespace
 
 
-def test_who_waits_for_a_verdict_finds_the_results(sandbox: Sandbox) -> None:
+def test_a_verdict_appears_only_after_the_results_are_written(sandbox: Sandbox) -> None:
     with judged_despite(sandbox, delay(2)) as namespace:
         assert namespace.find(CONFIG_MAP, "nightly-results")
 
 
-def test_results_that_cannot_be_written_hold_up_no_verdict(sandbox: Sandbox) -> None:
+def test_results_that_cannot_be_written_do_not_delay_the_verdict(sandbox: Sandbox) -> None:
     with judged_despite(sandbox, refuse(503)) as namespace:
         assert namespace.find(CONFIG_MAP, "nightly-results") is None
-    wait_for(lambda: namespace.find(CONFIG_MAP, "nightly-results"), "the results are there")
+    wait_for(lambda: namespace.find(CONFIG_MAP, "nightly-results"), "the ConfigMap with results exists")
 
 
-def test_everything_goes_with_a_benchmark(ready: Namespace) -> None:
+def test_jobs_pods_and_results_are_deleted_with_a_benchmark(ready: Namespace) -> None:
     create_benchmark(ready, "nightly", suites=LOW_AND_GSM8K)
     end_suite(ready, "nightly", "speed-low")
     running_pod(ready, "nightly", "gsm8k")
@@ -337,7 +337,9 @@ def with_key(operator: Operator, client: Client) -> Iterator[tuple[Namespace, st
         yield namespace, key
 
 
-def test_no_secret_is_anywhere(with_key: tuple[Namespace, str], operator: Operator) -> None:
+def test_statuses_events_logs_and_objects_contain_no_secret(
+    with_key: tuple[Namespace, str], operator: Operator
+) -> None:
     namespace, key = with_key
     create_benchmark(namespace, "nightly", suites=LOW, backoffLimit=0)
     pod = running_pod(namespace, "nightly", "speed-low")

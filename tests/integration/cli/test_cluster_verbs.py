@@ -55,7 +55,9 @@ def kimi_linear(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 @pytest.mark.usefixtures("no_operator")
-def test_status_without_an_operator_is_1_and_asks_for_it(namespace: Namespace, kimi_linear: Command) -> None:
+def test_status_without_an_operator_exits_with_1_and_mentions_the_operator(
+    namespace: Namespace, kimi_linear: Command
+) -> None:
     namespace.create_server("kimi")
     code, output, _ = kimi_linear("status", "kimi", "--namespace", namespace.name)
     assert code == 1
@@ -63,7 +65,9 @@ def test_status_without_an_operator_is_1_and_asks_for_it(namespace: Namespace, k
 
 
 @pytest.mark.usefixtures("operator")
-def test_status_of_a_ready_server_is_0_and_tells_how_to_reach_it(cluster: LocalCluster, namespace: Namespace) -> None:
+def test_status_of_a_ready_server_exits_with_0_and_shows_its_address(
+    cluster: LocalCluster, namespace: Namespace
+) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     done = run_command(cluster.kubeconfig, "status", "kimi", "--namespace", namespace.name)
@@ -74,7 +78,7 @@ def test_status_of_a_ready_server_is_0_and_tells_how_to_reach_it(cluster: LocalC
 
 
 @pytest.mark.usefixtures("operator")
-def test_status_of_a_server_in_trouble_is_1_and_tells_why(namespace: Namespace, kimi_linear: Command) -> None:
+def test_status_of_a_server_in_trouble_exits_with_1_and_the_reason(namespace: Namespace, kimi_linear: Command) -> None:
     namespace.create_server("kimi", HELD_SPEC)
     kubelet.report(namespace, held_pod(namespace), "Pending", waiting("ErrImagePull", "manifest unknown"))
     namespace.wait_for_condition("kimi", "Ready", "False", "ImagePullFailed")
@@ -85,7 +89,7 @@ def test_status_of_a_server_in_trouble_is_1_and_tells_why(namespace: Namespace, 
 
 
 @pytest.mark.usefixtures("operator")
-def test_without_n_the_namespace_is_that_of_the_kubeconfigs_context(
+def test_without_a_namespace_option_verbs_use_the_namespace_of_the_context(
     cluster: LocalCluster, namespace: Namespace, kimi_linear: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     namespace.create_server("kimi")
@@ -103,7 +107,7 @@ def test_without_n_the_namespace_is_that_of_the_kubeconfigs_context(
     assert [kimi_linear(*verb, "-n", "default")[0] for verb in verbs] == [2, 2, 1]
 
 
-def test_status_of_no_server_is_2(namespace: Namespace, kimi_linear: Command) -> None:
+def test_status_of_a_missing_server_exits_with_2(namespace: Namespace, kimi_linear: Command) -> None:
     code, output, errors = kimi_linear("status", "nobody", "--namespace", namespace.name)
     assert (code, output) == (2, "")
     kinds = "KimiLinearServer or KimiLinearBenchmark or KimiLinearWeights"
@@ -111,7 +115,7 @@ def test_status_of_no_server_is_2(namespace: Namespace, kimi_linear: Command) ->
 
 
 @pytest.mark.usefixtures("operator")
-def test_watching_follows_a_start_until_it_is_ready(
+def test_watching_follows_a_start_until_the_server_is_ready(
     cluster: LocalCluster, namespace: Namespace, tmp_path: Path
 ) -> None:
     namespace.create_server("kimi", HELD_SPEC)
@@ -121,7 +125,7 @@ def test_watching_follows_a_start_until_it_is_ready(
     ) as watching:
         try:
             kubelet.report(namespace, pod, "Running", {"state": {"running": {"startedAt": "2026-11-24T09:30:00Z"}}})
-            wait_for(output.read_text, "it is told that the model loads", lambda text: "ModelLoading" in text)
+            wait_for(output.read_text, "the output says that the model loads", lambda text: "ModelLoading" in text)
             kubelet.report_ready(namespace, pod)
             assert watching.wait(timeout=60) == 0
         finally:
@@ -139,7 +143,7 @@ def test_watching_a_suspended_server_ends_with_1(namespace: Namespace, kimi_line
 
 
 @pytest.mark.usefixtures("no_operator")
-def test_a_shell_completes_the_names_that_the_cluster_has(
+def test_a_shell_completes_the_names_of_existing_objects(
     cluster: LocalCluster, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     namespace.create_server("kimi")
@@ -151,7 +155,7 @@ def test_a_shell_completes_the_names_that_the_cluster_has(
 
 
 @pytest.mark.usefixtures("no_operator")
-def test_status_of_a_benchmark_is_0_if_it_has_passed(namespace: Namespace, kimi_linear: Command) -> None:
+def test_status_of_a_benchmark_exits_with_0_if_it_has_passed(namespace: Namespace, kimi_linear: Command) -> None:
     create_benchmark(namespace, "good", "Passed")
     condition = make_condition("Succeeded", "True", "ThresholdsMet", "all thresholds are met")
     namespace.client.patch(BENCHMARK, namespace.name, "good", {"status": {"conditions": [condition]}}, "status")
@@ -200,7 +204,7 @@ def test_a_saved_benchmark_gives_the_same_report(
         assert kimi_linear("report", "--filename", str(saved), "--output", output) == from_cluster
 
 
-def test_report_of_no_benchmark_is_2(namespace: Namespace, kimi_linear: Command) -> None:
+def test_report_of_a_missing_benchmark_exits_with_2(namespace: Namespace, kimi_linear: Command) -> None:
     code, output, errors = kimi_linear("report", "nobody", "--namespace", namespace.name)
     assert (code, output) == (2, "")
     assert errors == f"kimi-linear report: no KimiLinearBenchmark nobody in namespace {namespace.name}\n"
@@ -235,7 +239,7 @@ def diff(kimi_linear: Command, namespace: Namespace, tmp_path: Path) -> Diff:
 
 
 @pytest.mark.usefixtures("operator")
-def test_diff_foretells_what_the_operator_does(namespace: Namespace, diff: Diff) -> None:
+def test_diff_predicts_the_operators_changes(namespace: Namespace, diff: Diff) -> None:
     spec: Spec = {"service": {"headless": True}}
     assert diff.changes(spec) == {
         "Deployment/kimi": "create",
@@ -253,7 +257,7 @@ def test_diff_foretells_what_the_operator_does(namespace: Namespace, diff: Diff)
 
 
 @pytest.mark.usefixtures("no_operator")
-def test_diff_shows_what_the_operator_would_leave_alone(namespace: Namespace, diff: Diff) -> None:
+def test_diff_shows_objects_that_the_operator_would_leave_alone(namespace: Namespace, diff: Diff) -> None:
     metadata = {"name": "kimi", "namespace": namespace.name}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
     namespace.client.create(SERVICE, service)
@@ -264,7 +268,7 @@ def test_diff_shows_what_the_operator_would_leave_alone(namespace: Namespace, di
 
 
 @pytest.mark.usefixtures("operator")
-def test_diff_shows_the_lines_that_change_and_changes_nothing(namespace: Namespace, diff: Diff) -> None:
+def test_diff_shows_the_changed_lines_and_changes_nothing(namespace: Namespace, diff: Diff) -> None:
     namespace.create_server("kimi", {"replicas": 2})
     namespace.wait_until_ready("kimi")
     before = namespace.deployment("kimi")
@@ -275,7 +279,9 @@ def test_diff_shows_the_lines_that_change_and_changes_nothing(namespace: Namespa
     assert namespace.deployment("kimi")["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
-def test_diff_as_a_process_is_1_when_something_would_be_created(cluster: LocalCluster, namespace: Namespace) -> None:
+def test_diff_as_a_process_exits_with_1_if_something_would_be_created(
+    cluster: LocalCluster, namespace: Namespace
+) -> None:
     manifest = json.dumps(server_manifest("kimi", namespace.name, {}))
     done = run_command(cluster.kubeconfig, "diff", "--filename=-", stdin=manifest)
     assert (done.returncode, done.stderr) == (1, "")
@@ -285,7 +291,7 @@ def test_diff_as_a_process_is_1_when_something_would_be_created(cluster: LocalCl
 @pytest.mark.parametrize(
     "arguments", [["status", "kimi"], ["report", "nightly"], ["diff", "--filename=-"]], ids=" ".join
 )
-def test_a_cluster_that_cannot_be_reached_is_2_and_one_clear_line(unreachable: Path, arguments: list[str]) -> None:
+def test_an_unreachable_cluster_gives_exit_code_2_and_one_clear_line(unreachable: Path, arguments: list[str]) -> None:
     done = run_command(unreachable, *arguments, stdin=json.dumps(server_manifest("kimi", "default", {})))
     assert done.returncode == 2
     assert done.stdout == ""
@@ -294,7 +300,7 @@ def test_a_cluster_that_cannot_be_reached_is_2_and_one_clear_line(unreachable: P
     assert "https://127.0.0.1:" in line
 
 
-def test_a_kubeconfig_that_is_not_there_is_2_and_named(tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_is_named_and_gives_exit_code_2(tmp_path: Path) -> None:
     done = run_command(tmp_path / "absent", "run")
     assert (done.returncode, done.stdout) == (2, "")
     assert str(tmp_path / "absent") in done.stderr
@@ -302,7 +308,7 @@ def test_a_kubeconfig_that_is_not_there_is_2_and_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_diff_foretells_the_objects_of_a_benchmark(cluster: LocalCluster, namespace: Namespace) -> None:
+def test_diff_predicts_the_objects_of_a_benchmark(cluster: LocalCluster, namespace: Namespace) -> None:
     namespace.create_server("kimi")
     manifest = json.dumps(benchmark_manifest("nightly", namespace.name, {"serverRef": {"name": "kimi"}}))
     done = run_command(cluster.kubeconfig, "diff", "--filename=-", "--output=json", stdin=manifest)

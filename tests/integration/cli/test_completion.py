@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("no_operator")
 SERVER = "unmistakable"
 LINE = "kimi-linear status unmis"
 _SECONDS = 60
-# What a user has before the line of the install guide.
+# A user's settings before the line of the install guide is added.
 _INTERACTIVE = {
     "bash": ("bash --norc --noprofile -i", 'eval "$(kimi-linear completion bash)"'),
     "zsh": ("zsh -f -i", 'autoload -Uz compinit && compinit -u -D; eval "$(kimi-linear completion zsh)"'),
@@ -70,7 +70,7 @@ class Terminal:
         os.write(self._main, text.encode())
 
     def wait_for(self, text: str) -> str:
-        """Return what the shell has shown since the last call, when this text is in it."""
+        """Wait until the shell has shown this text. Return the output since the last call."""
         shown, deadline = "", time.monotonic() + _SECONDS
         while text not in shown:
             left = deadline - time.monotonic()
@@ -92,7 +92,7 @@ def test_tab_completes_the_name_of_a_server(shell: str, environment: dict[str, s
     command, prepare = _INTERACTIVE[shell]
     terminal = Terminal(command, environment)
     try:
-        # The shell shows what is typed; so the text to wait for is not typed as it is.
+        # The shell shows typed text, too. So the awaited text is typed in another form.
         terminal.type(f"{prepare}; echo pre''pared\n")
         terminal.wait_for("prepared")
         terminal.type(f"{LINE}\t")

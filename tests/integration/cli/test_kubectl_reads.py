@@ -92,7 +92,7 @@ def without_labels(item: Manifest) -> Manifest:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_same_text_is_the_same_objects(name: str, tmp_path: Path) -> None:
+def test_the_same_text_gives_the_same_objects_as_in_kubectl(name: str, tmp_path: Path) -> None:
     file = tmp_path / "file.yaml"
     file.write_text(FILES[name])
     ours = [item for item in documents.read(files.text(str(file))) if item is not None]
@@ -103,7 +103,7 @@ def test_the_same_text_is_the_same_objects(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recursive", [False, True])
 @pytest.mark.parametrize("given", ["{folder}", "{folder}/*.y*ml", "{folder}/d.txt,{folder}/sub", "{folder}/su*"])
-def test_the_same_name_is_the_same_files(given: str, recursive: bool, tmp_path: Path) -> None:
+def test_the_same_file_name_gives_the_same_files_as_in_kubectl(given: str, recursive: bool, tmp_path: Path) -> None:
     for name in ("b.yaml", "a.yml", "c.json", "d.txt", "sub/e.yaml", "sub/deeper/f.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         content = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": Path(name).stem}}

@@ -80,7 +80,9 @@ def jobs(namespace: Namespace) -> list[Manifest]:
     return namespace.client.list(JOB, namespace.name)
 
 
-def test_right_answers_are_0_and_wrong_ones_1(cluster: LocalCluster, served: Namespace, tmp_path: Path) -> None:
+def test_right_answers_exit_with_0_and_wrong_answers_with_1(
+    cluster: LocalCluster, served: Namespace, tmp_path: Path
+) -> None:
     output = tmp_path / "output"
     for accuracy, calls, code, words in (
         (0.7, 1.0, 0, "Passed\n"),
@@ -99,7 +101,9 @@ def test_right_answers_are_0_and_wrong_ones_1(cluster: LocalCluster, served: Nam
     assert not served.condition("kimi", "Verified")
 
 
-def test_without_a_result_it_is_2_and_says_why(cluster: LocalCluster, served: Namespace, tmp_path: Path) -> None:
+def test_verify_without_a_result_exits_with_2_and_the_cause(
+    cluster: LocalCluster, served: Namespace, tmp_path: Path
+) -> None:
     output = tmp_path / "output"
     with verifying(cluster, served, output) as process:
         name = benchmark(served)
@@ -128,10 +132,10 @@ def test_ctrl_c_deletes_the_benchmark_and_its_jobs(cluster: LocalCluster, served
         assert process.wait(timeout=60) == 130
     assert output.read_text().splitlines()[-1] == f"deleted {name}"
     assert served.find(BENCHMARK, name) is None
-    wait_for(lambda: jobs(served), "its Job is gone", lambda found: not found)
+    wait_for(lambda: jobs(served), "the benchmark's Job is gone", lambda found: not found)
 
 
-def test_whoever_may_read_servers_and_write_benchmarks_may_verify(
+def test_verify_needs_only_rights_to_read_servers_and_write_benchmarks(
     cluster: LocalCluster, served: Namespace, tmp_path: Path
 ) -> None:
     in_namespace = f"--namespace={served.name}"

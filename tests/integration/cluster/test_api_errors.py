@@ -70,7 +70,7 @@ def test_a_wrong_object_is_the_specs_fault(
     assert classify(status, message) == Meaning.WRONG_SPEC, (status, message)
 
 
-def test_a_change_of_what_cannot_change_is_the_specs_fault(namespace: Namespace) -> None:
+def test_a_change_of_an_immutable_field_is_the_specs_fault(namespace: Namespace) -> None:
     namespace.client.apply(DEPLOYMENT, _deployment(namespace), MANAGER)
     changed = _deployment(namespace)
     changed["spec"]["selector"] = {"matchLabels": {"app.kubernetes.io/name": "kimi-linear"}}
@@ -88,7 +88,7 @@ def test_an_object_that_is_too_large_is_the_specs_fault(namespace: Namespace) ->
         assert classify(status, message) == Meaning.WRONG_SPEC, (status, message)
 
 
-def test_a_quota_is_an_administrators_matter(namespace: Namespace) -> None:
+def test_a_full_quota_is_a_matter_for_the_administrator(namespace: Namespace) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/deployments.apps": "0"}}}
     namespace.client.create(QUOTA, _placed(namespace, QUOTA, quota))
     wait_for(lambda: "status" in namespace.existing(QUOTA, "none"), "the quota is in force")
@@ -98,7 +98,7 @@ def test_a_quota_is_an_administrators_matter(namespace: Namespace) -> None:
 
 
 @pytest.mark.parametrize("reason", [None, "Forbidden", "Invalid", "RequestEntityTooLarge"])
-def test_a_policy_denies_with_whatever_status_it_likes(namespace: Namespace, reason: str | None) -> None:
+def test_a_policy_may_deny_with_any_status(namespace: Namespace, reason: str | None) -> None:
     validation = {"expression": "false", "message": "deployments need a team", **({"reason": reason} if reason else {})}
     with _policy(namespace, validation):
         status, message = _wait_for_refusal(namespace)
@@ -106,14 +106,14 @@ def test_a_policy_denies_with_whatever_status_it_likes(namespace: Namespace, rea
         assert classify(status, message) == Meaning.DENIED, (status, message)
 
 
-def test_a_webhook_that_does_not_answer_may_do_so_in_a_moment(namespace: Namespace) -> None:
+def test_a_webhook_that_does_not_answer_is_a_temporary_error(namespace: Namespace) -> None:
     with _webhook(namespace):
         status, message = _wait_for_refusal(namespace)
         assert "failed calling webhook" in message
         assert classify(status, message) == Meaning.RETRY, (status, message)
 
 
-def test_a_namespace_that_goes_is_nobodys_fault(client: Client, namespace: Namespace) -> None:
+def test_a_namespace_that_is_being_deleted_is_a_temporary_error(client: Client, namespace: Namespace) -> None:
     going = Namespace(client, f"{namespace.name}-going")
     client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": going.name}})
     client.create(SERVICE, _placed(going, SERVICE, {"metadata": {"name": "x", "finalizers": ["tests/wait"]}, **_PORTS}))
@@ -129,7 +129,7 @@ def test_a_namespace_that_goes_is_nobodys_fault(client: Client, namespace: Names
 _PORTS = {"spec": {"ports": [{"port": 80}]}}
 
 
-def test_a_lost_race_may_be_won_in_a_moment(namespace: Namespace) -> None:
+def test_a_conflict_is_a_temporary_error(namespace: Namespace) -> None:
     namespace.client.apply(DEPLOYMENT, _deployment(namespace), MANAGER)
     stale = _deployment(namespace)
     stale["metadata"]["resourceVersion"] = "1"
@@ -149,7 +149,7 @@ def _refusal(namespace: Namespace, deployment: Manifest) -> tuple[int, str]:
     target = path_of(DEPLOYMENT, namespace.name, "kimi")
     query = {"fieldManager": MANAGER, "force": "true"}
     answer = namespace.client.send("PATCH", target, deployment, query, APPLY)
-    assert answer.status >= 400, "it was taken"
+    assert answer.status >= 400, "the API server accepted the object"
     return answer.status, str(answer.body["message"])
 
 
@@ -167,7 +167,7 @@ def _wait_for_refusal(namespace: Namespace, words: str = "") -> tuple[int, str]:
     def is_refusal(answer: Answer) -> bool:
         return answer.status >= 400 and words in str(answer.body["message"])
 
-    answer = wait_for(attempt, f"it is refused: {words}", is_refusal)
+    answer = wait_for(attempt, f"the API server refuses the apply: {words}", is_refusal)
     return answer.status, str(answer.body["message"])
 
 

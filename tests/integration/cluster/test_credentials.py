@@ -64,7 +64,7 @@ def test_a_rotated_token_is_used_for_watches_and_writes(rotation: Rotation, late
     assert "Watching ended" not in rotation.sandbox.operator.told()
 
 
-def test_a_token_that_is_refused_twice_for_a_while_is_used_again(sandbox: Sandbox) -> None:
+def test_a_token_that_is_refused_twice_is_used_again_once_it_is_accepted(sandbox: Sandbox) -> None:
     namespace, proxy = sandbox.namespace, sandbox.proxy
     namespace.create_server("kimi", {"tensorParallelism": 1})
     namespace.wait_until_ready("kimi")

@@ -47,7 +47,7 @@ async def _write(namespace: str, seconds: float) -> str:
 
 @pytest.mark.parametrize(("seconds", "is_sent"), [(30.0, True), (1.9, False)], ids=["in time", "too late"])
 @pytest.mark.parametrize("pause", [_stand_still, _suspend])
-def test_a_write_has_the_time_that_is_left(
+def test_a_write_gets_only_the_time_that_is_left(
     sandboxes: Sandboxes,
     monkeypatch: pytest.MonkeyPatch,
     pause: Callable[[pytest.MonkeyPatch], None],

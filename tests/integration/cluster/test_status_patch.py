@@ -23,7 +23,7 @@ async def _write(server: Manifest, status: Manifest) -> int:
     return code
 
 
-def test_a_status_is_written_for_exactly_one_spec_whatever_else_changes(
+def test_a_status_is_written_only_for_the_spec_from_which_it_was_computed(
     sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sandboxes.open() as sandbox:

@@ -46,7 +46,9 @@ def ask(client: Client, manifest: Manifest) -> Any:
 
 
 @pytest.mark.usefixtures("no_operator")
-def test_the_api_server_takes_what_the_page_says_it_takes(client: Client, states: list[dict[str, Any]]) -> None:
+def test_the_api_server_accepts_exactly_the_specs_that_the_page_accepts(
+    client: Client, states: list[dict[str, Any]]
+) -> None:
     risky = server_manifest("kimi", "default", {"tensorParallelism": 8})
     wait_for(functools.partial(ask, client, risky), "the API server warns", lambda answer: answer.warnings)
     told = {state["texts"][kind]: state[kind]["problems"] for state in states for kind in ("server", "benchmark")}
@@ -60,9 +62,7 @@ def test_the_api_server_takes_what_the_page_says_it_takes(client: Client, states
 
 
 @pytest.mark.usefixtures("programs")
-def test_the_charts_server_of_the_pages_values_is_the_pages_server(
-    states: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_the_chart_renders_the_pages_server_from_the_pages_values(states: list[dict[str, Any]], tmp_path: Path) -> None:
     values = {state["texts"]["helm"]: state["texts"]["server"] for state in states if is_valid(state)}
     file = tmp_path / "values.yaml"
     for text, server in list(values.items())[:RENDERED]:

@@ -241,7 +241,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
     "spec.verification.dataset: must say where": ("kimi", {"verification": {"dataset": {"path": "test.jsonl"}}}),
     "needs spec.verification.mode Block": ("kimi", {"verification": {"mode": "Warn", "onFailure": "Rollback"}}),
     "contains the item --, after which": ("kimi", {"engine": {"extraArgs": ["--"]}}),
-    "does not find it on SGLang's command line": (
+    "cannot read it from SGLang's command line": (
         "kimi",
         {
             "router": {},
@@ -277,7 +277,7 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("rule", ERRORS, ids=lambda rule: f"{rule.path}-{rule.message[:24]}")
-def test_the_api_server_refuses_what_a_rule_refuses_and_names_field_and_remedy(client: Client, rule: Rule) -> None:
+def test_the_api_server_enforces_every_rule_and_names_field_and_remedy(client: Client, rule: Rule) -> None:
     breaking = [example for words, example in _BREAKING.items() if words in f"{rule.path}: {rule.message}"]
     assert breaking, f"no example breaks the rule: {rule.message}"
     for name, spec in breaking:
@@ -306,7 +306,7 @@ def test_the_api_server_refuses_what_a_rule_refuses_and_names_field_and_remedy(c
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
 )
-def test_the_api_server_names_the_field_whose_shape_is_wrong(client: Client, spec: dict[str, Any], words: str) -> None:
+def test_the_api_server_names_a_field_of_a_wrong_shape(client: Client, spec: dict[str, Any], words: str) -> None:
     answer = _ask(client, server_manifest("kimi", "default", spec))
     assert answer.status in (400, 422)
     assert words in answer.message
@@ -321,7 +321,7 @@ def test_an_empty_spec_is_stored_with_the_recipes_defaults(namespace: Namespace)
     assert namespace.client.create(SERVER, without_spec)["spec"] == stored["spec"]
 
 
-def test_what_the_api_server_stores_is_what_the_models_read(namespace: Namespace) -> None:
+def test_the_models_read_exactly_what_the_api_server_stores(namespace: Namespace) -> None:
     stored = namespace.create_server("kimi", {"engine": {"extraArgs": ["--dist-timeout=9"]}})
     checked = check(stored)
     assert checked.resource is not None
@@ -333,11 +333,11 @@ def test_a_new_server_is_not_ready_until_an_operator_says_so(namespace: Namespac
     assert (ready["status"], ready["reason"]) == ("Unknown", "Pending")
 
 
-def test_kubectl_shows_warnings_and_takes_the_server(cluster: LocalCluster, namespace: Namespace) -> None:
+def test_kubectl_shows_warnings_and_accepts_the_server(cluster: LocalCluster, namespace: Namespace) -> None:
     manifest = server_manifest("kimi", namespace.name, {"tensorParallelism": 8})
     shown = _kubectl_with_warnings(cluster, json.dumps(manifest), "apply", "--filename=-")
     assert "Warning: " in shown
-    assert "spec.tensorParallelism: there are published results for this model" in shown
+    assert "spec.tensorParallelism: published results for this model" in shown
     assert namespace.server("kimi")["spec"]["tensorParallelism"] == 8
 
 
@@ -350,7 +350,7 @@ def test_kubectl_refuses_an_unknown_field(cluster: LocalCluster, namespace: Name
 @pytest.mark.parametrize(
     ("field", "words"),
     [
-        ("spec.tensorParallelism", "GPUs of one replica. It sets --tp and the request for amd.com/gpu"),
+        ("spec.tensorParallelism", "Number of GPUs of one replica. This number sets --tp"),
         ("spec.engine.extraArgs", "More arguments for sglang.launch_server"),
         ("spec.podTemplate", "Strategic-merge patch on the pod template"),
         ("status.conditions.reason", "The reason for the status, as one CamelCase word."),
@@ -360,7 +360,7 @@ def test_kubectl_explains_a_field(cluster: LocalCluster, field: str, words: str)
     assert words in " ".join(cluster.kubectl("explain", f"kls.{field}").split())
 
 
-def test_kubectl_lists_servers_by_their_short_name_and_in_all(cluster: LocalCluster, namespace: Namespace) -> None:
+def test_kubectl_lists_servers_by_short_name_and_in_category_all(cluster: LocalCluster, namespace: Namespace) -> None:
     namespace.create_server("kimi", {"hardware": "mi325x", "replicas": 3})
     header, row = cluster.kubectl("get", "kls", "--namespace", namespace.name).splitlines()
     assert header.split() == ["NAME", "READY", "REASON", "HARDWARE", "TP", "REPLICAS", "URL", "AGE"]

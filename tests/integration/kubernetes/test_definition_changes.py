@@ -1,7 +1,7 @@
-"""The chart is upgraded and rolled back. Between its versions, fields and rules change that stored objects use.
+"""The chart is upgraded and rolled back. Fields and rules that stored objects use differ between its versions.
 
-The operator runs all the time. It knows the fields and rules of today; the definitions of the other chart have a field
-more, a field less and a rule more, as those of another version would.
+The operator runs all the time, with the fields and rules of today. The definitions of the other chart have a new field
+and a new rule, and lack an old field, like the definitions of another version.
 """
 
 import shutil
@@ -106,7 +106,7 @@ def release(programs: None, tmp_path: Path) -> Iterator[Release]:
             client.close()
 
 
-def test_stored_objects_outlive_an_upgrade_of_the_definitions_and_the_way_back(release: Release) -> None:
+def test_stored_objects_survive_an_upgrade_and_a_rollback_of_the_definitions(release: Release) -> None:
     namespace = release.namespace
     for name, spec in (("plain", {}), ("headless", _GONE_FIELD), ("many", _MANY)):
         namespace.create_server(name, spec)
@@ -127,7 +127,11 @@ def test_stored_objects_outlive_an_upgrade_of_the_definitions_and_the_way_back(r
     changed = namespace.change_server("newer", _NEW_FIELD)
     assert changed["spec"]["note"]
     observed = changed["metadata"]["generation"]
-    wait_for(lambda: namespace.server("newer")["status"]["observedGeneration"], "it is seen", observed.__eq__)
+    wait_for(
+        lambda: namespace.server("newer")["status"]["observedGeneration"],
+        "the operator has seen the change",
+        observed.__eq__,
+    )
     namespace.wait_for_condition("newer", "Accepted", "True")
     namespace.wait_until_ready("newer")
     assert release.deployments("newer") == known
@@ -146,7 +150,7 @@ def test_stored_objects_outlive_an_upgrade_of_the_definitions_and_the_way_back(r
         namespace.wait_until_ready(name)
     stays(
         lambda: release.deployments("plain", "headless"),
-        "what runs is as it was",
+        "the Deployments do not change",
         lambda found: found == {name: before[name] for name in ("plain", "headless")},
         1.5,
     )

@@ -32,8 +32,8 @@ class Mistake:
 
     Attributes:
         kind: The kind of the resource.
-        path: Where the mistake is.
-        value: What is there.
+        path: The path of the mistake.
+        value: The wrong value.
     """
 
     kind: str
@@ -154,7 +154,7 @@ def test_every_sample_and_every_golden_case_is_valid(tmp_path: Path) -> None:
     assert conform(ours, tmp_path) == {}
 
 
-def test_every_mistake_is_refused_where_the_api_server_refuses_it(client: Client, tmp_path: Path) -> None:
+def test_every_mistake_is_refused_at_the_same_field_as_by_the_api_server(client: Client, tmp_path: Path) -> None:
     mistakes = {f"mistake-{number}": mistake for number, mistake in enumerate(_mistakes())}
     assert len(mistakes) > 700
     manifests = [mistake.manifest(name) for name, mistake in mistakes.items()]
@@ -168,7 +168,7 @@ def test_every_mistake_is_refused_where_the_api_server_refuses_it(client: Client
     assert unlike == []
 
 
-def test_null_is_refused_where_the_api_server_refuses_it(client: Client, tmp_path: Path) -> None:
+def test_null_is_refused_exactly_where_the_api_server_refuses_it(client: Client, tmp_path: Path) -> None:
     nulls = {f"null-{number}": null for number, null in enumerate(_nulls())}
     manifests = [null.manifest(name) for name, null in nulls.items()]
     told, conforming = answers(client, manifests), conform(manifests, tmp_path)
@@ -191,7 +191,7 @@ def test_null_is_refused_where_the_api_server_refuses_it(client: Client, tmp_pat
         ({"labels": {"a": 1}}, "at '/metadata/labels/a': got number, want null or string"),
     ],
 )
-def test_metadata_is_refused_where_the_api_server_refuses_it(
+def test_wrong_metadata_is_refused_like_by_the_api_server(
     client: Client, tmp_path: Path, metadata: Manifest, said: str
 ) -> None:
     manifest = Mistake("KimiLinearServer", ("spec",), {}).manifest("kimi")
@@ -200,7 +200,7 @@ def test_metadata_is_refused_where_the_api_server_refuses_it(
     assert "kimi" in answers(client, [manifest])
 
 
-def test_what_the_api_server_gives_back_is_valid(client: Client, tmp_path: Path) -> None:
+def test_objects_from_the_api_server_are_valid(client: Client, tmp_path: Path) -> None:
     made = client.request(
         "POST", path_of(RESOURCES[0], "default"), Mistake(RESOURCES[0].kind, ("spec",), {}).manifest("kimi"),
         {"dryRun": "All"},

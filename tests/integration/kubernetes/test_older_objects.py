@@ -101,16 +101,18 @@ def _cache(namespace: Namespace, number: int, example: Example) -> Older:
 
 
 @every_rule
-def test_it_is_told_what_the_rule_says(older: Older) -> None:
+def test_the_status_of_an_older_object_quotes_the_rule_that_it_breaks(older: Older) -> None:
     accepted = wait_for(
-        lambda: condition_of(older.stored(), "Accepted"), "it is refused", lambda found: found.get("status") == "False"
+        lambda: condition_of(older.stored(), "Accepted"),
+        "the spec is refused",
+        lambda found: found.get("status") == "False",
     )
     assert (accepted["reason"], older.example.problem.path in accepted["message"]) == ("InvalidSpec", True)
     assert one_line(older.example.problem.message) in accepted["message"]
 
 
 @every_rule
-def test_it_can_be_labelled_annotated_and_scaled_suspended_or_grown(older: Older) -> None:
+def test_an_older_object_can_still_be_labelled_scaled_suspended_or_grown(older: Older) -> None:
     older.edit({"metadata": {"annotations": {"note": "kept"}, "labels": {"team": "search"}}})
     if older.kind == SERVER:
         older.edit({"spec": {"replicas": 2}}, "scale")
@@ -124,7 +126,7 @@ def test_it_can_be_labelled_annotated_and_scaled_suspended_or_grown(older: Older
 
 
 @every_rule
-def test_the_rule_holds_for_a_new_object(older: Older) -> None:
+def test_the_rule_applies_to_new_objects(older: Older) -> None:
     metadata = {"name": "x" * 64 if older.example.name else older.name, "namespace": "default"}
     manifest = {**older.stored(), "metadata": metadata, "spec": older.example.spec}
     answer = older.client.send("POST", path_of(older.kind, "default"), manifest, STRICT_DRY_RUN)
@@ -132,12 +134,14 @@ def test_the_rule_holds_for_a_new_object(older: Older) -> None:
 
 
 @every_rule_of_a_spec
-def test_it_can_be_put_right_and_then_not_be_broken_again(older: Older) -> None:
+def test_an_older_object_can_be_corrected_and_then_not_broken_again(older: Older) -> None:
     broken = older.stored()["spec"]
     assert older.replace_spec(_RIGHT[older.example.kind]).status == 200
     _assert_refused(older.replace_spec(broken), older.example)
     wait_for(
-        lambda: condition_of(older.stored(), "Accepted"), "it is accepted", lambda found: found["status"] == "True"
+        lambda: condition_of(older.stored(), "Accepted"),
+        "the spec is accepted",
+        lambda found: found["status"] == "True",
     )
 
 
@@ -147,7 +151,7 @@ def _assert_refused(answer: Answer, example: Example) -> None:
     assert one_line(example.problem.message) in answer.message
 
 
-def test_an_object_of_a_shape_that_is_no_longer_known_is_told_so_and_can_be_put_right(
+def test_an_object_of_an_unknown_shape_is_reported_and_can_be_corrected(
     stored: dict[str, Older], client: Client
 ) -> None:
     namespace = next(iter(stored.values())).namespace
@@ -164,7 +168,9 @@ def _gpus(count: int) -> dict[str, Any]:
     return {"podTemplate": {"spec": {"containers": [container]}}}
 
 
-def test_what_a_rule_does_not_read_can_be_changed_beside_what_breaks_it(client: Client, namespace: Namespace) -> None:
+def test_fields_that_a_rule_does_not_read_can_change_although_the_rule_is_broken(
+    client: Client, namespace: Namespace
+) -> None:
     with relaxed_schema(client):
         spec = namespace.create_server("kimi", _gpus(8))["spec"]
     labelled = {**spec["podTemplate"], "metadata": {"labels": {"a": "b"}}}
@@ -175,7 +181,7 @@ def test_what_a_rule_does_not_read_can_be_changed_beside_what_breaks_it(client: 
     assert replace_spec(namespace, SERVER, "kimi", spec | {"tensorParallelism": 8}).status == 200
 
 
-def test_a_benchmark_that_has_started_stays_as_it_is_but_for_suspend(client: Client, namespace: Namespace) -> None:
+def test_a_started_benchmark_that_breaks_a_rule_can_only_be_suspended(client: Client, namespace: Namespace) -> None:
     suspended = {**_SERVER_OF_BENCHMARKS, "suspend": True}
     spec = client.create(BENCHMARK, benchmark_manifest("nightly", namespace.name, suspended))["spec"]
     client.patch(BENCHMARK, namespace.name, "nightly", {"status": {"startTime": "2026-11-24T02:00:00Z"}}, "status")

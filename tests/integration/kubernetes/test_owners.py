@@ -24,7 +24,7 @@ def owned_service(owner: Manifest) -> Manifest:
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
 
 
-def test_naming_an_owner_that_waits_needs_the_permission_for_finalizers(
+def test_naming_a_blocking_owner_needs_the_permission_for_finalizers(
     cluster: LocalCluster, namespace: Namespace, no_operator: None
 ) -> None:
     grant(namespace.client, namespace.name, "of-owners")
@@ -42,4 +42,4 @@ def test_naming_an_owner_that_waits_needs_the_permission_for_finalizers(
     wait_for(refusal, "the chart's rules suffice", lambda told: not told)
     rules = [rule for rule in copy.deepcopy(role["rules"]) if not rule["resources"][0].endswith("/finalizers")]
     namespace.edit(KINDS["Role"], RELEASE, {"rules": rules})
-    wait_for(refusal, "the rule is missed", lambda told: "cannot set blockOwnerDeletion" in told)
+    wait_for(refusal, "the API server misses the permission", lambda told: "cannot set blockOwnerDeletion" in told)

@@ -19,7 +19,7 @@ _SERVERS = 10
 _PLAN = Plan(patience=60, steady_seconds=1, repairs=2, storms=1, start_seconds=0)
 
 
-def test_the_benchmark_measures_the_operator_and_what_it_is_compared_with() -> None:
+def test_the_benchmark_measures_the_operator_plain_kopf_and_the_api_servers_limit() -> None:
     skip_unless_built(CONTROL_PLANE)
     contest = {OURS: Convergence(1.0, _SERVERS, 0.0, 0.0, 0.0)}
     with fresh_stage() as stage:
@@ -38,7 +38,7 @@ def test_the_benchmark_measures_the_operator_and_what_it_is_compared_with() -> N
     assert "API server limit" in text
 
 
-def test_the_benchmark_measures_what_everything_around_a_server_costs() -> None:
+def test_the_benchmark_measures_the_cost_of_a_server_with_all_options() -> None:
     skip_unless_built(CONTROL_PLANE)
     plain, everything = measure_outfits(_SERVERS, _PLAN)
     assert (plain.children, everything.children) == (3, 13)

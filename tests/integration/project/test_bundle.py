@@ -1,6 +1,6 @@
 """The bundle for the Operator Lifecycle Manager: OLM's own validator accepts it, and its parts work in a cluster.
 
-OLM itself does not run here: the test creates what OLM makes of a ClusterServiceVersion.
+OLM itself does not run here: the test creates the objects that OLM makes from a ClusterServiceVersion.
 """
 
 import json
@@ -51,7 +51,7 @@ def test_olms_validator_finds_a_mistake(tmp_path: Path, before: str, after: str,
 
 
 def as_olm_installs(strategy: Manifest) -> list[Manifest]:
-    """Return what OLM makes of the strategy of a ClusterServiceVersion in the namespace of its subscription."""
+    """Return the objects that OLM makes from a ClusterServiceVersion in the namespace of its subscription."""
     [cluster_wide], [own] = strategy["clusterPermissions"], strategy["permissions"]
     [deployment] = strategy["deployments"]
     metadata = {"name": RELEASE, "namespace": _NAMESPACE}
@@ -96,7 +96,7 @@ def _bound(kind: str, metadata: Manifest, rules: list[Any]) -> list[Manifest]:
     ]
 
 
-def test_what_olm_installs_runs_where_only_restricted_pods_may_and_makes_a_server_ready(
+def test_the_bundles_operator_is_admitted_as_restricted_and_makes_a_server_ready(
     cluster: LocalCluster, no_operator: None, namespace: Namespace, tmp_path: Path
 ) -> None:
     strategy = yaml.safe_load((BUNDLE / _SERVICE_VERSION).read_text())["spec"]["install"]["spec"]

@@ -126,12 +126,12 @@ def test_a_restricted_namespace_admits_the_release(release: LocalCluster) -> Non
     assert {item["spec"]["validationActions"][0] for item in warnings} == {"Warn"}
 
 
-def test_the_test_pod_of_the_release_is_admitted_too(release: LocalCluster) -> None:
+def test_a_restricted_namespace_admits_the_test_pod_of_the_release(release: LocalCluster) -> None:
     text = chart.render("--show-only=templates/tests/ready.yaml")
     release.kubectl("apply", "--dry-run=server", f"--namespace={NAMESPACE}", "--filename=-", stdin=text)
 
 
-def test_an_upgrade_from_the_previous_chart_and_a_rollback(release: LocalCluster, tmp_path: Path) -> None:
+def test_the_previous_chart_can_be_upgraded_and_rolled_back(release: LocalCluster, tmp_path: Path) -> None:
     chart.install(release.kubeconfig, source=previous_chart(tmp_path))
     release.kubectl("apply", "--filename=-", stdin=SERVER)
     before = ask(release, "kimilinearserver/kimi")
@@ -145,7 +145,7 @@ def test_an_upgrade_from_the_previous_chart_and_a_rollback(release: LocalCluster
     assert (before["metadata"]["uid"], before["spec"]) == (after["metadata"]["uid"], after["spec"])
 
 
-def test_helm_3_does_so_too_and_helm_4_continues_with_its_release(release: LocalCluster, tmp_path: Path) -> None:
+def test_helm_3_upgrades_and_rolls_back_and_helm_4_continues_its_release(release: LocalCluster, tmp_path: Path) -> None:
     marked = marked_chart(tmp_path)
     helm_3(release, "install", previous_chart(tmp_path))
     helm_3(release, "upgrade", marked)
@@ -160,7 +160,7 @@ def test_helm_3_does_so_too_and_helm_4_continues_with_its_release(release: Local
     assert len(there(release, *OURS)) == len(OURS)
 
 
-def test_definitions_and_servers_outlive_the_release_and_are_taken_over_by_the_next(release: LocalCluster) -> None:
+def test_definitions_and_servers_survive_an_uninstall_and_the_next_release_adopts_them(release: LocalCluster) -> None:
     chart.install(release.kubeconfig)
     release.kubectl("apply", "--filename=-", stdin=SERVER)
     uninstall(release)
@@ -181,20 +181,20 @@ def _of_release(cluster: LocalCluster) -> list[str]:
     return [name for name in names if RELEASE in name and not name.startswith("pod/")]
 
 
-def test_definitions_go_with_the_release_if_asked(release: LocalCluster) -> None:
+def test_definitions_are_deleted_with_the_release_if_the_values_say_so(release: LocalCluster) -> None:
     chart.install(release.kubeconfig, "--set=crds.keep=false", "--set=replicas=0")
     read_all(release)
     uninstall(release)
     assert there(release, *OURS) == []
 
 
-def test_a_release_takes_over_definitions_that_kubectl_applied(release: LocalCluster) -> None:
+def test_a_release_adopts_definitions_that_kubectl_applied(release: LocalCluster) -> None:
     release.kubectl("apply", "--server-side", f"--filename={ROOT / 'crds'}")
     chart.install(release.kubeconfig, "--take-ownership", "--force-conflicts", "--set=replicas=0")
     assert ask(release, SERVERS)["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
 
 
-def test_who_may_edit_a_namespace_may_edit_servers_in_it(release: LocalCluster) -> None:
+def test_editors_of_a_namespace_may_edit_servers_and_viewers_may_read_them(release: LocalCluster) -> None:
     chart.install(release.kubeconfig, "--set=replicas=0")
     for role, user in (("edit", "editor"), ("view", "viewer")):
         binding = ("create", "rolebinding", f"{role}-of-a-test", f"--clusterrole={role}", f"--user={user}")

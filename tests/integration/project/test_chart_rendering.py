@@ -89,7 +89,7 @@ def test_an_older_kubernetes_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_helm_finds_nothing_to_complain_about(name: str) -> None:
+def test_helm_lint_finds_nothing(name: str) -> None:
     chart.helm("lint", "--strict", "--quiet", CHART, *VALUES[name])
 
 
@@ -111,14 +111,14 @@ def definitions(manifests: Iterable[Manifest]) -> list[Manifest]:
     return [manifest for manifest in manifests if manifest["kind"] == "CustomResourceDefinition"]
 
 
-def test_definitions_are_those_that_the_models_give() -> None:
+def test_the_charts_definitions_equal_those_of_the_models() -> None:
     ours = definitions(manifest for text in crd.files(DEFINITIONS).values() for manifest in yaml.safe_load_all(text))
     specs = {manifest["metadata"]["name"]: manifest["spec"] for manifest in definitions(rendered("default"))}
     assert specs == {manifest["metadata"]["name"]: manifest["spec"] for manifest in ours}
 
 
 @pytest.mark.parametrize(("name", "is_kept"), [("default", True), ("everything-values", False)])
-def test_definitions_are_kept_unless_asked_otherwise(name: str, is_kept: bool) -> None:
+def test_definitions_are_kept_unless_the_values_say_otherwise(name: str, is_kept: bool) -> None:
     keeping = {"helm.sh/resource-policy": "keep", "argocd.argoproj.io/sync-options": "Prune=false"}
     annotations = [manifest["metadata"].get("annotations", {}) for manifest in definitions(rendered(name))]
     assert [keeping.items() & item.items() for item in annotations] == [keeping.items() if is_kept else set()] * len(
@@ -135,7 +135,7 @@ def test_an_operator_of_some_namespaces_gets_nothing_cluster_wide() -> None:
     assert [item for item in arguments if "--namespace" in item] == ["--namespace=team-a", "--namespace=team-b"]
 
 
-def test_the_rules_are_the_same_in_all_namespaces_and_in_one() -> None:
+def test_the_permissions_are_the_same_for_all_namespaces_and_for_one() -> None:
     [everywhere] = (
         item
         for item in rendered("default")
@@ -150,7 +150,7 @@ def container(manifests: list[Manifest]) -> dict[str, Any]:
     return dict(found)
 
 
-def test_alerts_and_dashboard_are_those_of_the_project() -> None:
+def test_the_charts_alerts_and_dashboards_equal_those_of_the_project() -> None:
     manifests = rendered("everything-values")
     alerts = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yaml").read_text())
     assert one(manifests, "PrometheusRule")["spec"] == alerts["spec"]
@@ -159,7 +159,7 @@ def test_alerts_and_dashboard_are_those_of_the_project() -> None:
     assert shown == [json.loads((ROOT / "deploy/monitoring" / name).read_text()) for name in names]
 
 
-def test_a_policy_lets_only_the_named_peers_and_the_test_of_the_release_connect() -> None:
+def test_the_operators_policy_admits_only_named_peers_and_the_releases_test_pod() -> None:
     manifests = rendered("everything-values")
     policy = one(manifests, "NetworkPolicy")["spec"]
     labels = one(manifests, "Deployment")["spec"]["selector"]
@@ -179,7 +179,7 @@ def servers(*options: str) -> list[Manifest]:
     return list(yaml.safe_load_all(chart.helm("template", "kimi", SERVERS_CHART, "--namespace=inference", *options)))
 
 
-def test_servers_and_benchmarks_can_be_values() -> None:
+def test_servers_and_benchmarks_can_be_given_as_values() -> None:
     file = SERVERS_CHART / "ci/both-values.yaml"
     given = yaml.safe_load(file.read_text())
     chart.helm("lint", "--strict", "--quiet", SERVERS_CHART, f"--values={file}")
@@ -202,19 +202,19 @@ def test_helm_refuses_a_wrong_spec(wrong: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["true", "on", "1"])
-def test_a_name_that_yaml_takes_for_another_type_stays_a_name(name: str) -> None:
+def test_a_name_that_yaml_reads_as_another_type_stays_a_name(name: str) -> None:
     rendered = servers(f"--set-json=servers={json.dumps({name: {'spec': {'hardware': 'mi300x'}}})}")
     assert [manifest["metadata"]["name"] for manifest in rendered] == [name]
 
 
-def test_labels_and_annotations_for_all_are_on_all() -> None:
+def test_labels_and_annotations_for_all_objects_are_on_all_objects() -> None:
     for manifest in rendered("everything-values"):
         metadata = manifest["metadata"]
         assert metadata["labels"]["team"] == "platform"
         assert metadata["annotations"]["example.com/contact"] == "platform@example.com"
 
 
-def test_a_selector_never_depends_on_what_may_change() -> None:
+def test_the_deployments_selector_has_only_labels_that_never_change() -> None:
     labels = one(rendered("everything-values"), "Deployment")["spec"]["selector"]["matchLabels"]
     assert labels.keys() == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
 
@@ -233,7 +233,7 @@ def test_a_cluster_may_choose_the_user() -> None:
     assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def test_all_names_are_those_of_the_release() -> None:
+def test_all_names_begin_with_the_name_of_the_release() -> None:
     names = {manifest["metadata"]["name"] for manifest in rendered("one-namespace-values")}
     assert {name for name in names if not name.startswith("operator-of-teams")} == set()
 

@@ -45,7 +45,7 @@ def run(image: UnpackedImage, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run(image.command(*arguments), capture_output=True, text=True, timeout=60)
 
 
-def test_the_image_says_what_it_is_and_runs_the_operator_as_a_user_that_is_not_root(image: UnpackedImage) -> None:
+def test_the_image_has_labels_and_runs_the_operator_as_an_ordinary_user(image: UnpackedImage) -> None:
     assert (image.config["Entrypoint"], image.config["Cmd"]) == (["kimi-linear"], ["run"])
     assert image.config["User"] == "65532:65532"
     labels = image.config["Labels"]
@@ -54,7 +54,7 @@ def test_the_image_says_what_it_is_and_runs_the_operator_as_a_user_that_is_not_r
     assert labels["org.opencontainers.image.title"] == "kimi-linear-operator"
 
 
-def test_nothing_in_the_image_installs_builds_or_gains_rights(image: UnpackedImage) -> None:
+def test_the_image_has_no_installer_compiler_or_setuid_file(image: UnpackedImage) -> None:
     files = image.files()
     modes = {file: file.lstat().st_mode for file in files}
     assert [file for file, mode in modes.items() if mode & (stat.S_ISUID | stat.S_ISGID)] == []
@@ -77,7 +77,7 @@ def test_every_module_is_compiled_already(image: UnpackedImage) -> None:
     assert [file for file in sources if not list(file.parent.glob(f"__pycache__/{file.stem}.*.pyc"))] == []
 
 
-def test_scanners_find_the_debian_packages_that_the_libraries_are_from(image: UnpackedImage) -> None:
+def test_scanners_find_the_debian_packages_of_the_libraries(image: UnpackedImage) -> None:
     packages = {file.name: file.read_text() for file in (image.root / "var/lib/dpkg/status.d").iterdir()}
     assert {"libc6", "libssl3", "zlib1g"} <= packages.keys()
     assert "\nVersion: " in packages["libssl3"]
@@ -87,7 +87,7 @@ def test_the_image_is_small(image: UnpackedImage) -> None:
     assert sum(file.lstat().st_size for file in image.files()) < _LARGEST_BYTES
 
 
-def test_every_module_of_the_operator_imports_in_the_image_and_no_typed_model_is_loaded(image: UnpackedImage) -> None:
+def test_every_module_imports_in_the_image_without_typed_models(image: UnpackedImage) -> None:
     command = [word if word != "kimi-linear" else "python3" for word in image.command("-c", _IMPORT_EVERYTHING)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

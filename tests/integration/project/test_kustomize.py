@@ -140,11 +140,11 @@ def texts(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value
 
 
-def test_what_the_test_builds_is_valid() -> None:
+def test_the_resources_of_this_test_are_valid() -> None:
     assert [problem for item in (SERVER, *BENCHMARKS) for problem in check(item).errors] == []
 
 
-def test_every_name_is_that_of_an_object_that_is_built(built: list[Manifest]) -> None:
+def test_every_name_refers_to_an_object_of_the_build(built: list[Manifest]) -> None:
     names = {item["metadata"]["name"] for item in built}
     named = [(path, text) for item in built for path, text in texts(item) if "some-" in text]
     assert len(named) > 50
@@ -153,7 +153,7 @@ def test_every_name_is_that_of_an_object_that_is_built(built: list[Manifest]) ->
     assert not {"some-secret", "staging-some-secret", "some-map", "staging-some-map"} & names
 
 
-def test_images_and_replicas_are_those_of_the_kustomization(built: list[Manifest]) -> None:
+def test_images_and_replicas_come_from_the_kustomization(built: list[Manifest]) -> None:
     images = {text for item in built for path, text in texts(item) if path.endswith("/image")}
     assert images == {"mirror.example.com/sglang:v0.5.7-rocm700-mi30x", "busybox:1"}
     assert [item["spec"]["replicas"] for item in built if item["kind"] == "KimiLinearServer"] == [3]
@@ -167,7 +167,7 @@ def leaves(schema: Manifest, path: str) -> Iterator[tuple[str, Manifest]]:
         yield path, inner
 
 
-def test_every_field_that_names_an_object_is_among_the_references() -> None:
+def test_every_field_that_names_an_object_is_in_the_references() -> None:
     """The schema gives names of objects their pattern, so this test also finds fields that are added later."""
     configured = yaml.safe_load((REFERENCES / "references.yaml").read_text())["nameReference"]
     known = {(spec.get("kind"), spec["path"]) for each in configured for spec in each["fieldSpecs"]}

@@ -61,7 +61,7 @@ def everything(asked: Asked) -> Asked:
     return asked
 
 
-def test_no_operator_was_forbidden_anything(asked: Asked) -> None:
+def test_no_request_of_an_operator_was_forbidden(asked: Asked) -> None:
     assert asked.forbidden == set(), "templates/_rules.tpl of the chart lacks these"
 
 

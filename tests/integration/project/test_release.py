@@ -75,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository(tmp_path_factory.mktemp("first")).release()
 
 
-def test_a_release_has_everything_and_its_sums(made: Path) -> None:
+def test_a_release_has_all_files_and_their_checksums(made: Path) -> None:
     archives = ("documentation", "json-schemas", "manifests", "olm-bundle")
     packed = ("image.tar", "sbom.cdx.json", *(f"{name}.tar.gz" for name in archives))
     assert {file.name for file in made.iterdir()} == {
@@ -97,13 +97,13 @@ def test_the_same_tag_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert (again / "SHA256SUMS").read_text() == (made / "SHA256SUMS").read_text()
 
 
-def test_the_charts_are_those_of_the_tag(made: Path) -> None:
+def test_the_packaged_charts_equal_those_of_the_tag(made: Path) -> None:
     packaged = chart.helm("template", chart.RELEASE, made / f"{NAME}-{VERSION}.tgz", f"--namespace={chart.NAMESPACE}")
     assert packaged == chart.render()
     chart.helm("lint", "--strict", made / f"kimi-linear-servers-{VERSION}.tgz")
 
 
-def test_the_archives_have_the_files_of_the_tag(made: Path) -> None:
+def test_the_archives_contain_the_files_of_the_tag(made: Path) -> None:
     found: dict[str, bytes] = {}
     for file in made.glob(f"{NAME}-{VERSION}-*.tar.gz"):
         with tarfile.open(file) as tar:
@@ -166,7 +166,7 @@ def unreleased(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return made
 
 
-def test_what_is_no_release_is_refused(unreleased: Repository) -> None:
+def test_a_wrong_tag_changelog_or_working_tree_is_refused(unreleased: Repository) -> None:
     with pytest.raises(LocalClusterError, match=r"The tag v9\.9\.9 does not fit"):
         unreleased.release("v9.9.9")
     with pytest.raises(LocalClusterError, match="is not a tag of the checked-out commit"):

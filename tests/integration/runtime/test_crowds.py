@@ -43,7 +43,7 @@ def test_servers_become_ready_although_many_writes_fail(crowd: Sandbox) -> None:
     assert len(refused) > _SERVERS / 4
 
 
-def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog) -> None:
+def test_many_servers_at_rest_cause_no_writes(crowd: Sandbox, audit_log: AuditLog) -> None:
     """There is no write while all watches restart, after a restart of the operator, or after the following lists."""
     namespace = crowd.namespace
     _wait_until_quiet(crowd)
@@ -54,12 +54,12 @@ def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog)
         return [item for item in found if item.resource != LEASE.plural]
 
     crowd.proxy.cut_watches(last=error_event(410))
-    stays(writes, "no write while watches begin anew", lambda found: not found, _SETTLE_SECONDS)
+    stays(writes, "no writes while the watches restart", lambda found: not found, _SETTLE_SECONDS)
     crowd.operator.stop()
     crowd.proxy.calls.clear()
     crowd.operator.start()
     crowd.wait_for_resync()
-    stays(writes, "no write after a restart and a list", lambda found: not found, _SETTLE_SECONDS)
+    stays(writes, "no writes after a restart and a list", lambda found: not found, _SETTLE_SECONDS)
     # Also, the servers are not read one by one.
     assert crowd.proxy.count(lambda call: not call.is_write and call.concerns(SERVER, "kimi-0")) == 0
 
@@ -67,7 +67,10 @@ def test_many_settled_servers_cost_no_write(crowd: Sandbox, audit_log: AuditLog)
 def _wait_until_quiet(sandbox: Sandbox) -> None:
     """Wait until all refused writes have succeeded (a refused status may take half a minute), and no writes follow."""
     wait_for(
-        lambda: _unwritten(sandbox.proxy.calls), "what was refused is written", lambda it: not it, _PATIENCE_SECONDS
+        lambda: _unwritten(sandbox.proxy.calls),
+        "all refused writes have succeeded",
+        lambda it: not it,
+        _PATIENCE_SECONDS,
     )
     wait_for(
         lambda: _seconds_since_write(sandbox.proxy.calls),

@@ -21,9 +21,7 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 _ACCOUNT = "logging-operator"
 
 
-def test_a_working_operator_is_healthy_and_ready_and_counts_what_it_does(
-    operator: Operator, namespace: Namespace
-) -> None:
+def test_a_working_operator_is_healthy_and_ready_and_counts_its_work(operator: Operator, namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_for_condition("kimi", "Ready", "True")
     assert operator.ask("/healthz") == (200, "ok\n")
@@ -48,7 +46,7 @@ def test_an_operator_that_cannot_read_the_cluster_is_healthy_and_not_ready(sandb
         wait_for(lambda: sandbox.operator.ask("/readyz")[0], "the operator is ready", lambda status: status == 200)
 
 
-def test_each_log_line_is_json_on_demand_and_no_line_of_any_level_has_the_token(
+def test_log_lines_can_be_json_and_never_contain_the_token(
     no_operator: None, cluster: LocalCluster, namespace: Namespace, tmp_path: Path
 ) -> None:
     grant(namespace.client, namespace.name, _ACCOUNT)
@@ -77,7 +75,7 @@ def running(operator: Operator) -> Iterator[Operator]:
         operator.stop()
 
 
-def test_an_address_that_is_taken_is_2_and_named(cluster: LocalCluster) -> None:
+def test_an_address_that_is_in_use_is_named_and_gives_exit_code_2(cluster: LocalCluster) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run_command(cluster.kubeconfig, "run", f"--listen={address}")
@@ -87,7 +85,7 @@ def test_an_address_that_is_taken_is_2_and_named(cluster: LocalCluster) -> None:
 
 
 @pytest.mark.parametrize("option", ["--listen=8080x", "--listen=localhost", "--lease=name", "--lease=/name"])
-def test_a_malformed_option_is_2_and_one_line(cluster: LocalCluster, option: str) -> None:
+def test_a_malformed_option_gives_exit_code_2_and_one_line(cluster: LocalCluster, option: str) -> None:
     done = run_command(cluster.kubeconfig, "run", option)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()

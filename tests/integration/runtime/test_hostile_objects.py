@@ -90,7 +90,7 @@ def _wait_until_reported(namespace: Namespace, stored: list[Hostile]) -> None:
     for hostile in stored:
         wait_for(
             lambda hostile=hostile: namespace.existing(hostile.kind, hostile.name),  # type: ignore[misc]
-            f"{hostile.name} is reported on",
+            f"{hostile.name} has a status",
             lambda found: _is_reported(found) or condition_of(found, "Complete").get("status") == "True",
         )
 
@@ -100,7 +100,7 @@ def _is_reported(found: Manifest) -> bool:
 
 
 @pytest.mark.parametrize("kind", [SERVER, BENCHMARK, WEIGHTS], ids=["server", "benchmark", "weights"])
-def test_a_spec_nested_as_deep_as_can_be_stored_is_refused_and_hurts_nobody(
+def test_a_spec_of_the_greatest_storable_depth_is_refused_and_disturbs_no_other_object(
     sandbox: Sandbox, usual_seconds: float, kind: Kind
 ) -> None:
     namespace, operator = sandbox.namespace, sandbox.operator
@@ -108,7 +108,7 @@ def test_a_spec_nested_as_deep_as_can_be_stored_is_refused_and_hurts_nobody(
     assert namespace.client.send("POST", path_of(kind, namespace.name), text).status == 201
     accepted = wait_for(
         lambda: condition_of(namespace.existing(kind, "deep"), "Accepted"),
-        "it is refused",
+        "the spec is refused",
         lambda found: found.get("reason") == "InvalidSpec",
     )
     assert "spec.podTemplate: nested deeper than 64 levels" in accepted["message"]
@@ -121,7 +121,7 @@ def test_a_spec_nested_as_deep_as_can_be_stored_is_refused_and_hurts_nobody(
     assert _seconds_to_ready(namespace, "after-the-restart") < usual_seconds + _DELAY_SECONDS
 
 
-def test_whatever_is_stored_the_operator_lives_and_serves_others_in_their_usual_time(
+def test_hostile_objects_neither_end_the_operator_nor_delay_other_servers(
     sandbox: Sandbox, usual_seconds: float
 ) -> None:
     namespace, operator = sandbox.namespace, sandbox.operator
@@ -133,12 +133,12 @@ def test_whatever_is_stored_the_operator_lives_and_serves_others_in_their_usual_
         assert _seconds_to_ready(namespace, f"other-{seed}") < usual_seconds + _DELAY_SECONDS
         _wait_until_reported(namespace, batch)
         namespace.delete(SERVER, f"other-{seed}")
-    assert stored > _COUNT * 0.8, "the API server refused what was to be stored"
+    assert stored > _COUNT * 0.8, "the API server refused too many hostile objects"
     assert (operator.process, operator.is_running) == (process, True)
     _assert_passes_are_cheap_and_succeed(operator)
 
 
-def test_children_with_strings_that_are_no_text_cost_no_other_namespace_anything(
+def test_children_with_invalid_utf_8_affect_no_other_namespace(
     operator: Operator, cluster: LocalCluster, namespace: Namespace, other_namespace: Namespace
 ) -> None:
     usual = max(_seconds_to_ready(other_namespace, f"usual-{number}") for number in range(3))
@@ -213,7 +213,7 @@ def test_large_objects_with_our_label_take_no_memory(sandbox: Sandbox, usual_sec
     namespace.client.request("DELETE", path_of(DEPLOYMENT, namespace.name))
 
 
-def test_hundreds_of_benchmarks_of_one_address_hurt_nobody(
+def test_hundreds_of_benchmarks_of_one_address_disturb_no_other_object(
     sandbox: Sandbox, cluster: LocalCluster, usual_seconds: float
 ) -> None:
     namespace, operator = sandbox.namespace, sandbox.operator
@@ -223,14 +223,14 @@ def test_hundreds_of_benchmarks_of_one_address_hurt_nobody(
     for number in (0, _RIVALS - 1):
         wait_for(
             lambda number=number: namespace.existing(BENCHMARK, f"b{number}"),  # type: ignore[misc]
-            "all are reported on",
+            "every benchmark has a status",
             _is_reported,
         )
     _assert_passes_are_cheap_and_succeed(operator, _LONGEST_AMONG_MANY)
     assert "no longer leads" not in operator.told()
 
 
-def test_a_thousand_hand_made_jobs_of_one_benchmark_hurt_nobody(
+def test_a_thousand_hand_made_jobs_of_one_benchmark_disturb_no_other_object(
     sandbox: Sandbox, cluster: LocalCluster, usual_seconds: float
 ) -> None:
     namespace, operator = sandbox.namespace, sandbox.operator
@@ -239,7 +239,7 @@ def test_a_thousand_hand_made_jobs_of_one_benchmark_hurt_nobody(
     namespace.client.create(BENCHMARK, _benchmark("b", namespace.name))
     waits = wait_for(
         lambda: condition_of(namespace.existing(BENCHMARK, "b"), "TargetReady"),
-        "it waits for its turn",
+        "the benchmark waits for its turn",
         lambda found: found.get("reason") == "WaitingForTurn",
     )
     assert waits["message"].startswith("benchmark a goes first")
@@ -248,7 +248,7 @@ def test_a_thousand_hand_made_jobs_of_one_benchmark_hurt_nobody(
     assert "no longer leads" not in operator.told()
 
 
-def test_thousands_of_objects_that_look_like_children_of_a_server_hurt_nobody(
+def test_thousands_of_fake_children_of_a_server_disturb_no_other_object(
     operator: Operator, cluster: LocalCluster, namespace: Namespace, other_namespace: Namespace
 ) -> None:
     usual = max(_seconds_to_ready(other_namespace, f"usual-{number}") for number in range(3))
@@ -267,7 +267,7 @@ def test_thousands_of_objects_that_look_like_children_of_a_server_hurt_nobody(
     assert _seconds_to_ready(other_namespace, "meanwhile") < usual + _DELAY_SECONDS
     wait_for(
         lambda: namespace.client.list(DISRUPTION_BUDGET, namespace.name),
-        "all of them are gone",
+        "all fake children are gone",
         lambda found: not found,
         seconds=_SECONDS_TO_DELETE,
     )

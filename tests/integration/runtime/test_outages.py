@@ -181,12 +181,12 @@ def _has_caught_up(namespace: Namespace, tool_call_parser: str) -> bool:
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_an_outage_is_survived_and_made_up_for(outcomes: dict[str, Outcome], outage: str) -> None:
+def test_the_operator_survives_an_outage_and_catches_up(outcomes: dict[str, Outcome], outage: str) -> None:
     outcome = outcomes[outage]
     assert outcome.sandbox.operator.is_running
-    assert outcome.seconds is not None, "nothing was made up for"
+    assert outcome.seconds is not None, "the operator did not catch up"
     assert outcome.seconds < _RECOVERY_SECONDS
-    assert outcome.seconds_again is not None, "it does not watch any more"
+    assert outcome.seconds_again is not None, "the operator no longer watches"
     assert outcome.seconds_again < _REWATCH_SECONDS
     assert outcome.calls < _OUTAGE_SECONDS * _CALLS_A_SECOND
 
@@ -194,5 +194,5 @@ def test_an_outage_is_survived_and_made_up_for(outcomes: dict[str, Outcome], out
 def test_frozen_watches_are_noticed(outcomes: dict[str, Outcome]) -> None:
     outcome = outcomes[_FROZEN]
     assert outcome.sandbox.operator.is_running
-    assert outcome.seconds is not None, "nothing was made up for"
+    assert outcome.seconds is not None, "the operator did not catch up"
     assert _OUTAGE_SECONDS + outcome.seconds < _FROZEN_SECONDS

@@ -125,7 +125,7 @@ def _settle(pairs: list[tuple[Sandbox, Sandbox]]) -> None:
         first.operator.wait_until_leading()
         second.operator.launch()
     for first, second in pairs:
-        wait_for(second.operator.told, "the second waits", lambda text: "Waiting:" in text)
+        wait_for(second.operator.told, "the second replica waits", lambda text: "Waiting:" in text)
         first.namespace.create_server("kimi", _SPEC)
     for first, second in pairs:
         first.namespace.wait_until_ready("kimi")
@@ -154,7 +154,7 @@ def _wait_for_takeover(second: Sandbox) -> Call:
     def takeovers() -> list[Call]:
         return [call for call in second.proxy.calls if call.concerns(LEASE) and call.is_write and call.status == _OK]
 
-    return wait_for(takeovers, "the second takes the Lease", seconds=_PATIENCE_SECONDS)[0]
+    return wait_for(takeovers, "the second replica takes the Lease", seconds=_PATIENCE_SECONDS)[0]
 
 
 def _writes(audit_log: AuditLog, mark: int, first: Sandbox) -> list[Request]:
@@ -168,7 +168,7 @@ def test_another_replica_takes_over_in_time(stories: dict[str, Story], trouble: 
     assert _ended(story.taken) - story.begun < _TAKEOVER_SECONDS
 
 
-def test_a_lease_that_is_given_back_is_taken_at_once(stories: dict[str, Story]) -> None:
+def test_a_released_lease_is_taken_at_once(stories: dict[str, Story]) -> None:
     story = stories[_STOP]
     begun, taken = story.begun, story.taken.began
     [given_back] = [call for call in story.first.proxy.calls if begun < call.began < taken and _gives_back(call)]
@@ -176,9 +176,7 @@ def test_a_lease_that_is_given_back_is_taken_at_once(stories: dict[str, Story]) 
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_replica_that_takes_over_makes_up_for_what_changed_while_nobody_worked(
-    stories: dict[str, Story], trouble: str
-) -> None:
+def test_a_new_leader_applies_changes_from_the_time_without_a_leader(stories: dict[str, Story], trouble: str) -> None:
     story = stories[trouble]
 
     def applies() -> list[Call]:
@@ -191,7 +189,7 @@ def test_a_replica_that_takes_over_makes_up_for_what_changed_while_nobody_worked
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_replica_that_takes_over_lists_everything_before_it_writes(stories: dict[str, Story], trouble: str) -> None:
+def test_a_new_leader_lists_everything_before_it_writes(stories: dict[str, Story], trouble: str) -> None:
     story = stories[trouble]
     calls = [call for call in story.second.proxy.calls if call.began > _ended(story.taken)]
     writes = [call.began for call in calls if call.is_write and not call.concerns(LEASE)]
@@ -199,7 +197,7 @@ def test_a_replica_that_takes_over_lists_everything_before_it_writes(stories: di
     assert {kind for kind in TYPES[SERVER].own_kinds if not any(call.concerns(kind) for call in lists)} == set()
 
 
-def test_a_replica_whose_watches_died_silently_takes_over_what_is_there(sandboxes: Sandboxes) -> None:
+def test_a_new_leader_whose_watches_were_frozen_keeps_the_current_state(sandboxes: Sandboxes) -> None:
     """This replica has not seen that the server was scaled, but it must not scale it down."""
     with sandboxes.open_pair() as (first, second):
         _settle([(first, second)])
@@ -214,10 +212,10 @@ def test_a_replica_whose_watches_died_silently_takes_over_what_is_there(sandboxe
         after = {pod["metadata"]["uid"] for pod in first.namespace.pods("kimi")}
         assert (len(before), len(after), before - after) == (3, 4, set())
         first.operator.launch()
-        wait_for(first.operator.told, "the first is there again, and waits", _is_waiting)
+        wait_for(first.operator.told, "the first replica runs again and waits", _is_waiting)
 
 
-def test_a_replica_that_was_suspended_while_another_worked_takes_over_what_is_there(sandboxes: Sandboxes) -> None:
+def test_a_suspended_replica_that_leads_again_keeps_the_current_state(sandboxes: Sandboxes) -> None:
     """The replica gets the Lease back at once, and has not seen that the server was scaled.
 
     It must not scale it down.
@@ -238,7 +236,7 @@ def test_a_replica_that_was_suspended_while_another_worked_takes_over_what_is_th
         assert (len(before), len(after), before - after) == (3, 4, set())
 
 
-def test_a_replica_whose_first_lists_are_slow_takes_over_what_is_there(sandboxes: Sandboxes) -> None:
+def test_a_new_leader_whose_first_lists_were_slow_keeps_the_current_state(sandboxes: Sandboxes) -> None:
     """While this replica lists pods, the leader scales the server and then releases the Lease.
 
     This replica must not scale it down.
@@ -264,7 +262,7 @@ def test_a_replica_whose_first_lists_are_slow_takes_over_what_is_there(sandboxes
         assert (len(before), len(after), before - after) == (3, 4, set())
         second.proxy.heal()
         first.operator.launch()
-        wait_for(first.operator.told, "the first is there again, and waits", _is_waiting)
+        wait_for(first.operator.told, "the first replica runs again and waits", _is_waiting)
 
 
 def _lists(kind: Kind) -> Matches:
@@ -277,14 +275,14 @@ def _has_listed(kind: Kind) -> Matches:
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_replica_that_comes_back_writes_nothing(stories: dict[str, Story], trouble: str) -> None:
+def test_a_replica_that_lost_the_lease_writes_nothing_when_it_recovers(stories: dict[str, Story], trouble: str) -> None:
     assert stories[trouble].late == []
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_replica_that_comes_back_takes_over_when_it_is_needed(stories: dict[str, Story], trouble: str) -> None:
+def test_a_recovered_replica_takes_over_when_needed(stories: dict[str, Story], trouble: str) -> None:
     story = stories[trouble]
-    wait_for(story.first.operator.told, "the first waits", _is_waiting)
+    wait_for(story.first.operator.told, "the first replica waits", _is_waiting)
     assert story.second.operator.stop() == 0
     story.first.namespace.change_server("kimi", {"toolCallParser": "disabled"})
     story.first.namespace.wait_until_ready("kimi")
@@ -292,14 +290,14 @@ def test_a_replica_that_comes_back_takes_over_when_it_is_needed(stories: dict[st
         story.first.namespace.wait_until_ready(f"new-{number}")
 
 
-def test_the_lease_is_not_given_back_while_a_write_may_still_be_committed(
+def test_the_lease_is_not_released_while_a_write_may_still_be_committed(
     sandboxes: Sandboxes, audit_log: AuditLog
 ) -> None:
     """A write may be slow, for example because of a webhook, and its sender may have given up."""
     with sandboxes.open_pair() as (first, second):
         first.operator.start()
         second.operator.launch()
-        wait_for(second.operator.told, "the second waits", lambda text: "Waiting:" in text)
+        wait_for(second.operator.told, "the second replica waits", lambda text: "Waiting:" in text)
         mark = audit_log.mark()
         first.proxy.begin(commit_late(STOP_SECONDS + 2), lambda call: call.is_write and call.concerns(DEPLOYMENT))
         first.namespace.create_server("kimi", _SPEC)

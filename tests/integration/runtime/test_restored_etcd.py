@@ -58,7 +58,7 @@ def _template(namespace: Namespace, name: str) -> tuple[str, int, int]:
     return deployment["metadata"]["uid"], deployment["metadata"]["generation"], deployment["spec"]["replicas"]
 
 
-def test_what_is_in_the_backup_holds_and_work_goes_on(place: Place, tmp_path: Path) -> None:
+def test_after_a_restore_of_etcd_the_backup_counts_and_reconciliation_continues(place: Place, tmp_path: Path) -> None:
     namespace, names = place.namespace, ("kept", "scaled", "deleted")
     for name in names:
         namespace.create_server(name)
@@ -71,7 +71,11 @@ def test_what_is_in_the_backup_holds_and_work_goes_on(place: Place, tmp_path: Pa
     namespace.change_server("scaled", {"replicas": 3, "toolCallParser": "enabled"})
     namespace.wait_until_ready("scaled")
     namespace.delete(SERVER, "deleted")
-    wait_for(lambda: namespace.find(DEPLOYMENT, "deleted"), "its Deployment is gone", lambda found: not found)
+    wait_for(
+        lambda: namespace.find(DEPLOYMENT, "deleted"),
+        "the deleted server's Deployment is gone",
+        lambda found: not found,
+    )
     namespace.create_server("later")
     namespace.wait_until_ready("later")
     with place.cluster.ended() as etcd:
@@ -79,7 +83,12 @@ def test_what_is_in_the_backup_holds_and_work_goes_on(place: Place, tmp_path: Pa
         shutil.copytree(tmp_path / "backup", etcd)
 
     # Changes from after the backup are not written again.
-    stays(lambda: {name: _template(namespace, name) for name in names}, "as before", before.__eq__, _QUIET_SECONDS)
+    stays(
+        lambda: {name: _template(namespace, name) for name in names},
+        "the Deployments are as in the backup",
+        before.__eq__,
+        _QUIET_SECONDS,
+    )
     assert namespace.find(DEPLOYMENT, "later") is None
     # Later changes are applied, so watches work and the cache is current.
     namespace.change_server("scaled", {"replicas": 2})

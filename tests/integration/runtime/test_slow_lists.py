@@ -1,6 +1,6 @@
 """Lists take as long as on a busy API server. The operator waits and watches, and requests nothing twice.
 
-Many are slow at the same time, each for an operator of its own.
+Many lists are slow at the same time, each for a separate operator.
 """
 
 import time
@@ -165,14 +165,14 @@ def _open_settled(sandboxes: Sandboxes, opened: ExitStack, names: Iterable[str])
 
 
 @pytest.mark.parametrize("name", _SLOW_KINDS)
-def test_one_kind_that_lists_slowly_in_operation_disturbs_no_other(slow_kinds: dict[str, Outcome], name: str) -> None:
+def test_slow_lists_of_one_kind_delay_no_other_kind(slow_kinds: dict[str, Outcome], name: str) -> None:
     outcome = slow_kinds[name]
     assert outcome.lists == {kind.plural: 2 if kind.plural == name else 0 for kind in KINDS}
     assert outcome.seconds < _NOTICED_SECONDS
 
 
 @pytest.mark.parametrize("name", _FAULTS)
-def test_one_watch_that_fails_all_the_time_disturbs_no_other(failing_watches: dict[str, Outcome], name: str) -> None:
+def test_a_watch_that_always_fails_delays_no_other_kind(failing_watches: dict[str, Outcome], name: str) -> None:
     """For example, an object cannot be decoded, and kopf would end the whole process."""
     outcome = failing_watches[name]
     listed = {kind: count for kind, count in outcome.lists.items() if count}
@@ -193,7 +193,9 @@ def starts(starting: dict[str, Sandbox]) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("name", _SLOW)
-def test_slow_lists_at_the_start_end_in_one_watch_each(starts: dict[str, Outcome], name: str) -> None:
+def test_operators_that_start_with_slow_lists_end_with_one_watch_of_each_kind(
+    starts: dict[str, Outcome], name: str
+) -> None:
     outcome = starts[name]
     # These are kopf's own list, a list that no longer waits for a watch, and the list after the start of the watch.
     assert max(outcome.lists.values()) <= 3, outcome.lists

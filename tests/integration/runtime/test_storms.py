@@ -52,7 +52,9 @@ def test_a_server_that_always_fails_and_one_that_always_changes_delay_no_other(s
 
     stormy = _change_calm_server_in_a_storm(namespace)
 
-    latencies = wait_for(lambda: _latencies(sandbox, stormy), "all are applied", lambda seen: math.inf not in seen)
+    latencies = wait_for(
+        lambda: _latencies(sandbox, stormy), "all changes are applied", lambda seen: math.inf not in seen
+    )
     usual = max(_latencies(sandbox, quiet))
     # The machine may have been busy with other work twice.
     assert sorted(latencies)[-3] < usual + _DELAY_SECONDS, latencies
@@ -119,23 +121,23 @@ def _assert_coalesced(applies: list[Call], changes: int) -> None:
     overlaps = [
         (before, after) for before, after in itertools.pairwise(applies) if after.began < (before.ended or float("inf"))
     ]
-    assert not overlaps, "one server was worked on twice at once"
+    assert not overlaps, "two passes over one server ran at the same time"
 
 
-def test_failures_that_continue_are_reported_once(sandbox: Sandbox) -> None:
+def test_continuing_failures_are_reported_once(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     for name, fault in _REFUSED.items():
         sandbox.proxy.begin(fault, functools.partial(_applies, server=name))
         namespace.create_server(name, _SPEC)
     ready = {name: namespace.wait_for_condition(name, "Ready", "False", "ApplyFailed") for name in _REFUSED}
-    wait_for(lambda: _told(sandbox), "it is told once", lambda seen: seen == _ONCE)
+    wait_for(lambda: _told(sandbox), "each failure is reported once", lambda seen: seen == _ONCE)
     told_at = time.monotonic()
     wait_for(
         lambda: [name for name in _REFUSED if not _deployment_writes(sandbox, name, told_at + _RETRY_SECONDS / 2)],
-        "all are tried again",
+        "all Deployments are tried again",
         lambda left: not left,
     )
-    stays(lambda: _told(sandbox), "the failures are not told again", lambda seen: seen == _ONCE, 1.0)
+    stays(lambda: _told(sandbox), "the failures are not reported again", lambda seen: seen == _ONCE, 1.0)
     assert {name: namespace.condition(name, "Ready") for name in _REFUSED} == ready
     for name in ("unavailable", "forgetful"):
         attempts = [call.began for call in _deployment_writes(sandbox, name, 0)]

@@ -40,7 +40,7 @@ def wide(sandboxes: Sandboxes) -> Iterator[Sandbox]:
         yield opened
 
 
-def test_a_role_that_is_missing_at_the_start_costs_its_namespace_only(wide: Sandbox) -> None:
+def test_a_role_that_is_missing_at_the_start_affects_only_its_namespace(wide: Sandbox) -> None:
     lost, kept = wide.others[0], (wide.namespace, wide.others[1])
     _take_role(lost)
     for place in (lost, *kept):
@@ -56,11 +56,15 @@ def test_a_role_that_is_missing_at_the_start_costs_its_namespace_only(wide: Sand
     assert len(re.findall(f"WARNING.* Cannot list pods in namespace {lost.name}", wide.operator.told())) == 1
     _restore_role(lost)
     lost.wait_until_ready("kimi", _RETURN_SECONDS)
-    wait_for(lambda: wide.operator.ask("/readyz"), "all is well", lambda answer: answer == (200, "ok\n"))
+    wait_for(
+        lambda: wide.operator.ask("/readyz"),
+        "the replica is ready and not degraded",
+        lambda answer: answer == (200, "ok\n"),
+    )
     assert _shown(wide, POD, lost) == 0
 
 
-def test_a_role_that_is_taken_away_costs_its_namespace_only_and_nothing_is_touched_there(wide: Sandbox) -> None:
+def test_a_role_that_is_removed_affects_only_its_namespace_which_stays_unchanged(wide: Sandbox) -> None:
     lost, kept = wide.others
     _start_with_servers(wide)
     _take_role(lost)
@@ -70,17 +74,19 @@ def test_a_role_that_is_taken_away_costs_its_namespace_only_and_nothing_is_touch
     before, begin = lost.server("kimi"), len(wide.proxy.calls)
     lost.delete(DEPLOYMENT, "kimi")
     kept.delete(DEPLOYMENT, "kimi")
-    wait_for(lambda: kept.find(DEPLOYMENT, "kimi"), "it is repaired where that is possible")
-    stays(lambda: _writes_in(wide, lost, begin), "nothing is touched", _is_nothing, _QUIET_SECONDS)
+    wait_for(lambda: kept.find(DEPLOYMENT, "kimi"), "the Deployment in the readable namespace is repaired")
+    stays(lambda: _writes_in(wide, lost, begin), "nothing is written", _is_nothing, _QUIET_SECONDS)
     assert lost.server("kimi") == before
     _restore_role(lost)
-    wait_for(lambda: lost.find(DEPLOYMENT, "kimi"), "it is repaired there, too", seconds=_RETURN_SECONDS)
+    wait_for(
+        lambda: lost.find(DEPLOYMENT, "kimi"),
+        "the Deployment in the other namespace is repaired, too",
+        seconds=_RETURN_SECONDS,
+    )
     lost.wait_until_ready("kimi")
 
 
-def test_a_namespace_that_goes_costs_nothing_else_and_comes_back_without_a_restart(
-    wide: Sandbox, client: Client
-) -> None:
+def test_a_deleted_namespace_affects_no_other_and_comes_back_without_a_restart(wide: Sandbox, client: Client) -> None:
     lost, kept = wide.others
     _start_with_servers(wide)
     client.delete(NAMESPACE, None, lost.name)
@@ -117,7 +123,7 @@ def test_a_server_is_left_alone_while_a_kind_that_it_needs_cannot_be_read(sandbo
             _wait_until_degraded(sandbox, f"cannot list {kind.plural} in namespace {sandbox.namespace.name}: 403: ")
         stays(
             lambda: [write for kind in boxes for write in _writes_about_servers(boxes[kind], begins[kind])],
-            "nothing is touched",
+            "nothing is written",
             _is_nothing,
             _QUIET_SECONDS,
         )
@@ -148,7 +154,7 @@ def _open_each(sandboxes: Sandboxes, *kinds: Kind) -> Iterator[dict[Kind, Sandbo
         yield {kind: opened.enter_context(sandboxes.open()) for kind in kinds}
 
 
-def test_servers_are_looked_after_while_what_only_benchmarks_need_cannot_be_read(sandboxes: Sandboxes) -> None:
+def test_servers_are_reconciled_while_kinds_that_only_benchmarks_need_cannot_be_read(sandboxes: Sandboxes) -> None:
     with _open_each(sandboxes, BENCHMARK, CONFIG_MAP) as boxes:
         for kind, sandbox in boxes.items():
             sandbox.proxy.begin(refuse(403), _reads(kind))
@@ -163,7 +169,7 @@ def test_servers_are_looked_after_while_what_only_benchmarks_need_cannot_be_read
             running_pod(sandbox.namespace, "nightly", "speed-low", _RETURN_SECONDS)
 
 
-def test_servers_are_looked_after_without_the_definition_of_benchmarks_and_the_other_way_round(
+def test_servers_and_benchmarks_are_reconciled_without_each_others_definition(
     sandboxes: Sandboxes, client: Client, cluster: LocalCluster
 ) -> None:
     with sandboxes.open() as sandbox:
@@ -188,7 +194,7 @@ def test_servers_are_looked_after_without_the_definition_of_benchmarks_and_the_o
             create_benchmark(namespace, "waiting", **endpoint)
             create_benchmark(namespace, "unknown")
             wait_for_reason(namespace, "waiting", "WaitingForTurn")
-            assert _is_unreported(namespace, "unknown"), "its server may be there"
+            assert _is_unreported(namespace, "unknown"), "the benchmark's server may exist"
         namespace.create_server("kimi", SPEC)
         namespace.wait_until_ready("kimi", _RETURN_SECONDS)
         restarts = [line for line in sandbox.operator.told().splitlines() if "Watching ended" in line]
@@ -204,7 +210,7 @@ def test_leadership_is_handed_over_although_a_namespace_is_lost(sandboxes: Sandb
         first.operator.start()
         first.namespace.wait_until_ready("kimi")
         second.operator.launch()
-        wait_for(second.operator.told, "the second waits", lambda text: "Waiting:" in text)
+        wait_for(second.operator.told, "the second replica waits", lambda text: "Waiting:" in text)
         assert first.operator.stop() == 0
         second.operator.wait_until_leading()
         first.namespace.change_server("kimi", {"toolCallParser": "disabled"})
@@ -215,13 +221,15 @@ def test_leadership_is_handed_over_although_a_namespace_is_lost(sandboxes: Sandb
         lost.wait_until_ready("kimi", _RETURN_SECONDS)
 
 
-def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> None:
+def test_a_replica_that_can_read_nothing_neither_leads_nor_becomes_ready(wide: Sandbox) -> None:
     for place in (wide.namespace, *wide.others):
         _take_role(place)
     wide.operator.launch()
     kinds = [kind for kind in (*RESOURCES, *CHILDREN) if kind not in OPTIONAL]
     scopes = len(kinds) * len((wide.namespace, *wide.others))
-    wait_for(lambda: wide.operator.ask("/readyz")[1].count("403"), "all is refused", lambda count: count == scopes)
+    wait_for(
+        lambda: wide.operator.ask("/readyz")[1].count("403"), "all scopes are refused", lambda count: count == scopes
+    )
     assert wide.operator.ask("/readyz")[0] == 503
     assert not wide.proxy.count(lambda call: call.is_write and call.concerns(LEASE))
     for place in (wide.namespace, *wide.others):
@@ -230,7 +238,7 @@ def test_where_nothing_can_be_read_nobody_leads_or_is_ready(wide: Sandbox) -> No
     assert wide.operator.ask("/readyz")[0] == 200
 
 
-def test_a_kind_that_fails_for_a_while_at_the_start_is_waited_for(sandboxes: Sandboxes) -> None:
+def test_a_start_waits_for_a_kind_that_fails_for_a_while(sandboxes: Sandboxes) -> None:
     """An answer that the API server is busy is not a refusal. No replica leads before the API server has answered."""
     faults: dict[str, Fault] = {"429": refuse(429, {"Retry-After": "1"}), "503": refuse(503), "dropped": drop}
     with ExitStack() as opened:
@@ -239,10 +247,14 @@ def test_a_kind_that_fails_for_a_while_at_the_start_is_waited_for(sandboxes: San
             sandbox.proxy.begin(faults[name], _reads(POD))
             sandbox.operator.launch()
         for sandbox in boxes.values():
-            wait_for(functools.partial(sandbox.proxy.count, _reads(POD)), "pods were asked for", lambda it: it > 2)
+            wait_for(
+                functools.partial(sandbox.proxy.count, _reads(POD)),
+                "pods were requested several times",
+                lambda it: it > 2,
+            )
         stays(
             lambda: [name for name, sandbox in boxes.items() if "Leading as" in sandbox.operator.told()],
-            "nobody leads",
+            "no replica leads",
             _is_nothing,
             8.0,
         )

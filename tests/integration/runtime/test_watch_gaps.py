@@ -17,7 +17,7 @@ _COLLECTION_SECONDS = 45.0
 _QUIET_SECONDS = 4.0
 
 
-def test_a_deletion_that_no_watch_tells_is_noticed(sandbox: Sandbox) -> None:
+def test_a_deletion_that_no_watch_shows_is_noticed(sandbox: Sandbox) -> None:
     namespace, proxy = sandbox.namespace, sandbox.proxy
     _settle(sandbox, "kept", "gone")
     with proxy.fault(refuse(503), _is_watch):
@@ -37,13 +37,13 @@ def test_a_deletion_that_no_watch_tells_is_noticed(sandbox: Sandbox) -> None:
     _touch_child(namespace, "gone")
     stays(
         lambda: _writes(sandbox, begin, "gone"),
-        "nothing is made for a server that is gone",
+        "nothing is created for the deleted server",
         _is_nothing,
         _QUIET_SECONDS,
     )
 
 
-def test_a_server_that_is_gone_does_not_come_back_while_nobody_says_so(sandbox: Sandbox) -> None:
+def test_children_of_a_deleted_server_are_not_created_again_while_its_watch_is_frozen(sandbox: Sandbox) -> None:
     namespace, proxy = sandbox.namespace, sandbox.proxy
     _settle(sandbox, "gone")
     begin = len(proxy.calls)
@@ -57,7 +57,7 @@ def test_a_server_that_is_gone_does_not_come_back_while_nobody_says_so(sandbox: 
     )
     stays(
         lambda: _writes(sandbox, begin, "gone"),
-        "nothing is made for a server that is gone",
+        "nothing is created for the deleted server",
         _is_nothing,
         _QUIET_SECONDS,
     )

@@ -26,8 +26,8 @@ class Case:
     Attributes:
         alert: The alert.
         series: The values of each series, as promtool writes them.
-        minute: When it is looked at.
-        fires: Whether the alert fires then.
+        minute: The minute at which the alert is evaluated.
+        fires: Whether the alert fires at that minute.
     """
 
     alert: str
@@ -110,13 +110,13 @@ def test_an_alert_fires_when_it_should_and_only_then(name: str, tmp_path: Path) 
     prometheus.evaluate(groups(), [{"interval": "1m", "input_series": series, "promql_expr_test": [asked]}], tmp_path)
 
 
-def test_every_alert_of_a_server_is_seen_to_fire_and_not_to_fire() -> None:
+def test_every_alert_of_a_server_has_cases_that_fire_and_that_do_not() -> None:
     alerts = {rule["alert"] for group in groups() for rule in group["rules"]}
     for fires in (True, False):
         assert {case.alert for case in CASES.values() if case.fires == fires} == alerts
 
 
-def test_prometheus_takes_all_rules(tmp_path: Path) -> None:
+def test_prometheus_accepts_all_rules(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[3] / "deploy/monitoring/alerts.yaml"
     for number, found in enumerate((groups(), yaml.safe_load(shipped.read_text())["spec"]["groups"])):
         folder = tmp_path / str(number)

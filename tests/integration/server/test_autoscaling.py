@@ -74,7 +74,7 @@ def reason(namespace: Namespace) -> str:
     return str(namespace.condition("kimi", "Autoscaling").get("reason"))
 
 
-def test_replicas_follow_the_load_one_start_at_a_time_and_come_to_rest(
+def test_replicas_follow_the_load_with_one_start_at_a_time(
     operator: Operator, cluster: LocalCluster, namespace: Namespace, prometheus: Prometheus, audit_log: AuditLog
 ) -> None:
     namespace.create_server("kimi", SPEC)
@@ -95,11 +95,11 @@ def test_replicas_follow_the_load_one_start_at_a_time_and_come_to_rest(
         namespace.wait_for_condition("kimi", "Autoscaling", "True", "FollowsLoad", _SECONDS_TO_SCALE_UP)
         audit_log.wait_until_quiet(0, USER, namespace.name)
         before = versions(namespace)
-        stays(lambda: versions(namespace), "nobody writes anything", lambda seen: seen == before, _SECONDS_AT_REST)
+        stays(lambda: versions(namespace), "nothing is written at rest", lambda seen: seen == before, _SECONDS_AT_REST)
         assert replicas(namespace) == 1
 
 
-def test_without_metrics_nothing_is_scaled_and_the_server_says_what_is_missing(
+def test_without_metrics_nothing_is_scaled_and_the_status_names_the_missing_metrics(
     operator: Operator, namespace: Namespace
 ) -> None:
     namespace.create_server("kimi", SPEC)
@@ -111,7 +111,7 @@ def test_without_metrics_nothing_is_scaled_and_the_server_says_what_is_missing(
     assert replicas(namespace) == 1
 
 
-def test_the_autoscaler_raises_replicas_to_the_fewest_and_a_manifest_without_replicas_leaves_them(
+def test_the_autoscaler_raises_replicas_to_min_replicas_and_an_apply_without_replicas_keeps_them(
     operator: Operator, namespace: Namespace
 ) -> None:
     spec = {**SPEC, "autoscaling": {"minReplicas": 2, "maxReplicas": 3}}
@@ -120,8 +120,12 @@ def test_the_autoscaler_raises_replicas_to_the_fewest_and_a_manifest_without_rep
     query = {"fieldManager": "gitops", "force": "true"}
     for _ in range(2):
         namespace.client.request("PATCH", path, manifest, query, APPLY)
-        wait_for(lambda: replicas(namespace), "the fewest replicas", lambda seen: seen == 2)
-    wait_for(lambda: namespace.deployment("kimi")["spec"]["replicas"], "two pods are wanted", lambda seen: seen == 2)
+        wait_for(lambda: replicas(namespace), "the server has minReplicas", lambda seen: seen == 2)
+    wait_for(
+        lambda: namespace.deployment("kimi")["spec"]["replicas"],
+        "the Deployment wants two pods",
+        lambda seen: seen == 2,
+    )
     assert replicas(namespace) == 2
 
 
@@ -129,26 +133,26 @@ def test_a_suspended_server_has_no_autoscaler_and_keeps_its_replicas(operator: O
     namespace.create_server("kimi", {**SPEC, "replicas": 2})
     wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "there is an autoscaler")
     namespace.change_server("kimi", {"suspend": True})
-    wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "it is gone", lambda found: found is None)
+    wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "the autoscaler is gone", lambda found: found is None)
     told = wait_for(
         lambda: condition_of(namespace.server("kimi"), "Autoscaling"),
-        "the server says so",
+        "the condition says Suspended",
         lambda found: found.get("reason") == "Suspended",
     )
     assert told["status"] == "False"
     assert replicas(namespace) == 2
     namespace.change_server("kimi", {"suspend": False})
-    wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "it is back")
+    wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "the autoscaler is back")
 
 
-def test_a_server_that_no_longer_asks_has_neither_an_autoscaler_nor_the_condition(
+def test_removing_spec_autoscaling_removes_the_autoscaler_and_the_condition(
     operator: Operator, namespace: Namespace
 ) -> None:
     namespace.create_server("kimi", SPEC)
     wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "there is an autoscaler")
     namespace.change_server("kimi", {"autoscaling": None})
-    wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "it is gone", lambda found: found is None)
-    wait_for(lambda: namespace.condition("kimi", "Autoscaling"), "no condition", lambda found: found == {})
+    wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "the autoscaler is gone", lambda found: found is None)
+    wait_for(lambda: namespace.condition("kimi", "Autoscaling"), "the condition is gone", lambda found: found == {})
 
 
 def test_bounds_that_contradict_each_other_are_refused(namespace: Namespace, cluster: LocalCluster) -> None:

@@ -74,7 +74,7 @@ def _is_write_about(call: Call, server: str) -> bool:
     return call.is_write and (f"/{server}" in call.path or f'"{server}"'.encode() in call.body)
 
 
-def test_a_crash_while_a_server_is_made_leaves_no_trace(sandbox: Sandbox) -> None:
+def test_a_crash_during_the_creation_of_a_server_leaves_no_trace(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     namespace.create_server(_UNDISTURBED, _SPEC)
     namespace.wait_until_ready(_UNDISTURBED)
@@ -87,7 +87,7 @@ def test_a_crash_while_a_server_is_made_leaves_no_trace(sandbox: Sandbox) -> Non
     assert rollouts(namespace, _UNDISTURBED) == {"generation": 1, "revision": "1", "replicaSets": 1}
 
 
-def test_a_crash_while_a_server_is_changed_leaves_no_trace(sandbox: Sandbox) -> None:
+def test_a_crash_during_a_change_of_a_server_leaves_no_trace(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     boundaries = _boundaries(_ROLLOUT)
     names = [_UNDISTURBED, *(boundary.server for boundary in boundaries)]
@@ -107,7 +107,7 @@ def test_a_crash_while_a_server_is_changed_leaves_no_trace(sandbox: Sandbox) -> 
     assert rollouts(namespace, _UNDISTURBED) == {"generation": 2, "revision": "2", "replicaSets": 2}
 
 
-def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_continues(sandbox: Sandbox) -> None:
+def test_another_version_that_continues_a_crashed_creation_rolls_nothing_out(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     boundaries = _boundaries(_CREATION)
     _crash(sandbox, boundaries, lambda name: namespace.create_server(name, _SPEC), OTHER_VERSION)
@@ -116,7 +116,7 @@ def test_a_crash_while_a_server_is_made_rolls_nothing_out_when_another_version_c
         assert rollouts(namespace, boundary.server) == {"generation": 1, "revision": "1", "replicaSets": 1}
 
 
-def test_a_crash_while_a_server_is_changed_rolls_it_out_once_when_another_version_continues(sandbox: Sandbox) -> None:
+def test_another_version_that_continues_a_crashed_change_rolls_out_once(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     boundaries = _boundaries(_ROLLOUT)
     for boundary in boundaries:
@@ -138,7 +138,7 @@ def _assert_costs(sandbox: Sandbox, writes: dict[Kind, int]) -> None:
 
     expected = Counter({kind.plural: count for kind, count in writes.items()})
     # The last event comes after the status that says Ready.
-    wait_for(written, f"a server costs {expected}", lambda seen: seen >= expected)
+    wait_for(written, f"a server costs the writes {expected}", lambda seen: seen >= expected)
     assert written() - expected <= Counter({SERVER.plural: 3})
 
 
@@ -176,7 +176,7 @@ def _assert_no_trace(sandbox: Sandbox, boundaries: list[Boundary], told: Counter
     for boundary in boundaries:
         sandbox.namespace.wait_until_ready(boundary.server)
         look = functools.partial(_state, sandbox.namespace, boundary.server)
-        wait_for(look, f"{boundary.server} is as it would have been", lambda state: state == expected)
+        wait_for(look, f"{boundary.server} is in the state of an undisturbed server", lambda state: state == expected)
         # A crash may lose an Event, because nothing reads Events to compute a state, but no Event comes twice.
         assert _events(sandbox.namespace, boundary.server) <= told
 

@@ -37,7 +37,7 @@ def _container(namespace: Namespace, name: str) -> Manifest:
     return dict(container)
 
 
-def test_what_the_owner_changed_earlier_lets_no_scale_and_no_port_roll_out_a_default(sandbox: Sandbox) -> None:
+def test_scaling_rolls_out_no_default_even_after_a_change_by_the_lists_owner(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     for name in _NAMES:
         _apply(namespace, name, _spec())
@@ -67,10 +67,14 @@ def test_what_the_owner_changed_earlier_lets_no_scale_and_no_port_roll_out_a_def
         [message] = {namespace.condition(name, "TemplateCurrent")["message"] for name in _NAMES}
         assert "spec.podTemplate.spec.containers[0].imagePullPolicy" in message
         namespace.edit(SERVER, "moved", {"metadata": {"annotations": {ROLLOUT_ANNOTATION: "now"}}})
-        wait_for(lambda: _container(namespace, "moved").get("imagePullPolicy"), "it is taken", PULL_POLICY.__eq__)
+        wait_for(
+            lambda: _container(namespace, "moved").get("imagePullPolicy"),
+            "the annotation takes the default",
+            PULL_POLICY.__eq__,
+        )
         namespace.wait_until_ready("moved")
         changed = _spec(service={"port": 32000})
         changed["podTemplate"]["spec"]["containers"][0]["stdin"] = True
         _apply(namespace, "quiet", changed)
-        wait_for(lambda: _container(namespace, "quiet").get("stdin"), "the wish is fulfilled", bool)
+        wait_for(lambda: _container(namespace, "quiet").get("stdin"), "the requested change is rolled out", bool)
     assert _replica_sets(namespace)["labelled"] == before["labelled"]

@@ -49,7 +49,7 @@ def served(sandbox: Sandbox) -> Namespace:
         namespace.wait_until_ready(name)
         assert len(_replica_sets(namespace, name)) == 1
     assert "hostAliases" not in namespace.deployment("b")["spec"]["template"]["spec"]
-    stays(lambda: None, "records are settled", lambda _: True, _SETTLED_SECONDS)
+    stays(lambda: None, "the records become older than a second", lambda _: True, _SETTLED_SECONDS)
     return namespace
 
 
@@ -65,7 +65,7 @@ def test_the_operator_rolls_out_no_default_within_a_list_by_itself(sandbox: Sand
         stays(lambda: _all_replica_sets(served), "nothing rolls", before.__eq__, _QUIET_SECONDS)
 
 
-def test_scaling_takes_no_default_within_a_list_and_loses_no_null_and_its_owners_wish_counts(
+def test_scaling_takes_no_default_within_a_list_and_a_requested_change_still_counts(
     sandbox: Sandbox, served: Namespace
 ) -> None:
     before = _all_replica_sets(served)
@@ -78,14 +78,14 @@ def test_scaling_takes_no_default_within_a_list_and_loses_no_null_and_its_owners
         scale(served, name, 1)
     assert _all_replica_sets(served) == before
     _apply(served, "a", _overlay(imagePullPolicy=PULL_POLICY, tty=True))
-    wait_for(lambda: len(_replica_sets(served, "a")), "the wish is fulfilled", (2).__eq__)
+    wait_for(lambda: len(_replica_sets(served, "a")), "the requested change is rolled out", (2).__eq__)
 
 
 def _brings_other_pods(call: Call) -> bool:
     return call.is_write and call.concerns(DEPLOYMENT, "a") and MARK.encode() in call.body
 
 
-def test_a_new_server_that_the_newer_version_could_not_apply_gets_the_pods_of_the_older_one(sandbox: Sandbox) -> None:
+def test_a_new_server_that_the_newer_version_could_not_apply_gets_this_versions_pods(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     with sandbox.proxy.fault(refuse(422), _brings_other_pods):
         go_on_as(sandbox, OTHER_VERSION)
@@ -105,7 +105,7 @@ def _fractions(deployment: Manifest) -> list[str]:
     return [argument for argument in container["args"] if str(FRACTION) in argument]
 
 
-def test_a_default_that_only_the_newer_versions_models_had_replaces_no_pod_after_a_rollback(sandbox: Sandbox) -> None:
+def test_a_default_from_a_newer_versions_models_replaces_no_pod_after_a_rollback(sandbox: Sandbox) -> None:
     """The newer version ran with the older CRD, so the field is in its record, but not in a spec."""
     namespace = sandbox.namespace
     go_on_as(sandbox, NEWER_VERSION)

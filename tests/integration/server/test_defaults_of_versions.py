@@ -52,7 +52,7 @@ def _serve_all(namespace: Namespace, specs: dict[str, Spec]) -> dict[str, list[s
         _apply(namespace, name, spec)
     for name in specs:
         namespace.wait_until_ready(name)
-    stays(lambda: None, "records are settled", lambda _: True, _SETTLED_SECONDS)
+    stays(lambda: None, "the records become older than a second", lambda _: True, _SETTLED_SECONDS)
     return _replica_sets(namespace, specs)
 
 
@@ -116,7 +116,7 @@ def _extend(spec: Manifest) -> None:
         default["timeoutSeconds"] = 90_000
 
 
-def test_a_default_that_this_version_refuses_replaces_no_pod_at_a_scale(sandbox: Sandbox) -> None:
+def test_scaling_replaces_no_pod_although_this_version_refuses_a_default(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     specs: dict[str, Spec] = {"a": {}, "b": {}}
     with _definition(namespace.client, _extend):
@@ -137,7 +137,7 @@ def _make_atomic(spec: Manifest) -> None:
     properties["podTemplate"]["properties"]["spec"]["properties"]["nodeSelector"]["x-kubernetes-map-type"] = "atomic"
 
 
-def test_a_wish_in_an_object_that_another_definition_made_atomic_counts(sandbox: Sandbox) -> None:
+def test_a_users_change_within_an_object_that_became_atomic_takes_effect(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     _serve_all(namespace, {"a": {}})
     with _definition(namespace.client, _make_atomic):

@@ -57,7 +57,7 @@ def _foreign(namespace: Namespace, name: str, kind: Kind, labels: dict[str, str]
 
 
 @pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE], ids=lambda kind: kind.kind)
-def test_an_object_that_claims_to_be_the_servers_and_is_not_wanted_is_deleted(namespace: Namespace, kind: Kind) -> None:
+def test_an_unwanted_object_with_the_servers_owner_reference_is_deleted(namespace: Namespace, kind: Kind) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     original = namespace.deployment("kimi")
@@ -67,12 +67,12 @@ def test_an_object_that_claims_to_be_the_servers_and_is_not_wanted_is_deleted(na
     namespace.client.create(
         kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": specs[kind]}
     )
-    wait_for(lambda: namespace.find(kind, "claimed") is None, "it is gone")
+    wait_for(lambda: namespace.find(kind, "claimed") is None, "the object is gone")
     assert namespace.deployment("kimi")["metadata"]["uid"] == original["metadata"]["uid"]
 
 
 @pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE], ids=lambda kind: kind.kind)
-def test_a_foreign_object_is_left_alone_until_it_may_be_adopted(namespace: Namespace, kind: Kind) -> None:
+def test_a_foreign_object_is_left_alone_until_its_adoption_is_allowed(namespace: Namespace, kind: Kind) -> None:
     foreign = _foreign(namespace, "kimi", kind, {"kimi-linear.io/server": "kimi"})
     namespace.create_server("kimi")
     accepted = namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
@@ -92,7 +92,7 @@ def test_a_foreign_object_is_left_alone_until_it_may_be_adopted(namespace: Names
     assert adopted["metadata"]["annotations"]["made-by"] == "someone"
 
 
-def test_what_belongs_to_another_server_is_not_taken_from_it_even_if_it_may_be_adopted(namespace: Namespace) -> None:
+def test_a_child_of_another_server_is_not_taken_even_if_its_adoption_is_allowed(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"suspend": True, "service": {"headless": True}})
     wait_for(lambda: namespace.find(SERVICE, "kimi-headless"), "the Service is there")
     namespace.edit(SERVICE, "kimi-headless", {"metadata": {"annotations": {"kimi-linear.io/adopt": "true"}}})
@@ -106,11 +106,11 @@ def test_what_belongs_to_another_server_is_not_taken_from_it_even_if_it_may_be_a
 
     before = live()
     assert before[0] == ["kimi"]
-    stays(live, "nobody writes it", before.__eq__, 5)
+    stays(live, "nobody writes the Service", before.__eq__, 5)
     assert namespace.condition("kimi", "Synced")["status"] == "True"
 
 
-def test_a_name_conflict_heals_by_itself_when_the_foreign_object_goes(released: Namespace) -> None:
+def test_a_name_conflict_ends_by_itself_when_the_foreign_object_is_deleted(released: Namespace) -> None:
     released.wait_until_ready("held-up", seconds=25)
 
 
@@ -128,7 +128,7 @@ def _poke(namespace: Namespace) -> None:
     namespace.edit(SERVER, "kimi", {"metadata": {"annotations": {"poked": "true"}}})
 
 
-def test_a_child_whose_name_is_taken_keeps_no_other_from_being_right(namespace: Namespace) -> None:
+def test_a_child_whose_name_is_taken_does_not_block_other_children(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"replicas": 2, "service": {"headless": True}})
     namespace.wait_until_ready("kimi")
     namespace.delete(SERVICE, "kimi-headless")
@@ -136,7 +136,7 @@ def test_a_child_whose_name_is_taken_keeps_no_other_from_being_right(namespace: 
     namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")
     namespace.change_server("kimi", {"suspend": True, "service": {"headless": False}})
     wait_for(lambda: namespace.pods("kimi"), "no pod runs", lambda pods: not pods)
-    wait_for(lambda: namespace.find(SERVICE, "kimi-headless") is None, "what is not wanted is gone")
+    wait_for(lambda: namespace.find(SERVICE, "kimi-headless") is None, "the unwanted Service is gone")
     assert namespace.condition("kimi", "Accepted")["reason"] == "NameConflict"
     assert namespace.service("kimi")["spec"]["selector"] == {"app": "web"}
 
@@ -155,7 +155,7 @@ def _take_over(namespace: Namespace) -> None:
     wait_for(is_taken, "somebody else is faster than the operator")
 
 
-def test_a_stranger_without_a_selector_is_not_taken_over_either(namespace: Namespace) -> None:
+def test_a_foreign_service_without_a_selector_is_not_adopted_either(namespace: Namespace) -> None:
     """The operator's apply does not conflict with such a Service, so without a check it would merge both."""
     metadata = {"name": "kimi", "namespace": namespace.name}
     spec = {"ports": [{"port": 80, "name": "web"}]}
@@ -167,7 +167,7 @@ def test_a_stranger_without_a_selector_is_not_taken_over_either(namespace: Names
     assert namespace.service("kimi") == stranger
 
 
-def test_a_budget_and_a_job_of_somebody_else_are_not_taken_over(namespace: Namespace) -> None:
+def test_a_budget_and_a_job_of_somebody_else_are_not_adopted(namespace: Namespace) -> None:
     budget = _put(namespace, DISRUPTION_BUDGET, "kimi", {"maxUnavailable": 0, "selector": {}})
     namespace.create_server("kimi", {"replicas": 2})
     refused = namespace.wait_for_condition("kimi", "Accepted", "False", "NameConflict")

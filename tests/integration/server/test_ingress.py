@@ -9,7 +9,7 @@ from kimi_linear_operator.kubernetes.kinds import INGRESS
 pytestmark = pytest.mark.usefixtures("operator")
 
 
-def test_an_ingress_comes_with_the_spec_and_goes_with_it(namespace: Namespace) -> None:
+def test_an_ingress_is_created_and_deleted_with_its_field(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"ingress": {"hosts": ["kimi.example.com"]}})
     made = wait_for(lambda: namespace.find(INGRESS, "kimi"), "the Ingress")
     assert made

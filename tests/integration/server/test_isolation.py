@@ -18,7 +18,7 @@ def policy(namespace: Namespace) -> Manifest | None:
     return namespace.find(NETWORK_POLICY, "kimi")
 
 
-def test_a_policy_comes_changes_and_goes_with_its_field_and_no_pod_is_replaced(namespace: Namespace) -> None:
+def test_a_network_policy_follows_its_field_and_replaces_no_pod(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     pods = {pod["metadata"]["uid"] for pod in namespace.pods("kimi")}
@@ -38,10 +38,12 @@ def test_a_policy_that_somebody_widens_is_repaired(namespace: Namespace) -> None
     namespace.create_server("kimi", {"networkPolicy": {"from": [FROM_CHAT]}})
     wait_for(lambda: policy(namespace), "the policy is there")
     namespace.edit(NETWORK_POLICY, "kimi", {"spec": {"ingress": [{}]}})
-    wait_for(lambda: policy(namespace), "it is as before", lambda found: bool(found and "chat" in str(found["spec"])))
+    wait_for(
+        lambda: policy(namespace), "the policy is as before", lambda found: bool(found and "chat" in str(found["spec"]))
+    )
 
 
-def test_the_policy_of_a_router_that_was_switched_off_stays_until_its_last_pod_has_ended(namespace: Namespace) -> None:
+def test_the_policy_of_a_removed_router_stays_until_its_last_pod_has_ended(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"router": {"replicas": 1}, "networkPolicy": {}})
     namespace.wait_until_ready("kimi")
     [pod] = namespace.client.list(POD, namespace.name, {"labelSelector": "kimi-linear.io/router=kimi"})
@@ -50,13 +52,19 @@ def test_the_policy_of_a_router_that_was_switched_off_stays_until_its_last_pod_h
     namespace.change_server("kimi", {"router": None})
     wait_for(
         lambda: namespace.existing(POD, pod["metadata"]["name"])["metadata"].get("deletionTimestamp"),
-        "the pod is to end",
+        "the router's pod is being deleted",
     )
-    stays(lambda: namespace.find(NETWORK_POLICY, "kimi-router"), "its policy is there", bool, _QUIET_SECONDS)
+    stays(
+        lambda: namespace.find(NETWORK_POLICY, "kimi-router"), "the router's policy still exists", bool, _QUIET_SECONDS
+    )
     namespace.wait_until_ready("kimi")
     namespace.edit(POD, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
     for kind in (DEPLOYMENT, NETWORK_POLICY):
-        wait_for(lambda kind=kind: namespace.find(kind, "kimi-router"), "all is gone", lambda seen: not seen)  # type: ignore[misc]
+        wait_for(
+            lambda kind=kind: namespace.find(kind, "kimi-router"),
+            "the router's children are gone",
+            lambda seen: not seen,
+        )  # type: ignore[misc]
 
 
 def test_a_policy_of_somebody_else_is_left_alone(namespace: Namespace) -> None:
@@ -70,15 +78,20 @@ def test_a_policy_of_somebody_else_is_left_alone(namespace: Namespace) -> None:
     assert namespace.existing(NETWORK_POLICY, "kimi")["spec"] == spec
 
 
-def test_a_peer_with_empty_labels_is_no_contest(namespace: Namespace) -> None:
+def test_a_peer_with_empty_labels_is_not_reported_as_contested(namespace: Namespace) -> None:
     """The API server does not store empty labels."""
     namespace.create_server("kimi", {"networkPolicy": {"from": [{"podSelector": {"matchLabels": {}}}]}})
     namespace.wait_until_ready("kimi")
     namespace.wait_for_condition("kimi", "Synced", "True", "Undisputed")
-    stays(lambda: namespace.condition("kimi", "Synced")["status"], "nobody is blamed", lambda seen: seen == "True", 5)
+    stays(
+        lambda: namespace.condition("kimi", "Synced")["status"],
+        "no client is reported as a rival",
+        lambda seen: seen == "True",
+        5,
+    )
 
 
-def test_pods_have_the_priority_of_the_class_that_the_pod_template_names(namespace: Namespace) -> None:
+def test_pods_have_the_priority_of_the_class_in_the_pod_template(namespace: Namespace) -> None:
     name = f"{namespace.name}-inference"
     manifest = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
     namespace.client.create(PRIORITY_CLASS, {**manifest, "value": 1000, "preemptionPolicy": "Never"})
@@ -88,7 +101,7 @@ def test_pods_have_the_priority_of_the_class_that_the_pod_template_names(namespa
     namespace.client.delete(PRIORITY_CLASS, None, name)
 
 
-def test_a_pod_that_kueue_holds_is_told_with_its_queue_until_kueue_admits_it(namespace: Namespace) -> None:
+def test_a_pod_held_by_kueue_is_reported_with_its_queue_until_it_is_admitted(namespace: Namespace) -> None:
     """The test plays Kueue's webhook: it adds a gate and the queue's name to the pods of the Deployment."""
     held = {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "inference"}}}
     gates = {"spec": {"schedulingGates": [{"name": GATE}]}}

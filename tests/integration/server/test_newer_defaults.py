@@ -61,7 +61,7 @@ def test_a_default_that_comes_and_goes_with_a_version_replaces_no_pod(sandbox: S
     _assert_no_pod_was_replaced(namespace, before)
 
 
-def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_replace_pods(sandbox: Sandbox) -> None:
+def test_under_newer_definitions_only_requested_changes_replace_pods(sandbox: Sandbox) -> None:
     """This is the phase of an upgrade in which the CRDs are new and the replicas are old."""
     namespace = sandbox.namespace
     create_servers(namespace, _TWO)
@@ -78,45 +78,53 @@ def test_under_newer_definitions_servers_are_ready_and_scaled_and_only_wishes_re
             assert namespace.server(name)["spec"]["warmUp"] == "enabled"
             assert _owners_of_fraction(namespace, name) == []
         _assert_no_pod_was_replaced(namespace, before)
-        wished = server_manifest("scaled", namespace.name, {"engine": {"memoryFractionStatic": FRACTION}})
-        namespace.client.apply(SERVER, wished, "somebody")
+        requested = server_manifest("scaled", namespace.name, {"engine": {"memoryFractionStatic": FRACTION}})
+        namespace.client.apply(SERVER, requested, "somebody")
         # The spec stays the same, but the field now has an owner. So the next pass treats it as the user's own value.
         assert _owners_of_fraction(namespace, "scaled") == ["somebody"]
         scale(namespace, "scaled", 2)
-        wait_for(lambda: _fractions(namespace, "scaled"), "the wish is fulfilled")
+        wait_for(lambda: _fractions(namespace, "scaled"), "the requested change is rolled out")
         assert not _fractions(namespace, "untouched")
 
 
-def test_a_default_of_another_version_is_neither_offered_nor_rolled_out_nor_taken_with_a_wish(
+def test_a_default_of_another_version_is_never_offered_or_rolled_out(
     sandbox: Sandbox,
 ) -> None:
     namespace = sandbox.namespace
-    create_servers(namespace, [*_TWO, "wishing"])
+    create_servers(namespace, [*_TWO, "changing"])
     before = {name: running(namespace, name) for name in _TWO}
     with newer_definition(namespace.client):
-        for name in [*_TWO, "wishing"]:
+        for name in [*_TWO, "changing"]:
             namespace.edit(SERVER, name, {"metadata": {"labels": {"team": "search"}}})
     sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
     go_on_as(sandbox, THIS_VERSION)
-    wished = server_manifest("wishing", namespace.name, {"engine": {"contextLength": 4096}})
-    namespace.client.apply(SERVER, wished, "somebody")
-    wait_for(lambda: "4096" in str(namespace.deployment("wishing")["spec"]["template"]), "the wish is fulfilled")
-    for name in [*_TWO, "wishing"]:
+    requested = server_manifest("changing", namespace.name, {"engine": {"contextLength": 4096}})
+    namespace.client.apply(SERVER, requested, "somebody")
+    wait_for(
+        lambda: "4096" in str(namespace.deployment("changing")["spec"]["template"]),
+        "the requested change is rolled out",
+    )
+    for name in [*_TWO, "changing"]:
         namespace.wait_until_ready(name)
         assert namespace.server(name)["spec"]["engine"]["memoryFractionStatic"] == FRACTION
         namespace.wait_for_condition(name, "TemplateCurrent", "True", "Newest")
         assert _fractions(namespace, name) == []
-    stays(lambda: {name: running(namespace, name) for name in _TWO}, "nothing rolls", before.__eq__, _QUIET_SECONDS)
+    stays(
+        lambda: {name: running(namespace, name) for name in _TWO},
+        "nothing is rolled out",
+        before.__eq__,
+        _QUIET_SECONDS,
+    )
 
 
-def test_what_an_owner_leaves_out_of_an_apply_is_taken_out_of_the_pods(sandbox: Sandbox) -> None:
+def test_a_field_that_its_owner_leaves_out_of_an_apply_is_removed_from_the_pods(sandbox: Sandbox) -> None:
     """After that, the API server sets the default, and the default has no field manager."""
     namespace = sandbox.namespace
     for size in ({"tensorParallelism": 2}, {}):
         namespace.client.apply(SERVER, server_manifest("kimi", namespace.name, size), "somebody")
         wanted = size.get("tensorParallelism", 4)
-        wait_for(lambda: namespace.find(DEPLOYMENT, "kimi"), "it is there")
-        wait_for(lambda: _gpus(namespace), f"its pods have {wanted} GPUs", str(wanted).__eq__)
+        wait_for(lambda: namespace.find(DEPLOYMENT, "kimi"), "the Deployment exists")
+        wait_for(lambda: _gpus(namespace), f"the pods have {wanted} GPUs", str(wanted).__eq__)
 
 
 def _gpus(namespace: Namespace) -> str:

@@ -42,7 +42,7 @@ class Offered(NamedTuple):
 
 @pytest.fixture(scope="module")
 def offers(sandboxes: Sandboxes) -> Iterator[Iterator[Offered]]:
-    """Such servers one after the other, and another server that no test changes."""
+    """Servers with an offer, one after the other, and another server that no test changes."""
     with sandboxes.open() as sandbox:
         sandbox.operator.start()
         create_servers(sandbox.namespace, [*_SERVERS, _OTHER])
@@ -66,7 +66,7 @@ def test_the_annotation_takes_the_new_pods_for_one_server(offered: Offered) -> N
         namespace.wait_until_ready(server)
         assert has_other_pods(namespace, server)
         # The second time, there is no new template to take.
-        wait_for(lambda: len(running(namespace, server)["replicaSets"]), "one rollout", (2).__eq__)
+        wait_for(lambda: len(running(namespace, server)["replicaSets"]), "one rollout has happened", (2).__eq__)
     assert running(namespace, _OTHER) == before
     namespace.edit(SERVER, server, {"metadata": {"annotations": {ROLLOUT_ANNOTATION: None}}})
     generation = namespace.deployment(server)["metadata"]["generation"]
@@ -91,7 +91,7 @@ def test_a_change_of_the_spec_takes_the_new_pods(offered: Offered) -> None:
     ],
     ids=str,
 )
-def test_what_concerns_no_pod_takes_no_new_pods(offered: Offered, change: Spec) -> None:
+def test_a_change_that_affects_no_pod_takes_no_new_pods(offered: Offered, change: Spec) -> None:
     namespace, server = offered
     before = namespace.deployment(server)["spec"]["template"]
     namespace.change_server(server, change)
@@ -105,20 +105,20 @@ def test_drift_is_repaired_to_the_kept_pods(offered: Offered) -> None:
     before = namespace.deployment(server)["spec"]["template"]
     containers = [{**before["spec"]["containers"][0], "image": "example.com/other:v1"}]
     namespace.edit(DEPLOYMENT, server, {"spec": {"template": {"spec": {"containers": containers}}}})
-    wait_for(lambda: namespace.deployment(server)["spec"]["template"], "it is repaired", before.__eq__)
+    wait_for(lambda: namespace.deployment(server)["spec"]["template"], "the pod template is repaired", before.__eq__)
 
 
-def test_a_deployment_that_was_deleted_comes_back_with_the_kept_pods(offered: Offered) -> None:
+def test_a_deleted_deployment_is_created_again_with_the_kept_pods(offered: Offered) -> None:
     namespace, server = offered
     before = namespace.deployment(server)
     namespace.delete(DEPLOYMENT, server)
-    wait_for(lambda: namespace.find(DEPLOYMENT, server), "it is there again")
+    wait_for(lambda: namespace.find(DEPLOYMENT, server), "the Deployment exists again")
     again = namespace.deployment(server)
     assert again["metadata"]["uid"] != before["metadata"]["uid"]
     assert again["spec"]["template"] == before["spec"]["template"]
 
 
-def test_a_record_that_was_deleted_is_made_of_what_runs(offered: Offered) -> None:
+def test_a_deleted_record_is_created_again_from_the_running_pods(offered: Offered) -> None:
     namespace, server = offered
     before = running(namespace, server)["replicaSets"]
     namespace.delete(REVISION, f"{server}-1")
@@ -142,14 +142,16 @@ def test_a_benchmark_whose_server_gets_other_pods_between_two_suites_is_invalid(
     namespace.wait_until_ready(server)
     change_benchmark(namespace, "nightly", suspend=False)
     end_suite(namespace, "nightly", "gsm8k")
-    wait_for(lambda: benchmark(namespace, "nightly")["status"].get("verdict", ""), "it is judged", "Invalid".__eq__)
+    wait_for(
+        lambda: benchmark(namespace, "nightly")["status"].get("verdict", ""), "the verdict is Invalid", "Invalid".__eq__
+    )
     [valid, invalid] = benchmark(namespace, "nightly")["status"]["results"]
     assert valid["outcome"] == invalid["outcome"] == "Succeeded"
     assert "the server got other pods between suites" in str(invalid["findings"])
     assert "other pods" not in str(valid["findings"])
 
 
-def test_diff_shows_the_kept_pods_and_what_taking_new_ones_would_change(
+def test_diff_shows_the_kept_pods_and_the_changes_that_an_offer_would_bring(
     sandbox: Sandbox, cluster: LocalCluster
 ) -> None:
     namespace = sandbox.namespace

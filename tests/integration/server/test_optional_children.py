@@ -44,7 +44,9 @@ def sandbox(sandboxes: Sandboxes) -> Iterator[Sandbox]:
         yield opened
 
 
-def test_a_definition_may_come_go_and_come_again(sandbox: Sandbox, client: Client, cluster: LocalCluster) -> None:
+def test_a_definition_may_be_installed_removed_and_installed_again(
+    sandbox: Sandbox, client: Client, cluster: LocalCluster
+) -> None:
     namespace = sandbox.namespace
     with without_definition(client, cluster, ROUTES):
         namespace.create_server("plain", PLAIN)
@@ -59,7 +61,9 @@ def test_a_definition_may_come_go_and_come_again(sandbox: Sandbox, client: Clien
         )
         namespace.wait_until_ready("kimi")
         wait_for(
-            lambda: sandbox.operator.ask("/readyz")[1], "it is named", lambda text: "cannot list httproutes" in text
+            lambda: sandbox.operator.ask("/readyz")[1],
+            "/readyz names the kind",
+            lambda text: "cannot list httproutes" in text,
         )
         _shown_to_the_user(cluster, namespace)
         before = len(sandbox.proxy.calls)
@@ -73,8 +77,12 @@ def test_a_definition_may_come_go_and_come_again(sandbox: Sandbox, client: Clien
         assert namespace.condition("kimi", "Ready")["status"] == "True"
     _wait_until_routed(namespace)
     namespace.change_server("kimi", {"httpRoute": None})
-    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "it goes with the wish", lambda found: not found)
-    wait_for(lambda: sandbox.operator.ask("/readyz"), "all is well", lambda answer: answer == (200, "ok\n"))
+    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "the route is deleted with its field", lambda found: not found)
+    wait_for(
+        lambda: sandbox.operator.ask("/readyz"),
+        "the replica is ready and not degraded",
+        lambda answer: answer == (200, "ok\n"),
+    )
     restarts = [line for line in sandbox.operator.told().splitlines() if "Watching ended" in line]
     assert restarts == []
 
@@ -99,7 +107,7 @@ def _shown_to_the_user(cluster: LocalCluster, namespace: Namespace) -> None:
 
 
 def _wait_until_routed(namespace: Namespace) -> None:
-    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "its route is made", seconds=_RETURN_SECONDS)
+    wait_for(lambda: namespace.find(HTTP_ROUTE, "kimi"), "the server's HTTPRoute is created", seconds=_RETURN_SECONDS)
     namespace.wait_for_condition("kimi", "Synced", "True")
 
 
@@ -109,7 +117,7 @@ def _writes(sandbox: Sandbox, begin: int) -> list[str]:
     return [f"{call.method} {call.path}" for call in calls if "/leases/" not in call.path]
 
 
-def test_a_right_may_be_missing_be_granted_and_be_taken_away(sandboxes: Sandboxes) -> None:
+def test_a_permission_may_be_missing_granted_and_removed(sandboxes: Sandboxes) -> None:
     """This is the situation after an upgrade with a Role that an administrator manages.
 
     Another namespace of the operator has the new Role.
@@ -128,21 +136,23 @@ def test_a_right_may_be_missing_be_granted_and_be_taken_away(sandboxes: Sandboxe
                 place.wait_until_ready(name)
         assert kept.find(INGRESS, "kimi")
         _give_right(wide.namespace)
-        wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "its Ingress is made", seconds=_RETURN_SECONDS)
+        wait_for(
+            lambda: wide.namespace.find(INGRESS, "kimi"), "the server's Ingress is created", seconds=_RETURN_SECONDS
+        )
         wide.namespace.wait_for_condition("kimi", "Synced", "True")
         _take_right(wide.namespace)
         wide.proxy.cut_watches()
         wide.namespace.wait_for_condition("kimi", "Synced", "False", "KindForbidden", _RETURN_SECONDS)
         wide.namespace.change_server("kimi", {"ingress": None})
         wide.namespace.wait_for_condition("kimi", "Synced", "True")
-        assert wide.namespace.find(INGRESS, "kimi"), "what cannot be read is not deleted"
+        assert wide.namespace.find(INGRESS, "kimi"), "a child that cannot be read is not deleted"
         _give_right(wide.namespace)
         wide.operator.stop()
         wide.operator.start()
-        wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "it is deleted later", lambda found: not found)
+        wait_for(lambda: wide.namespace.find(INGRESS, "kimi"), "the Ingress is deleted later", lambda found: not found)
 
 
-def test_a_right_that_the_chart_switches_off_is_missed_by_those_who_ask_and_used_when_it_comes(
+def test_a_permission_that_the_chart_withholds_is_reported_and_used_once_granted(
     sandboxes: Sandboxes, client: Client, cluster: LocalCluster
 ) -> None:
     with with_prometheus_operator(client, cluster), sandboxes.open_wide(namespaces=1) as [wide]:

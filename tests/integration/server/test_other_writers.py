@@ -56,12 +56,12 @@ def _edit_volume(namespace: Namespace, *, without: str) -> None:
     namespace.edit(DEPLOYMENT, "kimi", {"spec": {"template": {"spec": pod}}})
 
 
-def test_what_was_repaired_by_overwriting_leaves_with_the_spec(namespace: Namespace) -> None:
+def test_a_field_repaired_by_a_patch_is_removed_when_the_spec_drops_it(namespace: Namespace) -> None:
     namespace.create_server("kimi", _variables("FOO", "BAR"))
     namespace.wait_until_ready("kimi")
     before = namespace.deployment("kimi")["spec"]
     _edit_volume(namespace, without="FOO")
-    wait_for(lambda: namespace.deployment("kimi")["spec"], "it is repaired", before.__eq__)
+    wait_for(lambda: namespace.deployment("kimi")["spec"], "the Deployment is repaired", before.__eq__)
     # By an apply right after the patch, the manager becomes the owner of the patched fields.
     wait_for(lambda: _is_second_manager(namespace.deployment("kimi")), "there is one field manager", lambda it: not it)
     namespace.change_server("kimi", _variables("BAR"))
@@ -69,7 +69,7 @@ def test_what_was_repaired_by_overwriting_leaves_with_the_spec(namespace: Namesp
     assert "BAR" in _names(namespace)
 
 
-def test_what_an_earlier_release_overwrote_leaves_with_the_spec(namespace: Namespace) -> None:
+def test_a_field_patched_by_an_earlier_release_is_removed_when_the_spec_drops_it(namespace: Namespace) -> None:
     namespace.create_server("kimi", _variables("FOO", "BAR"))
     namespace.wait_until_ready("kimi")
     deployment = namespace.deployment("kimi")
@@ -77,12 +77,16 @@ def test_what_an_earlier_release_overwrote_leaves_with_the_spec(namespace: Names
     query = {"fieldManager": MANAGER}
     path = path_of(DEPLOYMENT, namespace.name, "kimi")
     namespace.client.request("PATCH", path, {"spec": spec}, query, MERGE_PATCH)
-    wait_for(lambda: namespace.deployment("kimi"), "one manager is left", lambda seen: not _is_second_manager(seen))
+    wait_for(
+        lambda: namespace.deployment("kimi"),
+        "only one field manager is left",
+        lambda seen: not _is_second_manager(seen),
+    )
     namespace.change_server("kimi", _variables("BAR"))
     wait_for(lambda: _names(namespace), "FOO is gone", lambda names: "FOO" not in names)
 
 
-def test_an_adopted_service_keeps_no_port_of_before(namespace: Namespace) -> None:
+def test_an_adopted_service_keeps_none_of_its_former_ports(namespace: Namespace) -> None:
     metadata = {"name": "kimi", "namespace": namespace.name, "annotations": {"kimi-linear.io/adopt": "true"}}
     spec = {"selector": {"app": "web"}, "ports": [{"port": 80, "name": "http"}, {"port": 81, "name": "admin"}]}
     namespace.client.create(SERVICE, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
@@ -97,7 +101,7 @@ def test_an_adopted_service_keeps_no_port_of_before(namespace: Namespace) -> Non
     assert len(ports) == 1
 
 
-def test_a_second_variable_of_one_name_is_removed(namespace: Namespace) -> None:
+def test_a_second_variable_of_the_same_name_is_removed(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     before = namespace.deployment("kimi")["spec"]
@@ -106,7 +110,7 @@ def test_a_second_variable_of_one_name_is_removed(namespace: Namespace) -> None:
     path = path_of(DEPLOYMENT, namespace.name, "kimi")
     edited = namespace.client.request("PATCH", path, patch, content_type=JSON_PATCH)
     assert [item["name"] for item in engine_container(edited)["env"]].count(variable["name"]) == 2
-    wait_for(lambda: namespace.deployment("kimi")["spec"], "it is repaired", before.__eq__)
+    wait_for(lambda: namespace.deployment("kimi")["spec"], "the Deployment is repaired", before.__eq__)
 
 
 @contextmanager
@@ -132,7 +136,7 @@ def _again_and_again(namespace: Namespace, cluster: LocalCluster, patch: Manifes
         own.close()
 
 
-def test_who_scales_the_deployment_is_named_and_does_not_write_in_turns_with_the_operator(
+def test_a_client_that_keeps_scaling_the_deployment_is_named_and_not_fought_for_ever(
     cluster: LocalCluster, audit_log: AuditLog, namespace: Namespace
 ) -> None:
     namespace.create_server("kimi")
@@ -149,7 +153,8 @@ def test_who_scales_the_deployment_is_named_and_does_not_write_in_turns_with_the
         wait_for(lambda: namespace.find(SERVICE, "kimi"), "the Service is there again")
         namespace.change_server("kimi", {"toolCallParser": "enabled"})
         wait_for(
-            lambda: "--tool-call-parser" in engine_container(namespace.deployment("kimi"))["args"], "it is changed"
+            lambda: "--tool-call-parser" in engine_container(namespace.deployment("kimi"))["args"],
+            "the Deployment is changed",
         )
     _assert_told_once(namespace)
     assert condition_of(namespace.server("kimi"), "Stalled")["status"] == "False"
@@ -157,10 +162,10 @@ def test_who_scales_the_deployment_is_named_and_does_not_write_in_turns_with_the
 
 def _assert_told_once(namespace: Namespace) -> None:
     """Check that there is one Event. It is written after the status."""
-    [_] = wait_for(lambda: namespace.events("kimi", "ChangedByOthers"), "an Event tells of it")
+    [_] = wait_for(lambda: namespace.events("kimi", "ChangedByOthers"), "an Event reports it")
 
 
-def test_a_rival_that_changes_the_fingerprint_too_is_named_and_causes_no_endless_writes(
+def test_a_rival_that_also_changes_the_fingerprint_is_named_and_not_fought_for_ever(
     cluster: LocalCluster, audit_log: AuditLog, namespace: Namespace
 ) -> None:
     namespace.create_server("kimi")
@@ -210,7 +215,7 @@ def _mutation(client: Client, namespace: Namespace, expression: str) -> Iterator
             client.delete(kind, None, name)
 
 
-def test_a_policy_that_rewrites_what_is_written_is_told_and_causes_no_endless_writes(
+def test_a_policy_that_keeps_rewriting_a_child_is_reported_and_not_fought_for_ever(
     client: Client, audit_log: AuditLog, namespace: Namespace
 ) -> None:
     expression = "Object{spec: Object.spec{revisionHistoryLimit: 3, progressDeadlineSeconds: 77}}"
@@ -246,16 +251,16 @@ def _wait_until_in_force(namespace: Namespace) -> None:
     wait_for(is_in_force, "the policy is in force")
 
 
-def test_a_paused_deployment_is_told_and_stays_paused(namespace: Namespace) -> None:
+def test_a_paused_deployment_is_reported_and_stays_paused(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     namespace.edit(DEPLOYMENT, "kimi", {"spec": {"paused": True}})
     namespace.change_server("kimi", {"toolCallParser": "enabled"})
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "RolloutPaused")
     assert "kubectl rollout resume deployment/kimi" in ready["message"]
-    stays(lambda: namespace.deployment("kimi")["spec"].get("paused"), "it stays paused", bool, 1)
+    stays(lambda: namespace.deployment("kimi")["spec"].get("paused"), "the Deployment stays paused", bool, 1)
     namespace.change_server("kimi", {"suspend": True})
-    wait_for(lambda: namespace.pods("kimi"), "it can be suspended nevertheless", lambda pods: not pods)
+    wait_for(lambda: namespace.pods("kimi"), "the paused server is suspended", lambda pods: not pods)
     namespace.edit(DEPLOYMENT, "kimi", {"spec": {"paused": None}})
     namespace.change_server("kimi", {"suspend": False})
     namespace.wait_until_ready("kimi")
@@ -275,11 +280,15 @@ def test_labels_that_a_policy_demands_are_on_every_object(client: Client, namesp
             assert manifest["metadata"]["labels"]["team"] == "ml"
             assert manifest["metadata"]["annotations"]["example.com/contact"] == "ml"
         create_benchmark(namespace, "nightly", suites=[{"name": "speed-low"}], inheritedMetadata=inherited)
-        wait_for(lambda: jobs(namespace, "nightly"), "its suite starts")
+        wait_for(lambda: jobs(namespace, "nightly"), "the benchmark's suite starts")
         # A server's labels can change. Its existing children get the new labels.
         namespace.change_server("kimi", {"inheritedMetadata": {"labels": {"team": "search"}}})
         namespace.wait_until_ready("kimi")
-        wait_for(lambda: namespace.service("kimi")["metadata"]["labels"]["team"], "they follow", "search".__eq__)
+        wait_for(
+            lambda: namespace.service("kimi")["metadata"]["labels"]["team"],
+            "the Service has the new label",
+            "search".__eq__,
+        )
 
 
 @contextmanager

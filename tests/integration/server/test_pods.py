@@ -34,7 +34,7 @@ def end(namespace: Namespace, pod: Manifest) -> None:
     namespace.client.request("DELETE", target, {"gracePeriodSeconds": 0})
 
 
-def test_a_successor_comes_as_soon_as_the_old_pod_has_gone_where_a_quota_is_exactly_full(namespace: Namespace) -> None:
+def test_a_full_quota_delays_a_successor_only_until_the_old_pod_has_gone(namespace: Namespace) -> None:
     namespace.set_quota("full", {"pods": "1"})
     namespace.create_server("kimi", DRAINS_SPEC)
     namespace.wait_until_ready("kimi")
@@ -53,7 +53,7 @@ def test_a_successor_comes_as_soon_as_the_old_pod_has_gone_where_a_quota_is_exac
     namespace.wait_until_ready("kimi")
 
 
-def test_a_quota_that_is_too_small_for_good_leads_to_no_writes_without_end(namespace: Namespace) -> None:
+def test_a_quota_that_stays_too_small_causes_a_bounded_number_of_writes(namespace: Namespace) -> None:
     namespace.set_quota("full", {"pods": "0"})
     namespace.create_server("kimi")
     namespace.wait_for_condition("kimi", "Ready", "False", "PodCreationFailed")
@@ -62,10 +62,10 @@ def test_a_quota_that_is_too_small_for_good_leads_to_no_writes_without_end(names
         return str(namespace.deployment("kimi")["metadata"]["annotations"].get("kimi-linear.io/woken", ""))
 
     last = wait_for(mark, "the last attempt", lambda text: f".{quota.ATTEMPTS}." in text, _SECONDS_OF_ATTEMPTS)
-    stays(mark, "no other attempt", lambda text: text == last, quota.SECONDS_BETWEEN_ATTEMPTS + 2)
+    stays(mark, "there is no other attempt", lambda text: text == last, quota.SECONDS_BETWEEN_ATTEMPTS + 2)
 
 
-def test_an_old_pod_that_has_the_gpus_is_named_where_no_quota_is(namespace: Namespace, scarce: str) -> None:
+def test_an_old_pod_that_still_has_the_gpus_is_named(namespace: Namespace, scarce: str) -> None:
     namespace.create_server("kimi", {"hardware": scarce, "tensorParallelism": 8, **DRAINS_SPEC})
     namespace.wait_until_ready("kimi")
     [old] = namespace.pods("kimi")
@@ -93,7 +93,7 @@ def evict(namespace: Namespace, pod: Manifest) -> int:
     return namespace.client.send("POST", f"{path_of(POD, namespace.name)}/{name}/eviction", body).status
 
 
-def test_a_drain_may_take_one_replica_and_not_the_second(namespace: Namespace) -> None:
+def test_a_drain_may_evict_one_replica_but_not_the_second(namespace: Namespace) -> None:
     # The second eviction is requested before the replacement of the first pod is Ready.
     annotations = {DRAINS: "true", SLOW: "10s"}
     namespace.create_server("kimi", {"replicas": 2, "podTemplate": {"metadata": {"annotations": annotations}}})
@@ -108,7 +108,7 @@ def test_a_drain_may_take_one_replica_and_not_the_second(namespace: Namespace) -
     end(namespace, first)
 
 
-def test_the_budget_comes_and_goes_with_the_second_replica(namespace: Namespace) -> None:
+def test_the_disruption_budget_exists_only_with_several_replicas(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     assert namespace.find(DISRUPTION_BUDGET, "kimi") is None
@@ -118,7 +118,7 @@ def test_the_budget_comes_and_goes_with_the_second_replica(namespace: Namespace)
     wait_for(lambda: namespace.find(DISRUPTION_BUDGET, "kimi"), "the budget is gone", lambda found: found is None)
 
 
-def test_replicas_are_on_different_nodes_and_not_the_first_to_be_evicted(namespace: Namespace) -> None:
+def test_replicas_run_on_different_nodes_and_are_not_evicted_first(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"replicas": 2})
     namespace.wait_until_ready("kimi")
     pods = namespace.pods("kimi")
@@ -153,7 +153,7 @@ def nodes_with(cluster: LocalCluster, labelled: Mapping[str, Mapping[str, str]])
         cluster.kubectl("delete", "node", *labelled)
 
 
-def test_servers_go_to_every_node_that_amd_labels_as_one_with_whole_gpus_of_their_model_and_to_no_other(
+def test_servers_run_only_on_nodes_whose_amd_labels_show_whole_gpus_of_their_model(
     cluster: LocalCluster, namespace: Namespace
 ) -> None:
     with nodes_with(cluster, {**_USABLE, **_UNUSABLE}):
@@ -168,7 +168,7 @@ def test_servers_go_to_every_node_that_amd_labels_as_one_with_whole_gpus_of_thei
 
 
 @pytest.mark.parametrize("name", _UNUSABLE)
-def test_where_no_node_can_serve_it_is_told_which_would_and_that_one_with_two_models_never_does(
+def test_an_unschedulable_server_names_the_labels_of_suitable_nodes(
     cluster: LocalCluster, namespace: Namespace, name: str
 ) -> None:
     with nodes_with(cluster, {name: _UNUSABLE[name]}):
@@ -181,7 +181,7 @@ def test_where_no_node_can_serve_it_is_told_which_would_and_that_one_with_two_mo
             namespace.wait_until_ready("kimi")
 
 
-def test_what_reaches_beyond_the_pod_is_refused_in_words_and_nothing_is_made(namespace: Namespace) -> None:
+def test_a_pod_template_that_reaches_beyond_the_pod_is_refused_and_nothing_is_created(namespace: Namespace) -> None:
     volume = {"name": "models", "hostPath": {"path": "/data"}}
     namespace.create_server("kimi", {"podTemplate": {"spec": {"hostPID": True, "volumes": [volume]}}})
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "InvalidSpec")
@@ -191,7 +191,7 @@ def test_what_reaches_beyond_the_pod_is_refused_in_words_and_nothing_is_made(nam
     assert namespace.find(DEPLOYMENT, "kimi") is None
 
 
-def test_a_refused_server_can_be_scaled_down_and_suspended_and_nothing_else(namespace: Namespace) -> None:
+def test_a_refused_server_can_only_be_scaled_down_or_suspended(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"replicas": 2})
     namespace.wait_until_ready("kimi")
     template = namespace.deployment("kimi")["spec"]["template"]
@@ -206,7 +206,7 @@ def test_a_refused_server_can_be_scaled_down_and_suspended_and_nothing_else(name
     assert namespace.condition("kimi", "Accepted")["reason"] == "InvalidSpec"
 
 
-def test_a_probe_that_null_removes_is_gone_and_nothing_is_written_afterwards(namespace: Namespace) -> None:
+def test_a_probe_removed_by_null_is_gone_and_nothing_is_written_afterwards(namespace: Namespace) -> None:
     containers = [{"name": "sglang", "livenessProbe": None, "readinessProbe": {"exec": {"command": ["true"]}}}]
     namespace.create_server("kimi", {"podTemplate": {"spec": {"containers": containers}}})
     namespace.wait_until_ready("kimi")
@@ -219,12 +219,10 @@ def test_a_probe_that_null_removes_is_gone_and_nothing_is_written_afterwards(nam
         return namespace.deployment("kimi")["metadata"]["generation"], [item["metadata"]["name"] for item in revisions]
 
     namespace.edit(SERVER, "kimi", {"metadata": {"labels": {"any": "change"}}})
-    stays(written, "one pod template", lambda seen: seen == (1, ["kimi-1"]), 3)
+    stays(written, "there is only one pod template", lambda seen: seen == (1, ["kimi-1"]), 3)
 
 
-def test_on_a_node_that_only_pretends_to_have_gpus_pods_of_servers_request_nothing_else(
-    cluster: LocalCluster, namespace: Namespace
-) -> None:
+def test_pods_on_a_node_with_simulated_gpus_request_only_gpus(cluster: LocalCluster, namespace: Namespace) -> None:
     labels = {"app.kubernetes.io/name": "kimi-linear", "app.kubernetes.io/component": "server"}
     resources = {"requests": {"amd.com/gpu": "4", "cpu": "6", "memory": "64Gi"}, "limits": {"amd.com/gpu": "4"}}
     container = {"name": "sglang", "image": "a", "resources": resources}

@@ -57,7 +57,7 @@ def test_an_empty_spec_becomes_a_ready_server(namespace: Namespace) -> None:
     }
 
 
-def test_children_belong_to_their_server_and_nothing_has_a_finalizer(namespace: Namespace) -> None:
+def test_children_are_owned_by_their_server_and_have_no_finalizer(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"service": {"headless": True}})
     uid = namespace.wait_until_ready("kimi")["metadata"]["uid"]
     children = [(DEPLOYMENT, "kimi"), (SERVICE, "kimi"), (SERVICE, "kimi-headless")]
@@ -126,9 +126,7 @@ def test_an_edited_child_is_repaired_at_once(
     def seconds() -> float:
         edited = repaired.edit(kind, "kimi", edit(repaired.existing(kind, "kimi")))
         assert _intent(edited) != wanted
-        return seconds_until(
-            lambda: _intent(repaired.existing(kind, "kimi")) == wanted, f"the {kind.kind} is as wanted again"
-        )
+        return seconds_until(lambda: _intent(repaired.existing(kind, "kimi")) == wanted, f"the {kind.kind} is repaired")
 
     assert _fastest(seconds) < _REPAIR_SECONDS
 
@@ -138,7 +136,7 @@ def _intent(manifest: Manifest) -> Manifest:
 
 
 @pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE], ids=lambda kind: kind.kind)
-def test_a_deleted_child_is_made_again_at_once(repaired: Namespace, kind: Kind) -> None:
+def test_a_deleted_child_is_created_again_at_once(repaired: Namespace, kind: Kind) -> None:
     def seconds() -> float:
         gone = repaired.existing(kind, "kimi")["metadata"]["uid"]
         repaired.delete(kind, "kimi")
@@ -156,7 +154,7 @@ def _fastest(measure: Callable[[], float]) -> float:
     return min(measure() for _ in range(3))
 
 
-def test_what_other_managers_add_stays_when_the_spec_changes(namespace: Namespace) -> None:
+def test_fields_of_other_managers_stay_when_the_spec_changes(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     sidecar = {"name": "mesh", "image": "example.com/mesh:v1"}
@@ -189,7 +187,7 @@ def _apply_as_mesh(namespace: Namespace, kind: Kind, spec: dict[str, Any]) -> No
     namespace.client.apply(kind, manifest, "mesh")
 
 
-def test_a_field_that_left_the_spec_leaves_the_children(namespace: Namespace) -> None:
+def test_a_field_removed_from_the_spec_is_removed_from_the_children(namespace: Namespace) -> None:
     overlay = {"spec": {"containers": [{"name": "sglang", "env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}]}}
     namespace.create_server(
         "kimi", {"service": {"annotations": {"example.com/lb": "internal"}, "headless": True}, "podTemplate": overlay}
@@ -211,7 +209,7 @@ def _variable(namespace: Namespace, name: str) -> str | None:
     return next((item["value"] for item in variables if item["name"] == name), None)
 
 
-def test_a_field_of_the_pod_template_that_kubernetes_does_not_know_is_named_and_changes_nothing(
+def test_an_unknown_field_in_the_pod_template_is_named_and_changes_nothing(
     namespace: Namespace,
 ) -> None:
     namespace.create_server("kimi")
@@ -224,7 +222,7 @@ def test_a_field_of_the_pod_template_that_kubernetes_does_not_know_is_named_and_
     assert namespace.deployment("kimi")["metadata"]["generation"] == before
 
 
-def test_a_suspended_server_runs_no_pod_and_keeps_the_rest(namespace: Namespace) -> None:
+def test_a_suspended_server_runs_no_pod_and_keeps_its_other_children(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"replicas": 2})
     namespace.wait_until_ready("kimi")
     namespace.change_server("kimi", {"suspend": True})
@@ -238,7 +236,7 @@ def test_a_suspended_server_runs_no_pod_and_keeps_the_rest(namespace: Namespace)
     assert namespace.wait_until_ready("kimi")["status"]["readyReplicas"] == 2
 
 
-def test_scaling_holds_when_the_owner_applies_again_without_replicas(
+def test_scaled_replicas_stay_when_the_owner_applies_again_without_replicas(
     cluster: LocalCluster, namespace: Namespace
 ) -> None:
     mine = server_manifest("kimi", namespace.name, {"toolCallParser": "disabled"})
@@ -291,7 +289,7 @@ def test_a_server_can_be_deleted_while_no_operator_runs(namespace: Namespace, op
         )
 
 
-def test_a_server_made_again_under_the_same_name_gets_children_of_its_own(namespace: Namespace) -> None:
+def test_a_server_created_again_under_the_same_name_gets_its_own_children(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     first = namespace.wait_until_ready("kimi")["metadata"]["uid"]
     namespace.delete(SERVER, "kimi")

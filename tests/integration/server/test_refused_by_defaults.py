@@ -53,7 +53,7 @@ def _wait_for(client: Client, kind: Any, holds: Callable[[Manifest], bool]) -> N
     )
     wait_for(
         lambda: client.request("POST", path_of(kind, "default"), probe, STRICT_DRY_RUN)["spec"],
-        "the API server goes by the definition",
+        "the API server uses the definition",
         holds,
     )
 
@@ -75,7 +75,7 @@ def _scale(sandbox: Sandbox, replicas: int) -> None:
     namespace.wait_until_ready("kimi")
 
 
-def test_a_server_goes_on_under_a_default_that_breaks_a_rule_and_after_that_is_taken_back(sandbox: Sandbox) -> None:
+def test_a_server_continues_under_and_after_a_default_that_breaks_a_rule(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     written = server_manifest("kimi", namespace.name, {**_SPEC, "model": {"path": "/models/kimi"}})
     namespace.client.apply(SERVER, written, "somebody")
@@ -94,7 +94,7 @@ def test_a_server_goes_on_under_a_default_that_breaks_a_rule_and_after_that_is_t
     assert _replica_sets(sandbox) == before
 
 
-def test_a_benchmark_goes_on_under_a_default_that_breaks_a_rule_and_after_that_is_taken_back(sandbox: Sandbox) -> None:
+def test_a_benchmark_continues_under_and_after_a_default_that_breaks_a_rule(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     namespace.create_server("kimi", _SPEC)
     namespace.wait_until_ready("kimi")
@@ -114,7 +114,7 @@ def test_a_benchmark_goes_on_under_a_default_that_breaks_a_rule_and_after_that_i
     assert (done["status"]["verdict"], condition_of(done, "Accepted")["status"]) == ("Passed", "True")
 
 
-def test_a_server_with_a_default_that_cannot_be_read_is_measured_to_the_end(sandbox: Sandbox) -> None:
+def test_a_server_with_an_unreadable_default_is_still_measured(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     namespace.create_server("kimi", _SPEC)
     namespace.wait_until_ready("kimi")

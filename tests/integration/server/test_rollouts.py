@@ -26,7 +26,7 @@ def _roll_out(sandbox: Sandbox, pause: int = 1) -> None:
     go_on_as(sandbox, OTHER_VERSION)
 
 
-def test_all_servers_get_the_new_pods_one_after_the_other_where_that_is_wanted(sandbox: Sandbox) -> None:
+def test_an_automatic_rollout_gives_all_servers_the_new_pods_one_after_the_other(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, _ROLLED, {"podTemplate": {"metadata": {"annotations": {"tests/slow": "1500ms"}}}})
     namespace.create_server("idle", {**ONE_GPU, "replicas": 0})
@@ -39,7 +39,7 @@ def test_all_servers_get_the_new_pods_one_after_the_other_where_that_is_wanted(s
         seen.append([item["metadata"]["name"] for item in manifests if not _serves(item)])
         return [name for name in [*_ROLLED, "idle"] if not has_other_pods(namespace, name)] + seen[-1]
 
-    wait_for(unready, "all have the new pods and serve", lambda left: not left, 90)
+    wait_for(unready, "all servers serve with the new pods", lambda left: not left, 90)
     assert max(map(len, seen)) == 1, seen
     order = [names[0] for names, _ in itertools.groupby(names for names in seen if names)]
     assert order == _ROLLED
@@ -70,49 +70,49 @@ def _begin_with_a_held_pod(sandbox: Sandbox, pause: int = 1) -> Manifest:
     namespace.wait_until_ready("a")
     create_servers(namespace, ["b"])
     _roll_out(sandbox, pause)
-    wait_for(lambda: has_other_pods(namespace, "a"), "the first one gets the new pods")
+    wait_for(lambda: has_other_pods(namespace, "a"), "server a gets the new pods")
     return held_pod(namespace, "a")
 
 
-def test_a_server_that_does_not_become_ready_keeps_the_others_as_they_are_also_after_a_restart(
+def test_a_server_that_does_not_become_ready_stops_the_rollout_even_after_a_restart(
     sandbox: Sandbox,
 ) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
-    stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 4)
     go_on_as(sandbox, OTHER_VERSION)
-    stays(lambda: has_other_pods(namespace, "b"), "also after a restart", lambda has: not has, 4)
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods after a restart", lambda has: not has, 4)
     report_ready(namespace, pod)
-    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
-def test_a_server_that_fails_soon_after_it_became_ready_keeps_the_others_as_they_are(sandbox: Sandbox) -> None:
+def test_a_server_that_fails_soon_after_it_became_ready_stops_the_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox, pause=6)
     report_ready(namespace, pod, since=_now())
     namespace.wait_until_ready("a")
-    stays(lambda: has_other_pods(namespace, "b"), "the other one waits", lambda has: not has, _QUIET_SECONDS)
+    stays(lambda: has_other_pods(namespace, "b"), "server b waits", lambda has: not has, _QUIET_SECONDS)
     report(namespace, pod, "Running", crashing(137, "OOMKilled", ""), since=_now())
-    stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 10)
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 10)
     report_ready(namespace, pod)
-    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
-def test_a_spec_that_is_refused_during_a_rollout_keeps_no_other_server_waiting(sandbox: Sandbox) -> None:
+def test_a_spec_that_is_refused_during_a_rollout_does_not_stop_the_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     namespace.change_server("a", {"security": {"hostIPC": True}})
     namespace.wait_for_condition("a", "Ready", "False", "InvalidSpec")
-    stays(lambda: has_other_pods(namespace, "b"), "the other one waits", lambda has: not has, _QUIET_SECONDS)
+    stays(lambda: has_other_pods(namespace, "b"), "server b waits", lambda has: not has, _QUIET_SECONDS)
     report_ready(namespace, pod)
-    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
-def test_an_annotation_that_changes_no_pod_keeps_the_others_waiting(sandbox: Sandbox) -> None:
+def test_an_annotation_that_changes_no_pod_does_not_end_the_wait_in_a_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     for value in ("by hand", "by GitOps"):
         namespace.edit(SERVER, "a", {"metadata": {"annotations": {ROLLOUT_ANNOTATION: value}}})
-        stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
+        stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 4)
     assert held_pod(namespace, "a")["metadata"]["uid"] == pod["metadata"]["uid"]
     report_ready(namespace, pod)
-    wait_for(lambda: has_other_pods(namespace, "b"), "then the other one gets them, too")
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
 def test_a_leader_that_cannot_read_all_records_starts_no_second_rollout_and_says_so(sandboxes: Sandboxes) -> None:
@@ -124,21 +124,21 @@ def test_a_leader_that_cannot_read_all_records_starts_no_second_rollout_and_says
         first.wait_until_ready("a")
         create_servers(second, ["b"])
         _roll_out(sandbox)
-        wait_for(lambda: has_other_pods(first, "a"), "the first one gets the new pods")
+        wait_for(lambda: has_other_pods(first, "a"), "server a gets the new pods")
         with sandbox.proxy.fault(refuse(403), lambda call: _reads_records_of(first.name, call)):
             go_on_as(sandbox, OTHER_VERSION)
             told = f"cannot read controllerrevisions in namespace {first.name}"
-            wait_for(sandbox.operator.told, "the log says why nobody comes", lambda text: told in text)
-            stays(lambda: has_other_pods(second, "b"), "the other one keeps its pods", lambda has: not has, 4)
+            wait_for(sandbox.operator.told, "the log says why no server is chosen", lambda text: told in text)
+            stays(lambda: has_other_pods(second, "b"), "server b keeps its pods", lambda has: not has, 4)
         report_ready(first, held_pod(first, "a"))
-        wait_for(lambda: has_other_pods(second, "b"), "then the other one gets them, too", seconds=60)
+        wait_for(lambda: has_other_pods(second, "b"), "then server b gets the new pods, too", seconds=60)
 
 
 def _reads_records_of(namespace: str, call: Call) -> bool:
     return not call.is_write and call.concerns(REVISION) and f"/{namespace}/" in call.path
 
 
-def test_no_suite_starts_on_a_server_between_its_choice_and_its_new_pods(sandbox: Sandbox) -> None:
+def test_no_suite_starts_on_a_chosen_server_before_its_new_pods_serve(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi"])
     with sandbox.proxy.fault(refuse(429, {"Retry-After": "10"}), _writes_second_record):
@@ -166,16 +166,16 @@ def test_a_leader_change_starts_no_second_rollout(sandboxes: Sandboxes) -> None:
         for sandbox in (one, other):
             sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
         go_on_as(one, OTHER_VERSION)
-        wait_for(lambda: has_other_pods(namespace, "a"), "the first one gets the new pods")
+        wait_for(lambda: has_other_pods(namespace, "a"), "server a gets the new pods")
         other.operator.program = OTHER_VERSION
         other.operator.launch()
         assert one.operator.stop() == 0
         other.operator.wait_until_leading()
-        stays(lambda: has_other_pods(namespace, "b"), "the other one keeps its pods", lambda has: not has, 4)
+        stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 4)
 
 
 @pytest.mark.parametrize("is_refused", [False, True], ids=["killed before the Deployment", "the Deployment refused"])
-def test_what_another_version_began_by_itself_is_not_gone_on_with(sandbox: Sandbox, *, is_refused: bool) -> None:
+def test_a_rollout_that_another_version_began_by_itself_is_not_continued(sandbox: Sandbox, *, is_refused: bool) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, ["a", "b"])
     before = {name: running(namespace, name) for name in "ab"}

@@ -35,7 +35,7 @@ def test_a_rollout_restart_replaces_the_pods_and_is_not_undone(cluster: LocalClu
     assert since
     wait_for(
         lambda: [pod["metadata"]["name"] for pod in namespace.pods("kimi")],
-        "another pod",
+        "another pod runs",
         lambda names: len(names) == 1 and names != [before["metadata"]["name"]],
     )
     namespace.wait_until_ready("kimi")

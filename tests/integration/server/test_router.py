@@ -55,7 +55,7 @@ def test_the_service_leads_to_the_router_and_the_router_to_the_replicas(namespac
     )
 
 
-def test_a_router_comes_and_goes_without_a_new_pod_of_the_server(namespace: Namespace) -> None:
+def test_adding_and_removing_a_router_replaces_no_replica(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"replicas": 2})
     namespace.wait_until_ready("kimi")
     before, template = replicas(namespace), namespace.deployment("kimi")["spec"]["template"]
@@ -65,13 +65,15 @@ def test_a_router_comes_and_goes_without_a_new_pod_of_the_server(namespace: Name
     namespace.change_server("kimi", {"router": None})
     wait_for_selector(namespace, TO_REPLICAS)
     gone = ((DEPLOYMENT, "kimi-router"), (DISRUPTION_BUDGET, "kimi-router"), (SERVICE, "kimi-headless"))
-    wait_for(lambda: [namespace.find(*child) for child in gone], "all is removed", lambda seen: not any(seen))
-    wait_for(lambda: router_pods(namespace), "its pods are removed", lambda seen: not seen)
+    wait_for(
+        lambda: [namespace.find(*child) for child in gone], "the router's children are gone", lambda seen: not any(seen)
+    )
+    wait_for(lambda: router_pods(namespace), "the router's pods are gone", lambda seen: not seen)
     assert replicas(namespace) == before
     assert namespace.deployment("kimi")["spec"]["template"] == template
 
 
-def test_while_no_router_serves_the_service_leads_to_the_replicas_and_the_status_says_so(namespace: Namespace) -> None:
+def test_a_router_that_does_not_serve_is_reported_and_the_service_leads_to_the_replicas(namespace: Namespace) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     namespace.set_quota("full", {"pods": "1"})
@@ -89,7 +91,7 @@ def test_while_no_router_serves_the_service_leads_to_the_replicas_and_the_status
     namespace.wait_until_ready("kimi")
 
 
-def test_a_suspended_server_has_no_router_and_at_rest_nothing_is_written(namespace: Namespace) -> None:
+def test_a_suspended_server_has_no_router_and_nothing_is_written_at_rest(namespace: Namespace) -> None:
     namespace.create_server("kimi", {"router": {}})
     namespace.wait_until_ready("kimi")
     wait_for_selector(namespace, TO_ROUTER)
@@ -99,11 +101,11 @@ def test_a_suspended_server_has_no_router_and_at_rest_nothing_is_written(namespa
         return [manifest["metadata"]["resourceVersion"] for manifest in found]
 
     # After its last pod, the Deployment's controller writes a status.
-    settled = wait_for(versions, "its controllers are done", lambda seen: seen == versions())
-    stays(versions, "the same versions", lambda seen: seen == settled, _SECONDS_AT_REST)
+    settled = wait_for(versions, "Kubernetes' controllers are done", lambda seen: seen == versions())
+    stays(versions, "no version changes at rest", lambda seen: seen == settled, _SECONDS_AT_REST)
     namespace.change_server("kimi", {"suspend": True})
     wait_for(lambda: _router(namespace)["spec"]["replicas"], "no router runs", lambda seen: seen == 0)
-    wait_for(lambda: router_pods(namespace), "its pods are removed", lambda seen: not seen)
+    wait_for(lambda: router_pods(namespace), "the router's pods are gone", lambda seen: not seen)
     assert namespace.find(DISRUPTION_BUDGET, "kimi-router") is None
     namespace.change_server("kimi", {"suspend": False})
     namespace.wait_until_ready("kimi")

@@ -110,7 +110,7 @@ def run(node: Node) -> None:
     node.report("Running", state={"running": {"startedAt": text(now())}}, started=False)
 
 
-def test_a_start_is_told_phase_by_phase_with_one_write_each(sandbox: Sandbox) -> None:
+def test_a_start_is_reported_phase_by_phase_with_one_write_each(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     node, log = begin(sandbox)
     wait_for_phase(namespace, "scheduled")
@@ -126,7 +126,10 @@ def test_a_start_is_told_phase_by_phase_with_one_write_each(sandbox: Sandbox) ->
     node.report("Running", "Ready", "ContainersReady", started=True, ready=True)
     complete = wait_for_phase(namespace, "serving")
     complete = wait_for(
-        lambda: startup(namespace), "all phases", lambda found: len(found["phases"]) == 7, _SECONDS_TO_READ
+        lambda: startup(namespace),
+        "the status has all phases",
+        lambda found: len(found["phases"]) == 7,
+        _SECONDS_TO_READ,
     )
     names = ["scheduled", "image", "weights", "loading", "compiling", "warm-up", "serving"]
     assert [phase["name"] for phase in complete["phases"]] == names
@@ -144,7 +147,7 @@ def test_a_start_is_told_phase_by_phase_with_one_write_each(sandbox: Sandbox) ->
     assert "kimi_linear_server_time_to_serve_seconds_count 1.0" in sandbox.operator.ask("/metrics")[1]
 
 
-def test_a_restarted_operator_continues_with_what_it_had_recorded(sandbox: Sandbox) -> None:
+def test_a_restarted_operator_continues_with_the_recorded_phases(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     node, log = begin(sandbox)
     run(node)
@@ -158,7 +161,7 @@ def test_a_restarted_operator_continues_with_what_it_had_recorded(sandbox: Sandb
     assert after["phases"][: len(before["phases"])] == before["phases"]
 
 
-def test_a_node_that_does_not_answer_leaves_the_phase_out_and_delays_nothing(sandbox: Sandbox) -> None:
+def test_a_node_that_does_not_answer_leaves_phases_out_and_delays_nothing(sandbox: Sandbox) -> None:
     node, _ = begin(sandbox)
     run(node)
     wait_for_phase(sandbox.namespace, "weights")
@@ -181,13 +184,13 @@ def curtailed(sandboxes: Sandboxes) -> Iterator[Sandbox]:
         yield opened
 
 
-def test_without_the_right_to_read_logs_only_their_phases_are_missing(curtailed: Sandbox) -> None:
+def test_without_permission_to_read_logs_only_phases_from_logs_are_missing(curtailed: Sandbox) -> None:
     namespace = curtailed.namespace
     namespace.create_server("kimi", HELD_SPEC)
     node = Node(namespace)
     run(node)
     wait_for_phase(namespace, "weights")
-    wait_for(lambda: curtailed.proxy.count(is_log), "a log is asked for")
+    wait_for(lambda: curtailed.proxy.count(is_log), "a log is requested")
     node.report("Running", "Ready", "ContainersReady", started=True, ready=True)
     namespace.wait_until_ready("kimi")
     assert [phase["name"] for phase in startup(namespace)["phases"]] == ["scheduled", "image", "weights", "serving"]
@@ -196,7 +199,7 @@ def test_without_the_right_to_read_logs_only_their_phases_are_missing(curtailed:
 
 
 @pytest.mark.usefixtures("operator")
-def test_a_phase_that_takes_long_says_what_is_usual_and_what_to_look_at(namespace: Namespace) -> None:
+def test_a_slow_phase_names_the_usual_time_and_the_next_step(namespace: Namespace) -> None:
     namespace.create_server("kimi", HELD_SPEC)
     node = Node(namespace)
     since = text(now() - timedelta(hours=1))
@@ -210,12 +213,12 @@ def test_a_phase_that_takes_long_says_what_is_usual_and_what_to_look_at(namespac
 
 
 @pytest.mark.usefixtures("operator")
-def test_the_log_is_asked_for_with_the_charts_permission(namespace: Namespace, audit_log: AuditLog) -> None:
+def test_the_log_is_read_with_the_charts_permission(namespace: Namespace, audit_log: AuditLog) -> None:
     mark = audit_log.mark()
     namespace.create_server("kimi", HELD_SPEC)
     Node(namespace).report("Running", state={"running": {"startedAt": text(now())}}, started=False)
     asked = wait_for(
         lambda: [item for item in audit_log.since(mark, USER, namespace.name) if item.resource == "pods/log"],
-        "the log is asked for",
+        "the log is requested",
     )
     assert (asked[0].verb, asked[0].is_forbidden) == ("get", False)

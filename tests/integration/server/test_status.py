@@ -82,7 +82,7 @@ def test_trouble_that_continues_is_reported_once(troubled: Namespace) -> None:
     )
 
 
-def test_another_failure_is_counted_and_is_no_other_event(namespace: Namespace) -> None:
+def test_another_failure_is_counted_without_another_event(namespace: Namespace) -> None:
     namespace.create_server("kimi", HELD_SPEC)
     pod = held_pod(namespace)
     for restarts in (1, 2):
@@ -103,7 +103,7 @@ def test_a_scheduling_gate_is_reported_by_its_name(namespace: Namespace) -> None
     namespace.wait_until_ready("kimi")
 
 
-def test_what_only_time_can_tell_is_reported_within_a_minute_although_nothing_happens(namespace: Namespace) -> None:
+def test_problems_without_watch_events_are_reported_within_a_minute(namespace: Namespace) -> None:
     """No watch event comes when nothing happens, so the operator must requeue the server itself.
 
     It creates one Event.
@@ -163,7 +163,7 @@ def test_a_crash_is_remembered_when_its_pod_is_gone(namespace: Namespace) -> Non
     assert "hf_abcdefghijkl" not in failure["message"]
 
 
-def test_loading_is_progress_and_no_trouble(namespace: Namespace) -> None:
+def test_loading_counts_as_progress_and_not_as_trouble(namespace: Namespace) -> None:
     namespace.create_server("kimi", HELD_SPEC)
     pod = held_pod(namespace)
     report(namespace, pod, "Running", {"state": {"running": {"startedAt": "2026-11-24T09:30:00Z"}}})
@@ -177,7 +177,7 @@ def test_loading_is_progress_and_no_trouble(namespace: Namespace) -> None:
     assert [(event["type"], event["reason"]) for event in events] == [("Normal", "AllReplicasServe")]
 
 
-def test_a_replica_without_free_gpus_says_what_it_needs(namespace: Namespace, scarce: str) -> None:
+def test_a_replica_without_free_gpus_names_what_it_needs(namespace: Namespace, scarce: str) -> None:
     namespace.create_server("kimi", {"hardware": scarce, "replicas": 3})
     ready = wait_for(
         lambda: namespace.condition("kimi", "Ready"),
@@ -191,7 +191,7 @@ def test_a_replica_without_free_gpus_says_what_it_needs(namespace: Namespace, sc
     namespace.wait_until_ready("kimi")
 
 
-def test_a_server_larger_than_the_room_left_says_so_and_leaves_others_alone(namespace: Namespace, scarce: str) -> None:
+def test_a_server_that_does_not_fit_is_reported_and_disturbs_no_other(namespace: Namespace, scarce: str) -> None:
     namespace.create_server("first", {"hardware": scarce})
     namespace.wait_until_ready("first")
     namespace.create_server("second", {"hardware": scarce, "tensorParallelism": 8})
@@ -223,7 +223,7 @@ def _ready(pods: list[Manifest]) -> list[bool]:
     return sorted(is_ready(pod) for pod in pods)
 
 
-def test_pods_that_a_quota_forbids_are_told(namespace: Namespace) -> None:
+def test_pods_that_a_quota_forbids_are_reported(namespace: Namespace) -> None:
     namespace.set_quota("none", {"pods": "0"})
     namespace.create_server("kimi")
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "PodCreationFailed")

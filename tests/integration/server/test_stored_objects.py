@@ -11,7 +11,7 @@ from integration.waiting import stays
 pytestmark = pytest.mark.usefixtures("operator")
 
 
-def test_an_unreadable_server_says_so_and_disturbs_no_other(client: Client, namespace: Namespace) -> None:
+def test_an_unreadable_server_is_reported_and_disturbs_no_other(client: Client, namespace: Namespace) -> None:
     with relaxed_schema(client):
         namespace.create_server("broken", UNREADABLE)
         accepted = namespace.wait_for_condition("broken", "Accepted", "False", "InvalidSpec")
@@ -23,7 +23,7 @@ def test_an_unreadable_server_says_so_and_disturbs_no_other(client: Client, name
         namespace.wait_until_ready("broken")
 
 
-def test_a_server_that_became_unreadable_before_the_operator_came_says_so(
+def test_a_server_that_became_unreadable_before_the_operators_start_is_reported(
     client: Client, operator: Operator, namespace: Namespace
 ) -> None:
     with operator.stopped(), relaxed_schema(client):
@@ -37,7 +37,7 @@ def test_a_server_that_became_unreadable_before_the_operator_came_says_so(
 
 
 @pytest.mark.parametrize("invalid", [UNREADABLE, BROKEN_RULE], ids=["unreadable", "broken rule"])
-def test_a_running_server_goes_on_serving_while_its_spec_is_invalid(
+def test_a_running_server_keeps_serving_while_its_spec_is_invalid(
     client: Client, operator: Operator, namespace: Namespace, invalid: dict[str, str]
 ) -> None:
     namespace.create_server("kimi")

@@ -19,7 +19,7 @@ _MANY = [f"kimi-{number:02}" for number in range(20)]
 _QUIET_SECONDS = 2.0
 
 
-def test_an_upgrade_and_a_rollback_change_nothing_that_runs(sandbox: Sandbox) -> None:
+def test_an_upgrade_and_a_rollback_of_the_operator_change_no_running_pod(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, _MANY)
     before = {name: running(namespace, name) for name in _MANY}
@@ -40,7 +40,7 @@ def test_an_upgrade_and_a_rollback_change_nothing_that_runs(sandbox: Sandbox) ->
     assert {name: running(namespace, name) for name in _MANY} == before
 
 
-def test_a_rollback_changes_nothing_that_the_newer_version_made(sandbox: Sandbox) -> None:
+def test_a_rollback_changes_nothing_that_the_newer_version_created(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     go_on_as(sandbox, OTHER_VERSION)
     create_servers(namespace, ["kimi"])
@@ -51,7 +51,7 @@ def test_a_rollback_changes_nothing_that_the_newer_version_made(sandbox: Sandbox
     assert running(namespace, "kimi") == before
 
 
-def test_an_upgrade_that_is_killed_half_way_rolls_each_server_out_once_at_most(sandbox: Sandbox) -> None:
+def test_an_upgrade_that_is_killed_half_way_rolls_each_server_out_at_most_once(sandbox: Sandbox) -> None:
     """All specs change while one version replaces another, and then the new version is killed."""
     namespace = sandbox.namespace
     create_servers(namespace, _MANY)
@@ -67,7 +67,7 @@ def test_an_upgrade_that_is_killed_half_way_rolls_each_server_out_once_at_most(s
         assert len(records(namespace, name)) == 1
 
 
-def test_servers_made_before_anything_was_kept_are_taken_over_as_they_run(sandbox: Sandbox) -> None:
+def test_servers_without_records_keep_the_pods_that_run(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi", "extended"])
     sandbox.operator.kill()
@@ -88,7 +88,7 @@ def test_servers_made_before_anything_was_kept_are_taken_over_as_they_run(sandbo
         assert "restartedAt" not in str(record["data"]["template"])
 
 
-def test_servers_are_taken_over_as_they_run_also_after_something_was_in_the_way(sandbox: Sandbox) -> None:
+def test_servers_without_records_keep_their_pods_even_if_the_record_was_blocked(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi"])
     sandbox.operator.kill()
@@ -111,8 +111,8 @@ def _extend(namespace: Namespace, name: str) -> None:
     changed = {**container, "env": [*container["env"], {"name": "ADDED", "value": "1"}]}
     template = {"metadata": {"annotations": {"restartedAt": "now"}}, "spec": {"containers": [changed]}}
     namespace.edit(DEPLOYMENT, name, {"spec": {"template": template}})
-    wait_for(lambda: len(namespace.pods(name)), "its pod is replaced", (1).__eq__)
-    wait_for(lambda: len(namespace.replica_sets(name)), "another ReplicaSet", (2).__eq__)
+    wait_for(lambda: len(namespace.pods(name)), "the server's pod is replaced", (1).__eq__)
+    wait_for(lambda: len(namespace.replica_sets(name)), "there is another ReplicaSet", (2).__eq__)
 
 
 def _forget(namespace: Namespace, name: str) -> None:
@@ -123,7 +123,7 @@ def _forget(namespace: Namespace, name: str) -> None:
     namespace.client.apply(DEPLOYMENT, deployment, MANAGER)
 
 
-def test_a_template_that_is_refused_keeps_no_server_from_being_suspended(sandbox: Sandbox) -> None:
+def test_a_refused_template_does_not_prevent_suspending_the_server(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi"], {"replicas": 2})
     before = namespace.deployment("kimi")["spec"]["template"]
@@ -134,7 +134,7 @@ def test_a_template_that_is_refused_keeps_no_server_from_being_suspended(sandbox
     assert namespace.deployment("kimi")["spec"]["template"] == before
 
 
-def test_a_refused_server_is_scaled_down_as_it_runs_also_without_a_record(sandbox: Sandbox) -> None:
+def test_a_refused_server_without_a_record_can_still_be_scaled_down(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi"], {"replicas": 3})
     namespace.change_server("kimi", {"security": {"hostIPC": True}})
@@ -142,13 +142,15 @@ def test_a_refused_server_is_scaled_down_as_it_runs_also_without_a_record(sandbo
     [container] = namespace.deployment("kimi")["spec"]["template"]["spec"]["containers"]
     fixed = {"spec": {"template": {"spec": {"containers": [{**container, "image": "example.com/hotfix:1"}]}}}}
     namespace.edit(DEPLOYMENT, "kimi", fixed)
-    wait_for(lambda: namespace.deployment("kimi")["status"].get("updatedReplicas"), "it is rolled out", (3).__eq__)
+    wait_for(
+        lambda: namespace.deployment("kimi")["status"].get("updatedReplicas"), "the change is rolled out", (3).__eq__
+    )
     before = namespace.deployment("kimi")["spec"]
     namespace.client.patch(SERVER, namespace.name, "kimi", {"spec": {"replicas": 2}}, "scale")
     wait_for(lambda: namespace.deployment("kimi")["spec"], "only the size changes", {**before, "replicas": 2}.__eq__)
     namespace.delete(REVISION, "kimi-1")
     namespace.change_server("kimi", {"suspend": True})
-    wait_for(lambda: namespace.deployment("kimi")["spec"], "it is suspended", {**before, "replicas": 0}.__eq__)
+    wait_for(lambda: namespace.deployment("kimi")["spec"], "the server is suspended", {**before, "replicas": 0}.__eq__)
 
     def operations() -> list[str]:
         entries = namespace.deployment("kimi")["metadata"]["managedFields"]
@@ -158,7 +160,7 @@ def test_a_refused_server_is_scaled_down_as_it_runs_also_without_a_record(sandbo
     wait_for(operations, "there is one field manager", ["Apply"].__eq__)
 
 
-def test_an_orphaned_server_is_taken_back_with_its_pods(sandbox: Sandbox) -> None:
+def test_an_orphaned_server_is_adopted_again_with_its_pods(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi"])
     before = running(namespace, "kimi")
@@ -179,17 +181,15 @@ def _orphan(namespace: Namespace, name: str) -> None:
         "DELETE", f"/apis/kimi-linear.io/v1alpha1/namespaces/{namespace.name}/kimilinearservers/{name}",
         query={"propagationPolicy": "Orphan"},
     )  # fmt: skip
-    wait_for(lambda: namespace.find(SERVER, name) is None, "it is gone")
+    wait_for(lambda: namespace.find(SERVER, name) is None, "the server is gone")
 
 
 def _brings_other_pods(call: Call) -> bool:
     return call.is_write and call.concerns(DEPLOYMENT, "kimi") and MARK.encode() in call.body
 
 
-@pytest.mark.parametrize("is_taken_back", [False, True], ids=["the wish stays", "it is taken back"])
-def test_after_a_rollback_a_wish_gets_the_pods_of_the_version_that_runs(
-    sandbox: Sandbox, *, is_taken_back: bool
-) -> None:
+@pytest.mark.parametrize("is_taken_back", [False, True], ids=["the change stays", "the change is taken back"])
+def test_after_a_rollback_a_requested_change_gets_this_versions_pods(sandbox: Sandbox, *, is_taken_back: bool) -> None:
     """The other version recorded its pod template for the change, and the API server refused the Deployment."""
     namespace = sandbox.namespace
     create_servers(namespace, ["kimi"])

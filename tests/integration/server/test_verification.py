@@ -34,7 +34,7 @@ def benchmarks(namespace: Namespace) -> list[Manifest]:
 
 
 def benchmark(namespace: Namespace) -> Manifest:
-    [found] = wait_for(lambda: benchmarks(namespace), "one benchmark", lambda found: len(found) == 1)
+    [found] = wait_for(lambda: benchmarks(namespace), "there is one benchmark", lambda found: len(found) == 1)
     return dict(found)
 
 
@@ -79,10 +79,10 @@ def verify(namespace: Namespace, accuracy: float, replicas: int = 1) -> None:
     answer(namespace, accuracy)
 
 
-def test_one_pod_is_asked_and_then_all_with_its_template_serve_at_once(namespace: Namespace) -> None:
+def test_one_pod_is_verified_and_then_all_pods_with_its_template_serve_at_once(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block", replicas=2))
     pods = pods_on_nodes(namespace, 2)
-    stays(lambda: benchmarks(namespace), "no benchmark before a pod could serve", lambda found: not found, 2)
+    stays(lambda: benchmarks(namespace), "there is no benchmark before a pod could serve", lambda found: not found, 2)
     for pod in pods:
         report(namespace, pod)
     made = benchmark(namespace)
@@ -104,7 +104,7 @@ def test_one_pod_is_asked_and_then_all_with_its_template_serve_at_once(namespace
     assert event["type"] == "Normal"
 
 
-def test_no_benchmark_of_another_namespace_keeps_a_pod_from_being_asked(
+def test_a_benchmark_of_another_namespace_does_not_block_the_verification_of_a_pod(
     namespace: Namespace, other_namespace: Namespace
 ) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
@@ -130,7 +130,7 @@ def test_no_benchmark_of_another_namespace_keeps_a_server_from_being_verified(
     namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
 
 
-def test_wrong_answers_keep_the_gates_closed_and_say_so(namespace: Namespace) -> None:
+def test_wrong_answers_keep_the_gates_closed_and_are_reported(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     verify(namespace, 0.3)
     ready = namespace.wait_for_condition("kimi", "Ready", "False", "VerificationFailed")
@@ -141,13 +141,15 @@ def test_wrong_answers_keep_the_gates_closed_and_say_so(namespace: Namespace) ->
     assert event["type"] == "Warning"
 
 
-def test_wrong_answers_lead_back_to_the_verified_template_once(namespace: Namespace) -> None:
+def test_wrong_answers_roll_back_once_to_the_verified_template(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block", verification={"onFailure": "Rollback"}))
     verify(namespace, 0.7)
     serve(namespace, 1)
     [old] = living(namespace)
     namespace.change_server("kimi", {"engine": {"contextLength": 131072}})
-    wait_for(lambda: living(namespace), "a new pod", lambda pods: pods and pods[0]["metadata"]["uid"] != _uid(old))
+    wait_for(
+        lambda: living(namespace), "there is a new pod", lambda pods: pods and pods[0]["metadata"]["uid"] != _uid(old)
+    )
     wait_for(lambda: benchmarks(namespace), "the old benchmark is gone", lambda found: not found)
     verify(namespace, 0.3)
     namespace.wait_for_condition("kimi", "TemplateCurrent", "False", "RolledBack")
@@ -156,18 +158,27 @@ def test_wrong_answers_lead_back_to_the_verified_template_once(namespace: Namesp
     def has_old_template(pods: list[Manifest]) -> bool:
         return [pod["metadata"]["labels"]["kimi-linear.io/template"] for pod in pods] == [label]
 
-    wait_for(lambda: living(namespace), "a pod with the old template", has_old_template)
+    wait_for(lambda: living(namespace), "there is a pod with the old template", has_old_template)
     # The pod serves without another verification, and the failed template is not tried again.
     serve(namespace, 1)
     assert namespace.condition("kimi", "Verified")["status"] == "False"
     template = namespace.deployment("kimi")["spec"]["template"]
     namespace.edit(POD, living(namespace)[0]["metadata"]["name"], {"metadata": {"labels": {"touched": "yes"}}})
-    stays(lambda: namespace.deployment("kimi")["spec"]["template"], "it stays", lambda now: now == template, 3)
+    stays(
+        lambda: namespace.deployment("kimi")["spec"]["template"],
+        "the pod template stays",
+        lambda now: now == template,
+        3,
+    )
     # Both templates are kept. The next change makes a third template.
     records = namespace.client.list(REVISION, namespace.name, {"labelSelector": f"{SERVER_LABEL}=kimi"})
     assert len(records) == 2
     namespace.change_server("kimi", {"engine": {"contextLength": 65536}})
-    wait_for(lambda: living(namespace), "another pod", lambda pods: bool(pods) and not has_old_template(pods))
+    wait_for(
+        lambda: living(namespace),
+        "there is a pod with another template",
+        lambda pods: bool(pods) and not has_old_template(pods),
+    )
     verify(namespace, 0.7)
     serve(namespace, 1)
     namespace.wait_for_condition("kimi", "TemplateCurrent", "True", "Newest")
@@ -178,7 +189,7 @@ def _uid(pod: Manifest) -> str:
     return str(pod["metadata"]["uid"])
 
 
-def test_with_warn_the_server_serves_and_only_the_condition_says_that_answers_are_wrong(namespace: Namespace) -> None:
+def test_with_warn_the_server_serves_and_only_the_condition_reports_wrong_answers(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Warn"))
     [pod] = pods_on_nodes(namespace, 1)
     assert "readinessGates" not in pod["spec"]
@@ -209,7 +220,7 @@ def let_an_hour_pass(namespace: Namespace, name: str) -> None:
 
 
 @pytest.mark.parametrize("tried_again", [delete_benchmark, let_an_hour_pass])
-def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(
+def test_an_impossible_verification_is_unknown_and_can_be_tried_again(
     namespace: Namespace, tried_again: Callable[[Namespace, str], None]
 ) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
@@ -225,7 +236,7 @@ def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(
     tried_again(namespace, first["metadata"]["name"])
     again = wait_for(
         lambda: benchmarks(namespace),
-        "another benchmark",
+        "there is another benchmark",
         lambda found: [_uid(item) for item in found] not in ([], [_uid(first)]),
     )
     assert len(again) == 1
@@ -233,7 +244,7 @@ def test_a_verification_that_cannot_be_made_is_unknown_and_can_be_tried_again(
     serve(namespace, 1)
 
 
-@pytest.mark.parametrize("has_ended", [True, False], ids=["it had no result", "it runs"])
+@pytest.mark.parametrize("has_ended", [True, False], ids=["the old benchmark had no result", "the old benchmark runs"])
 def test_after_a_change_of_the_verification_the_new_questions_are_asked(
     namespace: Namespace, *, has_ended: bool
 ) -> None:
@@ -251,7 +262,7 @@ def test_after_a_change_of_the_verification_the_new_questions_are_asked(
     namespace.change_server("kimi", {"verification": {"dataset": {"configMap": "questions", "path": "test.jsonl"}}})
     again = wait_for(
         lambda: benchmarks(namespace),
-        "a benchmark with the new questions",
+        "there is a benchmark with the new questions",
         lambda found: [_uid(item) for item in found] not in ([], [_uid(first)]),
     )
     assert [item["spec"]["datasets"]["gsm8k"]["configMap"] for item in again] == ["questions"]
@@ -260,7 +271,7 @@ def test_after_a_change_of_the_verification_the_new_questions_are_asked(
     assert [_uid(item) for item in living(namespace)] == [_uid(pod)]
 
 
-def test_a_benchmark_that_a_quota_refuses_is_unknown_with_the_words_of_the_quota(namespace: Namespace) -> None:
+def test_a_benchmark_that_a_quota_refuses_makes_the_verification_unknown(namespace: Namespace) -> None:
     namespace.set_quota("none", {"count/kimilinearbenchmarks.kimi-linear.io": "0"})
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
@@ -275,7 +286,7 @@ def test_a_benchmark_that_a_quota_refuses_is_unknown_with_the_words_of_the_quota
     serve(namespace, 1)
 
 
-def test_a_client_that_does_not_start_is_unknown_with_its_cause(namespace: Namespace) -> None:
+def test_a_client_that_does_not_start_makes_the_verification_unknown_with_the_cause(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
     report(namespace, pod)
@@ -291,30 +302,32 @@ def test_a_client_that_does_not_start_is_unknown_with_its_cause(namespace: Names
     )
     assert (verified["status"], verified["reason"]) == ("Unknown", "Verifying")
     assert not is_open(living(namespace)[0])
-    # Once its image is there, it goes on.
+    # When its image is available, the client continues.
     answer(namespace, 0.7)
     serve(namespace, 1)
 
 
-def test_a_pod_that_goes_while_it_is_asked_is_replaced_by_another_one(namespace: Namespace) -> None:
+def test_a_pod_deleted_during_its_verification_is_replaced_and_the_successor_is_verified(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
     report(namespace, pod)
     first = benchmark(namespace)
     namespace.delete(POD, pod["metadata"]["name"])
-    wait_for(lambda: living(namespace), "its successor", lambda pods: [_uid(item) for item in pods] != [_uid(pod)])
+    wait_for(
+        lambda: living(namespace), "the pod has a successor", lambda pods: [_uid(item) for item in pods] != [_uid(pod)]
+    )
     [successor] = pods_on_nodes(namespace, 1)
     report(namespace, successor)
     wait_for(
         lambda: benchmarks(namespace),
-        "a benchmark of the successor",
+        "there is a benchmark of the successor",
         lambda found: [item["metadata"]["name"] for item in found] not in ([], [first["metadata"]["name"]]),
     )
     answer(namespace, 0.7)
     serve(namespace, 1)
 
 
-def test_events_of_verifications_are_few(namespace: Namespace) -> None:
+def test_verifications_cause_few_events(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     verify(namespace, 0.7)
     serve(namespace, 1)

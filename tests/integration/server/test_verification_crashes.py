@@ -1,4 +1,4 @@
-"""The operator is killed before and after each write of a verification: nothing is asked twice or serves unverified."""
+"""The operator is killed at each write of a verification: no template is asked twice, and no unverified pod serves."""
 
 import functools
 import json
@@ -46,7 +46,7 @@ _SPEC: Spec = {
     "inheritedMetadata": {"annotations": {HELD: "true"}},
 }
 _CHANGE: Spec = {"engine": {"contextLength": 131072}}
-# By the number of the revision that is asked.
+# The accuracy of each revision, by the number of the revision.
 _ACCURACY = {"1": 0.7, "2": 0.3}
 _UNDISTURBED = "undisturbed"
 _PLAYED_SECONDS = 150.0
@@ -54,7 +54,7 @@ _QUIET_SECONDS = 6.0
 
 
 class Step(NamedTuple):
-    """A write in the life of a verification: the nth of its kind whose body has some text, spaces aside."""
+    """A write of a verification: the nth write of a kind whose body contains a text. Spaces do not count."""
 
     name: str
     method: str
@@ -104,7 +104,7 @@ class Boundary(NamedTuple):
 
     @property
     def server(self) -> str:
-        # The name of a benchmark begins with 20 characters of this, and none may be the beginning of another.
+        # The name of a benchmark begins with 20 characters of this name, and no name may be the beginning of another.
         return f"{self.side}-{self.step.name}-0"
 
     def holds(self, call: Call) -> bool:
@@ -113,7 +113,7 @@ class Boundary(NamedTuple):
 
 @dataclass
 class Play:
-    """Plays the kubelets of servers and clients, and watches that a gate that is open stays open."""
+    """Plays the kubelets of servers and clients, and checks that an open gate stays open."""
 
     namespace: Namespace
     opened: set[str] = field(default_factory=set)
@@ -164,23 +164,26 @@ def test_a_crash_before_the_first_traffic_leaves_no_trace(sandbox: Sandbox, side
     namespace.create_server(_UNDISTURBED, _SPEC)
     play.until(lambda: _unverified(namespace, [_UNDISTURBED]), "the undisturbed server serves")
     _crash(sandbox, play, boundaries, lambda name: namespace.create_server(name, _SPEC))
-    play.until(lambda: _unverified(namespace, [boundary.server for boundary in boundaries]), "all serve")
+    play.until(lambda: _unverified(namespace, [boundary.server for boundary in boundaries]), "all servers serve")
     _assert_no_trace(sandbox, play, boundaries, asked=1)
     assert rollouts(namespace, _UNDISTURBED) == {"generation": 1, "revision": "1", "replicaSets": 1}
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_a_crash_on_the_way_to_a_rollback_leaves_no_trace_and_it_happens_once(sandbox: Sandbox, side: str) -> None:
+def test_a_crash_during_a_rollback_leaves_no_trace_and_the_rollback_happens_once(sandbox: Sandbox, side: str) -> None:
     namespace, play = sandbox.namespace, Play(sandbox.namespace)
     boundaries = [Boundary(side, step) for step in _TO_ROLLED_BACK]
     names = [_UNDISTURBED, *(boundary.server for boundary in boundaries)]
     for name in names:
         namespace.create_server(name, _SPEC)
-    play.until(lambda: _unverified(namespace, names), "all serve")
+    play.until(lambda: _unverified(namespace, names), "all servers serve")
     namespace.change_server(_UNDISTURBED, _CHANGE)
-    play.until(lambda: _not_rolled_back(namespace, [_UNDISTURBED]), "the undisturbed server went back")
+    play.until(lambda: _not_rolled_back(namespace, [_UNDISTURBED]), "the undisturbed server has rolled back")
     _crash(sandbox, play, boundaries, lambda name: namespace.change_server(name, _CHANGE))
-    play.until(lambda: _not_rolled_back(namespace, [boundary.server for boundary in boundaries]), "all went back")
+    play.until(
+        lambda: _not_rolled_back(namespace, [boundary.server for boundary in boundaries]),
+        "all servers have rolled back",
+    )
     _assert_no_trace(sandbox, play, boundaries, asked=2)
     assert rollouts(namespace, _UNDISTURBED) == {"generation": 3, "revision": "3", "replicaSets": 2}
 
@@ -212,7 +215,8 @@ def _crash(sandbox: Sandbox, play: Play, boundaries: list[Boundary], begin: Call
             faults.enter_context(sandbox.proxy.fault(hold, boundary.holds))
             begin(boundary.server)
         play.until(
-            lambda: [boundary.server for boundary, hold in holds.items() if not hold.reached.is_set()], "all stand"
+            lambda: [boundary.server for boundary, hold in holds.items() if not hold.reached.is_set()],
+            "the operator stands at all boundaries",
         )
         sandbox.operator.kill()
     sandbox.restart_after_crash()
@@ -223,7 +227,7 @@ def _assert_no_trace(sandbox: Sandbox, play: Play, boundaries: list[Boundary], a
     expected = _state(namespace, _UNDISTURBED)
     for server in (_UNDISTURBED, *(boundary.server for boundary in boundaries)):
         look = functools.partial(_state, namespace, server)
-        wait_for(look, f"{server} is as it would have been", lambda state: state == expected)
+        wait_for(look, f"{server} is in the state of an undisturbed server", lambda state: state == expected)
         assert pods_made(namespace, f"{server}-verify") == asked, f"{server} was asked again"
         assert rollouts(namespace, server) == rollouts(namespace, _UNDISTURBED)
         # A crash may lose an Event, but none comes twice.
@@ -233,7 +237,7 @@ def _assert_no_trace(sandbox: Sandbox, play: Play, boundaries: list[Boundary], a
 
 
 def _assert_only_verified_gates_were_opened(sandbox: Sandbox, play: Play, server: str) -> None:
-    """Check every write of a gate: it opens it, after right answers, on a pod with the template that gave them."""
+    """Check that each write of a gate opens the gate of a pod whose template has given right answers before."""
     label = _revision(sandbox.namespace, server, "1")["data"]["template"]["metadata"]["labels"][TEMPLATE_LABEL]
     sets = sandbox.namespace.replica_sets(server)
     verified = [item for item in sets if item["spec"]["template"]["metadata"]["labels"][TEMPLATE_LABEL] == label]
@@ -269,7 +273,7 @@ def _assert_writes_end(sandbox: Sandbox) -> None:
 
 
 def _state(namespace: Namespace, server: str) -> Manifest:
-    """Return the end of a server: its conditions, templates, results, gates and benchmarks, without names and times."""
+    """Return the final state of a server, without names and times."""
     query = {"labelSelector": f"{SERVER_LABEL}={server}"}
     found = {
         "status": namespace.server(server)["status"]["conditions"],
@@ -290,7 +294,7 @@ def _state(namespace: Namespace, server: str) -> Manifest:
 
 
 def _events(namespace: Namespace, server: str) -> Counter[str]:
-    """Return how many Events tell of each result of a verification."""
+    """Return the number of Events about each result of a verification."""
     query = {"fieldSelector": f"involvedObject.name={server},involvedObject.kind={SERVER.kind}"}
     found = (event["message"] for event in namespace.client.list(EVENT, namespace.name, query))
     return Counter(

@@ -27,7 +27,7 @@ def no_definitions_afterwards(client: Client) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_definitions_afterwards")
-def test_a_server_serves_without_the_prometheus_operator_and_is_watched_once_it_is_there(
+def test_a_server_serves_without_the_prometheus_operator_and_is_watched_once_it_is_installed(
     namespace: Namespace, client: Client, cluster: LocalCluster
 ) -> None:
     namespace.create_server("kimi", WATCHED)
@@ -44,16 +44,27 @@ def test_a_server_serves_without_the_prometheus_operator_and_is_watched_once_it_
     changed = {"labels": {"release": "other"}, "slowFirstTokenSeconds": 1.5}
     namespace.change_server("kimi", {"monitoring": changed})
     wait_for(
-        lambda: str(namespace.existing(PROMETHEUS_RULE, "kimi")), "the limit follows", lambda seen: "> 1.5" in seen
+        lambda: str(namespace.existing(PROMETHEUS_RULE, "kimi")),
+        "the alert has the new limit",
+        lambda seen: "> 1.5" in seen,
     )
-    wait_for(lambda: str(namespace.existing(POD_MONITOR, "kimi")), "the label, too", lambda seen: "'other'" in seen)
+    wait_for(
+        lambda: str(namespace.existing(POD_MONITOR, "kimi")),
+        "the PodMonitor has the new label",
+        lambda seen: "'other'" in seen,
+    )
     for kind in KINDS:
         namespace.delete(kind, "kimi")
     wait_for(
-        lambda: [namespace.find(kind, "kimi") for kind in KINDS], "they are made again", all, seconds=_SECONDS_TO_FIND
+        lambda: [namespace.find(kind, "kimi") for kind in KINDS],
+        "both objects are created again",
+        all,
+        seconds=_SECONDS_TO_FIND,
     )
     namespace.change_server("kimi", {"monitoring": None})
-    wait_for(lambda: [kind for kind in KINDS if namespace.find(kind, "kimi")], "both are gone", lambda left: not left)
+    wait_for(
+        lambda: [kind for kind in KINDS if namespace.find(kind, "kimi")], "both objects are gone", lambda left: not left
+    )
     _those_of_somebody_else_stay(namespace)
 
 

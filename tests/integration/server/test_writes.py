@@ -61,7 +61,7 @@ def test_a_new_server_costs_its_children_and_two_status_writes(
     # Event names are unique. For each server, one Event says that it is ready. It is written after the status.
     wait_for(
         lambda: _counts(audit_log.writes(mark, USER, namespace.name))["create events"],
-        "each server has told that it is ready",
+        "each server has an Event that says that it is ready",
         lambda count: count >= len(_SERVERS),
     )
     audit_log.wait_until_quiet(mark, USER, namespace.name)
@@ -84,7 +84,7 @@ def _counts(requests: list[Request]) -> Counter[str]:
     return Counter(f"{item.verb} {item.resource}" for item in requests)
 
 
-def test_settled_servers_cost_no_write_and_neither_does_a_restart(
+def test_settled_servers_and_a_restart_cause_no_writes(
     operator: Operator, audit_log: AuditLog, namespace: Namespace
 ) -> None:
     mark = audit_log.mark()
@@ -96,12 +96,12 @@ def test_settled_servers_cost_no_write_and_neither_does_a_restart(
     before = {name: _generation(namespace, name) for name in _SERVERS}
 
     mark = audit_log.mark()
-    stays(lambda: audit_log.writes(mark, USER, namespace.name), "no write", _is_nothing, _QUIET_SECONDS)
+    stays(lambda: audit_log.writes(mark, USER, namespace.name), "nothing is written", _is_nothing, _QUIET_SECONDS)
     with operator.stopped():
         mark = audit_log.mark()
     stays(
         lambda: audit_log.writes(mark, USER, namespace.name),
-        "no write after a restart",
+        "nothing is written after a restart",
         _is_nothing,
         _START_SECONDS,
     )
@@ -110,7 +110,7 @@ def test_settled_servers_cost_no_write_and_neither_does_a_restart(
     assert not requests, f"settled servers should not be read one by one: {requests}"
 
 
-def test_with_everything_on_nothing_is_written_for_a_minute(
+def test_servers_with_all_options_cause_no_writes_for_a_minute(
     operator: Operator, audit_log: AuditLog, namespace: Namespace, client: Client, cluster: LocalCluster
 ) -> None:
     with with_prometheus_operator(client, cluster):
@@ -127,7 +127,7 @@ def test_with_everything_on_nothing_is_written_for_a_minute(
             )
         audit_log.wait_until_quiet(mark, USER, namespace.name)
         mark = audit_log.mark()
-        stays(lambda: audit_log.writes(mark, USER, namespace.name), "no write", _is_nothing, _A_MINUTE)
+        stays(lambda: audit_log.writes(mark, USER, namespace.name), "nothing is written", _is_nothing, _A_MINUTE)
 
 
 def _is_nothing(writes: list[Request]) -> bool:
@@ -140,7 +140,9 @@ def _generation(namespace: Namespace, name: str) -> Manifest:
     return {"replicaSets": sets, "generation": namespace.deployment(name)["metadata"]["generation"]}
 
 
-def test_what_happened_while_the_operator_was_away_is_put_right(operator: Operator, namespace: Namespace) -> None:
+def test_changes_made_while_the_operator_was_stopped_are_handled_after_its_start(
+    operator: Operator, namespace: Namespace
+) -> None:
     namespace.create_server("kimi")
     namespace.wait_until_ready("kimi")
     with operator.stopped():

@@ -64,10 +64,10 @@ def folder(commit: str) -> str:
 def test_weights_are_fetched_once_and_nothing_is_written_at_rest(bare: Namespace, audit_log: AuditLog) -> None:
     begin = audit_log.mark()
     create(bare)
-    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is made")
+    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is created")
     assert claim
     assert claim["spec"]["resources"] == {"requests": {"storage": "200Gi"}}
-    assert "ownerReferences" not in claim["metadata"], "it outlives the weights"
+    assert "ownerReferences" not in claim["metadata"], "the claim must outlive the weights"
     run(bare)
     wait_for_reason(bare, "WeightsDownloading")
     assert condition_of(bare.existing(WEIGHTS, "kimi"), "Reconciling")["status"] == "True"
@@ -81,7 +81,7 @@ def test_weights_are_fetched_once_and_nothing_is_written_at_rest(bare: Namespace
     assert len(jobs(bare)) == 1
 
 
-def test_what_is_known_of_a_finished_job_outlives_its_pod(bare: Namespace) -> None:
+def test_complete_weights_stay_complete_after_their_pod_is_deleted(bare: Namespace) -> None:
     create(bare)
     finish(bare)
     wait_for_reason(bare, "WeightsComplete")
@@ -90,14 +90,14 @@ def test_what_is_known_of_a_finished_job_outlives_its_pod(bare: Namespace) -> No
     bare.edit(WEIGHTS, "kimi", {"metadata": {"labels": {"seen": "again"}}})
     stays(
         lambda: condition_of(bare.existing(WEIGHTS, "kimi"), "Ready"),
-        "they stay complete",
+        "the weights stay complete",
         lambda ready: ready["reason"] == "WeightsComplete",
         4,
     )
     assert len(jobs(bare)) == 1
 
 
-def test_diff_foretells_what_the_operator_does(bare: Namespace, cluster: LocalCluster, tmp_path: Path) -> None:
+def test_diff_predicts_the_operators_changes(bare: Namespace, cluster: LocalCluster, tmp_path: Path) -> None:
     file = tmp_path / "weights.json"
 
     def changes(**spec: Any) -> set[tuple[str, str]]:
@@ -115,13 +115,15 @@ def test_diff_foretells_what_the_operator_does(bare: Namespace, cluster: LocalCl
     assert changes(**spec) == set()
     bare.edit(WEIGHTS, "kimi", {"metadata": {"annotations": {FETCH_ANNOTATION: "again"}}})
     finish(bare, SECOND)
-    wait_for(lambda: changes(**spec), "the file says nothing of the annotation", lambda found: not found)
+    wait_for(
+        lambda: changes(**spec), "diff shows no change, although the file has no annotation", lambda found: not found
+    )
     assert changes(**{**spec, "image": "fetcher:1"}) == set(), "complete weights are not fetched again"
     other = {**spec, "source": {**spec["source"], "revision": SECOND}}
     assert changes(**other) == {("Job", "create"), ("Job", "delete")}
 
 
-def test_a_refused_token_is_told_with_its_remedy_and_passes_by_itself(bare: Namespace) -> None:
+def test_a_refused_token_is_reported_with_its_remedy_until_it_is_accepted(bare: Namespace) -> None:
     create(bare)
     fail(bare, state="TokenRefused", message="the hub asks for a token (HTTP 401)")
     told = condition_of(wait_for_reason(bare, "TokenRefused", kind="Stalled"), "Stalled")
@@ -131,7 +133,7 @@ def test_a_refused_token_is_told_with_its_remedy_and_passes_by_itself(bare: Name
     assert condition_of(wait_for_reason(bare, "WeightsComplete"), "Stalled")["status"] == "False"
 
 
-def test_the_claim_outlives_the_weights_and_the_next_of_this_name_take_it(bare: Namespace) -> None:
+def test_the_claim_outlives_the_weights_and_new_weights_of_that_name_use_it(bare: Namespace) -> None:
     create(bare)
     finish(bare)
     wait_for_reason(bare, "WeightsComplete")
@@ -145,7 +147,7 @@ def test_the_claim_outlives_the_weights_and_the_next_of_this_name_take_it(bare: 
     assert bare.existing(CLAIM, "kimi")["metadata"]["uid"] == uid
 
 
-def test_another_image_fetches_nothing_that_is_complete(bare: Namespace, audit_log: AuditLog) -> None:
+def test_another_image_does_not_fetch_complete_weights_again(bare: Namespace, audit_log: AuditLog) -> None:
     begin = audit_log.mark()
     create(bare)
     finish(bare)
@@ -163,13 +165,13 @@ def test_another_image_fetches_nothing_that_is_complete(bare: Namespace, audit_l
     assert len(audit_log.writes(mark, USER, bare.name)) == 1, "the status"
 
 
-def test_a_claim_goes_with_its_weights_if_asked(bare: Namespace) -> None:
+def test_a_claim_is_deleted_with_its_weights_if_deletion_policy_says_so(bare: Namespace) -> None:
     create(bare, volume={"deletionPolicy": "Delete"})
-    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is made")
+    claim = wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is created")
     assert claim
     assert [owner["kind"] for owner in claim["metadata"]["ownerReferences"]] == ["KimiLinearWeights"]
     bare.delete(WEIGHTS, "kimi")
-    wait_for(lambda: bare.find(CLAIM, "kimi"), "it is deleted", lambda found: not found or _is_going(found))
+    wait_for(lambda: bare.find(CLAIM, "kimi"), "the claim is deleted", lambda found: not found or _is_going(found))
 
 
 def _is_going(manifest: Manifest) -> bool:
@@ -186,7 +188,7 @@ def test_a_claim_of_somebody_else_is_left_alone(bare: Namespace) -> None:
     assert "labels" not in bare.existing(CLAIM, "kimi")["metadata"]
 
 
-def test_another_revision_is_fetched_by_another_job_and_the_old_commit_stays_until_then(bare: Namespace) -> None:
+def test_another_revision_is_fetched_while_the_old_commit_stays_available(bare: Namespace) -> None:
     create(bare)
     finish(bare)
     first = wait_for_reason(bare, "WeightsComplete")["status"]["commit"]
@@ -199,7 +201,7 @@ def test_another_revision_is_fetched_by_another_job_and_the_old_commit_stays_unt
     assert wait_for_reason(bare, "WeightsComplete")["status"]["commit"] == SECOND
 
 
-def test_a_server_makes_no_pods_before_its_weights_are_complete(bare: Namespace) -> None:
+def test_a_server_creates_no_pods_before_its_weights_are_complete(bare: Namespace) -> None:
     bare.create_server("kimi", USES_WEIGHTS)
     missing = bare.wait_for_condition("kimi", "Ready", "False", "WeightsMissing")
     assert "spec.model.weights" in missing["message"]
@@ -208,7 +210,7 @@ def test_a_server_makes_no_pods_before_its_weights_are_complete(bare: Namespace)
     bare.wait_for_condition("kimi", "Ready", "False", "WeightsDownloading")
     assert bare.find(DEPLOYMENT, "kimi") is None
     finish(bare)
-    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "its pods are made")
+    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "the server's pods are created")
     assert served_folder(bare) == folder(FIRST)
     container = engine_container(bare.deployment("kimi"))
     assert {"name": "weights", "mountPath": "/weights", "readOnly": True} in container["volumeMounts"]
@@ -219,27 +221,27 @@ def test_a_newer_commit_is_offered_and_taken_by_the_annotation(bare: Namespace) 
     create(bare)
     finish(bare)
     bare.create_server("kimi", USES_WEIGHTS)
-    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "its pods are made")
+    wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "the server's pods are created")
     bare.edit(WEIGHTS, "kimi", {"metadata": {"annotations": {FETCH_ANNOTATION: "again"}}})
     finish(bare, SECOND)
     offered = bare.wait_for_condition("kimi", "TemplateCurrent", "False", "NewTemplateAvailable")
     assert "The weights have a new commit" in offered["message"]
     assert served_folder(bare) == folder(FIRST)
     bare.edit(SERVER, "kimi", {"metadata": {"annotations": {"kimi-linear.io/rollout": "now"}}})
-    wait_for(lambda: served_folder(bare), "it serves the newer commit", lambda served: served == folder(SECOND))
+    wait_for(lambda: served_folder(bare), "the server serves the newer commit", lambda served: served == folder(SECOND))
 
 
-def test_weights_that_go_stop_no_pods_and_a_change_rolls_out_with_the_same_commit(bare: Namespace) -> None:
+def test_deleting_weights_stops_no_pods_and_later_changes_use_the_same_commit(bare: Namespace) -> None:
     create(bare)
     finish(bare)
     bare.create_server("kimi", USES_WEIGHTS)
-    made = wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "its pods are made")
+    made = wait_for(lambda: bare.find(DEPLOYMENT, "kimi"), "the server's pods are created")
     assert made
     bare.delete(WEIGHTS, "kimi")
     wait_for(lambda: bare.find(WEIGHTS, "kimi"), "the weights are gone", lambda found: found is None)
     stays(
         lambda: bare.deployment("kimi")["spec"],
-        "its pods stay",
+        "the server's pods stay",
         lambda spec: spec["template"] == made["spec"]["template"] and spec["replicas"] == 1,
         3,
     )

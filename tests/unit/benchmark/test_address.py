@@ -28,7 +28,7 @@ KIMI = TargetKey("default", "kimi")
         "http://10-0-0-1.kimi-headless.default.svc.cluster.local",
     ],
 )
-def test_every_way_to_write_a_services_name_is_the_same_as_a_reference(url: str) -> None:
+def test_every_spelling_of_a_services_name_gives_the_key_of_the_reference(url: str) -> None:
     assert key_of(url, "default") == KIMI == target_of(make_benchmark(serverRef={"name": "kimi"}))
 
 
@@ -48,11 +48,11 @@ def test_every_way_to_write_a_services_name_is_the_same_as_a_reference(url: str)
         ("http://a:b:c", "default", TargetKey("", "http://a:b:c")),
     ],
 )
-def test_other_addresses_are_host_and_port(url: str, namespace: str, expected: TargetKey) -> None:
+def test_the_key_of_any_other_address_is_host_and_port(url: str, namespace: str, expected: TargetKey) -> None:
     assert key_of(url, namespace) == expected
 
 
-def test_labels_are_valid_and_tell_keys_apart() -> None:
+def test_labels_are_valid_and_differ_for_different_keys() -> None:
     keys = [
         KIMI,
         TargetKey("kimi", "default"),

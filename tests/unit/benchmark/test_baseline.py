@@ -54,11 +54,11 @@ def test_numbers_of_the_same_load_are_compared() -> None:
             "own of benchmark last is invalid: its numbers do not count",
         ),
     ],
-    ids=["nobody", "not complete", "no such suite", "another load", "another kind", "invalid", "failed"],
+    ids=["no such benchmark", "not complete", "no such suite", "another load", "another kind", "invalid", "failed"],
 )
-def test_what_cannot_be_compared_says_why(suites: list[Suite], results: list[Manifest], words: str) -> None:
+def test_a_missing_comparison_gives_its_reason(suites: list[Suite], results: list[Manifest], words: str) -> None:
     assert found(suites, *results) == Baseline(missing=words)
 
 
-def test_a_suite_of_a_kind_that_this_version_does_not_know_is_no_baseline() -> None:
+def test_a_suite_of_an_unknown_kind_is_no_baseline() -> None:
     assert found([Suite.model_validate({"name": "own"})], MEASURED).missing == "benchmark last has no suite own"

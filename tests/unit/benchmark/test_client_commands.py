@@ -47,7 +47,7 @@ def speed(prompts: int, concurrency: int) -> str:
     )
 
 
-def test_the_recipes_suites_are_the_recipes_commands() -> None:
+def test_the_recipes_suites_run_the_recipes_commands() -> None:
     assert commands() == [
         speed(10, 1),
         speed(80, 16),
@@ -88,7 +88,7 @@ def test_every_parameter_of_a_custom_suite_reaches_the_client() -> None:
     ]
 
 
-def test_data_sets_of_the_cluster_are_mounted_and_named() -> None:
+def test_datasets_of_the_cluster_are_mounted_and_named() -> None:
     data = {
         "shareGPT": {"persistentVolumeClaim": "data", "path": "gpt/all.json"},
         "gsm8k": {"configMap": "gsm8k", "path": "test.jsonl"},
@@ -114,7 +114,7 @@ def container(benchmark: KimiLinearBenchmark, measured: target.Target) -> Manife
     return dict(only)
 
 
-def test_a_client_runs_in_the_servers_image_with_its_secrets_by_reference_and_no_gpu() -> None:
+def test_a_client_uses_the_servers_image_and_secret_references_and_no_gpu() -> None:
     variable = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "api", "key": "key"}}}
     measured = server(
         hardware="mi325x",
@@ -132,7 +132,7 @@ def test_a_client_runs_in_the_servers_image_with_its_secrets_by_reference_and_no
     assert "amd.com/gpu" not in str(only)
 
 
-def test_a_client_has_the_key_that_the_server_asks_for() -> None:
+def test_a_client_has_the_key_that_the_server_requires() -> None:
     measured = server(auth={"apiKeySecretRef": {"name": "keys", "key": "kimi"}})
     only = container(made(), target.of_server(made(), measured))
     assert only["env"][1:] == [
@@ -140,7 +140,7 @@ def test_a_client_has_the_key_that_the_server_asks_for() -> None:
     ]
 
 
-def test_an_endpoint_is_asked_with_the_recipes_image_and_its_own_key() -> None:
+def test_a_client_of_an_endpoint_uses_the_recipes_image_and_its_own_key() -> None:
     benchmark = made(endpoint={"url": "http://far:1", "apiKeySecretRef": {"name": "far"}}, client={"image": "a/b:1"})
     measured = target.of_endpoint(benchmark)
     only = container(benchmark, measured)
@@ -149,7 +149,7 @@ def test_an_endpoint_is_asked_with_the_recipes_image_and_its_own_key() -> None:
     assert target.of_endpoint(made(endpoint={"url": "http://far:1"})).image == "lmsysorg/sglang:v0.5.7-rocm700-mi30x"
 
 
-def test_a_key_whose_secret_is_not_named_for_it_is_unknown() -> None:
+def test_a_key_that_comes_through_env_from_is_unknown() -> None:
     spec = server(
         engine={"extraArgs": ["--api-key=$(KEY)"]},
         podTemplate={"spec": {"containers": [{"name": "sglang", "envFrom": [{"secretRef": {"name": "api"}}]}]}},
@@ -157,7 +157,7 @@ def test_a_key_whose_secret_is_not_named_for_it_is_unknown() -> None:
     assert api_key_reference(spec) is None
 
 
-def test_an_image_without_packages_to_install_needs_no_shell() -> None:
+def test_a_client_without_packages_to_install_needs_no_shell() -> None:
     benchmark = made(client={"extraPipPackages": []})
     assert "command" not in container(benchmark, target.of_server(benchmark, server()))
 
@@ -208,7 +208,7 @@ def test_changes_of_a_server_are_reported() -> None:
     ],
     ids=lambda text: text[:8],
 )
-def test_whatever_somebody_wrote_in_the_place_of_a_snapshot_is_read(text: str) -> None:
+def test_a_snapshot_of_any_content_is_read_and_counts_as_a_change(text: str) -> None:
     assert target.changes(text, snapshot()) == ["the server was deleted or replaced during the suite"]
     assert target.changes_since({"serverGeneration": 1}, text)
 
@@ -226,7 +226,7 @@ def pod_template(image: str, **metadata: Any) -> Manifest:
     return {"metadata": metadata, "spec": {"containers": [{"name": "mesh"}, {"name": "sglang", "image": image}]}}
 
 
-def test_other_pods_between_suites_are_told_and_other_labels_make_none() -> None:
+def test_other_pods_between_suites_are_reported_and_other_labels_are_not() -> None:
     facts = target.of_server(made(), server(), pod_template("a")).facts
     found = {"metadata": {"uid": "u", "generation": 1}}
     then, same, other = (
@@ -249,7 +249,7 @@ def test_facts_that_cannot_be_compared_count_as_a_change(facts: dict[str, Any]) 
     assert target.changes_since(readable, snapshot(generation=4))
 
 
-def test_what_is_said_to_be_measured_is_what_the_pods_have_whichever_version_built_them() -> None:
+def test_the_reported_image_and_command_are_those_of_the_running_pods() -> None:
     measured = server()
     measured = measured.model_copy(update={"status": {"command": "as it was started"}})
     facts = target.of_server(made(), measured, pod_template("built-by-another-version")).facts
@@ -271,7 +271,7 @@ TEMPLATE = {
 }
 
 
-def test_a_client_has_the_pull_secrets_and_tolerations_of_its_server_and_the_architecture_of_its_image() -> None:
+def test_a_client_has_its_servers_pull_secrets_and_tolerations_and_its_images_architecture() -> None:
     pod = pod_of(made(), target.of_server(made(), server(podTemplate=TEMPLATE)))
     shared = {name: pod.get(name) for name in (*TEMPLATE["spec"], "affinity")}
     assert shared == {
@@ -285,7 +285,7 @@ def test_a_client_has_the_pull_secrets_and_tolerations_of_its_server_and_the_arc
     assert pod_of(endpoint, target.of_endpoint(endpoint))["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
 
 
-def test_what_a_benchmark_says_about_its_pod_wins_over_what_it_takes_over() -> None:
+def test_a_benchmarks_own_pod_settings_override_those_of_its_server() -> None:
     own = {"nodeSelector": {"kubernetes.io/arch": "arm64"}, "tolerations": [], "imagePullSecrets": [{"name": "more"}]}
     benchmark = made(podTemplate={"spec": own})
     pod = pod_of(benchmark, target.of_server(benchmark, server(podTemplate=TEMPLATE)))
@@ -293,7 +293,7 @@ def test_what_a_benchmark_says_about_its_pod_wins_over_what_it_takes_over() -> N
     assert pod["imagePullSecrets"] == [{"name": "pull"}, {"name": "more"}]
 
 
-def test_the_revision_of_the_server_is_that_of_the_client() -> None:
+def test_the_revision_of_the_server_reaches_the_client() -> None:
     def arguments(**model: Any) -> list[str]:
         return list(container(made(), target.of_server(made(), server(model=model)))["args"])
 
@@ -310,7 +310,7 @@ def names(benchmark: str, suite: str, uid: str) -> str:
     return job.name(of, of.spec.suites[0])
 
 
-def test_no_two_suites_have_a_job_of_the_same_name() -> None:
+def test_jobs_of_different_suites_have_different_names() -> None:
     assert names("kimi", "speed-low", "a").startswith("kimi-speed-low-")
     assert len({names("kimi", "speed-low", "a"), names("kimi-speed", "low", "b"), names("kimi", "speed-low", "c")}) == 3
     longest = [names("k" * 40, "s" * 22, uid) for uid in "ab"]
@@ -318,7 +318,7 @@ def test_no_two_suites_have_a_job_of_the_same_name() -> None:
     assert longest[0] != longest[1]
 
 
-def test_state_that_somebody_has_written_into_a_job_breaks_nothing() -> None:
+def test_a_forged_state_in_a_job_breaks_nothing() -> None:
     for odd in ('{"uid": "u"}', '{"uid": "u", "generation": 1, "image": "i", "restarts": [1]}', "[]", '"'):
         assert target.changes(odd, snapshot(a=0))
         assert target.changes(snapshot(a=0), odd)

@@ -41,14 +41,14 @@ def make_job(benchmark: str, version: int = 1) -> Manifest:
     return owned({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}, benchmark, "KimiLinearBenchmark")
 
 
-def test_a_server_and_a_benchmark_of_one_name_are_two() -> None:
+def test_a_server_and_a_benchmark_with_the_same_name_have_different_keys() -> None:
     cache = new_cache()
     assert cache.put(SERVER, make_server("kimi")) == {KIMI}
     assert cache.put(BENCHMARK, make_benchmark("kimi")) == {Key("default", "kimi", BENCHMARK)}
     assert cache.resources() == [KIMI, Key("default", "kimi", BENCHMARK)]
 
 
-def test_a_change_of_a_server_affects_those_who_measure_it() -> None:
+def test_a_change_of_a_server_enqueues_the_benchmarks_that_measure_it() -> None:
     assert filled().put(SERVER, make_server()) == {KIMI, FIRST, SECOND}
 
 
@@ -70,7 +70,7 @@ UNREADY = [make_condition("Ready", "False", "CrashLooping", "exit code 1")]
     ],
     ids=["progress", "a label", "seen", "unready", "another spec", "another server", "another image"],
 )
-def test_benchmarks_are_told_what_they_read_of_a_server_and_nothing_else(change: Manifest, is_news: bool) -> None:
+def test_a_server_enqueues_benchmarks_only_if_a_part_that_they_read_changes(change: Manifest, is_news: bool) -> None:
     cache = filled()
     cache.put(SERVER, {**make_server(), "status": {"conditions": READY}})
     changed = newer(
@@ -79,18 +79,18 @@ def test_benchmarks_are_told_what_they_read_of_a_server_and_nothing_else(change:
     assert cache.put(SERVER, changed) == ({KIMI, FIRST, SECOND} if is_news else {KIMI})
 
 
-def test_a_pod_of_a_server_affects_the_server_alone() -> None:
+def test_a_pod_of_a_server_enqueues_only_the_server() -> None:
     assert filled().put(POD, make_pod()) == {KIMI}
 
 
-def test_a_change_of_a_benchmark_affects_those_who_wait_for_it() -> None:
+def test_a_change_of_a_benchmark_enqueues_the_benchmarks_that_wait_for_it() -> None:
     cache = filled()
     assert cache.put(BENCHMARK, newer(make_benchmark("first"))) == {FIRST, SECOND}
     assert cache.put(BENCHMARK, newer(make_benchmark("elsewhere", endpoint={"url": "http://far:1"}))) == {ELSEWHERE}
 
 
 @pytest.mark.parametrize(("kind", "gone"), [(JOB, make_job("first")), (BENCHMARK, make_benchmark("first"))])
-def test_the_end_of_a_job_or_a_benchmark_affects_those_who_wait_for_it(kind: Kind, gone: Manifest) -> None:
+def test_the_end_of_a_job_or_a_benchmark_enqueues_the_benchmarks_that_wait_for_it(kind: Kind, gone: Manifest) -> None:
     cache = filled()
     cache.put(JOB, make_job("first"))
     assert cache.take(READER.read(kind, newer(gone, 3), is_deleted=True)) == {FIRST, SECOND}
@@ -104,7 +104,7 @@ def test_a_benchmark_with_a_new_target_is_no_longer_enqueued_for_the_old_one() -
     assert cache.put(SERVER, make_server()) == {KIMI, FIRST}
 
 
-def test_a_done_benchmark_makes_room_and_is_no_longer_enqueued() -> None:
+def test_a_finished_benchmark_makes_room_and_is_no_longer_enqueued() -> None:
     cache = filled()
     done = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "all 4 suites have ended")]}
     assert cache.put(BENCHMARK, newer(make_benchmark("first")) | {"status": done}) == {FIRST, SECOND}
@@ -124,5 +124,5 @@ def test_a_benchmark_that_a_list_no_longer_shows_is_forgotten() -> None:
 @pytest.mark.parametrize(
     "spec", [None, [], {}, {"serverRef": "kimi"}, {"serverRef": {}, "endpoint": {"url": 1}}], ids=str
 )
-def test_what_cannot_be_read_measures_nothing(spec: Any) -> None:
+def test_an_unreadable_benchmark_has_no_target(spec: Any) -> None:
     assert target_of(make_benchmark() | {"spec": spec}) is None

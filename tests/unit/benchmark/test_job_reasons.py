@@ -54,7 +54,7 @@ RUNS = {"name": "client", "ready": True, "state": {"running": {}}}
     ],
     ids=["quota", "quota without limits", "Pod Security", "LimitRange", "webhook", "unknown"],
 )  # fmt: skip
-def test_a_refusal_is_quoted_without_what_changes_and_with_a_remedy(message: str, words: str, remedy: str) -> None:
+def test_a_refusal_is_quoted_without_generated_names_and_with_a_remedy(message: str, words: str, remedy: str) -> None:
     told = refusal(message)
     assert told.name == "PodCreationFailed"
     assert told.message.startswith(f"{words} (")
@@ -62,7 +62,7 @@ def test_a_refusal_is_quoted_without_what_changes_and_with_a_remedy(message: str
     assert refusal(message.replace("n-x7k2p", "n-other")) == told
 
 
-def test_events_are_asked_for_only_when_something_takes_too_long() -> None:
+def test_events_are_read_only_when_a_step_takes_too_long() -> None:
     assert job_reasons.asks_events_of(job(), [], SOON) is None
     assert job_reasons.asks_events_of(job(), [], LATER) == job()
     being_brought_up = pod(SCHEDULED, containerStatuses=[CREATING])
@@ -83,7 +83,7 @@ def test_a_job_without_a_pod_says_why() -> None:
     )
 
 
-def test_a_job_that_waits_before_it_tries_again_is_not_held() -> None:
+def test_a_job_that_waits_before_its_next_attempt_is_not_held() -> None:
     ended = {"name": "client", "state": {"terminated": {"exitCode": 1, "finishedAt": SOON}}}
     failed = pod(SCHEDULED, phase="Failed", containerStatuses=[ended])
     former = event("FailedCreate", "quota", START)
@@ -98,7 +98,7 @@ def test_a_job_that_somebody_else_suspends_is_reported() -> None:
     assert (told.name, "suspended by somebody else" in told.message) == ("JobSuspended", True)
 
 
-def test_a_job_that_waits_in_a_queue_of_kueue_names_it_and_where_to_look() -> None:
+def test_a_job_in_a_queue_of_kueue_names_the_queue_and_the_next_step() -> None:
     queued = job(suspend=True)
     queued["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "measurements"}
     told = job_reasons.job_reason(queued, [], [], START)
@@ -117,19 +117,19 @@ def reason(pod: Manifest, *events: Manifest) -> str | None:
     return told.name if told else None
 
 
-def test_a_volume_that_is_not_mounted_is_named_as_the_kubelet_names_it() -> None:
+def test_a_missing_volume_is_reported_in_the_kubelets_words() -> None:
     told = job_reasons.pod_reason(BROUGHT_UP, [UNMOUNTED, VAGUE], LATER)
     assert told
     assert (told.name, 'configmap "typo" not found' in told.message) == ("VolumeNotMounted", True)
 
 
-def test_a_volume_that_was_mounted_since_is_no_reason() -> None:
+def test_a_volume_that_was_mounted_later_is_no_reason() -> None:
     assert reason(BROUGHT_UP) == "Starting"
     assert reason(BROUGHT_UP, UNMOUNTED, event("Pulling", "", LATER)) == "Starting"
     assert reason(pod(SCHEDULED, condition("Ready"), phase="Running", containerStatuses=[RUNS]), UNMOUNTED) is None
 
 
-def test_what_every_pod_tells_a_clients_pod_tells_too() -> None:
+def test_reasons_of_every_pod_are_reported_for_a_clients_pod_too() -> None:
     gated = pod(
         condition("PodScheduled", "False", reason="SchedulingGated"), spec={"schedulingGates": [{"name": "a/b"}]}
     )
@@ -137,7 +137,7 @@ def test_what_every_pod_tells_a_clients_pod_tells_too() -> None:
     assert reason(pod(condition("PodScheduled", "False", reason="Unschedulable"))) == "Unschedulable"
 
 
-def test_only_a_lost_node_is_told_of_a_client_that_runs() -> None:
+def test_only_a_lost_node_is_reported_for_a_running_client() -> None:
     lost = pod(
         SCHEDULED, condition("Ready", "False"), phase="Running", containerStatuses=[RUNS], spec={"nodeName": "n7"}
     )
@@ -149,5 +149,5 @@ def test_only_a_lost_node_is_told_of_a_client_that_runs() -> None:
     assert reason(beside) is None
 
 
-def test_causes_are_values() -> None:
+def test_reasons_can_be_compared_by_value() -> None:
     assert refusal("x") == Reason("PodCreationFailed", "x (the API server refuses the pod: see its message)")

@@ -40,7 +40,7 @@ def result(*pods: Manifest, job: Manifest | None = None) -> Manifest:
     return job_status.result_of(job or make_job(), GSM8K, pods, timeout_seconds=600)
 
 
-def test_a_good_result_is_taken_over_with_the_times_of_the_job() -> None:
+def test_a_good_result_is_recorded_with_the_times_of_the_job() -> None:
     assert result(ended(RESULT)) == {
         "name": "gsm8k",
         "kind": "accuracy",
@@ -56,12 +56,12 @@ def test_a_job_whose_pods_may_still_run_has_not_ended(condition: str) -> None:
     assert job_status.has_ended(make_job("Failed"))
 
 
-def test_the_attempt_that_succeeded_counts_whatever_came_before() -> None:
+def test_the_attempt_that_succeeded_counts_even_after_failed_ones() -> None:
     failed = ended({**RESULT, "outcome": "Failed", "message": "No answer."}, 1, "2026-11-24T09:09:00Z")
     assert result(failed, ended(RESULT), RUNS)["outcome"] == "Succeeded"
 
 
-def test_of_attempts_that_all_failed_the_last_tells_why() -> None:
+def test_the_last_of_several_failed_attempts_gives_the_reason() -> None:
     first, last = (
         ended({**RESULT, "outcome": "Failed", "message": word}, 1, time) for word, time in (("a", "1"), ("b", "2"))
     )
@@ -87,7 +87,7 @@ def test_of_attempts_that_all_failed_the_last_tells_why() -> None:
     ],
     ids=["no pod", "no end", "memory", "a log", "numbers and an error", "failed without an error"],
 )
-def test_what_is_no_result_says_why(pods: tuple[Manifest, ...], reason: str, message: str) -> None:
+def test_an_attempt_without_a_result_gives_the_reason(pods: tuple[Manifest, ...], reason: str, message: str) -> None:
     found = result(*pods)
     assert (found["outcome"], found["reason"], found["message"], found["metrics"]) == ("Failed", reason, message, {})
 
@@ -95,7 +95,7 @@ def test_what_is_no_result_says_why(pods: tuple[Manifest, ...], reason: str, mes
 LATE = make_job("Failed", reason="DeadlineExceeded")
 
 
-def test_a_job_past_its_deadline_timed_out_unless_its_client_was_done_in_time() -> None:
+def test_a_job_past_its_deadline_timed_out_unless_its_client_finished_in_time() -> None:
     stopped = ended({**RESULT, "outcome": "Failed", "message": "the run was stopped (SIGTERM)"}, 1)
     for pods in ((), (RUNS,), (stopped,)):
         found = result(*pods, job=LATE)
@@ -118,14 +118,14 @@ def left(job: Manifest, *pods: Manifest, now: str = NOW) -> float:
     return job_status.seconds_left(job, pods, 600, now)
 
 
-def test_a_suite_has_ended_when_its_client_has_whatever_a_sidecar_does() -> None:
+def test_a_suite_ends_with_its_client_even_if_a_sidecar_still_runs() -> None:
     assert left(going(), beside_a_sidecar(RESULT), now="2026-11-24T09:05:00Z") == 0
     found = job_status.result_of(going(), GSM8K, [beside_a_sidecar(RESULT)], timeout_seconds=600, now=NOW)
     assert (found["outcome"], found["metrics"]) == ("Succeeded", METRICS)
     assert (found["startTime"], found["completionTime"]) == ("2026-11-24T09:00:01Z", "2026-11-24T09:05:00Z")
 
 
-def test_a_client_that_failed_beside_a_sidecar_is_given_up_after_a_moment() -> None:
+def test_a_failed_client_beside_a_sidecar_is_given_up_after_a_moment() -> None:
     failed = beside_a_sidecar({**RESULT, "outcome": "Failed", "message": "No answer."}, 1)
     assert left(going(), failed, now="2026-11-24T09:05:10Z") == 20
     assert left(going(), failed, now="2026-11-24T09:05:30Z") == 0
@@ -133,7 +133,7 @@ def test_a_client_that_failed_beside_a_sidecar_is_given_up_after_a_moment() -> N
     assert (found["reason"], found["message"]) == ("ClientFailed", "No answer.")
 
 
-def test_a_failed_attempt_whose_pod_has_ended_leaves_the_next_one_to_the_job() -> None:
+def test_a_failed_attempt_whose_pod_has_ended_is_repeated_by_the_job() -> None:
     failed = ended({**RESULT, "outcome": "Failed"}, 1)
     failed["status"]["phase"] = "Failed"
     assert left(going(), failed, now="2026-11-24T09:06:01Z") == 360
@@ -153,7 +153,7 @@ def test_a_job_that_does_not_end_after_its_time_limit_is_given_up() -> None:
     )
 
 
-def test_a_pod_with_nothing_but_a_sidecar_keeps_nobody_from_measuring() -> None:
+def test_a_pod_in_which_only_a_sidecar_runs_does_not_block_other_benchmarks() -> None:
     done = owned_by_job(beside_a_sidecar(RESULT))
     assert not job_status.is_busy([going()], [done])
     assert job_status.is_busy([going()], [])
@@ -187,13 +187,13 @@ def owned_by_job(pod: Manifest) -> Manifest:
         ({"metrics": {}}, "lacks accuracy, invalid, latency, output_throughput"),
     ],
 )
-def test_what_a_pod_claims_is_checked_against_what_it_was_asked(change: Manifest, words: str) -> None:
+def test_numbers_that_a_pod_reports_are_checked_against_the_suite(change: Manifest, words: str) -> None:
     found = result(ended({**RESULT, **change}))
     assert (found["outcome"], found["reason"], found["requested"], found["completed"]) == ("Failed", "NoResult", 200, 0)
     assert words in found["message"]
 
 
-def test_pods_of_another_job_of_the_name_are_not_this_ones() -> None:
+def test_pods_of_another_job_with_the_same_name_do_not_count() -> None:
     job = make_job()
     own = {"metadata": {"name": "own", "ownerReferences": [{"uid": job["metadata"]["uid"]}]}}
     former = {"metadata": {"name": "former", "ownerReferences": [{"uid": "another"}]}}

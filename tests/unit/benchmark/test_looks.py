@@ -84,7 +84,7 @@ class Slow:
         return await self.targets.wait(key, aim, NOW)
 
 
-def test_a_few_look_at_the_same_time_and_whoever_finds_no_place_lets_its_worker_go() -> None:
+def test_only_a_few_looks_run_at_once_and_others_return_their_worker() -> None:
     async def test() -> None:
         world = Slow()
         keys = [world.benchmark(f"host-{number}", f"n{number}") for number in range(3 * LOOKS_AT_ONCE)]
@@ -109,7 +109,7 @@ def test_a_namespace_has_only_some_of_the_places() -> None:
     run(test())
 
 
-def test_who_found_no_place_goes_before_those_that_are_always_due() -> None:
+def test_a_namespace_that_found_no_place_goes_before_those_that_always_ask() -> None:
     """Three namespaces take every place as soon as it is free.
 
     A fourth one tries every few seconds, as benchmarks do.
@@ -130,7 +130,7 @@ def test_who_found_no_place_goes_before_those_that_are_always_due() -> None:
         assert has_place
 
 
-def test_no_place_is_kept_for_a_namespace_that_has_all_its_own() -> None:
+def test_no_place_is_reserved_for_a_namespace_that_has_its_full_share() -> None:
     looks = Looks(lambda: 0.0)
     with looks.place("a"), looks.place("a"):
         with looks.place("a") as has_place:
@@ -139,7 +139,7 @@ def test_no_place_is_kept_for_a_namespace_that_has_all_its_own() -> None:
             assert (first, second) == (True, True)
 
 
-def test_no_place_is_kept_for_who_does_not_come_again() -> None:
+def test_no_place_is_reserved_for_a_namespace_that_does_not_ask_again() -> None:
     time = [0.0]
     looks = Looks(lambda: time[0])
     busy = [looks.place(name) for name in ("a", "a", "b", "b")]
@@ -152,7 +152,7 @@ def test_no_place_is_kept_for_who_does_not_come_again() -> None:
         assert has_place
 
 
-def test_the_requests_of_one_look_go_at_the_same_time_and_read_only_the_jobs_of_suites_elsewhere() -> None:
+def test_one_look_sends_its_requests_at_once_and_reads_only_jobs_of_suites_elsewhere() -> None:
     async def test() -> None:
         world, began = Slow(), now()
         keys = [world.benchmark("host", f"n{number}") for number in range(5)]
@@ -163,7 +163,7 @@ def test_the_requests_of_one_look_go_at_the_same_time_and_read_only_the_jobs_of_
     run(test())
 
 
-def test_all_looks_together_ask_for_so_much_at_once() -> None:
+def test_all_looks_together_send_a_limited_number_of_requests_at_once() -> None:
     async def test() -> None:
         world = Slow()
         keys = [world.benchmark(f"h{host}", f"n{host}{place}") for host in range(LOOKS_AT_ONCE) for place in range(6)]
@@ -187,7 +187,7 @@ def test_a_look_that_fails_gives_up_its_place() -> None:
     run(test())
 
 
-def test_an_answer_that_is_missing_spoils_no_other() -> None:
+def test_a_missing_answer_does_not_discard_the_other_answers() -> None:
     """A client of another namespace runs, and it is unknown whether a client of the benchmark's own namespace runs."""
 
     async def test() -> None:
@@ -205,7 +205,7 @@ def test_an_answer_that_is_missing_spoils_no_other() -> None:
     run(test())
 
 
-def test_of_a_benchmark_elsewhere_a_look_reads_the_job_of_the_suite_that_may_run() -> None:
+def test_a_look_reads_only_jobs_of_suites_that_may_run_elsewhere() -> None:
     async def test() -> None:
         world, names = Slow(), [f"suite-{number}" for number in range(16)]
         mine = world.benchmark("host", "mine")
@@ -219,7 +219,7 @@ def test_of_a_benchmark_elsewhere_a_look_reads_the_job_of_the_suite_that_may_run
     run(test())
 
 
-def test_of_thousands_of_rivals_elsewhere_a_look_reads_the_jobs_of_the_first_few() -> None:
+def test_a_look_reads_the_jobs_of_only_the_first_few_rivals_elsewhere() -> None:
     async def test() -> None:
         world = Slow()
         keys = [world.benchmark("host", f"n{number:04}") for number in range(3000)]

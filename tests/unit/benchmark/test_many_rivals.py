@@ -141,7 +141,7 @@ def with_rivals(count: int, **spec: Any) -> World:
 
 
 @pytest.mark.parametrize("spec", [{}, HEAVY], ids=["small", "heavy"])
-def test_thousands_of_benchmarks_of_one_server_take_a_pass_little_time(
+def test_a_pass_stays_short_with_thousands_of_benchmarks_of_one_server(
     spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = with_rivals(3000, **spec)
@@ -159,13 +159,13 @@ def test_thousands_of_benchmarks_of_one_server_take_a_pass_little_time(
 
 @pytest.mark.parametrize("asker", ["default", "elsewhere", ""], ids=["its own", "another", "nobody's"])
 @pytest.mark.parametrize("spec", [{}, HEAVY], ids=["small", "heavy"])
-def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
+def test_a_search_for_holding_jobs_stays_short_with_thousands_of_jobs(
     asker: str, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, key = World(), key_of("a")
     world.benchmark(key, suspend=False, **spec)
     for number in range(2000):
-        # The first half has ended. So a search reads all of these benchmarks before it finds another one.
+        # The first half of the Jobs has ended. So a search reads all of these before it finds a Job that has not ended.
         status = DONE if number < 1000 else {}
         world.put(JOB, world.job(key, name=f"made-{number:04}", status=status))
     with few_decoded(monkeypatch, 0), little_time():
@@ -176,7 +176,7 @@ def test_thousands_of_jobs_of_one_benchmark_take_whoever_asks_little_time(
         assert holding.is_measured(index_of(world.cache), Key("default", "kimi", SERVER), NOW)
 
 
-def test_thousands_of_benchmarks_with_a_job_each_are_told_of_little_and_take_little_time(
+def test_thousands_of_benchmarks_with_jobs_enqueue_little_and_take_little_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Users can create a Job for each of them, with any name or with the name that the operator uses."""
@@ -197,16 +197,16 @@ def test_thousands_of_benchmarks_with_a_job_each_are_told_of_little_and_take_lit
         assert world.benchmark(keys[0], DONE, created="2026-11-24T00:00:00Z") == near
 
 
-def test_one_whose_suite_runs_is_not_far_whoever_comes_before_it() -> None:
+def test_a_benchmark_whose_suite_runs_is_never_far() -> None:
     world, keys = numbered(MANY)
     world.put(JOB, world.job(keys[-1], status=DONE))
-    assert index_of(world.cache).is_far(keys[-1]), "that one is over"
+    assert index_of(world.cache).is_far(keys[-1]), "the suite of that Job has ended"
     world.put(JOB, world.job(keys[-1], "b"))
     assert not index_of(world.cache).is_far(keys[-1])
     assert keys[-1] in world.benchmark(keys[0], DONE)
 
 
-def test_thousands_of_jobs_that_the_api_server_shows_take_a_pass_little_time() -> None:
+def test_thousands_of_jobs_that_only_the_api_server_shows_take_a_pass_little_time() -> None:
     world, key = World(), key_of("a", "elsewhere")
     world.benchmark(key, **HEAVY)
     found = [world.job(key, name=f"made-{number:04}") for number in range(2000)]
@@ -226,7 +226,7 @@ def test_a_pass_over_a_benchmark_with_thousands_of_jobs_takes_little_time(monkey
         asyncio.run(reconciler.reconcile(key))
 
 
-def test_of_the_jobs_of_one_suite_the_first_is_the_suites() -> None:
+def test_the_first_of_several_jobs_of_one_suite_counts() -> None:
     world, key = World(), key_of("a")
     world.benchmark(key)
     for name in ("second", "first"):
@@ -249,21 +249,21 @@ def numbered(count: int) -> tuple[World, list[Key]]:
 MANY = FEW_RIVALS + 12
 
 
-def test_of_many_waiting_benchmarks_only_one_is_enqueued_after_a_status_write() -> None:
+def test_only_one_of_many_waiting_benchmarks_is_enqueued_after_a_status_write() -> None:
     world, keys = numbered(MANY)
     waits = {"conditions": [make_condition("TargetReady", "False", "WaitingForTurn", "")]}
     assert world.benchmark(keys[5], waits, created="2026-11-24T08:05:00Z") == {keys[5]}
     assert world.benchmark(keys[0], waits, created="2026-11-24T08:00:00Z") == {keys[0]}
 
 
-def test_one_that_comes_after_many_others_affects_none_of_them() -> None:
+def test_a_change_of_a_far_benchmark_enqueues_no_other() -> None:
     world, keys = numbered(MANY)
     assert world.benchmark(key_of("new")) == {key_of("new")}
     assert world.benchmark(key_of("new"), suspend=True) == {key_of("new")}
     assert world.remove(BENCHMARK, keys[9]) == {keys[9]}
 
 
-def test_when_the_first_of_many_is_done_those_that_come_next_are_enqueued() -> None:
+def test_the_end_of_the_first_benchmark_enqueues_the_next_ones() -> None:
     world, keys = numbered(MANY)
     world.benchmark(keys[3], created="2026-11-24T08:03:00Z", suspend=True)
     near = {*keys[1 : FEW_RIVALS + 3]} - {keys[3]}
@@ -271,7 +271,7 @@ def test_when_the_first_of_many_is_done_those_that_come_next_are_enqueued() -> N
     assert world.remove(BENCHMARK, keys[1]) == {*near, keys[FEW_RIVALS + 3]}
 
 
-def test_who_has_many_before_it_waits_for_them_until_they_are_few() -> None:
+def test_the_status_names_a_rival_only_when_few_benchmarks_go_first() -> None:
     world, keys = numbered(FEW_RIVALS + 1)
     told = f"{FEW_RIVALS} or more benchmarks go first on {ADDRESS['url']}: this benchmark waits until they are done"
     assert hindered(world, keys[-1]) == (told, None)
@@ -289,7 +289,7 @@ def hindered(world: World, key: Key) -> tuple[str, float | None]:
     return found.reason.message, found.again
 
 
-def test_many_are_told_of_the_first_job_of_a_benchmark_and_of_its_end() -> None:
+def test_the_first_job_of_a_benchmark_and_its_end_enqueue_many_rivals() -> None:
     world, keys = numbered(MANY)
     made = world.job(keys[7])
     near = {*keys[: FEW_RIVALS + 1]}
@@ -299,7 +299,7 @@ def test_many_are_told_of_the_first_job_of_a_benchmark_and_of_its_end() -> None:
     assert world.put(JOB, {**made, "status": DONE}) == near
 
 
-def test_a_server_that_changes_affects_no_benchmark_of_another_namespace() -> None:
+def test_a_change_of_a_server_enqueues_no_benchmark_of_another_namespace() -> None:
     world = World()
     world.benchmark(key_of("mine"))
     world.benchmark(key_of("theirs", "elsewhere"))
@@ -309,7 +309,7 @@ def test_a_server_that_changes_affects_no_benchmark_of_another_namespace() -> No
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_whoever_gets_its_turn_or_another_to_wait_for_is_told(seed: int) -> None:
+def test_a_benchmark_is_enqueued_when_its_turn_comes_or_another_goes_first(seed: int) -> None:
     """After any change, benchmarks that were not enqueued still wait for the same benchmark."""
     world, chance = World(), random.Random(seed)  # noqa: S311 - which changes a test makes is no secret
     keys = [key_of(f"b{number}", space) for number in range(10) for space in ("default", "x")]
@@ -330,7 +330,7 @@ def firsts(world: World) -> dict[Key, object]:
     found = {key: turn.first(targets._contenders(index.line(key), Asker(NOW, key.namespace))) for key in willing}
     named = {key: (first.namespace, first.name) if first else None for key, first in found.items()}
     far = {key for key in willing if index.is_far(key)}
-    assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "nobody waits for one that waits"
+    assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "no benchmark waits for a far benchmark"
     return {key: "many" if key in far else named[key] for key in willing}
 
 

@@ -12,13 +12,13 @@ def kind_of(suite: str) -> Kind:
 
 
 @pytest.mark.parametrize("suite", recipe.PUBLISHED)
-def test_every_published_number_is_of_a_known_metric_and_in_its_order(suite: str) -> None:
+def test_every_published_number_has_a_known_metric_in_order(suite: str) -> None:
     known = [item.name for item in metric.METRICS[kind_of(suite)]]
     published = list(recipe.PUBLISHED[suite])
     assert published == [name for name in known if name in published]
 
 
-def test_the_table_knows_what_the_runner_reads() -> None:
+def test_the_table_has_every_metric_that_the_runner_reads() -> None:
     assert {item.name for item in metric.SPEED} == set(runner.SPEED_METRICS)
 
 
@@ -39,11 +39,11 @@ def test_the_table_knows_what_the_runner_reads() -> None:
         ("accuracy", "output_throughput", "higher"),
     ],
 )
-def test_a_metric_is_better_one_way_or_neither(kind: Kind, name: str, better: str | None) -> None:
+def test_a_metric_is_better_when_higher_or_lower_or_neither(kind: Kind, name: str, better: str | None) -> None:
     found = metric.find(kind, name)
     assert found
     assert found.better == better
 
 
-def test_a_metric_that_no_client_gives_is_not_found() -> None:
+def test_a_metric_that_no_client_reports_is_not_found() -> None:
     assert metric.find("accuracy", "mean_ttft_ms") is None

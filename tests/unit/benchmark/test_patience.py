@@ -64,7 +64,7 @@ class World:
         return asyncio.run(self.admission.wait(key, target.of_endpoint(benchmark), "2026-11-24T09:00:00Z"))
 
 
-def test_of_an_outside_address_others_go_first_after_a_limit_and_are_asked_again_then() -> None:
+def test_an_idle_benchmark_of_an_outside_address_lets_others_go_first_after_a_limit() -> None:
     world = World(OUTSIDE)
     found = world.wait()
     assert found
@@ -78,7 +78,7 @@ def test_of_an_outside_address_others_go_first_after_a_limit_and_are_asked_again
     assert world.wait(EARLIER) is None
 
 
-def test_who_has_gone_on_is_waited_for_again() -> None:
+def test_others_wait_again_for_a_benchmark_that_started_again() -> None:
     world = World(OUTSIDE)
     world.wait()
     world.seconds = PATIENCE_SECONDS - 1
@@ -98,7 +98,7 @@ def test_who_has_gone_on_is_waited_for_again() -> None:
 @pytest.mark.parametrize(
     ("first", "is_limited"), [(Key("default", "own", BENCHMARK), False), (Key("a", "guest", BENCHMARK), True)]
 )
-def test_of_a_server_only_guests_have_a_limit(first: Key, is_limited: bool) -> None:
+def test_only_guests_of_a_server_have_a_limit(first: Key, is_limited: bool) -> None:
     world = World(INSIDE, first=first)
     assert world.wait()
     world.seconds = PATIENCE_SECONDS

@@ -73,7 +73,7 @@ def test_docker_prints_the_recipes_preparation_first(
     assert (code, *capsys.readouterr()) == (0, PREPARATION.format(architecture=architecture) + PLAIN, "")
 
 
-def test_docker_prepares_nothing_for_a_selection_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_docker_prepares_nothing_for_a_refused_selection(capsys: pytest.CaptureFixture[str]) -> None:
     code = cli.main(["command", "--docker", "--reasoning-parser", "enabled"])
     assert (code, *capsys.readouterr()) == (1, "", REFUSED)
 
@@ -81,7 +81,7 @@ def test_docker_prepares_nothing_for_a_selection_that_is_refused(capsys: pytest.
 @pytest.mark.parametrize(
     "arguments", [["--hardware", "h100"], ["--model", "thinking"], ["--tool-call-parser", "yes"]], ids=" ".join
 )
-def test_what_the_recipe_does_not_offer_is_a_usage_error(
+def test_a_selection_that_the_recipe_does_not_offer_is_a_usage_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:

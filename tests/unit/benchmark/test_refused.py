@@ -72,7 +72,7 @@ def _accepted(status: Manifest) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=["a rule", "a permission", "a shape"])
-def test_a_suite_that_ends_while_the_spec_is_refused_keeps_its_result_and_no_other_is_started(
+def test_a_suite_that_ends_under_a_refused_spec_keeps_its_result_and_starts_no_other(
     refused: Manifest,
 ) -> None:
     world = World()
@@ -96,7 +96,7 @@ def test_a_suite_that_ends_while_the_spec_is_refused_keeps_its_result_and_no_oth
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=["a rule", "a permission", "a shape"])
-def test_when_the_last_suite_ends_there_is_a_verdict_although_the_spec_is_refused(refused: Manifest) -> None:
+def test_the_last_suite_gives_a_verdict_although_the_spec_is_refused(refused: Manifest) -> None:
     world = World()
     world.begin()
     world.change(**refused)
@@ -111,7 +111,7 @@ def test_when_the_last_suite_ends_there_is_a_verdict_although_the_spec_is_refuse
 @pytest.mark.parametrize(
     "unreadable", [{"maxErrorRate": "5%"}, {"thresholds": "newer"}, {"suites": "newer"}, {"endpoint": None}]
 )
-def test_without_what_decides_about_a_result_its_job_waits_until_that_can_be_read(unreadable: Manifest) -> None:
+def test_a_finished_job_waits_until_the_rules_for_its_result_can_be_read(unreadable: Manifest) -> None:
     world = World()
     world.begin()
     world.change(**unreadable)
@@ -124,7 +124,7 @@ def test_without_what_decides_about_a_result_its_job_waits_until_that_can_be_rea
     assert (world.outcomes, world.status["verdict"]) == ([("speed-low", "Succeeded")], "Passed")
 
 
-def test_suites_of_a_kind_that_this_version_does_not_know_keep_what_they_have() -> None:
+def test_suites_of_an_unknown_kind_keep_their_results() -> None:
     world, newer = World(), {"name": "newer"}
     world.begin(suites=TWO)
     world.end()

@@ -70,7 +70,7 @@ def test_two_benchmarks_are_compared(
     ("one", "other", "code"),
     [("Passed", "Failed", 0), ("Failed", "Passed", 0), ("Invalid", "Passed", 1), ("Passed", "Invalid", 1)],
 )
-def test_a_comparison_of_numbers_that_count_for_nothing_is_1(one: str, other: str, code: int) -> None:
+def test_a_comparison_with_numbers_that_do_not_count_exits_with_1(one: str, other: str, code: int) -> None:
     save("both.yaml", finished("a", one), finished("b", other))
     assert cli.main(["report", "-f", "both.yaml"]) == code
 
@@ -86,9 +86,11 @@ def test_a_comparison_of_numbers_that_count_for_nothing_is_1(one: str, other: st
         (["-f", "broken.yaml"], "broken.yaml: status.verdict: Input should be"),
         (["-f", "absent.yaml"], "absent.yaml: "),
     ],
-    ids=["nothing", "too many", "none", "another", "no form", "another version", "no file"],
+    ids=["no argument", "too many", "none", "another name", "no comparison in JUnit", "another version", "no file"],
 )
-def test_what_can_not_be_reported_is_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_input_that_cannot_be_reported_exits_with_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     save("three.yaml", *map(finished, ("a", "b", "c")))
     save("server.yaml", make_server())
     save("broken.yaml", {**finished("a"), "status": {"verdict": 1}})

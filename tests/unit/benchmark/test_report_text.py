@@ -137,7 +137,7 @@ def test_the_recipes_own_numbers_give_the_recipes_own_table(suite: str) -> None:
     assert [*text.suite_lines(run)] == TABLES[suite].splitlines()
 
 
-def test_a_report_has_every_table_of_the_recipe_and_says_what_it_is() -> None:
+def test_a_report_has_every_table_of_the_recipe_and_names_their_source() -> None:
     lines = text.report(report.read(make_finished_benchmark(*map(make_result, TABLES)))).splitlines()
     for table in TABLES.values():
         rows = table.splitlines()
@@ -173,7 +173,7 @@ def test_a_custom_suite_shows_its_own_traffic() -> None:
     ]
 
 
-def test_suites_that_have_no_numbers_say_why() -> None:
+def test_suites_without_numbers_say_why() -> None:
     failure = make_result("gsm8k", {}, outcome="Failed", message="The server\nwent away.", findings=[])
     benchmark = make_finished_benchmark(
         failure, suites=[{"name": name} for name in ("gsm8k", "speed-low", "speed-high")]
@@ -186,7 +186,7 @@ def test_suites_that_have_no_numbers_say_why() -> None:
     ]
 
 
-def test_a_benchmark_that_has_not_begun_says_so() -> None:
+def test_the_report_of_an_unstarted_benchmark_says_so() -> None:
     assert text.report(report.read(make_benchmark())).splitlines()[:2] == [
         "nightly: Unfinished",
         "  Not finished: the operator has not handled it yet. Does the operator run?",

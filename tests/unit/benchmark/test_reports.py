@@ -156,7 +156,7 @@ def test_json_has_every_number_and_its_reference() -> None:
     }
 
 
-def test_the_note_on_the_recipes_numbers_stands_wherever_they_do() -> None:
+def test_the_note_on_the_recipes_numbers_accompanies_them_in_every_format() -> None:
     for output in report.REPORTS.keys() - {"junit"}:  # which shows only measured metrics
         text = report.REPORTS[output](report.read(four_suites()))
         assert "Other hardware can give other numbers" in text
@@ -188,14 +188,14 @@ def test_markdown_shows_markup_as_it_is() -> None:
         ("#1 first", "#~1 first"),
     ],
 )
-def test_markdown_notifies_nobody(message: str, shown: str) -> None:
+def test_markdown_notifies_no_user(message: str, shown: str) -> None:
     """The tilde stands for a zero-width space, because GitHub and GitLab read the rendered text."""
     result = make_result("gsm8k", outcome="Failed", reason="ClientFailed", message=message, metrics={})
     page = MarkdownIt("commonmark").render(report.REPORTS["markdown"](report.read(make_finished_benchmark(result))))
     assert f"Failed: 200 of 200 requests succeeded. {shown}" in page.replace("\u200b", "~")
 
 
-def test_what_is_not_finished_says_how_far_it_is() -> None:
+def test_the_report_of_an_unfinished_benchmark_shows_its_progress() -> None:
     run = report.read(unfinished())
     assert (run.verdict, run.reasons) == (
         "Unfinished",
@@ -234,7 +234,7 @@ def test_two_runs_are_compared_number_by_number() -> None:
     ]
 
 
-def test_suites_of_one_name_that_differ_are_not_compared() -> None:
+def test_different_suites_of_the_same_name_are_not_compared() -> None:
     def with_questions(number: int) -> Manifest:
         result = make_result("gsm8k", {"accuracy": 0.7}) | {"name": "mine"}
         return make_finished_benchmark(result, suites=[{"name": "mine", "accuracy": {"numQuestions": number}}])
@@ -266,14 +266,14 @@ def test_every_benchmark_can_be_compared(case: str, output: str) -> None:
     ],
     ids=["another kind", "another verdict", "an incomplete result", "an unknown suite"],
 )
-def test_what_is_no_benchmark_of_ours_is_refused(change: Manifest, message: str) -> None:
+def test_a_file_without_a_benchmark_is_refused(change: Manifest, message: str) -> None:
     with pytest.raises(report.UnreadableError) as error:
         report.read({**make_benchmark(), **change})
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize("highest", [0, 1e-9, 0.3, 1, 99, 100, 3169.72, 1e12])
-def test_a_linear_axis_is_round_and_long_enough(highest: float) -> None:
+def test_a_linear_axis_has_round_ticks_and_is_long_enough(highest: float) -> None:
     steps = plot.linear_steps(highest)
     assert steps[0] == 0
     assert steps[-1] >= highest
@@ -282,7 +282,7 @@ def test_a_linear_axis_is_round_and_long_enough(highest: float) -> None:
 
 
 @pytest.mark.parametrize("values", [[], [0], [5.32, 5.36], [1], [0.0001, 3], [16.29, 2481.11], [1e12], [1e-9, 1e12]])
-def test_a_logarithmic_axis_is_round_and_holds_all(values: list[float]) -> None:
+def test_a_logarithmic_axis_has_round_ticks_and_is_long_enough(values: list[float]) -> None:
     steps = plot.logarithmic_steps(values)
     assert len(steps) > 1
     assert steps == sorted(steps)
@@ -305,7 +305,7 @@ def test_every_mark_is_inside_its_plot(case: str) -> None:
     assert all(math.isfinite(tick.at) for curve in curves for tick in [*curve.x_ticks, *curve.y_ticks])
 
 
-def test_more_throughput_is_higher_and_more_requests_are_further_right() -> None:
+def test_more_throughput_is_plotted_higher_and_more_requests_further_right() -> None:
     output, _, ttft, _ = plot.curves(report.read(four_suites()))
     assert [mark.x for mark in output.measured] == sorted(mark.x for mark in output.measured)
     assert [mark.y for mark in output.measured] == sorted((mark.y for mark in output.measured), reverse=True)

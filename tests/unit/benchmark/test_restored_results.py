@@ -117,12 +117,12 @@ def restored(text: str, written: list[Manifest] | None = None) -> Manifest:
     return cluster.statuses[0]
 
 
-def test_it_takes_all_of_it_back_its_start_too() -> None:
+def test_a_restored_benchmark_takes_back_its_results_and_its_start() -> None:
     status = restored(json.dumps(KEPT))
     assert {name: status[name] for name in KEPT} == KEPT
 
 
-def test_results_that_this_version_cannot_read_stay_and_their_suite_does_not_run_again() -> None:
+def test_unreadable_results_stay_and_their_suite_does_not_run_again() -> None:
     [result] = KEPT["results"]
     newer = {name: value for name, value in result.items() if name != "kind"} | {"workload": "chat"}
     written: list[Manifest] = []
@@ -135,7 +135,7 @@ def test_results_that_this_version_cannot_read_stay_and_their_suite_does_not_run
 
 
 @given(odd(KEPT))
-def test_whatever_somebody_wrote_in_the_place_of_results_the_pass_succeeds(content: Any) -> None:
+def test_a_pass_succeeds_with_any_content_in_place_of_results(content: Any) -> None:
     restored(jsontext.encode(content).decode())
 
 
@@ -143,7 +143,7 @@ RESULTS = st.lists(odd(KEPT["results"][0]).filter(lambda item: isinstance(item, 
 
 
 @given(RESULTS, odd(KEPT["environment"]).filter(lambda item: isinstance(item, dict)))
-def test_what_the_definition_refuses_of_kept_results_is_kept_as_text(results: list[Any], facts: Any) -> None:
+def test_results_that_the_definition_refuses_are_kept_as_text(results: list[Any], facts: Any) -> None:
     named = [{**result, "name": f"suite-{number}"} for number, result in enumerate(results)]
     status = storable({"results": named, "environment": facts, "verdict": "Invalid"}, NOW)
     assert is_readable(BenchmarkStatus, status)
@@ -164,7 +164,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_whatever_somebody_wrote_in_the_place_of_results_it_takes_little_time_and_is_read_once(text: str) -> None:
+def test_any_content_in_place_of_results_takes_little_time_and_is_read_once(text: str) -> None:
     manifest, left = left_behind(text, suspend=True)
     cache, cluster = new_cache(), Cluster(left, [])
     cache.put(CONFIG_MAP, left)
@@ -183,7 +183,7 @@ def test_whatever_somebody_wrote_in_the_place_of_results_it_takes_little_time_an
     assert cluster.statuses[-1]["verdict"] == "Passed"
 
 
-def test_results_of_all_suites_with_many_findings_are_compared_with_their_config_map_once(
+def test_many_findings_are_compared_with_their_config_map_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     built = list[Manifest]()

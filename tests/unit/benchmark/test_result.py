@@ -21,7 +21,7 @@ GOOD: dict[str, Any] = {
 LOW = Suite.model_validate({"name": "speed-low"})
 
 
-def test_what_the_runner_writes_is_read() -> None:
+def test_messages_of_the_runner_are_read() -> None:
     assert read(runner.encode(GOOD), LOW) == GOOD
 
 
@@ -50,13 +50,13 @@ def test_every_metric_of_the_runner_is_known() -> None:
     ],
     ids=str,
 )
-def test_what_no_runner_writes_is_refused(change: dict[str, Any], words: str) -> None:
+def test_values_that_no_runner_writes_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ResultError, match=words):
         read(json.dumps(GOOD | change), LOW)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "NaN", "Traceback (most recent call last):", "[" * 5000])
-def test_what_is_no_result_is_refused(text: str) -> None:
+def test_text_that_is_no_result_is_refused(text: str) -> None:
     with pytest.raises(ResultError):
         read(text, LOW)
 
@@ -67,6 +67,6 @@ def test_a_message_is_one_line_of_bounded_length() -> None:
 
 
 @given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=4).map(json.dumps))
-def test_any_text_is_refused_without_an_error_of_another_kind(text: str) -> None:
+def test_any_text_is_refused_with_a_result_error(text: str) -> None:
     with pytest.raises(ResultError):
         read(text, LOW)

@@ -95,7 +95,7 @@ def test_a_finished_benchmark_keeps_its_status_and_all_its_results(change: Manif
 
 
 @pytest.mark.parametrize("unreadable", [{"verdict": {"gate": "open"}}, {"results": "elsewhere"}, {"environment": "x"}])
-def test_results_of_which_this_version_had_to_leave_out_something_are_not_written(unreadable: Manifest) -> None:
+def test_results_that_this_version_cannot_read_in_full_are_not_written(unreadable: Manifest) -> None:
     assert pass_over(make_result("gsm8k"), suites=["gsm8k"], **{**COMPLETE, **unreadable}).written == []
 
 
@@ -124,7 +124,9 @@ def test_a_suite_that_has_ended_does_not_run_again(change: Manifest) -> None:
         ({"energy": {"joules": 5}}, "Passed", "ThresholdsMet"),
     ],
 )
-def test_what_this_version_cannot_judge_is_never_passed(change: Manifest, verdict: str, reason: str) -> None:
+def test_a_result_that_this_version_cannot_judge_never_gives_passed(
+    change: Manifest, verdict: str, reason: str
+) -> None:
     results = [make_result("speed-low", **change)]
     status = pass_over(*results, suites=["speed-low"]).status()
     [succeeded] = [item for item in status["conditions"] if item["type"] == "Succeeded"]
@@ -141,7 +143,7 @@ class StrictCluster(WritingCluster):
 
 
 @pytest.mark.parametrize("change", [{"completed": "10 of 10", "startTime": 5}, {"startTime": "at dawn"}], ids=str)
-def test_what_the_definition_refuses_of_kept_results_is_written_as_text_and_told(change: Manifest) -> None:
+def test_results_that_the_definition_refuses_are_written_as_text_and_reported(change: Manifest) -> None:
     benchmark = make_finished_benchmark(make_result("speed-low", **change), suites=[{"name": "speed-low"}], **ADDRESS)
     facts = {"server": "kimi", "tensorParallelism": "four"}
     benchmark["status"] |= {"startTime": "2026-11-24T02:00:00Z", "environment": facts}

@@ -67,14 +67,14 @@ def benchmark(**spec: Any) -> KimiLinearBenchmark:
     return KimiLinearBenchmark.model_validate(make_benchmark(**spec))
 
 
-def test_a_benchmark_lives_as_long_as_its_spec_says_after_it_is_complete() -> None:
+def test_a_benchmark_is_kept_after_its_end_for_as_long_as_its_spec_says() -> None:
     limited = benchmark(ttlSecondsAfterFinished=60)
     assert retention.seconds_to_live(limited, status(COMPLETE), "2026-11-24T09:00:20Z") == 40
     assert retention.seconds_to_live(limited, status(COMPLETE), "2026-11-24T09:01:00Z") == 0
     assert retention.seconds_to_live(benchmark(ttlSecondsAfterFinished=0), status(COMPLETE), ENDED) == 0
 
 
-def test_a_benchmark_is_kept_if_nobody_says_otherwise() -> None:
+def test_a_benchmark_without_a_time_to_live_is_kept() -> None:
     late = "2036-11-24T09:00:00Z"
     odd = {**COMPLETE, "lastTransitionTime": "9999-99-99T00:00:00Z"}
     assert retention.seconds_to_live(benchmark(), status(COMPLETE), late) is None

@@ -118,14 +118,14 @@ def test_a_name_too_long_for_its_jobs_is_refused() -> None:
     ],
     ids=str,
 )
-def test_what_is_right_has_no_problems(spec: Manifest) -> None:
+def test_a_valid_spec_has_no_problems(spec: Manifest) -> None:
     assert problems(**spec) == []
 
 
 @pytest.mark.parametrize(
     "flag", ["--num-prompts", "--output-fil=x", "--header", "--base-url=http://x", "--backend=vllm"]
 )
-def test_a_flag_with_a_field_of_its_own_is_refused_in_every_spelling(flag: str) -> None:
+def test_a_flag_that_has_a_field_is_refused_in_every_spelling(flag: str) -> None:
     (problem,) = problems(**own(extraArgs=[flag]))
     assert "contains a flag in extraArgs" in problem.message
 
@@ -145,12 +145,12 @@ def test_a_flag_with_a_field_of_its_own_is_refused_in_every_spelling(flag: str) 
     ],
     ids=str,
 )
-def test_a_wrong_shape_is_reported_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
+def test_a_wrong_shape_is_reported_with_path_value_and_remedy(spec: Manifest, line: str) -> None:
     (problem,) = problems(**spec)
     assert str(problem).startswith(line)
 
 
-def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
+def test_unknown_fields_of_a_newer_definition_are_ignored_in_stored_benchmarks() -> None:
     """Fields may also be in items of a list."""
     newer = make_benchmark(**own(newer=1), baseline={"newer": True})
     assert check_stored(newer) == check(make_benchmark(**own(), baseline={}))

@@ -78,7 +78,7 @@ def failure(message: str) -> dict[str, Any]:
     return {"outcome": "Failed", "message": message, "requested": 10, "completed": 0, "metrics": {}}
 
 
-def test_it_needs_nothing_but_the_standard_library_of_python_3_10() -> None:
+def test_the_runner_needs_only_the_standard_library_of_python_3_10() -> None:
     tree = ast.parse(FILE.read_text(), feature_version=(3, 10))
     modules = {
         name.split(".")[0]
@@ -94,12 +94,12 @@ def test_it_needs_nothing_but_the_standard_library_of_python_3_10() -> None:
     assert modules <= sys.stdlib_module_names
 
 
-def test_its_metrics_are_those_that_reports_know() -> None:
+def test_the_runners_metrics_equal_those_of_reports() -> None:
     assert set(runner.SPEED_METRICS) == {known.name for known in metric.SPEED}
     assert list(runner.ACCURACY_LINES) == [known.name for known in metric.ACCURACY]
 
 
-def test_of_what_the_client_wrote_only_numbers_of_known_metrics_are_kept(pod: Pod) -> None:
+def test_only_numbers_of_known_metrics_are_kept(pod: Pod) -> None:
     written = {
         "backend": "sglang",
         "tag": None,
@@ -127,13 +127,13 @@ def test_of_what_the_client_wrote_only_numbers_of_known_metrics_are_kept(pod: Po
     assert "sk-server" not in run.log
 
 
-def test_the_file_with_the_servers_settings_does_not_stay(pod: Pod) -> None:
+def test_the_file_with_the_servers_settings_is_deleted(pod: Pod) -> None:
     pod.run(writing({"completed": 10, "server_info": {"api_key": "sk-server"}}))
     pod.run(writing({"completed": 10, "server_info": {"api_key": "sk-server"}}) + "; sys.exit(3)")
     assert [file.name for file in pod.folder.iterdir()] == ["termination-log"]
 
 
-def test_the_last_line_counts_and_not_that_of_an_earlier_attempt(pod: Pod) -> None:
+def test_the_last_line_counts_and_not_the_line_of_an_earlier_attempt(pod: Pod) -> None:
     assert pod.run(writing({"completed": 3}, {"completed": 4})).result["completed"] == 4
     (pod.folder / "low.jsonl").write_text('{"completed": 9}\n')
     ended = pod.run("pass")
@@ -154,14 +154,14 @@ def test_a_result_that_cannot_be_read_is_a_failure(pod: Pod, text: str, reason: 
     assert message.endswith(reason)
 
 
-def test_the_table_gives_what_the_file_lacks_and_no_more(pod: Pod) -> None:
+def test_the_printed_table_adds_only_metrics_that_the_file_lacks(pod: Pod) -> None:
     table = "Max ITL (ms):                            11.46     "
     client = f"print({table!r}); "
     assert pod.run(client + writing({"completed": 10})).result["metrics"] == {"completed": 10, "max_itl_ms": 11.46}
     assert pod.run(client + writing({"max_itl_ms": 11.4572})).result["metrics"] == {"max_itl_ms": 11.4572}
 
 
-def test_requests_that_failed_are_reported_with_the_first_reason(pod: Pod) -> None:
+def test_failed_requests_are_reported_with_the_first_reason(pod: Pod) -> None:
     errors = ["", "Traceback ...\naiohttp.client_exceptions.ServerDisconnectedError: Server disconnected\n", "x"]
     run = pod.run(writing({"completed": 1, "errors": errors}))
     reason = "the server ended the connection in the middle of a request"
@@ -169,7 +169,7 @@ def test_requests_that_failed_are_reported_with_the_first_reason(pod: Pod) -> No
     assert (run.result["outcome"], run.result["completed"], run.code) == ("Succeeded", 1, 0)
 
 
-def test_prompts_that_the_dataset_does_not_have_are_missed(pod: Pod) -> None:
+def test_prompts_that_the_dataset_lacks_are_reported(pod: Pod) -> None:
     result = pod.run(writing({"completed": 2, "errors": ["", ""]})).result
     assert (result["completed"], result["message"]) == (2, "The dataset has only 2 prompts.")
 
@@ -189,13 +189,13 @@ def test_the_accuracy_is_the_number_that_the_client_prints(pod: Pod) -> None:
     }
 
 
-def test_questions_that_the_dataset_does_not_have_are_missed(pod: Pod) -> None:
+def test_questions_that_the_dataset_lacks_are_reported(pod: Pod) -> None:
     bar = "100%|##########| 7/7 [00:02<00:00,  3.9it/s]"
     result = pod.run(saying(f"{bar}\n{PRINTED}", 0), "accuracy").result
     assert (result["completed"], result["message"]) == (7, "The dataset has only 7 questions.")
 
 
-def test_accuracy_without_its_lines_is_a_failure(pod: Pod) -> None:
+def test_accuracy_output_without_its_lines_is_a_failure(pod: Pod) -> None:
     said = pod.run(saying("Accuracy: 0.705\nLatency: 11.855 s", 0), "accuracy")
     reason = "The client ended without an error, but did not print: invalid, output_throughput."
     assert (said.result, said.code) == (failure(reason), 1)
@@ -292,7 +292,7 @@ def test_progress_reaches_the_log_line_by_line_while_the_client_runs(pod: Pod) -
         process.stdin.close()
 
 
-def test_no_secret_is_shown(pod: Pod) -> None:
+def test_secrets_are_redacted_in_result_and_log(pod: Pod) -> None:
     secrets = {"OPENAI_API_KEY": 'k"e\\y\n', "HF_TOKEN": "hf_1", "API_KEY": "hf_1234", "MY_PASSWORD": "ä"}
     said = "Error: k\"e\\y, hf_1, hf_1234, ä and 'k\"e\\\\y'"
     run = pod.run(saying(said), environment=secrets)

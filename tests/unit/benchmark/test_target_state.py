@@ -58,7 +58,7 @@ WITH_KEY: dict[str, Any] = {"engine": {"extraArgs": ["--api-key=$(KEY)"]}}
         ((server(**WITH_KEY),), "ApiKeyUnknown", "use spec.auth.apiKeySecretRef of the server"),
     ],
 )
-def test_a_server_that_can_not_be_measured_says_why(found: tuple[Manifest, ...], reason: str, words: str) -> None:
+def test_a_server_that_cannot_be_measured_says_why(found: tuple[Manifest, ...], reason: str, words: str) -> None:
     seen = aim(*found)
     assert (seen.reason.name, seen.is_ready, words in seen.reason.message) == (reason, False, True)
 
@@ -70,7 +70,7 @@ def test_a_ready_server_is_measured_at_its_service() -> None:
     assert (seen.target.url, seen.target.label) == ("http://kimi.default.svc:80", "kimi.default")
 
 
-def test_a_server_whose_spec_this_version_reads_in_part_is_measured_all_the_same() -> None:
+def test_a_server_whose_spec_is_only_partly_readable_is_still_measured() -> None:
     """The spec contains a default of a newer CRD. The server still counts as ready."""
     engine = {"attentionBackend": "AITER-v2", "image": "example.com/sglang:v0.5.7", "extraArgs": ["--api-key=$(KEY)"]}
     variable = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "kimi"}}}
@@ -82,14 +82,14 @@ def test_a_server_whose_spec_this_version_reads_in_part_is_measured_all_the_same
     assert [item["valueFrom"]["secretKeyRef"]["key"] for item in seen.target.environment] == ["kimi"]
 
 
-def test_a_server_whose_spec_cannot_be_read_at_all_is_there_and_did_not_change() -> None:
+def test_a_server_with_an_unreadable_spec_counts_as_unready_and_unchanged() -> None:
     found = {**server(), "spec": "newer"}
     seen = aim(found)
     assert (seen.reason.name, seen.reason.message) == ("ServerUnready", "the spec of server kimi cannot be read")
     assert target.changes(aim(server()).snapshot, seen.snapshot) == []
 
 
-def test_what_runs_is_measured_whatever_the_spec_says_now() -> None:
+def test_the_running_pods_are_measured_even_if_the_spec_has_changed() -> None:
     """The pods of a server stay, even if defaults of another version get into its spec."""
     ran = KimiLinearServer.model_validate(make_server(model={"path": "/m"}, engine={"extraPipPackages": ["a", "c"]}))
     deployment = owned(build_deployment(ran, build_pod_template(ran), 1))
@@ -106,14 +106,14 @@ def test_what_runs_is_measured_whatever_the_spec_says_now() -> None:
 
 
 @pytest.mark.parametrize("packages", [[], ["sentencepiece"], ["tiktoken>=0.7,<1", "a[b]"]])
-def test_the_packages_of_a_pod_template_are_those_that_it_was_built_for(packages: list[str]) -> None:
+def test_the_packages_of_a_pod_template_can_be_read_from_it(packages: list[str]) -> None:
     server = KimiLinearServer.model_validate(make_server(engine={"extraPipPackages": packages}))
     assert packages_in(build_pod_template(server)) == packages
     assert packages_in({"spec": {"containers": [{"name": "sglang", "command": ["pip", "x"]}]}}) is None
     assert packages_in({}) is None
 
 
-def test_an_endpoint_is_taken_for_ready() -> None:
+def test_an_endpoint_counts_as_ready() -> None:
     seen = aim(endpoint={"url": "http://far:1"})
     assert (seen.reason.name, seen.is_ready) == ("EndpointGiven", True)
 
@@ -183,7 +183,7 @@ class World:
         return made
 
     def wait(self, key: Key = MINE) -> Wait | None:
-        """The benchmark that goes first instead of this one."""
+        """Return why a benchmark has to wait, None if it may start."""
         targets = Admission(cast(Cluster, self), self.cache, lambda place, _: place != self.unreadable)
         benchmark = KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK)))
         found = target_state(self.cache, benchmark).target
@@ -270,7 +270,7 @@ def test_a_suite_of_another_guest_continues_for_as_long_as_it_may_take() -> None
     assert found.again == 420
 
 
-def test_a_suite_elsewhere_that_another_replica_has_just_started_is_waited_for() -> None:
+def test_a_benchmark_waits_for_a_suite_that_another_replica_has_just_started() -> None:
     world, replica = guests(), World()
     replica.start(THEIRS, created="2026-11-24T08:59:59Z")
     [made] = replica.cache.children(JOB, THEIRS)
@@ -283,7 +283,7 @@ def test_a_suite_elsewhere_that_another_replica_has_just_started_is_waited_for()
     assert world.wait(EARLIER) is None
 
 
-def test_where_the_operator_cannot_read_any_more_nobody_is_waited_for_who_only_wants_to_start() -> None:
+def test_in_an_unreadable_namespace_only_running_clients_are_waited_for() -> None:
     world = World()
     world.benchmark(LATER, endpoint=ADDRESS)
     found = world.wait(LATER)
@@ -295,10 +295,10 @@ def test_where_the_operator_cannot_read_any_more_nobody_is_waited_for_who_only_w
     world.unreadable = "elsewhere"
     assert world.wait(LATER) is None
     world.start(THEIRS)
-    assert world.wait(LATER), "a client that was seen there still runs"
+    assert world.wait(LATER), "a client in that namespace still runs"
 
 
-def test_a_benchmark_that_is_seen_while_the_api_server_is_asked_is_taken_into_account() -> None:
+def test_a_benchmark_that_appears_during_a_look_is_taken_into_account() -> None:
     world = World()
     world.benchmark(MINE, suspend=True)
     assert world.wait(THEIRS) is None
@@ -320,7 +320,7 @@ def test_a_benchmark_of_a_newer_definition_holds_a_server_too() -> None:
     assert world.wait(EARLIER)
 
 
-def test_a_job_that_is_no_suites_of_the_operator_holds_no_server_of_another_namespace() -> None:
+def test_a_job_with_a_foreign_name_holds_no_server_of_another_namespace() -> None:
     world = guests()
     world.start(THEIRS, name="forged")
     assert world.wait(EARLIER) is None
@@ -347,7 +347,7 @@ def test_a_benchmark_that_does_not_want_to_run_holds_no_server_of_another_namesp
     assert world.wait(EARLIER) is None
 
 
-def test_no_finalizer_holds_a_server_of_another_namespace_for_longer_than_a_suite_may_take() -> None:
+def test_a_finalizer_cannot_hold_a_server_of_another_namespace_beyond_a_suites_time() -> None:
     world = guests()
     running = world.start(THEIRS, created="2026-11-24T08:48:00Z")
     metadata = {"name": "pod", "namespace": "elsewhere", "finalizers": ["tests/held"], "uid": "pod"}
@@ -357,7 +357,7 @@ def test_no_finalizer_holds_a_server_of_another_namespace_for_longer_than_a_suit
     assert world.wait(EARLIER) is None
 
 
-def test_no_job_of_a_later_guest_is_made_past_an_earlier_one_that_has_waited_for_long() -> None:
+def test_an_earlier_guest_that_has_waited_for_long_waits_for_no_later_guests_job() -> None:
     world = guests()
     world.start(THEIRS)
     world.waits("2026-11-24T08:53:00Z")
@@ -392,7 +392,7 @@ def test_an_earlier_guest_may_get_its_job_while_a_later_one_waits() -> None:
         ("2026-11-24T08:59:20Z", True),  # `earlier` may have been suspended after its suite had ended.
     ],
 )
-def test_a_job_that_was_made_while_ones_own_suite_ran_holds_nobody(created: str, *, holds: bool) -> None:
+def test_a_job_created_during_ones_own_suite_holds_no_server(created: str, *, holds: bool) -> None:
     world = guests()
     world.start(THEIRS, created=created)
     times = {"startTime": "2026-11-24T08:50:00Z", "completionTime": "2026-11-24T08:59:00Z"}
@@ -400,7 +400,7 @@ def test_a_job_that_was_made_while_ones_own_suite_ran_holds_nobody(created: str,
     assert bool(world.wait(EARLIER)) == holds
 
 
-def test_a_benchmark_waits_for_those_of_the_servers_own_namespace() -> None:
+def test_a_guest_waits_for_benchmarks_of_the_servers_own_namespace() -> None:
     world = World()
     known = {"conditions": [], "startTime": "2026-11-24T07:00:00Z"}
     world.benchmark(THEIRS, known, endpoint=ADDRESS)

@@ -26,7 +26,7 @@ def call(name: str, arguments: object) -> dict[str, Any]:
     return {"id": "functions.x:0", "type": "function", "function": {"name": name, "arguments": text}}
 
 
-def test_it_needs_nothing_but_the_standard_library_of_python_3_10() -> None:
+def test_the_program_needs_only_the_standard_library_of_python_3_10() -> None:
     tree = ast.parse(FILE.read_text(), feature_version=(3, 10))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
@@ -43,7 +43,7 @@ def test_it_needs_nothing_but_the_standard_library_of_python_3_10() -> None:
         ("order", ARGUMENTS),
     ],
 )
-def test_arguments_as_the_schema_asks_are_valid(name: str, arguments: dict[str, Any]) -> None:
+def test_arguments_that_match_the_schema_are_valid(name: str, arguments: dict[str, Any]) -> None:
     check_answer(name, {"content": None, "tool_calls": [call(name, arguments)]})
     check_answer(name, {"content": "", "tool_calls": [call(name, arguments), call(name, arguments)]})
 
@@ -69,7 +69,7 @@ def test_arguments_as_the_schema_asks_are_valid(name: str, arguments: dict[str, 
         ({"tool_calls": [call("order", {**ARGUMENTS, "items": [{"name": "a", "count": 1.5}]})]}, "items[0].count"),
     ],
 )
-def test_everything_else_is_a_problem_that_is_named(message: dict[str, Any], problem: str) -> None:
+def test_the_problem_of_an_invalid_answer_is_named(message: dict[str, Any], problem: str) -> None:
     with pytest.raises(CallError) as raised:
         check_answer("order", message)
     assert problem in str(raised.value)
@@ -82,7 +82,7 @@ def test_a_value_outside_an_enum_and_a_number_in_place_of_a_boolean_are_problems
         check_answer("set_light", {"tool_calls": [call("set_light", {"room": "kitchen", "on": 0})]})
 
 
-def test_a_stream_is_joined_by_the_calls_positions() -> None:
+def test_parts_of_a_streamed_call_are_joined_by_position() -> None:
     def part(index: int, **function: str | None) -> dict[str, Any]:
         return {"choices": [{"delta": {"tool_calls": [{"index": index, "function": function}]}}]}
 
@@ -105,7 +105,7 @@ def test_a_stream_is_joined_by_the_calls_positions() -> None:
         joined([{"choices": [{"delta": {"tool_calls": [{"function": {}}]}}]}])
 
 
-def test_every_tool_is_asked_for_streamed_and_not() -> None:
+def test_every_tool_is_requested_streamed_and_not() -> None:
     requests = [request_of(number, "kimi") for number in range(20)]
     assert [request.is_streamed for request in requests] == [False, True] * 10
     assert {(request.tool, request.is_streamed) for request in requests} == {
@@ -116,7 +116,7 @@ def test_every_tool_is_asked_for_streamed_and_not() -> None:
     assert len({str(request.body["messages"]) for request in requests}) == 10
 
 
-def test_no_redirect_leads_a_client_and_its_key_to_another_address() -> None:
+def test_the_client_sends_its_key_to_no_redirected_address() -> None:
     asked: list[str] = []
 
     class Redirecting(http.server.BaseHTTPRequestHandler):

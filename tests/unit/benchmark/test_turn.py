@@ -21,14 +21,14 @@ GUEST = Contender("elsewhere", "a", "2026-11-24T07:00:00Z", "2026-11-24T07:00:05
 FAILED_LAST = contender("a", started="2026-11-24T08:00:00Z", failed="2026-11-24T12:30:00Z")
 
 
-def test_who_runs_continues_then_who_has_begun_then_the_oldest_and_last_who_could_not_start() -> None:
+def test_running_benchmarks_go_first_then_begun_then_oldest_then_failed_ones() -> None:
     order = [RUNS, BEGUN, OLD, YOUNG, AS_YOUNG, FAILED_FIRST, FAILED_LAST]
     for number in range(len(order)):
         for shuffled in itertools.islice(itertools.permutations(order[number:]), 500):
             assert first(shuffled) == order[number]
 
 
-def test_those_of_the_servers_own_namespace_come_before_a_guest_whatever_it_says_of_itself() -> None:
+def test_benchmarks_of_the_servers_namespace_go_before_any_guest() -> None:
     for other in (BEGUN, YOUNG, FAILED_LAST):
         assert first([GUEST, other]) == other
     assert first([GUEST]) == GUEST
@@ -36,10 +36,10 @@ def test_those_of_the_servers_own_namespace_come_before_a_guest_whatever_it_says
     assert first([runs, BEGUN]) == runs
 
 
-def test_without_contenders_nobody_is_first() -> None:
+def test_without_contenders_no_benchmark_is_first() -> None:
     assert first([]) is None
 
 
-def test_a_queue_may_hold_a_turn_for_longer_than_a_mistake() -> None:
+def test_a_queued_benchmark_may_keep_its_turn_longer_than_a_failing_one() -> None:
     assert may_hold_seconds("ImagePullFailed") == may_hold_seconds("Unschedulable") == 300
     assert may_hold_seconds("JobSuspended") == may_hold_seconds("Queued") == 3600

@@ -120,7 +120,7 @@ TYPO = {
 }
 
 
-def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() -> None:
+def test_an_image_with_a_typo_delays_others_for_minutes_and_not_for_hours() -> None:
     world = World()
     world.pass_over(FIRST, "09:00:00")
     world.pass_over(SECOND, "09:00:00")
@@ -130,7 +130,7 @@ def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() ->
     assert world.succeeded(SECOND)[0] == "WaitingForTurn"
     world.pass_over(FIRST, "09:05:00")
     reason, message = world.succeeded(FIRST)
-    assert (reason, "no such image" in message, "other benchmarks go first since" in message) == (
+    assert (reason, "no such image" in message, "other benchmarks have gone first since" in message) == (
         "ImagePullFailed",
         True,
         True,
@@ -145,7 +145,7 @@ def test_an_image_with_a_typo_holds_up_others_for_minutes_and_not_for_hours() ->
     assert world.succeeded(FIRST)[0] == "ImagePullFailed"
 
 
-def test_the_time_before_a_benchmark_waited_for_its_turn_is_no_wait() -> None:
+def test_time_before_the_turn_does_not_count_as_waiting() -> None:
     """While its server was not ready or its spec was refused, other benchmarks could start."""
     world = World()
     world.pass_over(FIRST, "08:30:00")
@@ -209,7 +209,7 @@ def test_a_client_that_has_begun_never_gives_its_turn_back() -> None:
     assert world.cache.children(JOB, FIRST)
 
 
-def test_a_job_that_is_refused_lets_the_other_run_and_does_not_ask_without_end() -> None:
+def test_a_refused_job_lets_the_other_benchmark_run_and_is_retried_minutes_later() -> None:
     world = World()
     world.cluster.refused = ["first"]
     world.pass_over(FIRST, "09:00:00")
@@ -229,7 +229,7 @@ def without_server() -> World:
     return world
 
 
-def test_a_benchmark_without_a_server_lets_the_other_run_and_writes_that_once() -> None:
+def test_a_benchmark_without_a_server_lets_the_other_run_and_reports_it_once() -> None:
     world = without_server()
     world.pass_over(FIRST, "09:00:00")
     assert world.succeeded(FIRST)[0] == "ServerMissing"
@@ -250,7 +250,7 @@ def test_a_benchmark_whose_server_comes_back_has_its_turn_again() -> None:
     assert (world.cluster.jobs, world.succeeded(SECOND)[0]) == ([], "WaitingForTurn")
 
 
-def test_two_that_are_refused_take_turns_at_leisure() -> None:
+def test_two_refused_benchmarks_give_their_turns_back_only_once() -> None:
     world = World()
     world.cluster.refused = ["first", "second"]
     for second in range(30):
@@ -260,7 +260,7 @@ def test_two_that_are_refused_take_turns_at_leisure() -> None:
     assert statuses == ["2026-11-24T09:00:00Z", "2026-11-24T09:00:00Z"]
 
 
-def test_a_job_of_another_name_that_is_ours_continues() -> None:
+def test_a_job_of_ours_with_a_former_name_continues() -> None:
     """Earlier builds of the operator used this name."""
     world = World()
     world.pass_over(FIRST, "09:00:00")
@@ -274,7 +274,7 @@ def test_a_job_of_another_name_that_is_ours_continues() -> None:
     assert world.cluster.jobs == ["first"]
 
 
-def test_an_error_that_does_not_pass_is_reported() -> None:
+def test_an_error_that_continues_is_reported() -> None:
     world = World()
 
     async def unavailable(kind: Kind, manifest: Manifest) -> Manifest:
@@ -288,7 +288,7 @@ def test_an_error_that_does_not_pass_is_reported() -> None:
     assert world.succeeded(FIRST) == ("ApplyFailed", "etcd does not answer")
 
 
-def test_a_suite_whose_events_cannot_be_read_is_reported_in_fewer_words() -> None:
+def test_a_suite_whose_events_cannot_be_read_is_reported_with_fewer_details() -> None:
     world = World()
     world.pass_over(FIRST, "09:00:00")
 
@@ -301,7 +301,7 @@ def test_a_suite_whose_events_cannot_be_read_is_reported_in_fewer_words() -> Non
     assert (reason, "has no pod, and no Event says why" in message) == ("PodCreationFailed", True)
 
 
-def test_a_job_that_only_claims_to_be_a_benchmarks_holds_up_nobody() -> None:
+def test_a_job_without_an_owner_reference_delays_no_benchmark() -> None:
     world = World()
     forged = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "forged"}, "spec": {}}
     labelled = owned(forged, "second", "KimiLinearBenchmark")
@@ -331,7 +331,7 @@ def test_no_suite_starts_on_a_server_that_is_about_to_get_other_pods(*, is_marke
     assert (step.reason.name, step.job, step.again) == ("ServerUnready", None, LEFTOVER_RETRY_SECONDS)
 
 
-def test_no_suite_starts_on_a_server_that_was_chosen_while_the_runner_was_written() -> None:
+def test_no_suite_starts_on_a_server_that_was_chosen_during_the_preparation() -> None:
     world = World()
     world.cluster.put(SERVER, make_server())
     context = make_context(world.cluster, world.cache)
@@ -348,7 +348,7 @@ def test_no_suite_starts_on_a_server_that_was_chosen_while_the_runner_was_writte
     assert (step.reason.name, step.job, step.again) == ("ServerUnready", None, LEFTOVER_RETRY_SECONDS)
 
 
-def test_a_benchmark_waits_for_no_other_that_is_about_to_start() -> None:
+def test_a_benchmark_does_not_block_its_worker_while_another_starts() -> None:
     """A waiting pass would block a worker that other keys need."""
     world = World()
     next_suite = NextSuite(make_context(world.cluster, world.cache))

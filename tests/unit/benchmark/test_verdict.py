@@ -30,7 +30,7 @@ def judged(given: BenchmarkSpec, baseline: dict[str, float] | None = None, **mor
     return verdict.conclude([verdict.judge(given, LOW, ended(**more), baseline=Baseline(baseline or {}), changes=[])])
 
 
-def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_allowed() -> None:
+def test_the_recipes_own_numbers_pass_even_if_no_regression_is_allowed() -> None:
     for given in (spec(), spec(baseline={"maxRegressionPercent": 0})):
         results = []
         for name in RECIPE_SUITES:
@@ -41,7 +41,7 @@ def test_the_recipes_own_numbers_pass_without_a_bound_and_with_any_regression_al
         assert {ratio for result in results for ratio in result["ratios"].values()} == {1}
 
 
-def test_a_passed_benchmark_says_how_many_bounds_were_kept() -> None:
+def test_a_passed_benchmark_says_how_many_bounds_were_met() -> None:
     bound = {"suite": "speed-low", "metric": "output_throughput", "min": 100, "max": 100}
     assert judged(spec()).message == "The suite is valid, and the spec sets no limits for the numbers"
     assert judged(spec(thresholds=[bound])).message == "The suite is valid, and all 2 checks of numbers passed"
@@ -72,7 +72,9 @@ def test_a_bound_of_another_suite_does_not_apply_to_this_suite() -> None:
     ("throughput", "latency", "expected"),
     [(90, 55, "Passed"), (89.9, 50, "Failed"), (200, 55.1, "Failed"), (200, 1, "Passed")],
 )
-def test_a_regression_knows_which_way_is_better(throughput: float, latency: float, expected: str) -> None:
+def test_a_regression_depends_on_whether_higher_or_lower_is_better(
+    throughput: float, latency: float, expected: str
+) -> None:
     given = spec(baseline={"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 10})
     baseline = {"output_throughput": 100.0, "median_ttft_ms": 50.0, "median_itl_ms": 5.0}
     metrics = {"output_throughput": throughput, "median_ttft_ms": latency, "median_itl_ms": 5.0}
@@ -80,7 +82,7 @@ def test_a_regression_knows_which_way_is_better(throughput: float, latency: floa
     assert (found.verdict, found.reason) == (expected, "ThresholdsMet" if expected == "Passed" else "Regressed")
 
 
-def test_a_missed_threshold_is_graver_than_a_regression_and_both_are_reported() -> None:
+def test_a_missed_threshold_outranks_a_regression_and_both_are_reported() -> None:
     given = spec(
         thresholds=[{"suite": "speed-low", "metric": "output_throughput", "min": 150}],
         baseline={"maxRegressionPercent": 10, "metrics": ["output_throughput"]},
@@ -93,14 +95,14 @@ def test_a_missed_threshold_is_graver_than_a_regression_and_both_are_reported() 
     )
 
 
-def test_a_baseline_that_has_no_such_number_makes_the_comparison_invalid() -> None:
+def test_a_baseline_without_the_number_makes_the_comparison_invalid() -> None:
     given = spec(baseline={"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 10})
     found = judged(given, {"output_throughput": 100.0})
     assert (found.verdict, found.reason) == ("Invalid", "BaselineMissing")
     assert "speed-low: median_ttft_ms is missing in the baseline" in found.message
 
 
-def test_the_recipe_says_nothing_about_a_suite_of_ones_own() -> None:
+def test_a_custom_suite_is_not_compared_with_the_recipe() -> None:
     own = Suite.model_validate({"name": "own", "speed": {"numPrompts": 10}})
     given = spec(suites=[{"name": "own", "speed": {"numPrompts": 10}}], baseline={"maxRegressionPercent": 0})
     assert (
@@ -116,7 +118,7 @@ def test_requests_may_fail_as_often_as_the_spec_allows(rate: float, completed: i
     assert (found.verdict, found.reason) == (expected, "ThresholdsMet" if expected == "Passed" else "RequestsFailed")
 
 
-def test_what_is_invalid_is_never_failed_however_bad_its_numbers_are() -> None:
+def test_an_invalid_suite_is_never_failed_however_bad_its_numbers_are() -> None:
     given = spec(thresholds=[{"suite": "speed-low", "metric": "output_throughput", "min": 1000}])
     assert judged(given, completed=9) == verdict.Verdict(
         "Invalid", "RequestsFailed", "speed-low: 9 of 10 requests were completed"
@@ -132,7 +134,7 @@ def test_a_server_that_changed_makes_a_suite_invalid() -> None:
     )
 
 
-def test_of_a_thousand_changed_pods_some_are_named_so_that_the_status_has_room() -> None:
+def test_a_few_of_a_thousand_changed_pods_are_named_so_that_the_status_fits() -> None:
     changes = [f"pod kimi-{number} started again" for number in range(1000)]
     bounds = [{"suite": "speed-low", "metric": "output_throughput", "min": 1, "max": 2}] * 64
     result = verdict.judge(spec(thresholds=bounds), LOW, ended(), baseline=Baseline({}), changes=changes)
@@ -143,7 +145,7 @@ def test_of_a_thousand_changed_pods_some_are_named_so_that_the_status_has_room()
 
 
 @pytest.mark.parametrize("number", [5e-324, 1.7e308])
-def test_no_baseline_makes_a_number_that_json_cannot_hold(number: float) -> None:
+def test_every_baseline_gives_numbers_that_json_can_hold(number: float) -> None:
     given = spec(baseline={"source": "benchmark", "benchmark": "last", "maxRegressionPercent": 50})
     metrics = {"output_throughput": 100.0, "median_ttft_ms": 50.0, "median_itl_ms": 5.0}
     baseline = dict.fromkeys(metrics, number)
@@ -151,7 +153,7 @@ def test_no_baseline_makes_a_number_that_json_cannot_hold(number: float) -> None
     json.dumps(result, allow_nan=False)
 
 
-def test_a_client_without_numbers_gets_no_judgement_on_them() -> None:
+def test_a_client_without_numbers_is_not_judged_on_them() -> None:
     given = spec(thresholds=[{"suite": "gsm8k", "metric": "accuracy", "min": 0.6}])
     failed = ended("gsm8k", {}, outcome="Failed", reason="TimedOut", message="not done within 10 s", completed=0)
     result = verdict.judge(given, GSM8K, failed, baseline=Baseline(PUBLISHED["gsm8k"]), changes=[])
@@ -170,5 +172,5 @@ def test_a_baseline_of_another_load_makes_the_comparison_invalid_and_is_not_show
     )
 
 
-def test_how_many_requests_were_asked_for_is_the_suites_to_say() -> None:
+def test_the_number_of_requests_comes_from_the_suite_and_not_from_the_result() -> None:
     assert judged(spec(), requested=1, completed=1).reason == "RequestsFailed"

@@ -50,8 +50,8 @@ def write(text: str, file: str = "kimi.yaml") -> None:
             WARNED,
             0,
             "kimi.yaml: KimiLinearServer warned: valid\n",
-            "kimi.yaml: KimiLinearServer warned: warning: spec.tensorParallelism: 8: there are published results "
-            "for this model on AMD GPUs only with 4\n",
+            "kimi.yaml: KimiLinearServer warned: warning: spec.tensorParallelism: 8: published results for this model "
+            "on AMD GPUs exist only with 4\n",
         ),
         (
             f"{GOOD}---\n---\n{FOREIGN}---\n{BAD}",
@@ -74,7 +74,7 @@ def write(text: str, file: str = "kimi.yaml") -> None:
     ],
     ids=["valid", "invalid", "warned of", "several documents", "a list", "no metadata"],
 )
-def test_validate_says_of_each_resource_whether_it_is_valid(
+def test_validate_reports_for_each_resource_whether_it_is_valid(
     text: str, code: int, output: str, errors: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(text)
@@ -107,7 +107,7 @@ def test_several_files_and_standard_input_are_read_in_order(
     ids=["a key given twice", "no YAML", "nothing of ours", "nothing at all", "no file"],
 )
 @pytest.mark.parametrize("verb", ["validate", "render", "diff"])
-def test_what_can_not_be_read_is_an_error_of_its_own(
+def test_input_that_cannot_be_read_exits_with_2_and_names_the_problem(
     verb: str, text: str | None, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if text is not None:
@@ -123,7 +123,7 @@ def test_what_can_not_be_read_is_an_error_of_its_own(
 HEAD = "apiVersion: kimi-linear.io/v1alpha1\nkind: KimiLinearServer\n"
 
 
-def test_merge_keys_are_merged_and_plain_keys_are_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_yaml_merge_keys_are_merged_and_duplicate_keys_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     write(HEAD + "metadata: {name: b, labels: &l {team: ml}, annotations: {<<: *l, team: x}}\nspec: {}\n")
     assert cli.main(["validate", "-f", "kimi.yaml"]) == 0
     for twice in (
@@ -136,7 +136,7 @@ def test_merge_keys_are_merged_and_plain_keys_are_given_once(capsys: pytest.Capt
         assert "is given twice" in capsys.readouterr().err
 
 
-def test_json_is_read_with_tabs_and_its_keys_are_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_may_contain_tabs_but_no_duplicate_keys(capsys: pytest.CaptureFixture[str]) -> None:
     good = (
         '{\n\t"apiVersion": "kimi-linear.io/v1alpha1",\n\t"kind": "KimiLinearServer",\n\t"metadata": {"name": "a"}\n}'
     )
@@ -148,7 +148,7 @@ def test_json_is_read_with_tabs_and_its_keys_are_given_once(capsys: pytest.Captu
     assert capsys.readouterr().err == "kimi-linear validate: kimi.json: key 'name' is given twice\n"
 
 
-def test_a_generated_name_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_generated_name_is_accepted_as_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     text = BENCHMARK.replace("name: nightly", "generateName: nightly-")
     write(f"{text}---\n{GOOD}")
     assert cli.main(["validate", "-f", "kimi.yaml"]) == 0
@@ -161,7 +161,7 @@ def test_a_generated_name_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "metadata.name: is required" in capsys.readouterr().err
 
 
-def test_a_folder_is_read_as_kubectl_reads_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_read_like_kubectl_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("b.yaml", "a.json", "c.txt", "sub/d.yml"):
         (folder / "all" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "all" / name).write_text(GOOD)
@@ -182,13 +182,15 @@ def test_a_folder_is_read_as_kubectl_reads_it(folder: Path, capsys: pytest.Captu
         ("no*.yaml", "no*.yaml: [Errno 2]"),
     ],
 )
-def test_what_names_no_file_is_an_error(given: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_argument_that_names_no_file_is_an_error(
+    given: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("empty").mkdir()
     assert cli.main(["validate", "-f", given]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_what_is_skipped_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_documents_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     write(f"{GOOD}---\n{FOREIGN}---\n- a list\n---\n{{kind: Values}}\n---\n{{a: b}}\n")
     assert cli.main(["validate", "-f", "kimi.yaml"]) == 0
     assert capsys.readouterr().err.splitlines() == [
@@ -199,13 +201,13 @@ def test_what_is_skipped_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_one_of_our_kinds_in_another_group_is_an_error_and_not_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_kind_in_another_api_group_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     write(GOOD.replace("kimi-linear.io/", "kimilinear.io/"))
     assert cli.main(["validate", "-f", "kimi.yaml"]) == 1
     assert "error: apiVersion: " in capsys.readouterr().err
 
 
-def test_a_file_can_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_contents_of_a_file_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     write(HEAD + 'metadata: {name: "\\x1b]0;owned\\x07b"}\nspec: {"\\x1b[2Jrepl": 1}\n')
     cli.main(["validate", "-f", "kimi.yaml"])
     output = capsys.readouterr()
@@ -213,7 +215,7 @@ def test_a_file_can_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -
     assert "\x1b" not in output.out + output.err
 
 
-def test_a_file_that_is_no_text_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_text_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     Path("kimi.yaml").write_bytes(b"\xff\xfe\x00")
     assert cli.main(["validate", "-f", "kimi.yaml"]) == 2
     assert capsys.readouterr().err.startswith("kimi-linear validate: kimi.yaml: ")
@@ -224,7 +226,7 @@ def load(text: str, output: str) -> Manifest:
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])
-def test_validate_reports_to_programs_as_well(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_can_report_as_json(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     write(BAD)
     assert cli.main(["validate", "-f", "kimi.yaml", "-o", output]) == 1
     answer = load(capsys.readouterr().out, output)
@@ -261,14 +263,14 @@ def test_render_gives_the_same_objects_as_yaml_and_as_json(capsys: pytest.Captur
     )
 
 
-def test_json_is_a_list_that_kubectl_takes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rendered_json_is_a_list_that_kubectl_accepts(capsys: pytest.CaptureFixture[str]) -> None:
     write(GOOD)
     cli.main(["render", "-f", "kimi.yaml", "-o", "json"])
     answer = json.loads(capsys.readouterr().out)
     assert (answer["apiVersion"], answer["kind"], len(answer["items"])) == ("v1", "List", 2)
 
 
-def test_render_leaves_out_what_is_invalid_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_render_leaves_out_invalid_resources_and_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     write(f"{GOOD}---\n{BAD}")
     code, objects = rendered(["-f", "kimi.yaml"], capsys)
     assert (code, {item["metadata"]["name"] for item in objects}) == (1, {"good"})
@@ -277,7 +279,7 @@ def test_render_leaves_out_what_is_invalid_and_says_so(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("text", "namespace"), [(GOOD, "inference"), (GOOD.replace("{name:", "{namespace: own, name:"), "own")]
 )
-def test_a_namespace_is_for_resources_that_name_none(
+def test_the_namespace_option_applies_to_resources_without_a_namespace(
     text: str, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(text)
@@ -285,7 +287,7 @@ def test_a_namespace_is_for_resources_that_name_none(
     assert {item["metadata"]["namespace"] for item in objects} == {namespace}
 
 
-def test_a_date_is_text_as_it_is_to_kubernetes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_date_is_read_as_text_like_in_kubernetes(capsys: pytest.CaptureFixture[str]) -> None:
     write(GOOD.replace("name: good}}", "name: good}, spec: {service: {annotations: {since: 2026-11-24}}}}"))
     code, (service, _) = rendered(["-f", "kimi.yaml", "-o", "json"], capsys)
     assert (code, service["metadata"]["annotations"]["since"]) == (0, "2026-11-24")
@@ -321,14 +323,14 @@ def test_a_wrong_command_line_is_reported_with_its_usage(
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_has_a_help_text(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         cli.main([verb, "--help"])
     assert exit_info.value.code == 0
     assert f"usage: kimi-linear {verb}" in capsys.readouterr().out
 
 
-def test_what_needs_no_cluster_starts_without_its_clients() -> None:
+def test_verbs_without_a_cluster_start_without_client_libraries() -> None:
     code = (
         "import sys; from kimi_linear_operator import cli; cli.main(['command']);"
         "print(sorted({'kopf', 'kubernetes', 'aiohttp', 'uvloop'} & set(sys.modules)))"
@@ -337,7 +339,7 @@ def test_what_needs_no_cluster_starts_without_its_clients() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_reader_that_closes_the_pipe_early_causes_no_error() -> None:
     write("---\n".join([GOOD] * 3))  # more output than is buffered until the end
     reader, writer = os.pipe()
     os.close(reader)
@@ -351,7 +353,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 @pytest.mark.parametrize(
     "text", ["a: {{ .Values.x }}", "? [a]\n: b", "a: !!int foo", "a: !!timestamp x", "a: !!set {b}"]
 )
-def test_what_is_no_json_is_an_error_and_no_traceback(
+def test_input_that_is_not_json_is_an_error_without_a_traceback(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "f").write_text(text)
@@ -359,7 +361,7 @@ def test_what_is_no_json_is_an_error_and_no_traceback(
     assert "no resource of" not in capsys.readouterr().err
 
 
-def test_a_small_answer_to_nobody_is_no_error() -> None:
+def test_a_closed_standard_output_causes_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -375,7 +377,7 @@ BENCHMARK = (
 )
 
 
-def test_render_gives_the_objects_of_a_benchmark_whose_server_is_in_a_file_too(
+def test_render_builds_a_benchmark_whose_server_is_in_a_file_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write(f"{BENCHMARK}---\n{GOOD}")
@@ -392,7 +394,7 @@ def test_render_gives_the_objects_of_a_benchmark_whose_server_is_in_a_file_too(
     )
 
 
-def test_render_asks_for_the_server_of_a_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+def test_render_requires_the_server_of_a_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     write(BENCHMARK)
     assert cli.main(["render", "-f", "kimi.yaml"]) == 1
     assert capsys.readouterr().err == (
@@ -401,7 +403,7 @@ def test_render_asks_for_the_server_of_a_benchmark(capsys: pytest.CaptureFixture
     )
 
 
-def test_validate_checks_benchmarks_and_finds_the_field_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_checks_benchmarks_and_suggests_the_intended_field(capsys: pytest.CaptureFixture[str]) -> None:
     write(BENCHMARK.replace("suites:", "suite:"))
     assert cli.main(["validate", "-f", "kimi.yaml"]) == 1
     assert "spec.suite: unknown field: did you mean suites?" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_each_shell_gets_a_script_for_the_command(shell: str, capsys: pytest.Cap
     assert "kimi-linear" in capsys.readouterr().out
 
 
-def test_bash_reads_the_script(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bash_can_read_the_script(capsys: pytest.CaptureFixture[str]) -> None:
     main(["completion", "bash"])
     script = capsys.readouterr().out
     done = subprocess.run(
@@ -56,7 +56,7 @@ def test_a_shell_completes_verbs_options_and_values() -> None:
     assert asked_by_a_shell("kimi-linear command --hardware mi32") == ["mi325x"]
 
 
-def test_kubectl_completes_the_same() -> None:
+def test_kubectl_completes_the_same_words() -> None:
     assert asked_by_kubectl("sta") == ["status"]
     assert set(asked_by_kubectl("")) >= set(VERBS)
     assert "--watch" in asked_by_kubectl("status", "--")
@@ -73,5 +73,5 @@ def test_kubectl_finds_the_plugin_and_its_completion_by_their_names() -> None:
     assert scripts["kubectl_complete-kimi_linear"] == "kimi_linear_operator.cli:complete_plugin"
 
 
-def test_the_plugin_calls_itself_as_the_user_does() -> None:
+def test_the_plugins_help_uses_the_name_that_users_type() -> None:
     assert run("sys.exit(cli.plugin())", "--help").startswith("usage: kubectl kimi-linear ")

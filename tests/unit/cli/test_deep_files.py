@@ -20,7 +20,7 @@ def text(levels: int, form: str) -> str:
 @pytest.mark.parametrize("levels", DEEP)
 @pytest.mark.parametrize("form", ["json", "yaml"])
 @pytest.mark.parametrize("verb", ["validate", "render"])
-def test_a_deep_file_is_refused_with_words(
+def test_a_deeply_nested_file_is_refused_with_a_message(
     verb: str, form: str, levels: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / f"deep.{form}"
@@ -31,7 +31,7 @@ def test_a_deep_file_is_refused_with_words(
     assert "64 levels" in told
 
 
-def test_a_file_whose_aliases_stand_for_billions_of_values_is_refused_with_words(
+def test_a_file_with_aliases_for_billions_of_values_is_refused_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))]

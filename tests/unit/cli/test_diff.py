@@ -39,9 +39,7 @@ class Store:
 
 
 @pytest.mark.parametrize("does_owner_exist", [True, False])
-def test_what_another_server_holds_is_blocked_although_it_is_offered_as_the_operator_does(
-    *, does_owner_exist: bool
-) -> None:
+def test_diff_shows_an_adoption_only_if_the_childs_owner_is_gone(*, does_owner_exist: bool) -> None:
     """The Service of server kimi-headless and the headless Service of server kimi have the same name."""
     owner = make("kimi", service={"headless": True})
     children = build_companions(KimiLinearServer.model_validate(owner))
@@ -58,9 +56,7 @@ def test_what_another_server_holds_is_blocked_although_it_is_offered_as_the_oper
     assert ("belongs to KimiLinearServer kimi" in shown["diff"]) == does_owner_exist
 
 
-def test_what_a_terminal_would_execute_is_not_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_diff_prints_no_control_sequences(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     name = "\x1b]0;title\x07\x1b[2J\x1b[HNo differences.\u202e"
 
     async def changes(_: Any) -> list[Manifest]:

@@ -28,7 +28,7 @@ def test_a_command_without_secrets_is_shown_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("secret", ["token=\"abc''def", "password='x", 'api_key="\'"', "token=`id`"])
-def test_a_secret_takes_no_quote_of_another_word_with_it(secret: str) -> None:
+def test_hiding_a_secret_keeps_the_quotes_of_other_words(secret: str) -> None:
     dangerous = ("--x=$(echo INJECTED)", '--y=" #')
     words = words_of(f"--note={secret}", *dangerous)
     assert words[-2:] == list(dangerous)

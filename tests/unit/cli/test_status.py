@@ -49,7 +49,7 @@ def test_a_benchmark_has_a_tree_too(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 @pytest.mark.parametrize("case", sorted(path.parent.name for path in CASES.glob("status-*/observed.yaml")))
-def test_whatever_is_observed_can_be_printed(
+def test_every_golden_case_can_be_printed(
     case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = printed(case, monkeypatch, capsys)
@@ -66,7 +66,7 @@ def test_the_next_step_is_the_remedy_of_the_reason(
     assert "Next:" not in printed("status-ready", monkeypatch, capsys).output
 
 
-def test_each_phase_says_how_long_it_took_and_the_last_whether_it_failed(
+def test_each_phase_shows_its_duration_and_the_last_one_whether_it_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compiling = printed("status-compiling", monkeypatch, capsys).output
@@ -81,7 +81,7 @@ def lines_of(workloads: Sequence[tuple[Kind, Manifest]], pods: Sequence[Manifest
     return list(tree.lines(tree.build_tree(make_server(), READY, workloads, pods, NOW)))
 
 
-def test_pods_are_below_the_workload_that_they_belong_to() -> None:
+def test_pods_are_below_the_workload_that_owns_them() -> None:
     def of(kind: str, name: str, uid: str, pod: str) -> Manifest:
         made = make_pod(pod)
         made["metadata"]["ownerReferences"] = [{"kind": kind, "name": name, "uid": uid}]
@@ -122,12 +122,12 @@ def test_no_name_can_control_the_terminal_or_end_a_line() -> None:
 
 
 @pytest.mark.parametrize("word", [word for each in TYPES.values() for word in words_of(each)])
-def test_a_type_can_be_named_as_kubectl_names_it(word: str) -> None:
+def test_a_type_can_be_named_like_in_kubectl(word: str) -> None:
     wanted = address("default", f"{word.upper()}/kimi")
     assert ([word in words_of(each) for each in wanted.types], wanted.name) == ([True], "kimi")
 
 
-def test_a_name_alone_is_of_any_type_the_first_that_has_it(
+def test_a_name_without_a_type_means_the_first_type_that_has_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster = Series([make_server("both"), make_benchmark("both"), make_benchmark("alone")])
@@ -141,7 +141,7 @@ def test_a_name_alone_is_of_any_type_the_first_that_has_it(
         assert f"\n{kind} " in capsys.readouterr().out
 
 
-def test_a_type_that_is_not_there_is_named_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_type_is_refused_with_the_list_of_types(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "pod/kimi", "--namespace=default"]) == 2
     assert "there is no type pod; there are kls, klb" in capsys.readouterr().err
 
@@ -200,7 +200,7 @@ class WithChildren(Series):
 
 
 @pytest.mark.parametrize("case", ["isolated", "watched", "exposed", "autoscaled"])
-def test_children_that_are_always_as_written_are_not_in_the_tree(
+def test_children_without_a_state_of_their_own_are_not_in_the_tree(
     case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     connect_to(monkeypatch, WithChildren(case), NOW)
@@ -224,7 +224,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, *states: Manifest | ApiError) -> in
         ("Verified", "Unknown", "VerificationImpossible"),
     ],
 )
-def test_of_a_server_that_serves_each_problem_and_its_remedy_are_said(
+def test_a_ready_servers_other_problems_are_shown_with_their_remedies(
     kind: str, status: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ready = server("True", "AllReplicasServe", reconciling="False", phase="serving")
@@ -236,7 +236,7 @@ def test_of_a_server_that_serves_each_problem_and_its_remedy_are_said(
     assert lines[at + 1].startswith("  Next: ")
 
 
-def test_watching_ends_with_0_when_it_is_ready(
+def test_watching_ends_with_0_when_the_server_is_ready(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert watched(monkeypatch, LOADING, LOADING, COMPILING, SERVES) == 0
@@ -256,9 +256,7 @@ def test_watching_ends_with_0_when_it_is_ready(
     ],
     ids=["invalid", "stalled", "suspended"],
 )
-def test_watching_ends_with_1_when_nothing_more_happens_by_itself(
-    monkeypatch: pytest.MonkeyPatch, last: Manifest
-) -> None:
+def test_watching_ends_with_1_when_only_a_user_can_help(monkeypatch: pytest.MonkeyPatch, last: Manifest) -> None:
     assert watched(monkeypatch, LOADING, last) == 1
 
 
@@ -278,14 +276,14 @@ def test_watching_continues_after_some_errors_and_gives_up_after_many(
     assert watched(monkeypatch, ApiError(403, "forbidden")) == 2
 
 
-def test_watching_one_that_is_deleted_says_so(
+def test_watching_reports_that_the_server_was_deleted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert watched(monkeypatch, LOADING, make_server("another")) == 2
     assert "no KimiLinearServer kimi" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_watching_as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_watching_with_a_shells_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(coroutine: Coroutine[Any, Any, Any]) -> None:
         coroutine.close()
         raise KeyboardInterrupt
@@ -294,7 +292,7 @@ def test_ctrl_c_ends_watching_as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> 
     assert watched(monkeypatch, LOADING) == 130
 
 
-def test_on_a_terminal_it_is_a_progress_bar_and_the_tree(
+def test_a_terminal_shows_a_progress_bar_and_the_tree(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -37,6 +37,6 @@ def test_the_state_of_weights_is_shown(
     assert cluster.get.await_args.args == (WEIGHTS, "default", "kimi")
 
 
-def test_another_kind_is_refused_with_those_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_type_is_refused_with_the_list_of_types(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "deploy/nightly", "--namespace=default"]) != 0
     assert "there are kls, klb, klw" in capsys.readouterr().err

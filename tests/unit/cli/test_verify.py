@@ -91,7 +91,7 @@ Verify = Callable[..., tuple[int, Cluster]]
 Capture = pytest.CaptureFixture[str]
 
 
-def test_the_benchmark_asks_what_the_verification_asks_and_deletes_itself(verify: Verify) -> None:
+def test_the_benchmark_asks_the_same_questions_as_a_verification_and_deletes_itself(verify: Verify) -> None:
     dataset = {"configMap": "questions", "path": "test.jsonl"}
     _, cluster = verify(PASSED, of=server(verification={"numQuestions": 100, "dataset": dataset}))
     [made] = cluster.made
@@ -108,25 +108,23 @@ def test_the_benchmark_asks_what_the_verification_asks_and_deletes_itself(verify
         "datasets": {"gsm8k": dataset},
         "ttlSecondsAfterFinished": 3600,
     }
-    # So the operator does not count it as its own verification, and does not delete it.
+    # Without these, the operator does not count the benchmark as its own verification, and does not delete it.
     assert made["metadata"].keys() & {"annotations", "labels", "ownerReferences"} == set()
     assert check_stored(made).is_valid
     assert cluster.deleted == []
 
 
-def test_a_long_name_fits() -> None:
+def test_the_benchmark_of_a_server_with_a_long_name_has_a_valid_name() -> None:
     named = cluster_checks.build_benchmark(KimiLinearServer.model_validate(make_server("k" * 40)))
     assert len(named["metadata"]["generateName"]) == 35
 
 
-def test_right_answers_are_0_with_the_report_on_standard_output_and_progress_beside_it(
-    verify: Verify, capsys: Capture
-) -> None:
+def test_right_answers_exit_with_0_and_keep_progress_out_of_standard_output(verify: Verify, capsys: Capture) -> None:
     code, _ = verify(WAITS, RUNS, RUNS, PASSED, of=server())
     printed = capsys.readouterr()
     assert (code, printed.out.splitlines()[:2]) == (0, ["kimi-by-hand-x7k2p: Passed", "  all bounds are kept"])
     assert printed.err.splitlines() == [
-        "kimi-by-hand-x7k2p asks kimi; it is deleted an hour after its end",
+        "kimi-by-hand-x7k2p asks kimi; the operator deletes it an hour after its end",
         f"{NOW} kimi-by-hand-x7k2p has not passed: WaitingForTurn [0/2 waiting]; "
         "0 of 2 suites have ended; nightly goes first",
         f"{NOW} kimi-by-hand-x7k2p has not passed: Running [0/2 accuracy]; 0 of 2 suites have ended",
@@ -134,14 +132,14 @@ def test_right_answers_are_0_with_the_report_on_standard_output_and_progress_bes
     ]
 
 
-def test_wrong_answers_are_1_in_each_format(verify: Verify, capsys: Capture) -> None:
+def test_wrong_answers_exit_with_1_in_each_format(verify: Verify, capsys: Capture) -> None:
     code, cluster = verify(RUNS, FAILED, of=server(), options=["--output=json"])
     assert (code, json.loads(capsys.readouterr().out)["verdict"]) == (1, "Failed")
     # Its report can be read again.
     assert cluster.deleted == []
 
 
-def test_no_result_is_2_with_the_reason_and_what_to_do(verify: Verify, capsys: Capture) -> None:
+def test_a_missing_result_exits_with_2_with_reason_and_remedy(verify: Verify, capsys: Capture) -> None:
     code, _ = verify(RUNS, INVALID, of=server())
     printed = capsys.readouterr()
     assert (code, printed.out.splitlines()[0]) == (2, "kimi-by-hand-x7k2p: Invalid")
@@ -150,9 +148,7 @@ def test_no_result_is_2_with_the_reason_and_what_to_do(verify: Verify, capsys: C
     assert step.startswith("Next: Correct what the message names.")
 
 
-def test_a_server_that_does_not_serve_is_2_with_its_reason_and_is_asked_nothing(
-    verify: Verify, capsys: Capture
-) -> None:
+def test_a_server_that_does_not_serve_exits_with_2_and_gets_no_questions(verify: Verify, capsys: Capture) -> None:
     code, cluster = verify(of=server("False", "ImagePullFailed"))
     assert (code, cluster.made) == (2, [])
     told = capsys.readouterr().err
@@ -162,7 +158,7 @@ def test_a_server_that_does_not_serve_is_2_with_its_reason_and_is_asked_nothing(
     assert verify(of=changed)[0] == 2
 
 
-def test_no_server_is_2(verify: Verify, capsys: Capture) -> None:
+def test_a_missing_server_exits_with_2(verify: Verify, capsys: Capture) -> None:
     assert verify(of=None)[0] == 2
     assert capsys.readouterr().err == "kimi-linear verify: no KimiLinearServer kimi in namespace default\n"
 
@@ -179,9 +175,9 @@ def test_no_server_is_2(verify: Verify, capsys: Capture) -> None:
             "kimi-by-hand-x7k2p has not passed",
         ),
     ],
-    ids=["Ctrl-C", "no answer", "gone", "refused"],
+    ids=["Ctrl-C", "no answer", "a deleted benchmark", "a refused benchmark"],
 )
-def test_without_a_result_its_benchmark_is_deleted(
+def test_a_benchmark_without_a_result_is_deleted(
     statuses: list[Any], code: int, said: str, verify: Verify, capsys: Capture
 ) -> None:
     ended, cluster = verify(*statuses, of=server())
@@ -189,13 +185,15 @@ def test_without_a_result_its_benchmark_is_deleted(
     assert said in capsys.readouterr().err
 
 
-def test_what_is_not_done_in_time_is_2_with_what_it_waits_for(verify: Verify, capsys: Capture) -> None:
+def test_a_timeout_exits_with_2_and_shows_what_the_benchmark_waits_for(verify: Verify, capsys: Capture) -> None:
     code, cluster = verify(WAITS, of=server(), options=["--timeout=1"])
     assert (code, cluster.deleted) == (2, ["kimi-by-hand-x7k2p"])
     assert "not done within 1 s (--timeout): 0 of 2 suites have ended; nightly goes first" in capsys.readouterr().err
 
 
-def test_without_an_operator_it_gives_up_soon(verify: Verify, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_gives_up_soon_without_an_operator(
+    verify: Verify, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cluster_checks, "_SECONDS_UNTIL_SEEN", 0.0)
     code, cluster = verify({"conditions": [make_condition("Succeeded", "Unknown", "Pending", "")]}, of=server())
     assert (code, cluster.deleted) == (2, ["kimi-by-hand-x7k2p"])
@@ -214,7 +212,7 @@ def test_without_an_operator_it_gives_up_soon(verify: Verify, capsys: Capture, m
     ],
     ids=" ".join,
 )
-def test_options_that_cannot_be_met_are_2(arguments: list[str], said: str, capsys: Capture) -> None:
+def test_options_that_cannot_be_met_exit_with_2(arguments: list[str], said: str, capsys: Capture) -> None:
     assert main(["verify", *arguments]) == 2
     assert said in capsys.readouterr().err
 
@@ -226,7 +224,7 @@ def test_a_time_limit_is_a_whole_number_above_0(capsys: Capture) -> None:
         assert f"argument --timeout: invalid seconds value: '{text}'" in capsys.readouterr().err
 
 
-def test_each_remedy_is_for_words_of_the_runner() -> None:
+def test_each_remedy_matches_a_message_of_the_runner() -> None:
     program = Path(runner.__file__).read_text()
     assert [words for words in local_checks.REMEDIES if words not in program] == []
 
@@ -237,7 +235,7 @@ def test_a_line_break_at_the_end_of_the_key_does_not_count(tmp_path: Path) -> No
     assert local_checks.client(None, None, file).environment["OPENAI_API_KEY"] == "secret"
 
 
-def test_the_key_of_another_service_is_sent_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_openai_key_of_the_environment_is_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "of another service")
     monkeypatch.delenv("KIMI_LINEAR_API_KEY", raising=False)
     assert "OPENAI_API_KEY" not in local_checks.client(None, None, None).environment

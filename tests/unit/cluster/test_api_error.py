@@ -51,7 +51,7 @@ async def refusal(status: int, retry_after: str) -> ApiError:
     ],
     ids=["seconds", "an hour", "for ever", "nothing", "a date"],
 )
-def test_the_api_server_is_left_alone_as_long_as_it_asks_within_reason(retry_after: str, seconds: float) -> None:
+def test_the_operator_waits_as_long_as_the_api_server_asks_within_limits(retry_after: str, seconds: float) -> None:
     assert asyncio.run(refusal(503, retry_after)).retry_seconds == seconds
 
 
@@ -59,11 +59,13 @@ def test_the_api_server_is_left_alone_as_long_as_it_asks_within_reason(retry_aft
     ("status", "retry_after", "is_passing"),
     [(503, "", True), (500, "", True), (403, "", False), (500, "2", True), (422, "", False)],
 )
-def test_what_asks_for_patience_passes(status: int, retry_after: str, is_passing: bool) -> None:
+def test_errors_of_the_server_are_temporary_and_refusals_are_not(
+    status: int, retry_after: str, is_passing: bool
+) -> None:
     assert asyncio.run(refusal(status, retry_after)).is_passing == is_passing
 
 
-def test_a_watch_whose_credentials_are_refused_tries_until_they_are_taken(
+def test_a_watch_whose_credentials_are_refused_is_retried_until_they_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[int] = []

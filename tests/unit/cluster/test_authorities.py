@@ -75,7 +75,7 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_requests_go_on_when_the_authority_was_replaced(authority: Path, tmp_path: Path) -> None:
+def test_requests_continue_after_the_authority_was_replaced(authority: Path, tmp_path: Path) -> None:
     async def test() -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         _use(context, "first")
@@ -89,7 +89,7 @@ def test_requests_go_on_when_the_authority_was_replaced(authority: Path, tmp_pat
     asyncio.run(test())
 
 
-def test_watches_go_on_when_the_authority_was_replaced(authority: Path, tmp_path: Path) -> None:
+def test_watches_continue_after_the_authority_was_replaced(authority: Path, tmp_path: Path) -> None:
     async def test() -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         _use(context, "first")
@@ -106,7 +106,7 @@ def test_watches_go_on_when_the_authority_was_replaced(authority: Path, tmp_path
     asyncio.run(test())
 
 
-def test_who_has_a_certificate_of_no_authority_gets_no_request(authority: Path, tmp_path: Path) -> None:
+def test_a_server_with_an_untrusted_certificate_gets_no_request(authority: Path, tmp_path: Path) -> None:
     async def test() -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         _use(context, "second")

@@ -48,7 +48,7 @@ def in_cluster(client_configuration: Configuration) -> None:
 @pytest.mark.parametrize(
     ("no_proxy", "proxy"), [("10.96.0.0/12,.svc", None), ("10.96.0.1", None), ("10.0.0.0/16", PROXY), ("", PROXY)]
 )
-def test_client_and_watches_take_the_same_proxy(
+def test_client_and_watches_use_the_same_proxy(
     where: str, no_proxy: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
@@ -85,14 +85,14 @@ def test_the_namespace_is_that_of_the_context(monkeypatch: pytest.MonkeyPatch, t
     assert credentials.current_namespace() == "default"
 
 
-def test_without_a_kubeconfig_it_is_that_of_the_pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_kubeconfig_the_namespace_is_that_of_the_pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert credentials.current_namespace() == "default"
     (tmp_path / "namespace").write_text("own\n")
     monkeypatch.setattr(credentials, "_POD_NAMESPACE", tmp_path / "namespace")
     assert credentials.current_namespace() == "own"
 
 
-def test_a_broken_kubeconfig_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_broken_kubeconfig_gives_our_own_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text("contexts: 1")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     with pytest.raises(ApiError, match="no cluster"):

@@ -49,35 +49,35 @@ def read(events: list[Manifest], gone_at: int | None = None) -> tuple[list[Manif
     return asyncio.run(test()), limits
 
 
-def test_what_an_event_tells_is_kept() -> None:
+def test_the_contents_of_an_event_are_kept() -> None:
     told, limits = read([event(1)])
     assert told == [{key: value for key, value in event(1).items() if key != "metadata"}]
     assert limits == [LIST_CHUNK]
 
 
-def test_those_of_the_second_page_are_read_too() -> None:
+def test_events_of_the_second_page_are_read_too() -> None:
     told, _ = read([event(number) for number in range(LIST_CHUNK + 5)])
     assert len(told) == LIST_CHUNK + 5
 
 
-def test_of_thousands_a_few_pages_are_read() -> None:
+def test_only_a_few_pages_of_thousands_of_events_are_read() -> None:
     told, limits = read([event(number) for number in range(5000)])
     assert (len(told), limits) == (MOST_EVENT_PAGES * LIST_CHUNK, [LIST_CHUNK] * MOST_EVENT_PAGES)
 
 
-def test_large_ones_are_read_in_short_pages_and_their_messages_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_events_are_read_in_short_pages_and_their_messages_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
     told, limits = read([event(number, 60_000) for number in range(2 * MOST_EVENT_PAGES)])
     assert limits[-MOST_EVENT_PAGES:] == [1] * MOST_EVENT_PAGES
     assert (len(told), {len(item["message"]) for item in told}) == (MOST_EVENT_PAGES, {4096})
 
 
-def test_one_that_is_longer_than_a_page_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_longer_than_a_page_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
     told, _ = read([event(0, 200_000), event(1)])
     assert len(told) == 2
 
 
-def test_a_list_that_is_forgotten_in_the_meantime_is_an_error_of_the_api_server() -> None:
+def test_a_list_that_expires_between_pages_is_an_error_of_the_api_server() -> None:
     with pytest.raises(ApiError, match="expired"):
         read([event(number) for number in range(LIST_CHUNK + 5)], gone_at=LIST_CHUNK)

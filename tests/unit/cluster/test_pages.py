@@ -52,12 +52,12 @@ def test_large_objects_come_in_short_pages(monkeypatch: pytest.MonkeyPatch) -> N
     assert pages == limits[2:]
 
 
-def test_small_objects_behind_large_ones_come_in_longer_and_longer_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_grow_when_small_objects_follow_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     pages, _ = listed([90_000] * 3 + [10] * 40, monkeypatch, 100_000)
     assert pages == [1, 1, 1, 1, 2, 4, 8, 16, 9]
 
 
-def test_a_page_of_countless_values_is_as_short_as_one_of_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_with_very_many_values_is_as_short_as_one_with_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Python objects, empty lists need a hundred times the memory of a string of the same length."""
     monkeypatch.setattr(module, "PAGE_WEIGHT", 10_000)
     servers = [make_server(f"kimi-{number}", note=[[]] * 2_000) for number in range(3)]
@@ -104,7 +104,7 @@ class Forgetful:
 
 
 @pytest.mark.parametrize("page_objects", [100, 250])
-def test_a_list_that_takes_longer_than_its_version_is_kept_goes_on_where_it_was(page_objects: int) -> None:
+def test_a_list_that_outlives_its_version_continues_where_it_was(page_objects: int) -> None:
     """A list that starts again would never end, because it would take as long as before."""
 
     async def test() -> None:
@@ -112,7 +112,7 @@ def test_a_list_that_takes_longer_than_its_version_is_kept_goes_on_where_it_was(
         async with answering(forgetful.answer) as cluster:
             pages = [page async for page in cluster.pages(SERVER)]
             assert [manifest for page in pages for manifest in page.manifests] == forgetful.servers
-            assert {page.version for page in pages} == {5}, "what was deleted since is known from a watch"
+            assert {page.version for page in pages} == {5}, "watches show later deletions"
             assert forgetful.asked <= 1.5 * len(pages)
             assert await cluster.list(SERVER, "default") == forgetful.servers
 
@@ -157,7 +157,7 @@ def test_a_list_that_continues_from_an_older_state_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 504, None])
-def test_a_page_that_is_not_given_at_once_is_asked_for_again_and_not_the_whole_list(
+def test_a_refused_page_is_requested_again_without_restarting_the_list(
     status: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A busy API server refuses some of many pages, so a list that starts again would never end."""
@@ -188,7 +188,7 @@ def _fail(request: web.Request, status: int | None) -> web.Response:
     return web.json_response({"kind": "Status", "message": "busy"}, status=status or 500)
 
 
-def test_a_page_is_asked_for_again_only_after_the_time_that_the_api_server_names() -> None:
+def test_a_page_is_requested_again_only_after_the_time_in_retry_after() -> None:
     asked = list[float]()
 
     async def answer(request: web.Request) -> web.Response:
@@ -208,7 +208,7 @@ def test_a_page_is_asked_for_again_only_after_the_time_that_the_api_server_names
 
 
 @pytest.mark.parametrize(("status", "most"), [(429, module.MOST_PAGE_ATTEMPTS), (403, 1), (404, 1)])
-def test_a_page_that_is_refused_for_good_ends_the_list(status: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_permanent_refusal_of_a_page_ends_the_list(status: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAGE_BACKOFF", Backoff(first=0.01, longest=0.01))
     refused = 0
 
@@ -228,7 +228,7 @@ def test_a_page_that_is_refused_for_good_ends_the_list(status: int, most: int, m
     assert refused == most
 
 
-def test_who_is_to_wait_for_longer_than_other_lists_may_leaves_its_place_to_them() -> None:
+def test_a_list_that_must_wait_too_long_leaves_its_place_to_others() -> None:
     async def answer(request: web.Request) -> web.Response:
         if "continue" not in request.query:
             return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
@@ -245,7 +245,7 @@ def test_who_is_to_wait_for_longer_than_other_lists_may_leaves_its_place_to_them
         asyncio.run(asyncio.wait_for(test(), 30))
 
 
-def test_one_page_of_all_lists_is_held_at_a_time() -> None:
+def test_only_one_page_of_all_lists_is_in_memory_at_a_time() -> None:
     """Otherwise the pages of several lists would be in memory at the same time."""
     held, most = 0, 0
 

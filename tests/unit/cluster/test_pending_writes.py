@@ -40,12 +40,12 @@ async def _write(answer: Callable[[web.Request], web.StreamResponse | None], *, 
 
 
 @pytest.mark.parametrize("status", [200, 201, 404, 409, 422, 429])
-def test_a_write_that_was_answered_is_over(status: int) -> None:
+def test_an_answered_write_is_no_longer_pending(status: int) -> None:
     assert not asyncio.run(_write(lambda _: web.json_response({}, status=status)))
 
 
 @pytest.mark.parametrize("status", [500, 503, 504])
-def test_a_write_that_an_api_server_failed_at_may_be_committed_until_its_time_is_over(status: int) -> None:
+def test_a_failed_write_stays_pending_until_its_time_limit(status: int) -> None:
     async def test() -> None:
         pending = await _write(lambda _: web.json_response({}, status=status))
         assert pending
@@ -55,7 +55,7 @@ def test_a_write_that_an_api_server_failed_at_may_be_committed_until_its_time_is
     asyncio.run(test())
 
 
-def test_a_write_that_was_given_up_may_be_committed_until_its_time_is_over() -> None:
+def test_an_abandoned_write_stays_pending_until_its_time_limit() -> None:
     async def test() -> None:
         pending = await _write(lambda _: None, give_up=0.3)
         assert pending
@@ -65,7 +65,7 @@ def test_a_write_that_was_given_up_may_be_committed_until_its_time_is_over() -> 
     asyncio.run(test())
 
 
-def test_reads_and_dry_runs_are_no_writes() -> None:
+def test_reads_and_dry_runs_are_never_pending() -> None:
     async def test() -> None:
         service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kimi", "namespace": "default"}}
         pending = PendingWrites()
@@ -83,7 +83,7 @@ def test_reads_and_dry_runs_are_no_writes() -> None:
     asyncio.run(test())
 
 
-def test_one_of_several_writes_is_enough() -> None:
+def test_writes_are_pending_until_the_last_of_them_ends() -> None:
     pending = PendingWrites()
     numbers = [pending.begin(clock.seconds() + 60) for _ in range(3)]
     for number in numbers[:2]:

@@ -28,7 +28,7 @@ def read(answer: web.Response, since_seconds: float | None = None) -> tuple[str,
     return asyncio.run(test()), asked[0]
 
 
-def test_the_end_of_one_containers_log_is_asked_for_with_the_time_of_each_line() -> None:
+def test_the_end_of_one_containers_log_is_requested_with_timestamps() -> None:
     _, request = read(web.Response(text=""))
     assert (request.method, request.path) == ("GET", "/api/v1/namespaces/models/pods/kimi-1/log")
     wanted = {"container": "engine", "timestamps": "true", "tailLines": str(TAIL_LINES), "limitBytes": str(TAIL_BYTES)}
@@ -37,7 +37,7 @@ def test_the_end_of_one_containers_log_is_asked_for_with_the_time_of_each_line()
 
 
 @pytest.mark.parametrize(("seconds", "asked"), [(0.0, "1"), (9.2, "10"), (60.0, "60")])
-def test_only_the_last_seconds_can_be_asked_for(seconds: float, asked: str) -> None:
+def test_a_request_can_be_limited_to_the_last_seconds(seconds: float, asked: str) -> None:
     assert read(web.Response(text=""), seconds)[1].query["sinceSeconds"] == asked
 
 
@@ -53,7 +53,7 @@ def test_an_error_is_raised_with_its_status(status: int) -> None:
     assert raised.value.status == status
 
 
-def test_a_log_longer_than_asked_for_is_not_kept_in_memory() -> None:
+def test_a_log_longer_than_requested_is_not_kept_in_memory() -> None:
     with pytest.raises(ApiError, match="more than"):
         read(web.Response(text="x" * (TAIL_BYTES + 1)))
 

@@ -38,7 +38,7 @@ PROXY = "http://proxy.corp:3128"
     ],
 )
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-def test_no_proxy_is_used_for_what_no_proxy_names(url: str, no_proxy: str, name: str) -> None:
+def test_hosts_in_no_proxy_are_reached_directly(url: str, no_proxy: str, name: str) -> None:
     assert proxies.proxy_for(url, {"HTTPS_PROXY": PROXY, name: no_proxy}) is None
 
 
@@ -60,7 +60,7 @@ def test_no_proxy_is_used_for_what_no_proxy_names(url: str, no_proxy: str, name:
         ("https://kubernetes.default.svc", "svc."),
     ],
 )
-def test_the_proxy_is_used_for_what_it_does_not_name(url: str, no_proxy: str) -> None:
+def test_hosts_that_are_not_in_no_proxy_are_reached_through_the_proxy(url: str, no_proxy: str) -> None:
     assert proxies.proxy_for(url, {"HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy}) == PROXY
 
 

@@ -86,18 +86,18 @@ AFTER = {"environment": {"server": "kimi"}, "results": [{"b": 2}], "image": "i"}
 
 @pytest.mark.parametrize("if_unchanged", [True, False])
 @pytest.mark.parametrize("before", [BEFORE, {}], ids=["changed", "first"])
-def test_what_the_status_no_longer_has_is_removed_at_every_level(before: Manifest, if_unchanged: bool) -> None:
+def test_fields_that_left_the_status_are_removed_at_every_level(before: Manifest, if_unchanged: bool) -> None:
     server = {**make_server(), "status": before}
     assert Written(server).write(server, AFTER, if_unchanged=if_unchanged) == AFTER
 
 
-def test_what_another_version_has_written_beside_it_stays() -> None:
+def test_fields_of_another_version_in_the_status_stay() -> None:
     stored = {**make_server(), "status": {**BEFORE, "newer": 1}}
     seen = {**make_server(), "status": BEFORE}
     assert Written(stored).write(seen, AFTER, if_unchanged=True) == {**AFTER, "newer": 1}
 
 
-def test_what_somebody_has_removed_already_is_no_error() -> None:
+def test_fields_that_somebody_has_already_removed_cause_no_error() -> None:
     stored = {**make_server(), "status": {"image": "old"}}
     seen = {**make_server(), "status": BEFORE}
     assert Written(stored).write(seen, AFTER, if_unchanged=True) == AFTER
@@ -115,7 +115,7 @@ def test_a_status_for_another_spec_or_another_object_is_a_conflict(change: Manif
     assert raised.value.status == 409
 
 
-def test_no_other_change_is_in_the_way_of_a_status() -> None:
+def test_a_change_outside_the_spec_does_not_prevent_a_status_write() -> None:
     live = changed(resourceVersion="900", annotations={"heartbeat": "900"}, labels={"team": "search"})
     assert Written(live).write(changed(), AFTER, if_unchanged=True) == AFTER
 

@@ -48,7 +48,7 @@ async def _write(cluster: Cluster, name: str, seconds: float) -> None:
     await cluster.fenced(lambda: seconds, PendingWrites()).apply(CONFIG_MAP, _manifest(name))
 
 
-def test_each_of_several_writes_at_once_has_its_own_time() -> None:
+def test_each_of_several_concurrent_writes_has_its_own_time_limit() -> None:
     async def write(cluster: Cluster) -> None:
         await asyncio.gather(*(_write(cluster, name, seconds) for name, seconds in allowed.items()))
 
@@ -59,13 +59,13 @@ def test_each_of_several_writes_at_once_has_its_own_time() -> None:
     assert all((asked[name] or 0) <= seconds for name, seconds in wanted.items())
 
 
-def test_a_write_has_what_is_left_when_its_connection_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_gets_the_time_that_is_left_when_its_connection_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     _pass_while_connecting(monkeypatch, 6.0)
     asked = _asked(lambda cluster: _write(cluster, "late", 9.0))
     assert asked == {"late": pytest.approx(3.0, abs=1)}
 
 
-def test_a_write_whose_time_is_over_by_then_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_whose_time_is_over_when_its_connection_opens_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     _pass_while_connecting(monkeypatch, 6.0)
 
     async def write(cluster: Cluster) -> None:
@@ -86,7 +86,7 @@ def _pass_while_connecting(monkeypatch: pytest.MonkeyPatch, seconds: float) -> N
     monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect)
 
 
-def test_what_writes_nothing_has_no_such_time() -> None:
+def test_requests_that_write_nothing_have_no_such_time_limit() -> None:
     async def read(cluster: Cluster) -> None:
         await cluster.get(CONFIG_MAP, "default", "read")
         await cluster.list(CONFIG_MAP, "default")
@@ -95,7 +95,7 @@ def test_what_writes_nothing_has_no_such_time() -> None:
     assert _asked(read) == {"read": None, "configmaps": None, "tried": None}
 
 
-def test_a_delete_that_is_sent_once_more_on_a_new_connection_keeps_its_time() -> None:
+def test_a_delete_that_is_sent_again_on_a_new_connection_keeps_its_time_limit() -> None:
     asked: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -140,7 +140,7 @@ def test_every_answer_is_reported_by_verb_and_status() -> None:
     assert told == [("GET", 404), ("APPLY", 409), ("LIST", 404), ("GET", 0)]
 
 
-def test_requests_go_through_the_proxy_with_its_headers_and_to_the_servers_own_name() -> None:
+def test_requests_through_a_proxy_use_its_headers_and_the_servers_own_name() -> None:
     asked, hello = asyncio.run(_sent_to_a_proxy(tls_server_name="api.corp", proxy_headers={"X-Pass": "secret"}))
     assert asked[0] == "CONNECT api.invalid:6443 HTTP/1.1"
     assert "X-Pass: secret" in asked
@@ -165,7 +165,7 @@ async def _sent_to_a_proxy(**options: Any) -> tuple[list[str], bytes]:
         return sent.get_nowait()
 
 
-def test_however_many_writes_hang_a_lease_is_renewed_at_once() -> None:
+def test_a_lease_is_renewed_at_once_however_many_writes_hang() -> None:
     """Slow webhooks may delay more writes than a pool has connections."""
     hanging, healed = 0, asyncio.Event()
 

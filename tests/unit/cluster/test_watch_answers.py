@@ -87,7 +87,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.05)
 
 
-def test_odd_answers_of_one_scope_end_no_watch_and_pass(
+def test_odd_answers_in_one_scope_end_no_watch_and_are_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(answer, "LONGEST_RETRY_SECONDS", 2.0)
@@ -118,7 +118,7 @@ def test_odd_answers_of_one_scope_end_no_watch_and_pass(
             finally:
                 watch.stop()
                 await watching
-        assert server.forbidden == [], "what is watched is known: nothing else is asked for"
+        assert server.forbidden == [], "kopf requests only the watched kinds"
 
     asyncio.run(test())
     assert "Watching ended" not in caplog.text

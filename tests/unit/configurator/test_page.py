@@ -41,30 +41,30 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err.startswith("kimi-linear page: [Errno 2] No such file or directory")
 
 
-def test_what_is_written_into_the_page_can_be_read_there() -> None:
+def test_the_data_in_the_page_can_be_read_back() -> None:
     assert json.loads(element("script", ' type="application/json" id="data"')) == json.loads(json.dumps(contents()))
     assert "{{" not in PAGE.replace("{{ x }}", "")
 
 
 @pytest.mark.parametrize("name", ["script", "style"])
-def test_the_page_allows_itself_and_nothing_else(name: str) -> None:
+def test_the_pages_security_policy_allows_only_its_own_script_and_style(name: str) -> None:
     digest = base64.b64encode(hashlib.sha256(element(name).encode()).digest()).decode()
     assert f"{name}-src 'sha256-{digest}'" in PAGE
     assert "default-src 'none'" in PAGE
 
 
-def test_the_page_names_no_address_that_a_browser_would_fetch() -> None:
+def test_the_page_contains_no_address_that_a_browser_would_fetch() -> None:
     assert (
         re.findall(r"\b(?:src|href|action)=[\"']?(?!data:,)[^\"'\s>]+", element("head", "") + element("body", "")) == []
     )
 
 
-def test_the_licence_of_what_is_in_the_page_is_in_it_too() -> None:
+def test_the_page_contains_the_licence_of_its_library() -> None:
     assert re.search(r"@marcbachmann/cel-js \d+\.\d+\.\d+\n\n(.*\n)*Permission is hereby granted, free of charge", PAGE)
 
 
 @pytest.mark.parametrize(("resource", "rules"), [("server", server_rules.RULES), ("benchmark", benchmark_rules.RULES)])
-def test_every_rule_is_in_the_page_as_it_is_written(resource: str, rules: Any) -> None:
+def test_every_rule_is_in_the_page_unchanged(resource: str, rules: Any) -> None:
     told = [
         (rule["severity"], rule["at"], rule["expression"], rule["message"]) for rule in contents()[resource]["rules"]
     ]
@@ -74,7 +74,7 @@ def test_every_rule_is_in_the_page_as_it_is_written(resource: str, rules: Any) -
 @pytest.mark.parametrize(
     ("resource", "spec", "layout"), [("server", ServerSpec, form.SERVER), ("benchmark", BenchmarkSpec, form.BENCHMARK)]
 )
-def test_every_field_of_a_spec_is_on_the_page_or_left_out_by_name(
+def test_every_field_of_a_spec_is_on_the_page_or_listed_as_left_out(
     resource: str, spec: Any, layout: form.Layout
 ) -> None:
     shown = {field["path"].split(".")[0] for group in contents()[resource]["groups"] for field in group["fields"]}
@@ -121,7 +121,7 @@ def test_a_new_field_joins_the_page_by_itself() -> None:
     ],
     ids=str,
 )
-def test_each_bound_has_the_words_of_the_models(spec: Manifest) -> None:
+def test_each_bound_has_the_message_of_the_models(spec: Manifest) -> None:
     [problem] = check(make_server(**spec)).problems
     node = contents()["server"]["schema"]
     for name in problem.path.split("."):
@@ -129,7 +129,7 @@ def test_each_bound_has_the_words_of_the_models(spec: Manifest) -> None:
     assert problem.message in [found["message"].replace("{}", "65") for found in node["checks"]]
 
 
-def test_the_choices_are_those_of_the_recipe() -> None:
+def test_the_first_choices_are_those_of_the_recipe() -> None:
     first = contents()["server"]["groups"][0]["fields"]
     assert [(field["path"], list(field["choices"])) for field in first] == [
         ("hardware", ["mi300x", "mi325x", "mi355x"]),

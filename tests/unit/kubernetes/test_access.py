@@ -52,7 +52,7 @@ APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
     ],
     ids=str,
 )
-def test_what_stays_in_the_pod_needs_no_permission(spec: Manifest) -> None:
+def test_pod_settings_without_outside_access_need_no_permission(spec: Manifest) -> None:
     assert reached(make_server(**spec)) == []
 
 
@@ -153,12 +153,12 @@ AUTOMOUNTED = "the token of a service account (automountServiceAccountToken)"
     ],
     ids=str,
 )
-def test_what_reaches_beyond_the_pod_is_named(spec: Manifest, what: str) -> None:
+def test_access_beyond_the_pod_is_named(spec: Manifest, what: str) -> None:
     # The check of the pod has the SELinux options of the engine.
     assert [text for text in reached(make_server(**spec)) if "container preflight" not in text] == [what]
 
 
-def test_what_a_benchmarks_pods_reach_is_named_before_its_server_is_known() -> None:
+def test_access_of_a_benchmarks_pods_is_named_before_its_server_is_known() -> None:
     spec = pod(hostPID=True, volumes=[{"name": "x", "hostPath": {"path": "/"}}])
     assert reached(make_benchmark()) == []
     assert reached(make_benchmark(**spec)) == ["hostPID: true", "the node's files (hostPath of volume x)"]
@@ -176,18 +176,18 @@ def test_what_a_benchmarks_pods_reach_is_named_before_its_server_is_known() -> N
     ],
     ids=str,
 )
-def test_what_has_a_wrong_shape_is_left_to_the_api_server(spec: Manifest) -> None:
+def test_values_of_a_wrong_shape_are_left_to_the_api_server(spec: Manifest) -> None:
     assert isinstance(reached(make_server(**spec)), list)
 
 
-def test_the_refusal_names_what_is_asked_for_and_who_can_allow_it() -> None:
+def test_the_refusal_names_the_access_and_who_can_allow_it() -> None:
     assert access.refusal(["hostPID: true"]) == (
         "the pods would get access beyond themselves: hostPID: true. Remove this from podTemplate and security, or "
         "ask an administrator to run the operator with --allow-node-access (the chart's value allowNodeAccess)"
     )
 
 
-def test_the_command_line_warns_of_what_only_some_operators_take(
+def test_the_command_line_warns_about_access_that_only_some_operators_allow(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "kimi.yaml"
@@ -229,7 +229,7 @@ class Applying:
 
 
 @pytest.mark.parametrize(("allows", "reason"), [(False, "InvalidSpec"), (True, "SpecValid")])
-def test_the_administrator_decides_whether_it_is_applied(allows: bool, reason: str) -> None:
+def test_the_administrator_decides_whether_access_beyond_the_pod_is_applied(allows: bool, reason: str) -> None:
     server = make_server(**pod(hostPID=True))
     cache, cluster = new_cache(), Applying(resource=server)
     cache.put(SERVER, server)
@@ -239,7 +239,7 @@ def test_the_administrator_decides_whether_it_is_applied(allows: bool, reason: s
     assert ("Deployment" in cluster.applied) == allows
 
 
-def test_a_benchmark_is_refused_alike() -> None:
+def test_a_benchmark_with_access_beyond_the_pod_is_refused_too() -> None:
     benchmark = make_benchmark(**pod(hostPID=True))
     cache, cluster = new_cache(), Applying(resource=benchmark)
     cache.put(BENCHMARK, benchmark)

@@ -43,14 +43,14 @@ TOO_LARGE = {
 
 
 @every_kind
-def test_what_is_within_the_bounds_is_taken(make: Any) -> None:
+def test_resources_within_the_bounds_are_accepted(make: Any) -> None:
     for spec in (DEEPEST, overlay([0] * (MOST_VALUES - 100)), overlay("x" * (LARGEST_SPEC - 100))):
         assert check(make(**spec)).problems == ()
 
 
 @every_kind
 @pytest.mark.parametrize("spec", [TOO_DEEP, overlay(nested(9_999))], ids=["just", "by far"])
-def test_what_is_nested_too_deeply_is_named(make: Any, spec: Manifest) -> None:
+def test_a_field_that_is_nested_too_deeply_is_named(make: Any, spec: Manifest) -> None:
     checked = check(make(**spec))
     assert checked.resource is None
     assert checked.message == "spec.podTemplate: nested deeper than 64 levels: remove the nested values"
@@ -58,13 +58,13 @@ def test_what_is_nested_too_deeply_is_named(make: Any, spec: Manifest) -> None:
 
 @every_kind
 @pytest.mark.parametrize("spec", TOO_LARGE.values(), ids=TOO_LARGE)
-def test_what_is_too_large_is_named(make: Any, spec: Manifest) -> None:
+def test_a_field_that_is_too_large_is_named(make: Any, spec: Manifest) -> None:
     [problem] = check(make(**spec)).problems
     assert problem.path == ("spec.podTemplate" if "podTemplate" in spec else "spec.x0")
     assert problem.message.startswith("too large: a spec can contain at most 256 KiB of JSON and 5000 keys and values")
 
 
-def test_what_is_not_the_users_is_not_measured() -> None:
+def test_status_and_managed_fields_do_not_count_towards_the_bounds() -> None:
     metadata = {"name": "kimi", "managedFields": nested(9_999)}
     assert check(make_server() | {"status": nested(9_999), "metadata": metadata}).problems == ()
 
@@ -79,7 +79,7 @@ def test_a_check_ends_when_a_bound_is_exceeded(spec: Manifest) -> None:
 
 @every_kind
 @pytest.mark.parametrize("spec", [*TOO_LARGE.values(), TOO_DEEP], ids=[*TOO_LARGE, "too deep"])
-def test_what_is_kept_of_a_refused_resource_is_small_and_refused_for_the_same_reason(make: Any, spec: Manifest) -> None:
+def test_a_refused_resource_is_cached_small_and_stays_refused_for_the_same_reason(make: Any, spec: Manifest) -> None:
     manifest = make(**spec)
     kept = within_bounds(manifest)
     assert check(kept).problems == check(manifest).problems
@@ -92,7 +92,7 @@ def test_other_resources_are_kept_as_they_are() -> None:
     assert within_bounds(manifest) is manifest
 
 
-def test_the_largest_spec_that_passes_is_checked_in_a_moment() -> None:
+def test_the_largest_allowed_spec_is_checked_in_a_moment() -> None:
     variables = [{"name": f"E{number}"} for number in range(128)]
     containers = [{"name": f"c{number}", "image": "x", "env": variables, "args": ["x"] * 20} for number in range(8)]
     suites = [

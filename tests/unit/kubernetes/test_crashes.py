@@ -115,7 +115,7 @@ def test_a_log_is_quoted_for_its_exception(log: str, quote: str) -> None:
 
 
 @pytest.mark.parametrize("log", [HIP, PINNING, OTHER_RANKS, AFTER_SIGQUIT, CHAINED])
-def test_an_exception_is_found_in_what_the_kubelet_keeps_of_a_log(log: str) -> None:
+def test_an_exception_is_found_in_the_part_of_a_log_that_the_kubelet_keeps(log: str) -> None:
     """The last 2048 bytes, which can begin within a line."""
     noise = "\n".join(f"[2026-11-28 19:19:{second:02}] Load weight begin. avail mem=191.4 GB" for second in range(40))
     assert quoted((noise + "\n" + log)[-2048:], SGLANG) == quoted(log, SGLANG)
@@ -198,7 +198,7 @@ TIMED_OUT = (
 
 @pytest.mark.parametrize("code", [137, 143])
 @pytest.mark.parametrize("seconds", [3590, 3600, 3915])
-def test_a_start_that_ran_out_of_time_is_called_that(seconds: int, code: int) -> None:
+def test_a_start_that_ran_out_of_time_is_reported_as_such(seconds: int, code: int) -> None:
     pod = engine_pod(lived(seconds, code), ready_since="2026-11-23T23:59:00Z")
     ended = "this happened in the phase weights"
     assert told(pod) == ("StartupTimedOut", f"pod kimi-0, container sglang: {TIMED_OUT}; {ended}")
@@ -220,9 +220,9 @@ def test_a_start_that_ran_out_of_time_is_called_that(seconds: int, code: int) ->
         engine_pod(lived(3600, reason="OOMKilled")),
         engine_pod(lived(3700), ready_since="2026-11-24T01:00:00Z"),
     ],
-    ids=["too soon", "too late", "by itself", "for its memory", "it was ready"],
+    ids=["too early", "too late", "by itself", "killed for its memory", "after it was ready"],
 )
-def test_other_ends_are_no_start_that_ran_out_of_time(pod: Manifest) -> None:
+def test_other_ends_are_not_reported_as_a_start_that_ran_out_of_time(pod: Manifest) -> None:
     assert told(pod)[0] in ("CrashLooping", "OutOfMemory")
 
 
@@ -255,7 +255,7 @@ def test_an_eviction_keeps_its_reason_when_the_pod_is_replaced() -> None:
     }
 
 
-def test_what_the_kubelet_says_is_cleaned_too() -> None:
+def test_the_kubelets_words_are_cleaned_too() -> None:
     message = "failed to pull: Get https://user:pass@registry.example.com/v2/: \x1b[31munauthorized\x1b[0m"
     waiting = {"name": "sglang", "image": "i", "state": {"waiting": {"reason": "ErrImagePull", "message": message}}}
     assert told(make_pod(containerStatuses=[waiting])) == (
@@ -265,7 +265,7 @@ def test_what_the_kubelet_says_is_cleaned_too() -> None:
     )
 
 
-def test_secrets_and_escapes_are_out_of_what_is_stored() -> None:
+def test_stored_messages_contain_no_secrets_and_no_escape_sequences() -> None:
     pod = make_failed_pod(log="\x1b]0;owned\x07\x1b[31mValueError: password='a,b'\x1b[0m")
     status = ready(pod)
     assert status["lastFailure"]["message"] == "ValueError: password='[redacted]'"
@@ -292,6 +292,6 @@ SGLANG_LOGS = Path(__file__).parents[1] / "sglang_logs"
         ),
     ],
 )
-def test_the_reason_is_found_in_what_sglang_itself_writes(start: str, quote: str) -> None:
+def test_the_cause_is_found_in_sglangs_own_logs(start: str, quote: str) -> None:
     log = (SGLANG_LOGS / f"{start}.log").read_text()
     assert quoted(log, SGLANG).startswith(quote)

@@ -127,14 +127,14 @@ def limit(field: Manifest) -> str | None:
 
 
 @EVERY_SCHEMA
-def test_everything_a_user_writes_has_a_limit(schema: Manifest) -> None:
+def test_every_field_that_a_user_writes_has_a_limit(schema: Manifest) -> None:
     # Without limits, the API server assumes the largest possible values and refuses the rules as too expensive.
     limits = {path: (limit(field), field) for path, field in spec_fields(schema).items()}
     assert {path for path, (keyword, field) in limits.items() if keyword and keyword not in field} == set()
 
 
 @EVERY_SCHEMA
-def test_only_the_pod_template_takes_fields_that_the_schema_does_not_know(schema: Manifest) -> None:
+def test_only_the_pod_template_accepts_fields_that_the_schema_does_not_know(schema: Manifest) -> None:
     known = spec_fields(schema)
     open_fields = [path for path, field in known.items() if field.get("x-kubernetes-preserve-unknown-fields")]
     assert all(path.startswith("spec.podTemplate") for path in open_fields)
@@ -177,7 +177,7 @@ def test_every_rule_of_the_table_is_in_the_schema_once(schema: Manifest) -> None
 
 
 @EVERY_SCHEMA
-def test_a_rule_at_a_node_that_holds_more_than_it_reads_lets_other_changes_through(schema: Manifest) -> None:
+def test_a_rule_applies_only_to_changes_of_the_fields_that_it_reads(schema: Manifest) -> None:
     # The API server itself accepts an unchanged value or list. A list counts as one value.
     unguarded = [
         (path, rule["rule"])
@@ -188,7 +188,7 @@ def test_a_rule_at_a_node_that_holds_more_than_it_reads_lets_other_changes_throu
 
 
 @EVERY_SCHEMA
-def test_a_default_has_all_that_is_in_it(schema: Manifest) -> None:
+def test_the_default_of_an_object_contains_the_defaults_of_its_fields(schema: Manifest) -> None:
     # The API server checks the rules for an object's default before it sets the defaults of the fields in it.
     for path, field in spec_fields(schema).items():
         if isinstance(field.get("default"), dict):
@@ -206,7 +206,7 @@ def test_warnings_only_warn() -> None:
     assert bindings == [{"policyName": name, "validationActions": ["Warn"]} for name in names]
 
 
-def test_a_message_fits_on_one_line_as_the_api_server_demands() -> None:
+def test_every_message_of_a_rule_is_one_line() -> None:
     rules = [rule for schema in SCHEMAS.values() for _, rule in rules_of(schema)]
     validations = [*rules, *(item for policy in POLICIES for item in policy["spec"]["validations"])]
     assert [item["message"] for item in validations if "\n" in item["message"]] == []
@@ -218,6 +218,6 @@ class Multiple(BaseModel):
     size: int = Field(default=16, multiple_of=16)
 
 
-def test_a_keyword_that_would_get_lost_is_an_error() -> None:
+def test_a_keyword_that_the_crd_would_lose_is_an_error() -> None:
     with pytest.raises(ValueError, match="cannot contain multipleOf: write a rule instead"):
         crd.structural(Multiple)

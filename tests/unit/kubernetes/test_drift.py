@@ -64,7 +64,7 @@ SHARED = ("containers", "env", "ports", "volumeMounts", "volumes", "ownerReferen
 
 
 @given(st.data())
-def test_what_others_add_is_no_drift(data: st.DataObject) -> None:
+def test_fields_and_items_that_others_add_are_no_drift(data: st.DataObject) -> None:
     wanted = data.draw(WANTED)
     live = copy.deepcopy(wanted)
     for path in data.draw(st.lists(st.sampled_from(objects(wanted)), max_size=8)):
@@ -134,7 +134,7 @@ def limits(quantity: object) -> Manifest:
     ],
     ids=str,
 )
-def test_what_the_api_server_writes_in_other_words_is_no_drift(live: Manifest, wanted: Manifest) -> None:
+def test_another_spelling_by_the_api_server_is_no_drift(live: Manifest, wanted: Manifest) -> None:
     assert not has_drifted(live, wanted)
 
 
@@ -168,7 +168,7 @@ def test_what_the_api_server_writes_in_other_words_is_no_drift(live: Manifest, w
     ],
     ids=str,
 )
-def test_what_is_different_is_drift(live: Manifest, wanted: Manifest) -> None:
+def test_a_different_value_is_drift(live: Manifest, wanted: Manifest) -> None:
     assert has_drifted(live, wanted)
 
 
@@ -190,7 +190,7 @@ def test_a_difference_is_named_as_kubectl_writes_it() -> None:
     ]
 
 
-def test_a_field_that_is_no_longer_wanted_is_found_by_the_fingerprint() -> None:
+def test_the_fingerprint_reveals_a_field_that_is_no_longer_wanted() -> None:
     _, before = build(KimiLinearServer.model_validate(make_server(security={"hostIPC": True})))
     _, after = build(KimiLinearServer.model_validate(make_server()))
     assert has_drifted(before, after)
@@ -212,7 +212,7 @@ def test_a_config_map_is_compared_by_the_digests_of_its_contents() -> None:
         assert has_drifted(edited, wanted)
 
 
-def test_other_objects_have_no_digests() -> None:
+def test_only_config_maps_have_digests() -> None:
     secret = {"kind": "Secret", "data": {"a": "1"}}
     assert with_digests(secret) == secret
 
@@ -245,7 +245,7 @@ VARIABLES = [{"name": f"E{number}"} for number in range(128)]
     ],
     ids=["many", "many of one key", "many of others"],
 )
-def test_lists_as_long_as_can_be_stored_are_compared_by_key(live: Manifest, wanted: Manifest) -> None:
+def test_the_longest_storable_lists_are_compared_by_key(live: Manifest, wanted: Manifest) -> None:
     """Comparing every item with every other would take minutes."""
     begin = time.thread_time()
     assert not has_drifted(live, wanted)
@@ -255,5 +255,5 @@ def test_lists_as_long_as_can_be_stored_are_compared_by_key(live: Manifest, want
 @pytest.mark.parametrize(
     "quantity", ["1e999999999", "-1e999999999Gi", "1e-999999999", "1e99999999999999999999", "sNaN", "NaN"]
 )
-def test_a_quantity_beyond_all_reason_is_compared_as_text(quantity: str) -> None:
+def test_an_absurdly_large_quantity_is_compared_as_text(quantity: str) -> None:
     assert has_drifted(limits("1Gi"), limits(quantity))

@@ -61,7 +61,7 @@ def engine(**changes: object) -> Manifest:
         "a list that was not there",
     ],
 )
-def test_a_patch_changes_what_kubectl_would_change(patch: Manifest, merged: Manifest) -> None:
+def test_a_patch_changes_the_same_as_in_kubectl(patch: Manifest, merged: Manifest) -> None:
     assert merge(POD, patch) == merged
 
 
@@ -142,7 +142,7 @@ OBJECTS = st.dictionaries(st.sampled_from(["x", "spec"]), VALUES, max_size=2).fl
 
 
 @given(OBJECTS, OBJECTS)
-def test_a_merge_leaves_its_arguments_alone(base: Manifest, patch: Manifest) -> None:
+def test_a_merge_leaves_its_arguments_unchanged(base: Manifest, patch: Manifest) -> None:
     before = copy.deepcopy((base, patch))
     merge(base, patch)
     assert (base, patch) == before

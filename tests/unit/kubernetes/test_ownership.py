@@ -16,16 +16,16 @@ OTHER = entry("kubectl", "Update", {"f:spec": {"f:c": {}}})
 STATUS = entry(US, "Update", {"f:status": {}}, subresource="status")
 
 
-def test_what_we_patched_counts_as_applied() -> None:
+def test_fields_that_we_patched_count_as_applied() -> None:
     fields: Manifest = {"f:spec": {"f:a": {}, "f:list": {'k:{"name":"x"}': {"f:name": {}, "f:value": {}}}, "f:b": {}}}
     assert unified([APPLIED, OTHER, PATCHED, STATUS], US) == [OTHER, STATUS, entry(US, "Apply", fields)]
 
 
-def test_an_object_that_was_only_patched_is_ours_by_apply() -> None:
+def test_an_object_that_we_only_patched_counts_as_applied() -> None:
     assert unified([PATCHED], US) == [{**PATCHED, "operation": "Apply"}]
 
 
-def test_one_manager_stays_as_it_is() -> None:
+def test_a_single_manager_of_ours_needs_no_change() -> None:
     assert unified([APPLIED, OTHER, STATUS], US) is None
 
 

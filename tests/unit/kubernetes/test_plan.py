@@ -25,7 +25,7 @@ def labels(**more: str) -> dict[str, str]:
     return {**SERVICE["metadata"]["labels"], **more}
 
 
-def test_what_is_as_wanted_needs_nothing() -> None:
+def test_an_object_that_is_as_wanted_needs_nothing() -> None:
     assert plan(OWNER, [SERVICE, DEPLOYMENT], [live(SERVICE), live(DEPLOYMENT)]) == []
 
 
@@ -40,19 +40,19 @@ def test_each_child_has_its_own_step() -> None:
     ]
 
 
-def test_what_is_being_deleted_is_waited_for() -> None:
+def test_the_plan_waits_for_an_object_that_is_being_deleted() -> None:
     going = {"deletionTimestamp": "2026-11-24T10:00:00Z"}
     edited = live(DEPLOYMENT, **going)
     edited["spec"]["replicas"] = 5
     assert plan(OWNER, [DEPLOYMENT], [edited, live(SERVICE, **going)]) == []
 
 
-def test_a_child_of_two_managers_that_are_both_ours_is_applied() -> None:
+def test_a_child_with_two_managers_of_ours_is_applied() -> None:
     twice = live(SERVICE, managedFields=[{"manager": MANAGER, "operation": "Update"}])
     assert plan(OWNER, [SERVICE], [twice]) == [Apply(twice, SERVICE, ("metadata.managedFields",))]
 
 
-def test_a_repair_is_told_from_a_change_of_the_spec() -> None:
+def test_a_repair_is_distinguished_from_a_change_of_the_spec() -> None:
     (other,) = [child for child in build(_changed()) if child["kind"] == "Service"]
     edited = live(SERVICE)
     edited["spec"]["type"] = "NodePort"
@@ -86,7 +86,7 @@ FOREIGN = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x", "c
     ],
     ids=str,
 )
-def test_whose_an_object_is(metadata: Manifest, relation: Relation) -> None:
+def test_the_relation_of_an_object_to_its_owner_is_recognised(metadata: Manifest, relation: Relation) -> None:
     assert relation_of(live(SERVICE, **metadata), OWNER) == relation
 
 
@@ -97,9 +97,11 @@ def test_whose_an_object_is(metadata: Manifest, relation: Relation) -> None:
         (FOREIGN, False, "kubectl annotate service kimi kimi-linear.io/adopt"),
         (OTHERS, False, "Service kimi belongs to KimiLinearServer other: rename this server, or delete"),
     ],
-    ids=["of a former one", "of somebody else", "of another server"],
+    ids=["of a former server", "of somebody else", "of another server"],
 )
-def test_a_name_that_is_taken_is_reported_and_left_alone(owners: list[Manifest], is_passing: bool, words: str) -> None:
+def test_a_name_that_is_taken_is_reported_and_the_object_left_alone(
+    owners: list[Manifest], is_passing: bool, words: str
+) -> None:
     [step] = plan(OWNER, [SERVICE], [live(SERVICE, ownerReferences=owners)])
     assert isinstance(step, Blocked)
     assert (step.is_passing, words in step.message) == (is_passing, True)

@@ -28,15 +28,15 @@ def pod(name: str, *, ending: bool = False) -> Manifest:
     [None, make_deployment(), refused(status="False"), refused("violates PodSecurity")],
     ids=["none", "without conditions", "no longer refused", "refused for another reason"],
 )
-def test_what_no_quota_refuses_is_left_alone(deployment: Manifest | None) -> None:
+def test_a_deployment_that_no_quota_refuses_is_left_alone(deployment: Manifest | None) -> None:
     assert quota.wake(deployment, "", [], NOW) == Wake()
 
 
-def test_while_an_old_pod_ends_nothing_is_asked_for() -> None:
+def test_the_controller_is_not_woken_while_an_old_pod_ends() -> None:
     assert quota.wake(refused(), "", [pod("a", ending=True)], NOW) == Wake()
 
 
-def test_when_the_old_pod_has_gone_the_controller_is_asked_at_once_and_a_few_times_more() -> None:
+def test_the_controller_is_woken_a_few_times_when_the_old_pod_has_gone() -> None:
     mark, asked, now = "", 0, NOW
     for minute in range(20):
         now = f"2026-11-24T10:{minute:02}:00Z"
@@ -47,7 +47,7 @@ def test_when_the_old_pod_has_gone_the_controller_is_asked_at_once_and_a_few_tim
     assert quota.wake(refused(), mark, [], now) == Wake()
 
 
-def test_attempts_are_some_seconds_apart_however_often_one_looks() -> None:
+def test_attempts_are_some_seconds_apart_however_many_passes_there_are() -> None:
     first = quota.wake(refused(), "", [], NOW)
     assert first.mark
     assert first.again == quota.SECONDS_BETWEEN_ATTEMPTS
@@ -56,7 +56,7 @@ def test_attempts_are_some_seconds_apart_however_often_one_looks() -> None:
     assert second.mark not in (None, first.mark)
 
 
-def test_each_pod_that_ends_is_a_reason_to_ask_again() -> None:
+def test_each_pod_that_ends_is_a_reason_to_wake_the_controller_again() -> None:
     mark = ""
     for _ in range(quota.ATTEMPTS):
         mark = quota.wake(refused(), mark, [pod("a"), pod("b")], LATER).mark or mark
@@ -72,6 +72,6 @@ def test_a_mark_that_somebody_else_wrote_is_replaced(mark: str) -> None:
     assert quota.wake(refused(), mark, [], NOW).mark
 
 
-def test_a_time_without_a_zone_that_somebody_wrote_into_a_mark_is_read() -> None:
+def test_a_time_without_a_zone_in_a_mark_is_read() -> None:
     mark = quota.wake(refused(), "", [], NOW).mark or ""
     assert quota.wake(refused(), mark.removesuffix("Z"), [], LATER) == quota.wake(refused(), mark, [], LATER)

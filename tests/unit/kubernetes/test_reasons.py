@@ -37,12 +37,12 @@ def test_no_reason_is_in_two_tables() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_every_reason_says_what_to_do() -> None:
+def test_every_reason_has_a_remedy_and_a_meaning() -> None:
     assert [name for name, explanation in REASONS.items() if not explanation.remedy.endswith(".")] == []
     assert [name for name, explanation in REASONS.items() if not explanation.meaning.endswith(".")] == []
 
 
-def test_trouble_has_a_remedy_that_does_something() -> None:
+def test_every_problem_has_a_remedy_that_does_something() -> None:
     trouble = set(pod_reasons.BY_SEVERITY) - {"ModelLoading", "Starting"}
     assert [name for name in trouble if REASONS[name].remedy in (NOTHING, WAIT)] == []
 
@@ -70,7 +70,7 @@ def test_every_used_reason_is_explained() -> None:
     assert len(used) > 30
 
 
-def test_reasons_of_results_and_events_are_those_of_conditions() -> None:
+def test_reasons_of_results_and_events_are_also_reasons_of_conditions() -> None:
     of_results = get_args(get_args(SuiteResult.model_fields["reason"].annotation)[0])
     assert {*of_results, *NORMAL_REASONS, *UNDER_WAY, *OF_WEIGHTS, *progress.LASTING} - set(REASONS) == set()
 
@@ -85,7 +85,7 @@ def conditions(value: object) -> Iterator[Manifest]:
             yield from conditions(item)
 
 
-def test_statuses_that_tests_record_have_explained_reasons_only() -> None:
+def test_statuses_recorded_by_tests_have_only_explained_reasons() -> None:
     golden = [yaml.safe_load(path.read_text())["status"] for path in (ROOT / "tests/golden").glob("*/status.yaml")]
     defaults = [definition.manifest() for definition in DEFINITIONS]
     found = {condition["reason"] for condition in conditions([*golden, *defaults])}
@@ -95,11 +95,11 @@ def test_statuses_that_tests_record_have_explained_reasons_only() -> None:
 
 def test_the_table_is_in_order() -> None:
     names = get_args(ReasonName)
-    assert list(names) == sorted(names), "sorted, two additions seldom collide"
+    assert list(names) == sorted(names), "additions to a sorted table seldom collide"
     assert {explanation.used_by for explanation in REASONS.values()} == set(get_args(UsedBy))
 
 
-def test_every_reason_of_a_pod_has_its_place_among_the_others() -> None:
+def test_every_reason_of_a_pod_has_a_rank() -> None:
     files = ("pod_reasons", "crashes", "waits")
     found = {name for file in files for name in constant_reasons(SOURCES[PACKAGE / f"kubernetes/{file}.py"])}
     assert len(found) > 10

@@ -28,15 +28,15 @@ PAIR = Rule("error", "spec", "self.a.b != 'self.x' || self.c == 1", "needs c to 
         ("size(self.metadata.name) <= 9", ["metadata.name"]),
     ],
 )
-def test_what_a_rule_reads_follows_from_its_expression(expression: str, reads: list[str]) -> None:
+def test_the_fields_that_a_rule_reads_follow_from_its_expression(expression: str, reads: list[str]) -> None:
     assert Rule("error", "spec", expression, "").reads == reads
 
 
-def test_a_rule_about_a_whole_value_is_given_to_the_api_server_as_it_is() -> None:
+def test_a_rule_about_a_whole_value_goes_into_the_crd_unchanged() -> None:
     assert IS_SMALL.crd_validation() == {"rule": "self < 10", "message": "is too large: use less than 10"}
 
 
-def test_a_rule_about_some_fields_of_a_node_lets_an_update_through_that_leaves_them_alone() -> None:
+def test_a_rule_about_some_fields_accepts_updates_that_leave_them_alone() -> None:
     assert PAIR.crd_validation() == {
         "rule": f"oldSelf.hasValue() && {unchanged(['a.b', 'c'])} || ({PAIR.expression})",
         "optionalOldSelf": True,
@@ -45,7 +45,7 @@ def test_a_rule_about_some_fields_of_a_node_lets_an_update_through_that_leaves_t
     }
 
 
-def test_a_warning_is_about_the_whole_object_and_met_where_its_node_is_absent() -> None:
+def test_a_warning_applies_to_the_whole_object_and_accepts_a_missing_node() -> None:
     assert IS_SMALL.policy_validation() == {
         "expression": "!has(object.spec) || !has(object.spec.size) || [object.spec.size].all(self, self < 10)",
         "message": "spec.size: is too large: use less than 10",
@@ -62,7 +62,7 @@ def test_a_warning_is_about_the_whole_object_and_met_where_its_node_is_absent() 
     ],
     ids=str,
 )
-def test_rules_are_met_or_their_problems_come_in_the_order_of_the_table(
+def test_problems_of_broken_rules_come_in_the_order_of_the_table(
     declared: dict[str, object], broken: list[str]
 ) -> None:
     assert [problem.path for problem in RuleTable([PAIR, IS_SMALL]).problems(declared)] == broken
@@ -79,12 +79,12 @@ def test_rules_are_met_or_their_problems_come_in_the_order_of_the_table(
         ("!has(self.client) || !has(self.client.x)", {}, True),
     ],
 )
-def test_an_empty_object_is_there(expression: str, spec: dict[str, object], is_met: bool) -> None:
+def test_an_empty_object_counts_as_present(expression: str, spec: dict[str, object], is_met: bool) -> None:
     problems = RuleTable([Rule("error", "spec", expression, "")]).problems({"spec": spec})
     assert not problems if is_met else problems
 
 
 @pytest.mark.parametrize("rule", [*server.RULES, *benchmark.RULES], ids=lambda rule: f"{rule.path}-{rule.message[:24]}")
-def test_what_a_rule_says_is_not_taken_for_a_secret(rule: Rule) -> None:
+def test_the_message_of_a_rule_is_not_mistaken_for_a_secret(rule: Rule) -> None:
     told = f"{rule.path}: {one_line(rule.message)}"
     assert foreigntext.redacted(told) == told

@@ -45,7 +45,7 @@ RIGHT = {
 STATUSES = st.fixed_dictionaries({}, optional={name: value | JSON for name, value in RIGHT.items()}) | JSON
 
 
-def test_what_can_be_read_is_left_as_it_is() -> None:
+def test_a_readable_status_is_left_unchanged() -> None:
     status = {"conditions": [READY], "unknown": {"of": "another version"}}
     assert readable_status(ServerStatus, status) is status
 
@@ -67,7 +67,7 @@ def test_what_can_be_read_is_left_as_it_is() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_read_is_left_out_and_records_keep_their_objects(status: Any, readable: Manifest) -> None:
+def test_unreadable_parts_are_left_out_and_records_keep_their_objects(status: Any, readable: Manifest) -> None:
     assert readable_status(BenchmarkStatus, status) == readable
 
 
@@ -102,7 +102,7 @@ class ObligingCluster:
 
 
 @given(st.sampled_from(RESOURCES), STATUSES)
-def test_a_pass_over_a_resource_with_any_status_succeeds_and_leaves_one_that_stays(kind: Kind, status: Any) -> None:
+def test_a_pass_over_a_resource_with_any_status_succeeds_and_writes_at_most_once(kind: Kind, status: Any) -> None:
     cache, cluster = new_cache(), ObligingCluster()
     cache.put(kind, MAKE[kind]("kimi") | {"status": status})
     reconciler = Passes(cluster, cache)

@@ -27,7 +27,7 @@ ONE_MODEL = {
 }
 
 
-def test_a_node_of_the_daemonset_has_each_property_under_both_prefixes_and_its_counts_under_the_older_one() -> None:
+def test_labels_of_the_daemonset_have_both_prefixes_and_counts_under_the_older_one() -> None:
     assert labels([MI300X] * 8, DAEMONSET) == ONE_MODEL
 
 
@@ -35,7 +35,7 @@ def test_a_node_of_the_helm_chart_has_no_product_name() -> None:
     assert labels([MI300X] * 8, CHART) == {key: value for key, value in ONE_MODEL.items() if "product-name" not in key}
 
 
-def test_a_virtual_function_has_an_id_and_a_name_of_its_own() -> None:
+def test_a_virtual_function_has_its_own_id_and_name() -> None:
     written = labels([MI300X_VF] * 8)
     assert written["amd.com/gpu.device-id"] == "74b5"
     assert written["amd.com/gpu.product-name"] == "AMD_Instinct_MI300X_VF"
@@ -45,7 +45,7 @@ def test_a_virtual_function_has_an_id_and_a_name_of_its_own() -> None:
     }
 
 
-def test_a_node_with_two_models_has_counts_in_place_of_what_they_do_not_share() -> None:
+def test_a_node_with_two_models_has_counts_in_place_of_differing_properties() -> None:
     assert labels([MI300X] * 4 + [MI325X] * 4, ("device-id", "cu-count")) == {
         "amd.com/gpu.device-id.74a1": "4",
         "amd.com/gpu.device-id.74a5": "4",
@@ -60,7 +60,7 @@ def test_a_node_with_two_models_has_counts_in_place_of_what_they_do_not_share() 
 @pytest.mark.parametrize(
     ("gpu", "compute_units", "simds", "vram"), [(MI300X, "38", "152", "24G"), (MI355X, "32", "128", "36G")]
 )
-def test_a_partition_has_its_part_of_the_gpu_and_the_ids_are_counted_once(
+def test_a_partition_has_its_share_of_the_gpu_and_ids_are_counted_once_per_gpu(
     gpu: Gpu, compute_units: str, simds: str, vram: str
 ) -> None:
     written = labels([gpu] * 8, DAEMONSET, CPX)
@@ -72,7 +72,7 @@ def test_a_partition_has_its_part_of_the_gpu_and_the_ids_are_counted_once(
     assert written[f"beta.amd.com/gpu.device-id.{gpu.device_id}"] == "8"
 
 
-def test_the_partition_is_named_only_where_it_is_asked_for_and_has_no_copy_under_the_older_prefix() -> None:
+def test_the_partition_is_labelled_only_on_request_and_only_under_the_newer_prefix() -> None:
     assert labels([MI350X] * 8, (PARTITION,), CPX) == {"amd.com/gpu.compute-memory-partition": "cpx_nps4"}
     assert labels([MI350X] * 8, (PARTITION,), WHOLE) == {"amd.com/gpu.compute-memory-partition": "spx_nps1"}
     assert not any(PARTITION in key for flags in (DAEMONSET, CHART) for key in labels([MI350X] * 8, flags, CPX))

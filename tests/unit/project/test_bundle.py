@@ -42,14 +42,14 @@ def test_the_bundle_is_fresh() -> None:
     assert made == chart.bundle_files(), "run `make generate`"
 
 
-def test_the_operator_gets_the_same_rights_as_from_the_chart() -> None:
+def test_the_operator_gets_the_same_permissions_as_from_the_chart() -> None:
     assert granted() == {
         "clusterPermissions": installed("ClusterRole")["rules"],
         "permissions": installed("Role", f"{chart.RELEASE}-lease")["rules"],
     }
 
 
-def test_the_deployment_is_the_same_but_for_the_name_of_its_lease() -> None:
+def test_the_deployment_differs_only_in_the_name_of_its_lease() -> None:
     [deployment] = SPEC["install"]["spec"]["deployments"]
     wanted = installed("Deployment")["spec"]
     [container] = wanted["template"]["spec"]["containers"]
@@ -57,7 +57,7 @@ def test_the_deployment_is_the_same_but_for_the_name_of_its_lease() -> None:
     assert deployment["spec"] == wanted
 
 
-def test_definitions_are_those_of_the_installation() -> None:
+def test_the_definitions_equal_those_of_the_installation() -> None:
     files = sorted((BUNDLE / "manifests").glob("kimilinear*.yaml"))
     definitions = {item["metadata"]["name"]: item for item in map(yaml.safe_load, map(Path.read_text, files))}
     assert definitions == {name: installed("CustomResourceDefinition", name) for name in chart.DEFINITIONS}
@@ -68,13 +68,13 @@ def test_no_object_names_a_namespace() -> None:
     assert [item["kind"] for item in objects if "namespace" in item["metadata"]] == []
 
 
-def test_there_is_a_valid_example_of_each_kind() -> None:
+def test_each_kind_has_a_valid_example() -> None:
     examples = json.loads(SERVICE_VERSION["metadata"]["annotations"]["alm-examples"])
     assert [item["kind"] for item in examples] == [kind.kind for kind in TYPES]
     assert [problem for item in examples for problem in check(item).errors] == []
 
 
-def test_every_described_field_is_one_of_the_definition() -> None:
+def test_every_described_field_exists_in_the_definition() -> None:
     for owned in SPEC["customresourcedefinitions"]["owned"]:
         schema = installed("CustomResourceDefinition", owned["name"])["spec"]["versions"][0]["schema"][
             "openAPIV3Schema"

@@ -45,7 +45,7 @@ def test_the_charts_copies_are_fresh(folder: str) -> None:
     assert copied == {file.name: file.read_bytes() for file in chart.COPIES[folder]}, "run `make generate`"
 
 
-def test_the_chart_brings_every_definition_and_warning() -> None:
+def test_the_chart_contains_every_definition_and_warning() -> None:
     assert {file.name: file.read_text() for file in (CHART / "files/crds").iterdir()} == crd.files(DEFINITIONS)
 
 
@@ -62,7 +62,7 @@ def test_every_value_is_explained() -> None:
     assert [name for name, _, _ in chart.values_table(CHART)] == list(values(VALUES))
 
 
-def test_the_schema_knows_every_value_and_no_other() -> None:
+def test_the_schema_has_exactly_the_values_of_the_chart() -> None:
     assert sorted(allowed(SCHEMA)) == sorted(values(VALUES))
     assert SCHEMA["additionalProperties"] is False
 
@@ -80,7 +80,7 @@ def test_no_rule_has_a_wildcard_or_reads_secrets() -> None:
 
 
 @pytest.mark.parametrize("file", sorted((CHART / "ci").glob("*.yaml")), ids=lambda file: file.stem)
-def test_values_of_the_tests_are_ones_that_there_are(file: Path) -> None:
+def test_the_tests_use_only_existing_values(file: Path) -> None:
     known = list(values(VALUES))
     given = [name for name in values(yaml.safe_load(file.read_text())) if not name.startswith(tuple(known))]
     assert given == []

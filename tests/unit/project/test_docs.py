@@ -29,13 +29,13 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_to_a_place_on_a_page_lead_to_it(page: Path) -> None:
+def test_links_to_an_anchor_lead_to_an_existing_anchor(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text())
     targets = [(page.parent / file if file else page, place) for file, place in links]
     assert [(target.name, place) for target, place in targets if place not in places(target)] == []
 
 
-def test_no_page_has_what_a_merge_left() -> None:
+def test_no_page_has_conflict_markers() -> None:
     marks = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
     assert [str(page.relative_to(ROOT)) for page in PAGES if marks.search(page.read_text())] == []
 
@@ -61,7 +61,7 @@ def test_the_guide_lists_all_its_pages() -> None:
     ],
     ids=["readme", "guide"],
 )
-def test_pages_show_what_status_prints(
+def test_pages_show_the_output_of_status(
     page: str, mark: str, case: str, begin: str, end: str, request: pytest.FixtureRequest
 ) -> None:
     """Return whether a page shows the part of the output from one text to another."""
@@ -76,7 +76,7 @@ def test_pages_show_what_status_prints(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_resources_shown_are_valid(page: Path) -> None:
+def test_shown_resources_are_valid(page: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
     ours = [item for block in blocks if (item := yaml.safe_load(block))["apiVersion"].startswith("kimi-linear.io/")]
     assert [problem for manifest in ours for problem in check(manifest).problems] == []
@@ -104,7 +104,7 @@ def test_examples_of_benchmarks_could_have_been_stored(example: Path) -> None:
     assert run.verdict == verdict.conclude(judged).verdict
 
 
-def test_pictures_that_are_shown_are_there_and_of_a_modest_size() -> None:
+def test_shown_pictures_exist_and_are_small_enough() -> None:
     named = [(page, name) for page in PAGES for name in re.findall(r'(?:src|srcset)="(.*?)"', page.read_text())]
     shown = [(page.parent / name).resolve() for page, name in named]
     assert {picture.name for picture in shown} == {picture.name for picture in ROOT.glob("docs/*.png")}

@@ -66,6 +66,6 @@ def test_a_link_to_a_file_leads_to_its_page(source: str, link: str, name: str | 
     assert site_pages.target(source, link, NAMES) == name
 
 
-def test_a_link_to_no_file_is_an_error() -> None:
+def test_a_link_to_a_missing_file_is_an_error() -> None:
     with pytest.raises(LookupError, match=r"README\.md links to docs/gone\.md"):
         site_pages.target("README.md", "docs/gone.md", NAMES)

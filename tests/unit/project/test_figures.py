@@ -41,33 +41,33 @@ def contest(ours: float, limit: float, plain: float | None) -> dict[str, Converg
     return {OURS: took(ours), LIMIT: took(limit), PLAIN: took(plain, done=70)}
 
 
-def test_the_ratio_is_the_median_over_rounds_not_that_of_the_medians() -> None:
+def test_the_ratio_is_the_median_over_rounds_and_not_the_ratio_of_medians() -> None:
     size = Size(100, [contest(2.0, 1.0, 4.0), contest(30.0, 10.0, 20.0), contest(2.4, 2.0, 8.0)])
     assert size.ratio(LIMIT) == 2.0
     assert size.ratio(PLAIN) == 0.5
     assert size.seconds(OURS) == 2.4
 
 
-def test_what_was_given_up_has_no_time_and_no_ratio() -> None:
+def test_a_round_that_was_given_up_has_no_time_and_no_ratio() -> None:
     size = Size(100, [contest(2.0, 1.0, None)])
     assert size.seconds(PLAIN) is None
     assert size.ratio(PLAIN) is None
     assert "given up with 70 done" in report.text(Results(sizes=[size]))
 
 
-def test_growth_compares_costs_a_server_of_the_fewest_and_the_most() -> None:
+def test_growth_compares_costs_per_server_of_the_fewest_and_the_most() -> None:
     few, many = Size(100, [], LIFE), Size(1000, [], replace(LIFE, cost=replace(COST, cpu_seconds=30.0)))
     assert growth([many, Size(300, [], LIFE), few], "cpu_seconds") == pytest.approx(1.5)
     assert growth([few], "cpu_seconds") is None
 
 
-def test_targets_say_what_is_missed() -> None:
+def test_missed_targets_are_named() -> None:
     slow = Size(100, [contest(2.0, 1.0, 4.0)], replace(LIFE, steady=Steady(60.0, {}, 1, 0.4)))
     missed = {target.text for target in report.targets(Results(sizes=[slow])) if not target.is_met}
     assert missed == {"100 servers: time to converge / API server limit", "100 servers: writes at rest"}
 
 
-def test_a_server_with_everything_on_may_write_each_child_once_and_nothing_at_rest() -> None:
+def test_a_server_with_all_options_may_write_each_child_once_and_nothing_at_rest() -> None:
     children = len(build_children(EVERYTHING))
     outfit = Outfit("everything on", 100, children, replace(COST, writes=100 * (children + 5)), LIFE.steady)
     assert all(target.is_met for target in report.targets(Results(outfits=[outfit])))

@@ -62,24 +62,24 @@ def test_every_guarantee_names_tests_that_exist() -> None:
 
 
 @pytest.mark.parametrize("page", PROMISING)
-def test_a_link_to_a_guarantee_leads_to_one(page: str) -> None:
+def test_every_link_to_a_guarantee_leads_to_an_existing_one(page: str) -> None:
     assert linked((ROOT / page).read_text()) - rows().keys() == set()
 
 
-def test_everything_that_the_guide_says_you_get_is_guaranteed() -> None:
+def test_every_item_that_the_guide_promises_is_guaranteed() -> None:
     section = (ROOT / "docs/guide/README.md").read_text().split("## What you get")[1].split("\n## ")[0]
     items = re.split(r"\n(?=- )", section.strip())
     assert [item for item in items if item.startswith("- ") and not linked(item)] == []
 
 
 @pytest.mark.parametrize("page", PROMISING)
-def test_what_a_page_says_is_never_or_always_so_is_guaranteed(page: str) -> None:
+def test_every_paragraph_with_never_or_always_links_to_a_guarantee(page: str) -> None:
     """A list item is one paragraph, so one link in it is enough."""
     strong = [text for text in paragraphs(page) if STRONG.search(text) and not text.startswith(("#", "```"))]
     assert [text for text in strong if not linked(text)] == []
 
 
-def test_what_a_field_says_is_never_or_always_so_is_guaranteed() -> None:
+def test_every_field_described_with_never_or_always_is_guaranteed() -> None:
     described = [line.split("|") for line in reference.pages()["reference.md"].splitlines() if STRONG.search(line)]
     fields = [cells[1].strip(" `") for cells in described]
     assert [field for field in fields if f"`{field}`" not in GUARANTEES.read_text()] == []

@@ -22,11 +22,11 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image:
     return Image("localhost/image:1", tmp_path / "Dockerfile")
 
 
-def test_the_build_sees_what_the_ignore_file_lets_through(image: Image, tmp_path: Path) -> None:
+def test_a_build_uses_only_files_that_the_ignore_file_allows(image: Image, tmp_path: Path) -> None:
     assert image.inputs == [tmp_path / "code/a.py"]
 
 
-def test_an_image_is_kept_under_a_name_that_tells_all_it_was_made_of(image: Image, tmp_path: Path) -> None:
+def test_the_name_of_a_cached_image_depends_on_all_its_inputs(image: Image, tmp_path: Path) -> None:
     before = image.archive
     assert before.parent == tmp_path / "cache/kimi-linear-operator/images"
     assert before.name.startswith("image-1-")
@@ -54,7 +54,7 @@ def test_an_ignore_file_that_names_nothing_is_an_error(image: Image, tmp_path: P
         _ = image.archive
 
 
-def test_the_operators_image_is_made_of_the_package_and_its_pins() -> None:
+def test_the_operators_image_is_built_from_the_package_and_its_pins() -> None:
     names = {str(file.relative_to(images.OPERATOR.dockerfile.parents[1])) for file in images.OPERATOR.inputs}
     assert {"requirements/runtime.txt", "requirements/build.txt", "deploy/image/rootfs.py", "pyproject.toml"} <= names
     assert {name.split("/")[0] for name in names} <= {

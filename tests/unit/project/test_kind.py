@@ -60,7 +60,7 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image:
     return Image("docker.io/lmsysorg/sglang:1", tmp_path / "Dockerfile", {"VERSION": "2"})
 
 
-def test_it_starts_with_gpus_and_is_deleted_in_the_end(pods: KindPodCluster, calls: Path) -> None:
+def test_a_cluster_starts_with_gpus_and_is_deleted_at_the_end(pods: KindPodCluster, calls: Path) -> None:
     cluster = f"cluster --name=tests --kubeconfig={pods.kubeconfig}"
     with pods:
         assert roles(pods) == ["control-plane", "worker"]
@@ -88,7 +88,7 @@ def roles(cluster: KindCluster) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_kind_is_told_to_make_one_control_plane_and_the_workers(calls: Path, tmp_path: Path, workers: int) -> None:
+def test_kind_creates_one_control_plane_and_the_workers(calls: Path, tmp_path: Path, workers: int) -> None:
     with KindPodCluster(tmp_path / "state", "tests", workers) as cluster:
         written = json.loads((cluster.state / "kind.json").read_text())
     nodes = [{"role": "control-plane"}, *[{"role": "worker"}] * workers]
@@ -98,7 +98,7 @@ def test_kind_is_told_to_make_one_control_plane_and_the_workers(calls: Path, tmp
     assert written == {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}
 
 
-def test_there_can_be_several_nodes_with_gpus(calls: Path, tmp_path: Path) -> None:
+def test_several_nodes_can_have_gpus(calls: Path, tmp_path: Path) -> None:
     with KindPodCluster(tmp_path / "state", "tests", workers=3) as cluster:
         assert roles(cluster) == ["control-plane", "worker", "worker", "worker"]
     # As kind names them.
@@ -119,7 +119,7 @@ def test_a_variable_names_the_image_of_the_nodes(
     assert create.endswith(" --image=localhost/node:1")
 
 
-def test_one_that_cannot_be_made_ready_is_deleted(
+def test_a_cluster_that_cannot_be_made_ready_is_deleted(
     pods: KindPodCluster, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAILS", "patch")
@@ -128,7 +128,7 @@ def test_one_that_cannot_be_made_ready_is_deleted(
     assert calls.read_text().splitlines()[-1].startswith("kind delete cluster --name=tests ")
 
 
-def test_docker_builds_an_image_and_the_node_knows_it_by_its_own_name(
+def test_docker_builds_an_image_and_the_node_gets_it_under_its_own_name(
     pods: KindPodCluster, image: Image, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "OPERATOR", image)
@@ -147,7 +147,7 @@ def test_docker_builds_an_image_and_the_node_knows_it_by_its_own_name(
     ]
 
 
-def test_pods_reach_this_machine_at_the_gateway_of_the_node_and_commands_run_in_its_container(
+def test_pods_reach_this_machine_at_the_gateway_and_commands_run_in_the_nodes_container(
     pods: KindPodCluster, calls: Path
 ) -> None:
     assert pods.machine_address == "172.18.0.1"
@@ -182,7 +182,7 @@ def test_a_command_of_this_machine_runs_in_the_nodes_network_with_the_clusters_d
         ("a real node needs root", "works", "real", False),
     ],
 )
-def test_pods_run_on_kind_where_it_is_asked_for_or_docker_works_and_a_real_node_cannot_be_had(
+def test_kind_is_used_on_request_or_if_docker_works_and_no_real_node_is_possible(
     calls: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str | None, docker: str, asked: str, expected: bool
 ) -> None:
     monkeypatch.setenv("FAILS", docker)
@@ -193,9 +193,7 @@ def test_pods_run_on_kind_where_it_is_asked_for_or_docker_works_and_a_real_node_
 
 
 @pytest.mark.parametrize("asked", ["", "kind"])
-def test_pods_run_on_kind_on_linux_only_as_docker_elsewhere_has_neither_this_python_nor_its_packages(
-    calls: Path, monkeypatch: pytest.MonkeyPatch, asked: str
-) -> None:
+def test_kind_is_never_used_outside_linux(calls: Path, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     monkeypatch.setenv("KIMI_LINEAR_CLUSTER", asked)
     monkeypatch.setattr("sys.platform", "darwin")
     assert kind.replaces_real_node() is False
@@ -211,7 +209,7 @@ def test_pods_run_on_kind_on_linux_only_as_docker_elsewhere_has_neither_this_pyt
         ("info", "kind", "Kubernetes on kind, in Docker"),
     ],
 )
-def test_the_demo_runs_on_kind_where_docker_works_unless_another_cluster_is_asked_for(
+def test_the_demo_runs_on_kind_if_docker_works_and_no_other_cluster_is_requested(
     calls: Path, monkeypatch: pytest.MonkeyPatch, docker: str, asked: str, expected: str
 ) -> None:
     monkeypatch.setenv("FAILS", docker)
@@ -219,7 +217,7 @@ def test_the_demo_runs_on_kind_where_docker_works_unless_another_cluster_is_aske
     assert demo._cluster().description == expected
 
 
-def test_an_unknown_cluster_is_refused_as_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIMI_LINEAR_CLUSTER", "minikube")
     with pytest.raises(LocalClusterError, match="KIMI_LINEAR_CLUSTER is minikube; it can be kwok, kind, real"):
         kind.replaces_real_node()

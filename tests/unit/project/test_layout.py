@@ -70,7 +70,7 @@ _MAY_WAIT = {
 }
 
 
-def test_what_decides_is_pure_but_for_a_few_modules_that_are_named() -> None:
+def test_every_deciding_module_is_in_the_contract_of_pure_modules() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     [pure] = [item["source_modules"] for item in contracts if item["name"].startswith("What decides is pure")]
     package = ROOT / "operator/kimi_linear_operator"
@@ -88,7 +88,7 @@ def test_what_decides_is_pure_but_for_a_few_modules_that_are_named() -> None:
 _NAMES_CONTAINERS = "pod_template.py"
 
 
-def test_what_is_shared_knows_neither_an_engine_nor_its_settings() -> None:
+def test_shared_folders_mention_neither_an_engine_nor_its_settings() -> None:
     package = ROOT / "operator/kimi_linear_operator"
     paths = [
         path
@@ -112,7 +112,7 @@ def _texts(module: ast.Module) -> Iterator[str]:
 _ATTRIBUTE = re.compile(r"^        (\w+): ", re.MULTILINE)
 
 
-def test_docstrings_name_the_fields_that_a_class_has() -> None:
+def test_docstrings_name_existing_fields_of_their_class() -> None:
     wrong = {}
     for path in (ROOT / "operator").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -69,7 +69,9 @@ def test_only_kubernetes_gets_a_version(module: Module) -> None:
     assert kubernetes_version("require (\n\tk8s.io/api v0.37.2\n)") is None
 
 
-def test_an_interrupted_build_continues_with_what_is_missing(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_continues_with_the_missing_programs(
+    module: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     programs = [Program(name, f"example.org/{name}", module, 1) for name in ("one", "two", "three")]
     programs[0].file.parent.mkdir(parents=True)
     programs[0].file.touch()
@@ -85,7 +87,7 @@ def test_an_interrupted_build_continues_with_what_is_missing(module: Module, mon
     assert not missing(programs)
 
 
-def test_nothing_is_looked_for_when_all_is_built(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_go_is_looked_for_when_everything_is_built(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program("one", "example.org/one", module, 1)
     program.file.parent.mkdir(parents=True)
     program.file.touch()
@@ -128,17 +130,17 @@ def test_go_mod_says_how_new_go_must_be() -> None:
 
 
 @pytest.mark.parametrize("context", ["kind-kimi-linear", "k3d-x", "minikube", "kwok-kimi-linear", "docker-desktop"])
-def test_test_clusters_are_used(context: str) -> None:
+def test_test_clusters_are_recognised(context: str) -> None:
     assert existing.is_test_context(context)
 
 
 @pytest.mark.parametrize("context", ["production", "gke_project_zone_kind-of", "admin@minikube", "", "my-kind-"])
-def test_other_clusters_are_not(context: str) -> None:
+def test_other_clusters_are_not_taken_for_test_clusters(context: str) -> None:
     assert not existing.is_test_context(context)
 
 
 @pytest.mark.parametrize("verb", ["up", "env"])
-def test_a_refusal_names_the_context_and_the_way_out(
+def test_a_refusal_names_the_context_and_a_remedy(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", "production")))
@@ -170,7 +172,7 @@ def test_env_fails_when_no_cluster_runs(monkeypatch: pytest.MonkeyPatch, capsys:
     assert printed.out == ""
 
 
-def test_the_clusters_own_kubeconfig_is_not_taken_for_a_foreign_cluster(
+def test_the_clusters_own_kubeconfig_is_not_mistaken_for_a_foreign_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "local" / "cluster" / "kubeconfig"))
@@ -187,7 +189,7 @@ def test_down_is_idempotent_and_leaves_a_foreign_cluster_alone(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(("hardware", "device_id"), [("MI300X", "74a1"), ("MI325X", "74a5"), ("MI355X", "75a3")])
-def test_a_simulated_node_looks_like_one_with_amd_gpus(hardware: str, device_id: str) -> None:
+def test_a_simulated_node_looks_like_a_node_with_amd_gpus(hardware: str, device_id: str) -> None:
     node = gpu_node("gpu-7", hardware)
     assert node["metadata"]["annotations"] == {"kwok.x-k8s.io/node": "fake"}
     assert node["metadata"]["labels"]["kubernetes.io/hostname"] == "gpu-7"
@@ -200,7 +202,7 @@ def test_a_simulated_node_can_have_fewer_gpus() -> None:
     assert gpu_node("half", "MI300X", gpus=4)["status"]["allocatable"]["amd.com/gpu"] == "4"
 
 
-def test_the_stages_are_ones_of_nodes_and_pods() -> None:
+def test_the_stages_are_for_nodes_and_pods() -> None:
     assert {stage["kind"] for stage in stages()} == {"Stage"}
     assert {stage["spec"]["resourceRef"]["kind"] for stage in stages()} == {"Node", "Pod"}
 
@@ -237,7 +239,7 @@ def test_free_ports_are_different_and_outside_the_range_of_node_ports() -> None:
     assert all(20000 <= port < 30000 for port in ports)
 
 
-def test_manifests_are_applied_to_the_cluster_that_was_named(tmp_path: Path) -> None:
+def test_manifests_are_applied_to_the_named_cluster(tmp_path: Path) -> None:
     kubectl = tmp_path / "kubectl"
     kubectl.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\ncat > {tmp_path}/stdin\n')
     kubectl.chmod(0o755)
@@ -246,7 +248,7 @@ def test_manifests_are_applied_to_the_cluster_that_was_named(tmp_path: Path) -> 
     assert json.loads((tmp_path / "stdin").read_text())["items"][0]["metadata"]["name"] == "n"
 
 
-def test_a_failing_program_shows_the_end_of_what_it_said(tmp_path: Path) -> None:
+def test_a_failing_program_shows_the_end_of_its_output(tmp_path: Path) -> None:
     kubectl = tmp_path / "kubectl"
     kubectl.write_text("#!/bin/sh\necho 'Unauthorized' >&2\nexit 1\n")
     kubectl.chmod(0o755)
@@ -261,7 +263,7 @@ def test_a_real_node_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
         machine.ensure_installed()
 
 
-def test_packages_are_missed_only_where_nothing_can_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_an_obstacle_only_without_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"containerd", "runc", "conntrack", "ip", "/usr/lib/cni/bridge"}
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("sys.platform", "linux")
@@ -273,13 +275,13 @@ def test_packages_are_missed_only_where_nothing_can_install_them(monkeypatch: py
     assert machine.missing_packages() == ["iptables"]
 
 
-def test_a_package_that_is_unpacked_is_not_downloaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unpacked_package_is_not_downloaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debian, "_apt", lambda *_, **__: pytest.fail("apt was asked"))
     debian.unpacked("prometheus", tmp_path).mkdir()
     assert debian.ensure_unpacked("prometheus", tmp_path)
 
 
-def test_a_package_that_cannot_be_downloaded_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_cannot_be_downloaded_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debian, "find", lambda _: "/usr/bin/apt-get")
     monkeypatch.setattr(debian, "_apt", lambda *_, **__: False)
     assert not debian.ensure_unpacked("prometheus", tmp_path)

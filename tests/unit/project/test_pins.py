@@ -9,7 +9,7 @@ REQUIREMENTS = Path(__file__).parents[3] / "requirements"
 
 
 @pytest.mark.parametrize("release", ["0.5.7", "0.5.23"])
-def test_every_package_that_is_named_has_hashes_and_no_other_has(release: str) -> None:
+def test_every_named_package_has_hashes_and_no_other_package_has_any(release: str) -> None:
     named = [
         line
         for line in (REQUIREMENTS / f"sglang-server-{release}.in").read_text().splitlines()

@@ -43,7 +43,7 @@ def pinned() -> dict[str, tuple[str, set[str]]]:
     return {name: (version, set(re.findall("sha256:([0-9a-f]{64})", rest))) for name, version, rest in entries}
 
 
-def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: zipfile.ZipFile) -> None:
     files = {file for file in (ROOT / PACKAGE).rglob("*") if file.is_file() and "__pycache__" not in file.parts}
     wanted = {str(file.relative_to(ROOT / "operator")) for file in files}
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
@@ -54,7 +54,7 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel: zipfile
     assert len(same) == len(packed)
 
 
-def test_the_wheel_says_what_it_is_and_brings_the_command(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_its_metadata_and_the_command(wheel: zipfile.ZipFile) -> None:
     (folder,) = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     metadata = wheel.read(f"{folder}/METADATA").decode()
     assert f"\nVersion: {kimi_linear_operator.__version__}\n" in metadata
@@ -94,14 +94,14 @@ def test_the_one_file_installation_starts_this_version() -> None:
     assert images == [f"kimi-linear-operator:{kimi_linear_operator.__version__}"]
 
 
-def test_the_list_for_air_gaps_names_how_other_versions_are_called_and_what_the_image_is_built_on() -> None:
+def test_the_list_for_air_gaps_names_other_releases_models_and_the_base_image() -> None:
     (base,) = re.findall(r"^ARG BASE=(\S+)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
     assert f"`{base}`" in AIR_GAP
     assert f"lmsysorg/sglang:VERSION-{GUESSED_ROCM}-mi30x" in AIR_GAP
     assert all(model in AIR_GAP for model in MODELS.values())
 
 
-def test_the_supported_versions_are_those_that_the_chart_is_validated_for() -> None:
+def test_the_supported_versions_equal_those_that_the_chart_is_validated_for() -> None:
     minors = [version.removesuffix(".0") for version in VERSIONS]
     assert f"| Kubernetes | {', '.join(minors)} |" in UPGRADING
     chart = yaml.safe_load((ROOT / "charts/kimi-linear-operator/Chart.yaml").read_text())
@@ -115,7 +115,7 @@ def test_the_tests_run_on_the_newest_supported_version() -> None:
     assert f"The tests run on {VERSIONS[-1].removesuffix('.0')} only." in UPGRADING
 
 
-def test_the_releases_of_sglang_are_those_whose_parsers_are_asked() -> None:
+def test_the_documented_releases_of_sglang_equal_the_tested_ones() -> None:
     recipe, newest = RELEASES
     assert tuple(RELEASES) == environment.RELEASES
     assert list(TESTED_RELEASES) == [f"v{recipe}"]

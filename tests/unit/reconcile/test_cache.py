@@ -37,7 +37,7 @@ def filled(*pods: Manifest) -> Cache:
     return cache
 
 
-def test_an_object_is_kept_and_affects_its_server() -> None:
+def test_an_object_is_cached_and_enqueues_its_server() -> None:
     cache = new_cache()
     deployment = make_deployment()
     assert cache.put(DEPLOYMENT, deployment) == {KIMI}
@@ -45,13 +45,13 @@ def test_an_object_is_kept_and_affects_its_server() -> None:
     assert cache.children(DEPLOYMENT, KIMI) == [deployment]
 
 
-def test_a_server_affects_itself_and_is_no_child() -> None:
+def test_a_server_enqueues_itself_and_is_no_child() -> None:
     cache = new_cache()
     assert cache.put(SERVER, make_server()) == {KIMI}
     assert (cache.resources(), cache.children(SERVER, KIMI)) == ([KIMI], [])
 
 
-def test_an_object_without_a_server_affects_none() -> None:
+def test_an_object_without_a_server_enqueues_none() -> None:
     cache = new_cache()
     stray = stored({"kind": "Pod", "metadata": {"name": "stray"}})
     assert cache.put(POD, stray) == set()
@@ -59,7 +59,7 @@ def test_an_object_without_a_server_affects_none() -> None:
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_an_older_or_equal_state_does_not_overwrite_the_cached_one(version: int) -> None:
+def test_an_older_or_equal_version_does_not_overwrite_the_cached_one(version: int) -> None:
     cache = filled(make_pod(version=5, phase="Running"))
     assert cache.put(POD, make_pod(version=version, phase="Pending")) == set()
     assert cache.children(POD, KIMI)[0]["status"] == {"phase": "Running"}
@@ -70,13 +70,13 @@ def test_versions_are_compared_as_numbers() -> None:
     assert cache.put(POD, make_pod(version=10)) == {KIMI}
 
 
-def test_children_come_by_name_and_of_one_kind() -> None:
+def test_children_of_one_kind_come_in_order_of_their_names() -> None:
     cache = filled(make_pod("kimi-2"), make_pod("kimi-1"), make_pod("else", server="other"))
     cache.put(DEPLOYMENT, make_deployment())
     assert names(cache) == ["kimi-1", "kimi-2"]
 
 
-def test_what_is_kept_can_not_be_changed_from_outside() -> None:
+def test_cached_objects_cannot_be_changed_from_outside() -> None:
     pod = make_pod(phase="Running")
     cache = filled(pod)
     pod["status"]["phase"] = "changed"
@@ -84,7 +84,7 @@ def test_what_is_kept_can_not_be_changed_from_outside() -> None:
     assert cache.children(POD, KIMI)[0]["status"] == {"phase": "Running"}
 
 
-def test_what_nobody_reads_is_not_kept() -> None:
+def test_fields_that_the_operator_does_not_read_are_not_cached() -> None:
     probe = {"periodSeconds": 10, "failureThreshold": 360}
     container = {"name": "sglang", "image": "i", "env": [{"name": "A", "value": "x"}], "startupProbe": probe}
     spec = {"nodeName": "n1", "containers": [container, {"name": "sidecar"}], "dnsPolicy": "ClusterFirst"}
@@ -103,29 +103,29 @@ def test_what_nobody_reads_is_not_kept() -> None:
     assert cache.get(KIMI.of(DEPLOYMENT)) == deployment
 
 
-def test_an_object_that_moves_to_another_server_affects_both() -> None:
+def test_an_object_that_moves_to_another_server_enqueues_both() -> None:
     cache = filled(make_pod(version=1))
     assert cache.put(POD, make_pod(version=2, server="other")) == {KIMI, OTHER}
     assert (names(cache, KIMI), names(cache, OTHER)) == ([], ["kimi-0"])
 
 
-def test_a_deleted_object_is_gone_and_affects_its_server() -> None:
+def test_a_deleted_object_is_forgotten_and_enqueues_its_server() -> None:
     cache = filled(make_pod(version=1))
     assert deleted(cache, make_pod(version=2)) == {KIMI}
     assert (names(cache), cache.get(POD_KEY.of(POD))) == ([], None)
 
 
-def test_the_deletion_of_a_predecessor_leaves_the_successor_alone() -> None:
+def test_the_deletion_of_a_predecessor_does_not_remove_the_successor() -> None:
     cache = filled(make_pod(version=7))
     assert deleted(cache, make_pod(version=6)) == set()
     assert versions(cache) == ["7"]
 
 
-def test_the_deletion_of_what_was_never_seen_affects_none() -> None:
+def test_the_deletion_of_an_unknown_object_enqueues_none() -> None:
     assert deleted(new_cache(), make_pod()) == set()
 
 
-def test_a_successor_of_a_deleted_object_is_kept() -> None:
+def test_a_successor_of_a_deleted_object_is_cached() -> None:
     cache = filled(make_pod(version=1))
     deleted(cache, make_pod(version=2))
     assert cache.put(POD, make_pod(version=3)) == {KIMI}
@@ -149,7 +149,7 @@ ODD: list[Any] = [
 
 
 @pytest.mark.parametrize("odd", ODD, ids=[str(odd)[:40] for odd in ODD])
-def test_an_object_in_a_list_that_cannot_be_read_stays_as_it_was_known(odd: Manifest) -> None:
+def test_an_unreadable_object_in_a_list_keeps_its_cached_state(odd: Manifest) -> None:
     cache, skipped = filled(make_pod(version=1), make_pod("gone", version=1)), list[Key]()
     page = [make_pod(version=5), make_pod("next", version=5)]
     page[0] = {**page[0], **odd, "metadata": {**page[0]["metadata"], **odd.get("metadata", {})}}
@@ -162,7 +162,7 @@ def test_an_object_in_a_list_that_cannot_be_read_stays_as_it_was_known(odd: Mani
     assert versions(cache)[0] == ("1" if skipped else "5")
 
 
-def test_what_was_deleted_while_a_list_was_read_does_not_come_back() -> None:
+def test_an_object_deleted_during_a_list_does_not_come_back() -> None:
     cache = filled(make_pod(version=1))
     listing = Listing(cache, POD)
     deleted(cache, make_pod(version=5))
@@ -171,7 +171,7 @@ def test_what_was_deleted_while_a_list_was_read_does_not_come_back() -> None:
     assert names(cache) == []
 
 
-def test_of_endless_deletions_between_two_lists_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_latest_of_very_many_deletions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_DELETED", 100)
     cache = new_cache()
     for number in range(1, 1000):
@@ -180,7 +180,7 @@ def test_of_endless_deletions_between_two_lists_the_latest_are_remembered(monkey
     assert cache.put(POD, make_pod("x999", version=998)) == set()
 
 
-def test_what_was_created_while_a_list_was_read_stays() -> None:
+def test_an_object_created_during_a_list_stays() -> None:
     cache = new_cache()
     listing = Listing(cache, POD)
     cache.put(POD, make_pod(version=5))
@@ -196,7 +196,7 @@ def test_a_list_finds_changes_that_watches_lost_and_enqueues_the_affected_resour
     assert (names(cache), versions(cache), names(cache, OTHER)) == (["changed", "same"], ["8", "1"], ["new"])
 
 
-def test_a_list_that_shows_nothing_new_affects_none() -> None:
+def test_a_list_without_changes_enqueues_none() -> None:
     cache = filled(make_pod("a", version=1), make_pod("b", version=2))
     assert taken(cache, [make_pod("a", version=1), make_pod("b", version=2)], version=10) == set()
 
@@ -219,7 +219,7 @@ def test_a_list_that_starts_again_forgets_its_first_pages() -> None:
     assert names(cache) == ["b"]
 
 
-def test_a_list_of_a_namespace_drops_only_what_is_missing_there() -> None:
+def test_a_list_of_a_namespace_drops_only_objects_missing_in_that_namespace() -> None:
     elsewhere = make_pod("kimi-0", namespace="elsewhere", version=1)
     cache = filled(make_pod(version=1), elsewhere)
     cache.put(DEPLOYMENT, make_deployment(version=1))
@@ -251,7 +251,7 @@ def test_a_list_of_one_namespace_forgets_no_deletion_in_another() -> None:
 
 
 @pytest.mark.parametrize("seen", ["a list", "an object"])
-def test_a_list_that_is_older_than_what_was_seen_tells_of_a_restored_backup(seen: str) -> None:
+def test_a_list_older_than_the_cache_reveals_a_restored_backup(seen: str) -> None:
     cache = new_cache()
     if seen == "a list":
         taken(cache, [], version=1000, kind=SERVER)
@@ -266,7 +266,7 @@ def test_a_list_that_is_older_than_what_was_seen_tells_of_a_restored_backup(seen
     assert cache.resources() == [Key("default", "kept", SERVER)]
 
 
-def test_an_object_that_is_older_than_before_tells_of_a_backup_although_versions_are_newer_again() -> None:
+def test_an_object_older_than_the_cached_one_reveals_a_restored_backup() -> None:
     cache = new_cache()
     cache.put(SERVER, _at(make_server("kept"), 1000))
     listing = Listing(cache, SERVER)
@@ -283,7 +283,7 @@ def _at(manifest: Manifest, version: int) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(version)}}
 
 
-def test_a_sight_tells_who_changed_a_server_last_status_aside() -> None:
+def test_the_source_of_a_change_is_the_last_manager_outside_the_status() -> None:
     entries = [
         {"manager": "kubectl", "time": "2026-01-01T00:00:00Z"},
         {"manager": "argocd", "time": "2026-01-02T00:00:00Z"},
@@ -312,18 +312,18 @@ def changed(manifest: Manifest, **metadata: Any) -> Manifest:
         (SERVICE, owned({"metadata": {"name": "kimi", "generation": 0}}), {}, False),
     ],
 )
-def test_progress_is_what_leaves_every_spec_alone(
+def test_a_change_that_leaves_every_spec_alone_counts_as_progress(
     kind: Kind, manifest: Manifest, change: dict[str, Any], is_progress: bool
 ) -> None:
     cache = new_cache()
     cache.put(kind, manifest)
     assert cache.is_progress(READER.read(kind, changed(manifest, **change))) == is_progress
     assert new_cache().is_progress(READER.read(kind, manifest)) == (kind == POD), (
-        "what is new is no progress, but of a pod"
+        "of new objects, only pods are progress"
     )
 
 
-def test_of_what_claims_to_be_a_servers_only_what_it_owns_is_read_if_that_is_asked_for() -> None:
+def test_children_can_be_limited_to_objects_that_the_server_owns() -> None:
     cache = new_cache()
     own = make_deployment()
     stranger = stored({"kind": "Deployment", "metadata": {"name": "theirs", "labels": own["metadata"]["labels"]}})
@@ -334,7 +334,7 @@ def test_of_what_claims_to_be_a_servers_only_what_it_owns_is_read_if_that_is_ask
     assert cache.children(DEPLOYMENT, KIMI, owner["uid"]) == [own]
 
 
-def test_more_objects_than_a_server_can_have_get_no_attention() -> None:
+def test_a_pass_reads_a_bounded_number_of_bytes_of_a_servers_objects() -> None:
     """Users with permission to create pods can give them a server's label."""
     cache = new_cache()
     for number in range(40):
@@ -350,7 +350,7 @@ def owners_of_a_pod(uid: str) -> tuple[str, ...]:
     return READER.read(POD, {**pod, "metadata": {**pod["metadata"], "ownerReferences": [reference]}}).owners
 
 
-def test_objects_of_one_owner_share_its_uid_which_is_forgotten_with_them_if_it_is_long() -> None:
+def test_a_short_owner_uid_is_shared_and_a_very_long_one_is_not_remembered() -> None:
     first, second = (owners_of_a_pod("-".join(["one", "owner"]))[0] for _ in range(2))
     assert first is second
     before = cached_object._remembered.cache_info()

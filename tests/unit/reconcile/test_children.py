@@ -41,7 +41,7 @@ def test_the_pass_after_a_deletion_does_not_delete_again() -> None:
     assert cluster.deleted == ["kimi"]
 
 
-def test_a_child_that_a_finalizer_keeps_is_seen_again_and_not_deleted_again() -> None:
+def test_a_child_that_a_finalizer_keeps_is_not_deleted_again() -> None:
     cluster, cache, server = Deletions(), new_cache(), make_server()
     live = owned(make_deployment())
     cache.put(DEPLOYMENT, live)
@@ -55,7 +55,7 @@ def test_a_child_that_a_finalizer_keeps_is_seen_again_and_not_deleted_again() ->
     assert cluster.deleted == ["kimi"]
 
 
-def test_whoever_waits_for_another_benchmark_is_enqueued_when_its_job_is_gone() -> None:
+def test_waiting_benchmarks_are_enqueued_when_another_benchmarks_job_is_deleted() -> None:
     cluster, cache, told = Deletions(), new_cache(), set[Key]()
     for name in ("nightly", "weekly"):
         cache.put(BENCHMARK, make_benchmark(name))
@@ -97,7 +97,7 @@ class SlowDeletions(Deletions):
             raise ApiError(500, "once")
 
 
-def test_thousands_that_look_like_children_are_deleted_a_few_at_a_time() -> None:
+def test_thousands_of_fake_children_are_deleted_a_few_at_a_time() -> None:
     cluster, cache = SlowDeletions(), new_cache()
     live = owned(make_deployment())
     for number in range(1000):

@@ -75,7 +75,7 @@ LARGE: dict[str, Callable[[], Manifest]] = {
 }
 
 
-def test_many_labels_and_annotations_of_a_resource_take_little_memory_and_our_own_are_kept() -> None:
+def test_many_labels_take_little_memory_and_our_annotations_are_kept() -> None:
     labels = {f"{'p' * 240}.x/{number}": "v" * 60 for number in range(2400)}
     ours = {"kimi-linear.io/rollout": "now"}
     server = make_server()
@@ -92,7 +92,7 @@ def test_many_labels_and_annotations_of_a_resource_take_little_memory_and_our_ow
 
 
 @pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
-def test_of_an_object_that_is_too_large_little_is_kept(make: Callable[[], Manifest]) -> None:
+def test_only_the_essence_of_an_object_that_is_too_large_is_cached(make: Callable[[], Manifest]) -> None:
     manifest = make()
     kind = next(kind for kind in (SERVER, POD, *WRITTEN) if kind.kind == manifest["kind"])
     begin = time.thread_time()
@@ -119,25 +119,25 @@ def servers() -> list[KimiLinearServer]:
 
 
 @pytest.mark.parametrize("server", servers(), ids=["text", "lists", "objects", "annotations"])
-def test_what_the_operator_makes_of_the_largest_spec_is_kept_whole(server: KimiLinearServer) -> None:
+def test_objects_built_from_the_largest_spec_are_cached_whole(server: KimiLinearServer) -> None:
     kept = choose(server, History()).current
     made = [*build(server), revision.build_revision(server, kept)]
     for manifest in made:
         sight = READER.read(kind_of(manifest), stored(manifest))
         assert not has_drifted(sight.manifest(), manifest)
-        assert "status" not in sight.manifest(), "its essence has one"
+        assert "status" not in sight.manifest(), "the essence would have a status"
 
 
-def test_a_child_of_ours_that_somebody_has_filled_is_repaired() -> None:
+def test_a_child_that_somebody_has_filled_is_repaired() -> None:
     server = KimiLinearServer.model_validate(make_server())
     for wanted in build(server):
         live = READER.read(kind_of(wanted), stored({**wanted, "status": {"x": TEXT}})).manifest()
         step = step_for(server, wanted, live)
         assert isinstance(step, Apply)
-        assert step.is_repair, "which waits longer and longer if it goes on"
+        assert step.is_repair, "later repairs wait longer and longer"
 
 
-def test_a_child_of_ours_whose_metadata_somebody_has_filled_is_as_wanted() -> None:
+def test_a_child_with_filled_metadata_still_counts_as_wanted() -> None:
     """Most importantly, the record of a pod template still contains the template."""
     server = KimiLinearServer.model_validate(make_server())
     record = build_revision(server, choose(server, History()).current)
@@ -148,14 +148,14 @@ def test_a_child_of_ours_whose_metadata_somebody_has_filled_is_as_wanted() -> No
         assert step_for(server, wanted, sight.manifest()) is None
 
 
-def test_a_filled_deployment_still_tells_how_its_pods_are() -> None:
+def test_a_filled_deployment_still_shows_its_replicas_and_status() -> None:
     deployment = make_deployment(readyReplicas=1, observedGeneration=1)
     spec = {"replicas": 1, **template(env=[{"name": "a", "value": TEXT}])}
     kept = READER.read(DEPLOYMENT, {**deployment, "spec": spec}).manifest()
     assert (kept["spec"], kept["status"]) == ({"replicas": 1}, deployment["status"])
 
 
-def test_a_config_map_of_very_many_keys_has_one_digest() -> None:
+def test_a_config_map_with_very_many_keys_has_one_digest() -> None:
     many = child(CONFIG_MAP, data=dict.fromkeys(NAMES, ""))
     changed = child(CONFIG_MAP, data={**dict.fromkeys(NAMES, ""), NAMES[0]: "x"})
     assert len(with_digests(many)["data"]) == 1
@@ -176,7 +176,7 @@ def kept_bytes(cache: Cache) -> int:
     return sum(len(sight.text) for sight in cache.snapshot())
 
 
-def test_of_many_large_objects_in_one_namespace_the_essence_is_kept_and_all_of_those_elsewhere() -> None:
+def test_large_objects_fill_only_the_room_of_their_own_namespace() -> None:
     cache = new_cache()
     for number in range(MOST + 20):
         cache.put(DEPLOYMENT, medium(number))
@@ -202,7 +202,7 @@ def problem_of(cache: Cache, number: int) -> str:
     return check_stored(cache.get(Key("default", f"s{number:03}", SERVER)) or {}).message
 
 
-def test_of_many_large_specs_in_one_namespace_a_part_is_kept_and_the_others_are_refused_with_the_reason() -> None:
+def test_large_specs_without_room_in_their_namespace_are_refused_with_the_reason() -> None:
     cache = new_cache()
     for number in range(MOST_SERVERS + 50):
         cache.put(SERVER, large_server(number))
@@ -216,7 +216,7 @@ def test_of_many_large_specs_in_one_namespace_a_part_is_kept_and_the_others_are_
         about = server["metadata"]
         kept = cache.get(Key(about["namespace"], about["name"], SERVER)) or {}
         assert kept["spec"] == server["spec"]
-    # Each other kind has room of its own: who may only write benchmarks cannot make servers invalid.
+    # Each other kind has its own room. So a user who may only write benchmarks cannot make servers invalid.
     benchmark = make_benchmark("large", podTemplate={"spec": {"x": "x" * LARGE_CHILD}})
     cache.put(BENCHMARK, benchmark)
     assert (cache.get(Key("default", "large", BENCHMARK)) or {})["spec"] == benchmark["spec"]
@@ -224,7 +224,7 @@ def test_of_many_large_specs_in_one_namespace_a_part_is_kept_and_the_others_are_
     assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0)
 
 
-def test_a_spec_without_room_comes_back_with_a_list_when_there_is_room_whatever_its_status_says() -> None:
+def test_a_spec_without_room_comes_back_with_a_list_once_there_is_room() -> None:
     cache = new_cache()
     for number in range(MOST_SERVERS + 2):
         cache.put(SERVER, large_server(number))
@@ -244,7 +244,7 @@ def test_a_spec_without_room_comes_back_with_a_list_when_there_is_room_whatever_
     assert cache.put(SERVER, listed) == set()
 
 
-def test_when_large_objects_go_the_next_list_brings_the_others_back_whole() -> None:
+def test_a_list_brings_large_objects_back_whole_once_there_is_room() -> None:
     cache = new_cache()
     for number in range(MOST + 2):
         cache.put(DEPLOYMENT, medium(number))
@@ -262,7 +262,7 @@ def test_when_large_objects_go_the_next_list_brings_the_others_back_whole() -> N
 
 @pytest.mark.parametrize("kind", [POD, REVISION])
 @pytest.mark.parametrize("fill", [[], {}, [[]], [[[[[]]]]], {"a": {}}, {"name": "a"}, 1], ids=str)
-def test_what_one_pass_reads_takes_little_time_whatever_it_holds(kind: Kind, fill: Any) -> None:
+def test_a_pass_reads_little_of_many_heavy_objects_in_little_time(kind: Kind, fill: Any) -> None:
     cache = new_cache()
     each = HEAVIEST_CHILD // (jsontext.weight(jsontext.encode(fill)) + 1) - 100
     for number in range(30):
@@ -276,7 +276,7 @@ def test_what_one_pass_reads_takes_little_time_whatever_it_holds(kind: Kind, fil
 
 
 @pytest.mark.parametrize("name", ["volumes", "containers", "schedulingGates", "readinessGates"])
-def test_a_pod_of_thousands_of_parts_takes_a_pass_no_longer_than_others(name: str) -> None:
+def test_a_pod_with_thousands_of_parts_does_not_lengthen_a_pass(name: str) -> None:
     """Users with permission to create pods can create these, with any label and any number of parts."""
     cache = new_cache()
     part = {"name": "v", "startupProbe": {"periodSeconds": 10}}
@@ -297,12 +297,12 @@ def test_a_thousand_pods_are_all_read() -> None:
     assert len(cache.children(POD, KIMI)) == 1000
 
 
-def test_the_weight_of_a_text_leaves_long_strings_out() -> None:
+def test_long_strings_do_not_count_towards_the_weight_of_a_text() -> None:
     assert jsontext.weight(b'{"a":1,"b":[1,2]}') == 7
     assert jsontext.weight(b'{"a":"' + b',[{\\"' * 1000 + b'","b":[1,2]}') == 7
 
 
-def test_of_clients_that_are_asked_for_before_a_start_only_the_essence_is_held() -> None:
+def test_only_the_essence_of_jobs_listed_before_a_start_is_kept() -> None:
     spec = {"suspend": True, **template(env=[{"name": "a", "value": TEXT}])}
     job = child(JOB, spec=spec, status={"conditions": [{"type": "Complete", "status": "True"}]})
 
@@ -318,7 +318,7 @@ def test_of_clients_that_are_asked_for_before_a_start_only_the_essence_is_held()
     assert all(is_owned_by(item, UID) and job_status.has_ended(item) for item in found)
 
 
-def test_a_status_that_is_too_large_to_be_one_says_nothing() -> None:
+def test_a_status_that_is_too_large_counts_as_empty() -> None:
     pod = essence(make_pod(phase="Failed", message="x" * 2**20))
     assert pod["status"] == {}
-    assert job_status.is_running(pod), "for all that is known"
+    assert job_status.is_running(pod), "without a status, the pod may still run"

@@ -10,13 +10,13 @@ def event(uid: str = "one", reason: str = "CrashLooping") -> Manifest:
     return {"involvedObject": {"uid": uid}, "reason": reason, "message": "exit code 1"}
 
 
-def test_a_burst_is_recorded_as_it_is() -> None:
+def test_a_burst_is_recorded_unchanged() -> None:
     limiter = EventLimiter()
     assert [limiter.admit(event(), 0.0) for _ in range(BURST)] == [event()] * BURST
     assert limiter.admit(event(), 0.0) is None
 
 
-def test_what_goes_on_has_one_event_in_five_minutes_with_the_number_of_those_left_out() -> None:
+def test_continuing_changes_get_one_event_in_five_minutes_with_the_number_left_out() -> None:
     limiter = EventLimiter()
     changes = [limiter.admit(event(), second) for second in range(0, 3600, 2)]
     recorded = [found for found in changes if found]
@@ -31,7 +31,7 @@ def test_another_object_has_a_burst_of_its_own() -> None:
     assert limiter.admit(event("other"), 0.0) == event("other")
 
 
-def test_what_flaps_does_not_hide_another_reason() -> None:
+def test_a_flapping_reason_does_not_hide_another_reason() -> None:
     limiter = EventLimiter()
     for _ in range(BURST + 1):
         limiter.admit(event(), 0.0)
@@ -46,7 +46,7 @@ def test_an_object_that_was_quiet_for_long_may_have_a_burst_again() -> None:
     assert limiter.admit(event(), 60 * MINUTE) is None
 
 
-def test_what_is_remembered_of_objects_is_bounded() -> None:
+def test_the_memory_for_objects_is_bounded() -> None:
     limiter = EventLimiter()
     for number in range(20_000):
         limiter.admit(event(str(number)), 0.0)

@@ -61,7 +61,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(all_of_it())
 
 
-def test_a_few_logs_are_read_at_once_and_of_one_namespace_fewer(world: World) -> None:
+def test_only_a_few_logs_are_read_at_once_and_fewer_of_one_namespace(world: World) -> None:
     async def test() -> None:
         world.hangs = True
         for number in range(1000):
@@ -83,7 +83,7 @@ def test_reads_begin_one_after_the_other(world: World) -> None:
     run(test)
 
 
-def test_namespaces_whose_logs_are_always_due_keep_nobody_else_waiting(world: World) -> None:
+def test_namespaces_whose_logs_are_always_due_do_not_block_others(world: World) -> None:
     """Three namespaces ask for a read every millisecond. A fourth one asks as often as a server does."""
 
     async def test() -> None:
@@ -101,7 +101,7 @@ def test_namespaces_whose_logs_are_always_due_keep_nobody_else_waiting(world: Wo
     run(test)
 
 
-def test_nodes_that_do_not_answer_keep_a_place_for_another_namespace(world: World) -> None:
+def test_nodes_that_do_not_answer_leave_a_place_for_another_namespace(world: World) -> None:
     async def test() -> None:
         world.hangs = True
         for namespace in ("a", "a", "b"):
@@ -120,7 +120,7 @@ def test_nodes_that_do_not_answer_keep_a_place_for_another_namespace(world: Worl
     run(test)
 
 
-def test_where_logs_may_not_be_read_it_asks_again_only_after_minutes(world: World) -> None:
+def test_a_namespace_that_forbids_reading_logs_is_tried_again_only_after_minutes(world: World) -> None:
     async def test() -> None:
         world.error = ApiError(403, "pods/log is forbidden")
         for _ in range(int(REFUSED_SECONDS)):
@@ -138,7 +138,7 @@ def test_where_logs_may_not_be_read_it_asks_again_only_after_minutes(world: Worl
 
 
 @pytest.mark.parametrize("status", [0, 400, 404, 500])
-def test_what_cannot_be_read_now_is_asked_for_again(world: World, status: int) -> None:
+def test_a_log_that_cannot_be_read_now_is_requested_again(world: World, status: int) -> None:
     async def test() -> None:
         world.error = ApiError(status, "not now")
         for _ in range(2):

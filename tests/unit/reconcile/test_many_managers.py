@@ -59,20 +59,20 @@ class Contested:
         return self.children._repairs._records
 
 
-def test_of_many_who_contest_a_field_a_few_are_named_in_short() -> None:
+def test_only_a_few_of_many_rivals_are_named_and_their_names_are_cut() -> None:
     [told] = Contested().children.contested(OWNER, [make_deployment()])
     assert told.startswith(f"Deployment kimi: 0000{'m' * (LONGEST_RIVAL - 4)} and 0001")
     assert told.endswith(f" and {5000 - MOST_RIVALS} more keeps changing spec.replicas")
     assert len(told) < 400
 
 
-def test_who_contests_a_child_is_forgotten_with_the_child() -> None:
+def test_the_rivals_of_a_child_are_forgotten_with_the_child() -> None:
     contested = Contested()
     asyncio.run(contested.children._delete(OWNER, contested.live))
     assert contested.kept() == {}
 
 
-def test_who_contested_a_child_is_forgotten_when_it_is_over_whatever_is_looked_at_then() -> None:
+def test_the_rivals_of_a_child_are_forgotten_when_the_dispute_is_over() -> None:
     contested = Contested()
     contested.now += PEACE_SECONDS + 1
     assert contested.children.contested(OWNER, [make_deployment("another")]) == []
@@ -96,7 +96,7 @@ def looks_for_an_owner(fields: Any, path: str, entries: int) -> int:
     return Counted.looks
 
 
-def test_the_search_for_an_owner_ends_however_many_there_are() -> None:
+def test_the_search_for_an_owner_ends_however_many_entries_there_are() -> None:
     many = Counted({f"f:{number}": {} for number in range(1000)})
     assert 0 < looks_for_an_owner(many, "spec.replicas", 1000) < 2 * MOST_STEPS
 
@@ -109,11 +109,11 @@ def test_the_search_for_an_owner_ends_whatever_names_items_have() -> None:
     assert 0 < looks_for_an_owner(fields, ".".join("x" * 80), 1) < 2 * MOST_STEPS
 
 
-def test_who_is_found_before_the_search_ends_is_named() -> None:
+def test_owners_found_before_the_search_ends_are_named() -> None:
     assert len(list(owners_of(managers(5000), ["spec.replicas"], US))) == 5000
 
 
-def test_items_of_a_list_are_not_compared_with_each_of_as_many_names() -> None:
+def test_items_of_a_list_are_not_each_compared_with_every_name() -> None:
     variables = [{"name": f"E{number}", "value": "x"} for number in range(4000)]
     fields: Manifest = {f'k:{{"name":"E{number}"}}': {"f:value": {}} for number in range(4000)}
     decoded = _count_decoded(lambda: extract(variables, fields) == variables)
@@ -135,7 +135,7 @@ def _count_decoded(work: Any) -> int:
     return len(keys)
 
 
-def test_a_name_of_an_item_that_cannot_be_read_names_nothing() -> None:
+def test_an_unreadable_name_of_an_item_names_no_field() -> None:
     deep = "[" * 5000 + "]" * 5000
     fields: Manifest = {
         f"v:{deep}": {},
@@ -149,7 +149,7 @@ def test_a_name_of_an_item_that_cannot_be_read_names_nothing() -> None:
     assert list(owners_of(managers(1, fields), ["spec.list[x]"], US)) == []
 
 
-def test_what_one_manager_patched_at_thousands_of_times_is_united_once() -> None:
+def test_thousands_of_patches_by_one_manager_are_united_in_one_step() -> None:
     looked: list[int] = []
 
     class Entry(dict[str, Any]):
@@ -176,7 +176,7 @@ def fields_of_a_child(contested: Contested) -> Iterator[str]:
     return iter(contested.children._repairs._records["default"][CHILD].fields)
 
 
-def test_of_thousands_of_fields_that_somebody_changes_in_turns_a_few_are_kept() -> None:
+def test_only_a_few_of_thousands_of_contested_fields_are_remembered() -> None:
     contested = Contested()
     for number in range(100):
         fields = tuple(f"spec.{number}.{index}.{'x' * 10_000}" for index in range(100))

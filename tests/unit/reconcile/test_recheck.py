@@ -48,7 +48,7 @@ def managed(manifest: Manifest, *owners: Manifest) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "managedFields": [*owners, REPORTED]}}
 
 
-def test_a_field_is_owned_if_a_set_names_it_and_who_owns_an_object_owns_nothing_in_it() -> None:
+def test_owning_an_object_does_not_mean_owning_the_fields_in_it() -> None:
     spec = {"model": {"path": "/m", "revision": "r"}, "engine": {"extraArgs": ["a"]}, "drain": {}, "replicas": 1}
     fields: Manifest = {"f:model": {"f:path": {}}, "f:engine": {}, "f:drain": {}}
     assert list(unowned(spec, fields)) == [("model", "revision"), ("engine", "extraArgs"), ("replicas",)]
@@ -78,7 +78,7 @@ def passes_over_server(server: Manifest, times: int = 2) -> DefaultingCluster:
 
 
 @pytest.mark.parametrize(("spec", "owned", "refused"), SERVER_DEFAULTS)
-def test_a_server_is_looked_after_as_somebody_asked_for_it(
+def test_a_server_is_reconciled_without_unrequested_fields_that_are_refused(
     spec: Manifest, owned: list[str], refused: list[str]
 ) -> None:
     cluster = passes_over_server(managed(make_server(**spec), owned_by("me", *owned)))
@@ -88,7 +88,7 @@ def test_a_server_is_looked_after_as_somebody_asked_for_it(
 
 
 @pytest.mark.parametrize(("spec", "owned", "refused"), SERVER_DEFAULTS)
-def test_what_somebody_asked_for_is_refused_in_the_same_words(
+def test_a_requested_field_is_refused_with_the_usual_message(
     spec: Manifest, owned: list[str], refused: list[str]
 ) -> None:
     cluster = passes_over_server(managed(make_server(**spec), owned_by("me", *owned), owned_by("other", *refused)))
@@ -100,12 +100,12 @@ def test_what_somebody_asked_for_is_refused_in_the_same_words(
     assert cluster.reads.count("KimiLinearServer") == 1
 
 
-def test_where_nobody_knows_who_set_what_all_counts_as_asked_for() -> None:
+def test_all_fields_count_as_requested_if_their_owners_are_unknown() -> None:
     server = make_server(model={"path": "/m", "revision": "r"})
     assert find_condition(passes_over_server(server).status, "Accepted")["reason"] == "InvalidSpec"
 
 
-def test_a_valid_server_is_not_read() -> None:
+def test_a_valid_server_needs_no_other_read() -> None:
     assert "KimiLinearServer" not in passes_over_server(managed(make_server(), owned_by("me", ""))).reads
 
 
@@ -138,19 +138,19 @@ class World:
         return asyncio.run(self.rechecker.recheck(key, server, SERVERS.check_stored(server)))
 
 
-def test_only_what_is_in_the_way_is_left_out() -> None:
+def test_only_unrequested_fields_that_are_refused_are_left_out() -> None:
     server = World().recheck(toolCallParser="enabled", replicas=3, newer="enabled").resource
     assert (server.spec.model.path, server.spec.model.revision) == ("/m", None)
     assert (server.spec.tool_call_parser, server.spec.replicas) == ("enabled", 3)
 
 
-def test_several_that_are_in_the_way_are_left_out() -> None:
+def test_several_refused_unrequested_fields_are_left_out() -> None:
     checked = World().recheck(reasoningParser="enabled", tensorParallelism=3, hardware="mi999")
     assert checked.is_valid
     assert checked.resource.spec.hardware == "mi300x"
 
 
-def test_an_object_is_read_once_for_each_spec_and_once_more_when_it_came_back() -> None:
+def test_an_object_is_read_once_for_each_spec_and_again_after_it_was_forgotten() -> None:
     world = World()
     for _ in range(3):
         assert world.recheck().is_valid
@@ -163,7 +163,7 @@ def test_an_object_is_read_once_for_each_spec_and_once_more_when_it_came_back() 
     assert world.cluster.count == 3
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_answers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recheck, "_MOST_ANSWERS", 2)
     world = World()
     for name in "abca":
@@ -173,7 +173,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.cluster.count == 4
 
 
-def test_who_takes_all_owners_away_makes_no_check_of_thousands_of_fields() -> None:
+def test_removing_all_owners_does_not_cause_checks_of_thousands_of_fields() -> None:
     world = World()
     labels = {f"label-{number}": "x" for number in range(1000)}
     assert not world.recheck(podTemplate={"metadata": {"labels": labels}}).is_valid
@@ -182,7 +182,7 @@ def test_who_takes_all_owners_away_makes_no_check_of_thousands_of_fields() -> No
 @pytest.mark.parametrize(
     ("change", "error"), [({"generation": 2}, BehindError), ({"uid": "another"}, GoneError), (None, GoneError)]
 )
-def test_another_spec_and_another_object_say_nothing_about_the_last_observation(
+def test_the_last_answer_is_not_used_for_another_spec_or_object(
     change: Manifest | None, error: type[Exception]
 ) -> None:
     world = World()
@@ -197,7 +197,9 @@ OWNED = ("serverRef.name", "baseline.source", "suites")
 
 
 @pytest.mark.parametrize(("more", "reason"), [((), "SpecValid"), (("baseline.maxRegressionPercent",), "InvalidSpec")])
-def test_a_benchmark_is_looked_after_as_somebody_asked_for_it(more: tuple[str, ...], reason: str) -> None:
+def test_a_benchmark_is_reconciled_without_unrequested_fields_that_are_refused(
+    more: tuple[str, ...], reason: str
+) -> None:
     benchmark = managed(make_benchmark(**GATED), owned_by("me", *OWNED, *more))
     cluster, cache = DefaultingCluster({}), new_cache()
     cluster.live["KimiLinearBenchmark/nightly"] = benchmark
@@ -211,7 +213,7 @@ def test_a_benchmark_is_looked_after_as_somebody_asked_for_it(more: tuple[str, .
     assert cluster.reads == ["KimiLinearBenchmark"]
 
 
-def test_the_command_line_takes_a_server_as_far_as_it_can_be_read() -> None:
+def test_the_command_line_reads_a_server_as_far_as_possible() -> None:
     benchmark, key = BENCHMARKS.check_stored(make_benchmark()).resource, Key("default", "kimi", SERVER)
     assert benchmark
 
@@ -226,7 +228,7 @@ def test_the_command_line_takes_a_server_as_far_as_it_can_be_read() -> None:
         referenced(None)
 
 
-def test_replicas_without_an_owner_are_a_wish_because_an_autoscaler_leaves_none() -> None:
+def test_replicas_without_an_owner_count_as_requested_because_autoscalers_leave_no_owner() -> None:
     scaled = managed(make_server(replicas=1001), owned_by("me", "hardware"))
     cluster = passes_over_server(scaled)
     assert find_condition(cluster.status, "Accepted")["reason"] == "InvalidSpec"
@@ -251,7 +253,7 @@ def test_a_refused_spec_takes_little_time_however_many_fields_nobody_owns() -> N
     assert time.thread_time() - begin < MOST_SECONDS
 
 
-def test_without_time_to_find_the_fewest_all_fields_that_nobody_owns_are_left_out(
+def test_without_time_for_a_search_all_unowned_fields_are_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recheck, "_MOST_CHECKS", 1)
@@ -260,7 +262,7 @@ def test_without_time_to_find_the_fewest_all_fields_that_nobody_owns_are_left_ou
     assert server.spec.tool_call_parser != "enabled"
 
 
-def test_one_default_that_is_in_the_way_is_found_among_all_that_a_definition_may_have() -> None:
+def test_a_single_refused_default_is_found_among_very_many_fields() -> None:
     labels = {f"label-{number}": "x" for number in range(50)}
     server = World().recheck(podTemplate={"metadata": {"labels": labels}}).resource
     assert server.spec.model.revision is None

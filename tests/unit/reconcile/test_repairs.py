@@ -54,7 +54,7 @@ def test_a_few_repairs_are_made_at_once(repairs: Repairs) -> None:
     assert repairs.contested(KIMI) == []
 
 
-def test_more_wait_longer_and_longer_up_to_minutes(repairs: Repairs) -> None:
+def test_further_repairs_wait_longer_and_longer_up_to_minutes(repairs: Repairs) -> None:
     repair(repairs, QUICK_REPAIRS, "spec.replicas")
     waits = []
     for _ in range(6):
@@ -64,19 +64,19 @@ def test_more_wait_longer_and_longer_up_to_minutes(repairs: Repairs) -> None:
     assert repairs.contested(KIMI) == ["spec.replicas"]
 
 
-def test_no_other_field_and_no_other_child_waits(repairs: Repairs) -> None:
+def test_other_fields_and_other_children_do_not_wait(repairs: Repairs) -> None:
     repair(repairs, QUICK_REPAIRS, "spec.replicas")
     assert repairs.wait_seconds(KIMI, ["spec.replicas", "spec.template.spec.containers[sglang].image"]) == 0
     assert repairs.wait_seconds(OTHER, ["spec.replicas"]) == 0
 
 
-def test_the_wait_is_over_by_itself(repairs: Repairs, clock: Clock) -> None:
+def test_the_wait_ends_by_itself(repairs: Repairs, clock: Clock) -> None:
     repair(repairs, QUICK_REPAIRS, "spec.replicas")
     clock.now += 31
     assert repairs.wait_seconds(KIMI, ["spec.replicas"]) == 0
 
 
-def test_peace_starts_again(repairs: Repairs, clock: Clock) -> None:
+def test_after_a_quiet_time_repairs_are_quick_again(repairs: Repairs, clock: Clock) -> None:
     repair(repairs, QUICK_REPAIRS + 3, "spec.replicas")
     clock.now += PEACE_SECONDS + 1
     assert repairs.contested(KIMI) == []
@@ -84,13 +84,13 @@ def test_peace_starts_again(repairs: Repairs, clock: Clock) -> None:
     assert repairs.wait_seconds(KIMI, ["spec.replicas"]) == 0
 
 
-def test_what_is_changed_while_it_is_written_is_contested_at_once(repairs: Repairs) -> None:
+def test_a_field_that_changes_during_its_write_is_contested_at_once(repairs: Repairs) -> None:
     repairs.record(KIMI, ["spec.replicas"], is_refused=True)
     assert repairs.contested(KIMI) == ["spec.replicas"]
     assert repairs.wait_seconds(KIMI, ["spec.replicas"]) == 30
 
 
-def test_who_changes_ever_other_fields_of_a_child_is_a_rival_too(repairs: Repairs) -> None:
+def test_a_client_that_always_changes_different_fields_is_a_rival_too(repairs: Repairs) -> None:
     quick = 0
     for number in range(200):
         field = [f"metadata.annotations.x{number % 50}"]
@@ -100,7 +100,7 @@ def test_who_changes_ever_other_fields_of_a_child_is_a_rival_too(repairs: Repair
     assert repairs.contested(KIMI)
 
 
-def test_what_is_applied_twice_was_applied(repairs: Repairs) -> None:
+def test_only_the_same_object_counts_as_already_applied(repairs: Repairs) -> None:
     repairs.note_applied(KIMI, "one")
     assert repairs.was_applied(KIMI, "one")
     assert not repairs.was_applied(KIMI, "another")
@@ -116,16 +116,16 @@ def test_a_deleted_server_and_its_children_are_forgotten(repairs: Repairs) -> No
     assert repairs._records == {}
 
 
-def test_many_children_of_a_namespace_make_no_other_namespace_forget_its_own(repairs: Repairs) -> None:
+def test_many_children_of_one_namespace_do_not_displace_those_of_another(repairs: Repairs) -> None:
     repair(repairs, QUICK_REPAIRS, "spec.replicas")
     for number in range(MOST_CHILDREN + 100):
         repairs.record(child(f"x{number}", "tenant"), ["spec.replicas"])
     assert sum(map(len, repairs._records.values())) == MOST_CHILDREN
     assert repairs.contested(KIMI) == ["spec.replicas"]
-    assert child("x0", "tenant") not in repairs._records["tenant"], "the oldest"
+    assert child("x0", "tenant") not in repairs._records["tenant"], "the oldest child is forgotten"
 
 
-def test_as_many_children_as_are_remembered_take_30_mib_at_most(repairs: Repairs) -> None:
+def test_the_remembered_children_take_30_mib_at_most(repairs: Repairs) -> None:
     tracemalloc.start()
     try:
         for number in range(MOST_CHILDREN):

@@ -51,7 +51,7 @@ def newer(manifest: Manifest, version: str) -> Manifest:
 
 
 @pytest.mark.parametrize("status", [400, 403, 413, 422])
-def test_a_refused_status_is_reported_once_and_tried_again_later_and_later(
+def test_a_refused_status_is_reported_once_and_retried_less_and_less_often(
     status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, write = made(ApiError(status, "spec.replicas: Invalid value"))
@@ -80,7 +80,7 @@ def test_a_refused_status_is_reported_once_and_tried_again_later_and_later(
     assert len(caplog.records) == 1
 
 
-def test_a_change_of_the_object_is_a_reason_to_try_at_once() -> None:
+def test_a_change_of_the_object_is_a_reason_to_retry_at_once() -> None:
     cluster, write = made(ApiError(422, "no"))
 
     async def changing() -> None:
@@ -93,7 +93,7 @@ def test_a_change_of_the_object_is_a_reason_to_try_at_once() -> None:
     assert (cluster.writes, len(cluster.events)) == (3, 1)
 
 
-def test_a_refusal_after_a_success_is_told_again() -> None:
+def test_a_refusal_after_a_success_is_reported_again() -> None:
     cluster, write = made(None)
 
     async def coming_and_going() -> None:
@@ -106,7 +106,7 @@ def test_a_refusal_after_a_success_is_told_again() -> None:
 
 
 @pytest.mark.parametrize("status", [0, 404, 409, 429, 500, 503])
-def test_what_may_succeed_in_a_moment_is_left_to_the_queue(status: int) -> None:
+def test_temporary_errors_are_left_to_the_queue(status: int) -> None:
     cluster, write = made(ApiError(status, "later"))
     with pytest.raises(ApiError):
         asyncio.run(cast(Any, write(make_server())))
@@ -167,7 +167,7 @@ WAITING = {Key("default", "nightly", BENCHMARK)}
 
 
 @pytest.mark.parametrize("if_unchanged", [True, False])
-def test_a_spec_that_changed_in_the_meantime_is_read_and_whoever_waits_for_the_resource_is_enqueued(
+def test_a_spec_that_changed_meanwhile_is_read_and_waiting_resources_are_enqueued(
     if_unchanged: bool,
 ) -> None:
     live = changed(make_server(replicas=3), resourceVersion="5", generation=2)
@@ -177,7 +177,7 @@ def test_a_spec_that_changed_in_the_meantime_is_read_and_whoever_waits_for_the_r
     assert "status" not in result.cached or result.cached["status"] == {}
 
 
-def test_a_status_of_what_kubectl_applied_costs_no_other_read_and_no_other_pass() -> None:
+def test_the_status_of_an_object_applied_by_kubectl_costs_no_other_read_or_pass() -> None:
     applied = {
         "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "tracking": "argo"},
         "managedFields": [{"manager": "kubectl-client-side-apply", "operation": "Update"}],
@@ -188,13 +188,13 @@ def test_a_status_of_what_kubectl_applied_costs_no_other_read_and_no_other_pass(
     assert (result.again, result.cached["status"], result.enqueued) == (None, SERVES, WAITING)
 
 
-def test_what_others_note_on_a_resource_all_the_time_does_not_keep_it_without_a_status() -> None:
+def test_annotations_that_others_change_all_the_time_do_not_prevent_a_status() -> None:
     live = changed(make_server(), resourceVersion="99", annotations={"heartbeat": "99"}, labels={"team": "search"})
     result = written(make_server(), live)
     assert (result.again, result.cached["status"], result.enqueued) == (None, SERVES, WAITING)
 
 
-def test_a_wish_in_an_annotation_that_came_in_the_meantime_gets_a_pass() -> None:
+def test_a_rollout_annotation_that_came_meanwhile_causes_a_pass() -> None:
     live = changed(make_server(), resourceVersion="99", annotations={"kimi-linear.io/rollout": "now"})
     result = written(make_server(), live)
     assert (result.again, result.cached["status"]) == (0, SERVES)

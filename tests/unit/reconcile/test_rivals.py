@@ -94,7 +94,7 @@ class Fight:
 
 @pytest.mark.parametrize("annotation", ["unrelated", FINGERPRINT_ANNOTATION])
 @pytest.mark.parametrize("is_hidden", [False, True], ids=["in sight", "out of sight"])
-def test_who_keeps_changing_a_child_is_repaired_ever_more_rarely(annotation: str, is_hidden: bool) -> None:
+def test_a_child_that_a_rival_keeps_changing_is_repaired_less_and_less_often(annotation: str, is_hidden: bool) -> None:
     fight = Fight()
     for _ in range(200):
         fight.rival_changes(annotation, is_hidden=is_hidden)
@@ -108,7 +108,7 @@ def test_who_keeps_changing_a_child_is_repaired_ever_more_rarely(annotation: str
     assert fight.store.objects[fight.key]["spec"] == fight.wanted["spec"], "the wait is over"
 
 
-def test_changes_of_the_spec_are_no_repairs() -> None:
+def test_changes_of_the_spec_do_not_count_as_repairs() -> None:
     fight = Fight()
     for number in range(20):
         fight.owner = make("kimi", service={"port": 8000 + number})
@@ -149,7 +149,7 @@ class Robbery:
 
 
 @pytest.mark.parametrize("is_cached", [False, True])
-def test_what_belongs_to_another_server_that_exists_is_not_adopted(is_cached: bool) -> None:
+def test_a_child_of_another_existing_server_is_not_adopted(is_cached: bool) -> None:
     robbery = Robbery()
     if is_cached:
         robbery.cache.put(SERVICE, robbery.store.objects[Key("default", "a-headless", SERVICE)])
@@ -158,8 +158,8 @@ def test_what_belongs_to_another_server_that_exists_is_not_adopted(is_cached: bo
     assert robbery.owners() == ["a"]
 
 
-@pytest.mark.parametrize("uid", [None, "uid-of-its-successor"], ids=["gone", "another of its name"])
-def test_what_a_deleted_server_left_is_adopted(uid: str | None) -> None:
+@pytest.mark.parametrize("uid", [None, "uid-of-its-successor"], ids=["deleted", "replaced by a server of its name"])
+def test_a_child_left_by_a_deleted_server_is_adopted(uid: str | None) -> None:
     robbery = Robbery()
     del robbery.store.objects[Key("default", "a", SERVER)]
     if uid:

@@ -15,7 +15,7 @@ SERVICES = [child for child in CHILDREN if child["kind"] == "Service"]
 OTHERS = [child for child in CHILDREN if child["kind"] != "Service"]
 
 
-def test_everything_is_written_while_everything_can_be_read() -> None:
+def test_all_children_are_written_while_all_kinds_can_be_read() -> None:
     assert split(CHILDREN, {}) == Split(CHILDREN)
 
 
@@ -26,7 +26,7 @@ def test_a_missing_kind_is_named_with_its_version() -> None:
     )
 
 
-def test_each_kind_has_its_own_reason_and_errors_that_change_are_not_quoted() -> None:
+def test_each_kind_has_its_own_reason_and_changing_errors_are_not_quoted() -> None:
     unreadable = {SERVICE: ApiError(503, "request 17 timed out"), DISRUPTION_BUDGET: ApiError(403, "User x cannot")}
     assert split(CHILDREN, unreadable) == Split(
         [],
@@ -41,6 +41,6 @@ def test_each_kind_has_its_own_reason_and_errors_that_change_are_not_quoted() ->
     )
 
 
-def test_an_unreadable_kind_that_is_not_asked_for_is_nothing_to_report() -> None:
+def test_an_unreadable_kind_that_no_child_needs_is_not_reported() -> None:
     route = Kind("example.com", "v1", "Route", "routes")
     assert split(OTHERS, {route: ApiError(404, "")}) == Split(OTHERS, (), frozenset({route}))

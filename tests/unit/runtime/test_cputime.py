@@ -27,7 +27,7 @@ async def other_work() -> None:
     work(0.2)
 
 
-def test_only_its_own_steps_count() -> None:
+def test_only_the_coroutines_own_steps_count() -> None:
     async def both() -> tuple[str, float]:
         measured = Measured(own_work())
         other = asyncio.create_task(other_work())
@@ -40,7 +40,7 @@ def test_only_its_own_steps_count() -> None:
     assert 0.04 <= seconds < 0.15
 
 
-def test_a_pass_is_charged_for_its_children_too() -> None:
+def test_the_time_of_a_pass_includes_its_child_tasks() -> None:
     async def child() -> None:
         work(0.03)
 

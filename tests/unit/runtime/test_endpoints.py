@@ -21,7 +21,7 @@ def _large_exposition() -> Iterator[bytes]:
     return iter([_LARGE])
 
 
-def test_who_reads_metrics_and_stops_reading_does_not_hold_the_end() -> None:
+def test_a_client_that_stops_reading_metrics_does_not_delay_the_end() -> None:
     async def test() -> float:
         async with serving(
             "127.0.0.1", 0, healthz=lambda: [], readyz=lambda: Readiness([], []), exposition=_large_exposition
@@ -56,7 +56,7 @@ async def ask(port: int, headers: bytes = b"") -> tuple[asyncio.StreamReader, as
     return reader, writer
 
 
-def test_who_does_not_read_makes_nobody_wait_and_takes_little_memory() -> None:
+def test_a_client_that_does_not_read_delays_no_other_and_takes_little_memory() -> None:
     scraped = Scraped(64)
 
     async def test() -> tuple[int, float]:
@@ -76,10 +76,10 @@ def test_who_does_not_read_makes_nobody_wait_and_takes_little_memory() -> None:
 
     size, took = asyncio.run(test())
     assert size > 64 * 2**20
-    assert took < 5, "nobody else's ten seconds are waited for"
+    assert took < 5, "the ten seconds of slow clients delay nobody"
 
 
-def test_only_a_few_read_at_the_same_time_and_the_next_may_when_one_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_few_clients_read_at_once_and_the_next_may_when_one_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "_SLOWEST_SECONDS", 1.0)
 
     async def test() -> list[bytes]:
@@ -102,7 +102,7 @@ def test_only_a_few_read_at_the_same_time_and_the_next_may_when_one_has_gone(mon
 
 
 @pytest.mark.parametrize("headers", [b"", b"Accept-Encoding: gzip\r\n"])
-def test_metrics_are_whole_whether_compressed_or_not(headers: bytes) -> None:
+def test_metrics_are_complete_whether_compressed_or_not(headers: bytes) -> None:
     async def test() -> bytes:
         async with serving(
             "127.0.0.1", 0, healthz=lambda: [], readyz=lambda: Readiness([], []), exposition=Scraped(3)
@@ -116,7 +116,7 @@ def test_metrics_are_whole_whether_compressed_or_not(headers: bytes) -> None:
     assert (gzip.decompress(body) if headers else body) == b"x" * 3 * 2**20
 
 
-def test_connections_that_send_nothing_keep_no_probe_waiting_and_do_not_become_many() -> None:
+def test_idle_connections_delay_no_probe_and_stay_few() -> None:
     async def test() -> tuple[list[bytes], int]:
         async with serving(
             "127.0.0.1", 0, healthz=lambda: [], readyz=lambda: Readiness([], []), exposition=Scraped(64)
@@ -128,7 +128,7 @@ def test_connections_that_send_nothing_keep_no_probe_waiting_and_do_not_become_m
             prober.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             lines.append(await asyncio.wait_for(probe.readline(), 5))
             rest = await asyncio.wait_for(scrape.read(), 20)
-            assert len(rest) > 64 * 2**20, "who reads metrics is not disturbed"
+            assert len(rest) > 64 * 2**20, "a client that reads metrics is not disturbed"
             is_open = [not reader.at_eof() for reader, _ in silent]
             for _, writer in (*silent, (scrape, scraper), (probe, prober)):
                 writer.close()
@@ -139,7 +139,7 @@ def test_connections_that_send_nothing_keep_no_probe_waiting_and_do_not_become_m
     assert still_open <= MOST_CONNECTIONS
 
 
-def test_connections_whose_client_asks_and_never_reads_do_not_become_many() -> None:
+def test_connections_of_clients_that_never_read_stay_few() -> None:
     async def test() -> int:
         answer = Readiness([], ["x" * 200_000])
         async with serving("127.0.0.1", 0, healthz=lambda: [], readyz=lambda: answer, exposition=Scraped(1)) as port:

@@ -42,15 +42,13 @@ def watch(wanted: list[Scope]) -> Watch:
     return Watch(["default"], (PODS, SERVICES), READER, observe, wanted.append)
 
 
-def test_a_watch_that_is_answered_is_fine_for_as_long_as_it_stays_open(watch: Watch, clock: list[float]) -> None:
+def test_an_answered_watch_counts_as_working_while_it_stays_open(watch: Watch, clock: list[float]) -> None:
     watch.watched.note_answer(PODS, "WATCH", 200)
     clock[0] += 1000
     assert watch.watched.unwatched() == []
 
 
-def test_a_watch_that_fails_is_reported_after_a_while_and_forgotten_when_it_works(
-    watch: Watch, clock: list[float]
-) -> None:
+def test_a_failing_watch_is_reported_after_a_while_until_it_works(watch: Watch, clock: list[float]) -> None:
     watch.watched.note_answer(PODS, "WATCH", 0)
     clock[0] += GRACE_SECONDS - 1
     watch.watched.note_answer(PODS, "WATCH", 503)
@@ -63,33 +61,31 @@ def test_a_watch_that_fails_is_reported_after_a_while_and_forgotten_when_it_work
     assert watch.watched.unwatched() == []
 
 
-def test_a_watch_that_starts_again_wants_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
+def test_a_watch_that_starts_again_requests_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.note_answer(PODS, "LIST", 500)
     watch.watched.note_answer(PODS, "LIST", 200)
-    assert wanted == [], "what happens between the list and the watch would be lost"
+    assert wanted == [], "changes between the list and the watch would be lost"
     watch.watched.note_answer(SERVICES, "WATCH", 200)
     watch.watched.note_answer(PODS, "WATCH", 500)
     assert wanted == []
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.note_answer(PODS, "WATCH", 200)
-    assert wanted == [PODS], "a watch that goes on where it ended is no new beginning"
+    assert wanted == [PODS], "a watch that continues where it ended needs no list"
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_scope_that_is_refused_is_listed_once_to_find_out_what_that_means(
-    watch: Watch, wanted: list[Scope], status: int
-) -> None:
+def test_a_refused_scope_is_listed_once_to_find_the_cause(watch: Watch, wanted: list[Scope], status: int) -> None:
     watch.watched.note_answer(PODS, "WATCH", status)
     watch.watched.note_answer(PODS, "LIST", status)
     assert wanted == [PODS]
     watch.watched.note_answer(PODS, "LIST", 200)
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.note_answer(PODS, "WATCH", status)
-    assert wanted == [PODS, PODS, PODS], "it was watched meanwhile"
+    assert wanted == [PODS, PODS, PODS], "the scope was watched in the meantime"
 
 
-def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again(
+def test_the_log_reports_the_end_and_the_return_of_a_watch_once_each(
     watch: Watch, clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -105,7 +101,7 @@ def test_the_log_says_once_that_a_scope_is_not_watched_and_once_that_it_is_again
     ]
 
 
-def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_continue(
+def test_an_unreadable_object_causes_a_list_of_its_scope_and_others_continue(
     wanted: list[Scope], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -116,10 +112,10 @@ def test_an_object_that_nobody_can_read_has_its_scope_listed_and_others_continue
     for manifest in ({"metadata": metadata}, pod):
         asyncio.run(watch._on_event({"type": "ADDED", "object": manifest}, param=POD))  # type: ignore[typeddict-item]
     assert (seen, wanted) == ([READER.read(POD, pod)], [PODS])
-    assert not caplog.records, "the list tells it, once; events can be thousands"
+    assert not caplog.records, "the list logs it once, but there can be thousands of events"
 
 
-def test_nothing_is_passed_on_of_watches_that_are_to_start_again(wanted: list[Scope]) -> None:
+def test_events_of_watches_that_are_about_to_restart_are_dropped(wanted: list[Scope]) -> None:
     """After a restore of etcd, events that are still in the sockets are about changes that no longer exist."""
     seen: list[CachedObject] = []
     watch = Watch(["default"], (PODS, SERVICES), READER, seen.append, wanted.append)
@@ -148,7 +144,7 @@ def test_kopf_reads_deep_nesting_with_our_parser(bent: dict[str, Any]) -> None:
     assert bent["json"].loads(line)["type"] == "ADDED"
 
 
-def test_kopf_reads_lines_whose_strings_are_no_text(bent: dict[str, Any]) -> None:
+def test_kopf_reads_lines_with_invalid_utf_8(bent: dict[str, Any]) -> None:
     lines = b'{"type":"ADDED","object":{"f:\xff":{}}}\n{"type":"ADDED","object":{"a":"\xc3\xa9"}}\n'
 
     async def test() -> list[Any]:

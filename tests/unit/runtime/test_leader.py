@@ -14,7 +14,7 @@ from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS
 from unit.runtime.leases import Leases, Line, lead_forever, leader, work_forever
 
 
-def test_the_first_one_leads_and_the_second_one_waits() -> None:
+def test_the_first_replica_leads_and_the_second_one_waits() -> None:
     async def test() -> None:
         leases, terms = Leases(), list[tuple[str, float]]()
         a, b = leader("a", Line(leases)), leader("b", Line(leases))
@@ -32,7 +32,7 @@ def test_the_first_one_leads_and_the_second_one_waits() -> None:
     run(test())
 
 
-def test_a_lease_that_is_given_back_is_taken_at_once() -> None:
+def test_a_released_lease_is_taken_at_once() -> None:
     async def test() -> None:
         leases, terms = Leases(), list[tuple[str, float]]()
         a, b = leader("a", Line(leases)), leader("b", Line(leases))
@@ -49,7 +49,7 @@ def test_a_lease_that_is_given_back_is_taken_at_once() -> None:
     run(test())
 
 
-def test_a_lease_runs_out_when_a_write_may_still_be_committed_as_its_holder_stops() -> None:
+def test_a_lease_is_not_released_while_a_write_of_its_holder_is_pending() -> None:
     async def test() -> None:
         leases, terms = Leases(), list[tuple[str, float]]()
         a, b = leader("a", Line(leases)), leader("b", Line(leases))
@@ -89,7 +89,7 @@ def test_a_replica_that_is_cut_off_stops_before_the_next_one_begins() -> None:
     run(test())
 
 
-def test_trust_counts_from_before_the_lease_was_asked_for() -> None:
+def test_the_trust_in_a_lease_starts_before_its_renewal_is_sent() -> None:
     """The API server may have stored a renewal long before its answer arrives.
 
     Other replicas count from the renewal.
@@ -129,7 +129,7 @@ def test_the_last_write_of_a_replica_ends_before_the_next_one_leads() -> None:
     run(test())
 
 
-def test_who_does_not_lead_may_not_write() -> None:
+def test_a_replica_that_does_not_lead_may_not_write() -> None:
     async def test() -> None:
         a = leader("a", Line(Leases()))
         with pytest.raises(NotLeadingError, match="does not hold the lease"):
@@ -163,7 +163,7 @@ def test_a_lease_that_somebody_else_took_is_lost_at_once() -> None:
     run(test())
 
 
-def test_a_deleted_lease_is_made_again() -> None:
+def test_a_deleted_lease_is_created_again() -> None:
     async def test() -> None:
         leases, terms = Leases(), list[tuple[str, float]]()
         leading = asyncio.create_task(lead_forever(leader("a", Line(leases)), terms))
@@ -219,7 +219,7 @@ def test_a_lease_that_somebody_deletes_or_rewrites_makes_no_second_leader(tamper
     run(test())
 
 
-def test_a_lease_whose_writing_was_not_answered_is_ours() -> None:
+def test_a_lease_whose_write_was_not_answered_belongs_to_its_writer() -> None:
     """The replica that wrote it need not wait, because no other replica wrote it."""
 
     async def test() -> None:
@@ -243,7 +243,7 @@ def test_a_lease_whose_writing_was_not_answered_is_ours() -> None:
     run(test())
 
 
-def test_what_the_work_raises_is_raised() -> None:
+def test_an_error_of_the_work_is_raised() -> None:
     async def fail() -> None:
         raise ValueError("a bug")
 
@@ -278,7 +278,7 @@ def test_no_write_of_one_replica_overlaps_the_lead_of_another(seed: int) -> None
                     others = [end for name, end in may_write_until.items() if name != replica.identity]
                     assert all(end <= now() for end in others)
                     may_write_until[replica.identity] = until
-        assert len({name for name, _ in terms}) > 1, "nobody but the first ever led"
+        assert len({name for name, _ in terms}) > 1, "only one replica ever led"
         for task in tasks:
             task.cancel()
 

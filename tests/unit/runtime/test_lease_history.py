@@ -30,7 +30,7 @@ def lead_and_give_back(leases: Leases) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 9])
-def test_a_lease_that_is_older_than_before_tells_of_a_restored_backup(version: int) -> None:
+def test_a_lease_older_than_before_reveals_a_restored_backup(version: int) -> None:
     async def test() -> None:
         leases, restored = Leases(), list[float]()
         first, second = leader("first", Line(leases)), leader("second", Line(leases))
@@ -49,7 +49,7 @@ def test_a_lease_that_is_older_than_before_tells_of_a_restored_backup(version: i
     run(test())
 
 
-def test_nothing_new_is_written_while_the_lease_could_not_be_renewed() -> None:
+def test_a_replica_writes_nothing_while_it_could_not_renew_its_lease() -> None:
     """An API server that answers again may have been restored. The Lease shows this, so it is read first."""
 
     async def test() -> None:
@@ -73,7 +73,7 @@ def test_nothing_new_is_written_while_the_lease_could_not_be_renewed() -> None:
 
 
 @pytest.mark.parametrize("holder", ["", "b"])
-def test_never_two_lead_after_a_backup_in_which_somebody_else_held_the_lease_or_nobody(holder: str) -> None:
+def test_two_replicas_never_lead_at_once_after_a_backup_with_another_holder(holder: str) -> None:
     async def test() -> None:
         leases, terms = Leases(), list[tuple[str, float]]()
         slow, b = leader("a", Line(leases)), leader("b", Line(leases))
@@ -107,9 +107,9 @@ def test_never_two_lead_after_a_backup_in_which_somebody_else_held_the_lease_or_
         (nothing, lead_and_give_back, False),
         (lead_and_give_back, lead_and_give_back, False),
     ],
-    ids=["none", "given back", "none, then held", "given back, then held"],
+    ids=["no Lease", "a released Lease", "no Lease, then a leader", "a released Lease, then a leader"],
 )
-def test_a_replica_knows_whether_another_can_have_worked_since_its_first_look(
+def test_a_replica_knows_whether_another_can_have_led_since_its_first_look(
     before: Happens, meanwhile: Happens, is_untouched: bool
 ) -> None:
     async def test() -> None:
@@ -122,7 +122,7 @@ def test_a_replica_knows_whether_another_can_have_worked_since_its_first_look(
         assert await a.acquire() == is_untouched
         assert not await a.hold(_lose(leases))
         leases.lease, leases.version = None, 0
-        assert not await a.acquire(), "another held it, and may have before it was deleted"
+        assert not await a.acquire(), "another replica held the Lease"
 
     run(test())
 
@@ -147,7 +147,7 @@ def refuse(line: Line) -> None:
 
 
 @pytest.mark.parametrize("fail", [cut, answer_late, refuse])
-def test_a_replica_that_could_not_renew_its_lease_knows_that_nobody_else_held_it_since(
+def test_a_replica_that_could_not_renew_its_lease_knows_that_no_other_held_it(
     fail: Callable[[Line], None],
 ) -> None:
     """Otherwise it would list everything in each term, and never finish if lists take longer than a term."""
@@ -190,7 +190,7 @@ def hand_round(leases: Leases) -> None:
     ("meanwhile", "is_untouched"),
     [(nothing, True), (relabel, True), (lead_and_give_back, False), (delete, False), (hand_round, False)],
 )
-def test_a_replica_knows_whether_another_can_have_worked_since_its_last_term(
+def test_a_replica_knows_whether_another_can_have_led_since_its_last_term(
     meanwhile: Happens, is_untouched: bool
 ) -> None:
     async def test() -> None:
@@ -207,12 +207,12 @@ def test_a_replica_knows_whether_another_can_have_worked_since_its_last_term(
         line.is_cut = True
         assert not await a.hold(work_forever())
         line.is_cut = False
-        assert await a.acquire(), "in the next term, the last one counts"
+        assert await a.acquire(), "in the next term, only the last term counts"
 
     run(test())
 
 
-def test_another_can_have_worked_since_a_first_look_that_found_it_working_or_failed() -> None:
+def test_a_first_look_that_failed_or_saw_a_leader_proves_nothing() -> None:
     async def test() -> None:
         leases, line = Leases(), Line(Leases(), error=ApiError(503, "later"))
         held, failed = leader("b", Line(leases)), leader("c", line)
@@ -227,7 +227,7 @@ def test_another_can_have_worked_since_a_first_look_that_found_it_working_or_fai
     run(test())
 
 
-def test_a_lease_that_a_backup_brought_back_is_not_taken_for_one_that_nobody_renewed() -> None:
+def test_a_lease_from_a_backup_does_not_count_as_expired() -> None:
     """Between its first and its second read of the Lease, a replica lists everything."""
 
     async def test() -> None:

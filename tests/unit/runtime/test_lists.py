@@ -93,7 +93,7 @@ def test_every_scope_is_listed_when_its_watch_has_begun_or_should_have() -> None
     run(test())
 
 
-def test_one_watch_that_starts_again_lists_its_own_scope_only() -> None:
+def test_a_watch_that_starts_again_lists_only_its_own_scope() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -106,7 +106,7 @@ def test_one_watch_that_starts_again_lists_its_own_scope_only() -> None:
     run(test())
 
 
-def test_a_watch_that_starts_again_all_the_time_makes_lists_rarer_and_rarer() -> None:
+def test_a_watch_that_always_starts_again_makes_lists_rarer_and_rarer() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -121,7 +121,7 @@ def test_a_watch_that_starts_again_all_the_time_makes_lists_rarer_and_rarer() ->
     run(test())
 
 
-def test_nothing_keeps_what_is_to_be_listed_again_waiting_but_what_the_api_server_asks_for() -> None:
+def test_only_retry_after_delays_scopes_that_must_be_listed_again() -> None:
     """After a change of the leader or a restored backup, earlier lists, pauses and failures do not count."""
 
     async def test() -> None:
@@ -145,7 +145,7 @@ def test_nothing_keeps_what_is_to_be_listed_again_waiting_but_what_the_api_serve
     run(test())
 
 
-def test_after_a_lease_that_nobody_else_held_only_what_the_watches_may_have_missed_is_listed_again() -> None:
+def test_an_untouched_lease_needs_lists_only_of_scopes_with_broken_watches() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -167,7 +167,7 @@ def place(scope: Scope) -> tuple[str, list[Kind]]:
     return scope.namespace or "", [scope.kind]
 
 
-def test_a_list_is_repeated_sometimes() -> None:
+def test_a_list_is_repeated_periodically() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -179,7 +179,7 @@ def test_a_list_is_repeated_sometimes() -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_what_is_refused_keeps_no_other_waiting_and_comes_back_by_itself(status: int) -> None:
+def test_a_refused_scope_delays_no_other_and_comes_back_by_itself(status: int) -> None:
     async def test() -> None:
         listed = Listed(Objects(errors={PODS_B: ApiError(status, "why")}))
         with listed.running():
@@ -195,7 +195,7 @@ def test_what_is_refused_keeps_no_other_waiting_and_comes_back_by_itself(status:
     run(test())
 
 
-def test_a_list_that_is_refused_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_list_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         with Listed(Objects(errors={PODS_B: ApiError(403, "why")})).running():
             await asyncio.sleep(1000)
@@ -205,7 +205,7 @@ def test_a_list_that_is_refused_is_logged_once(caplog: pytest.LogCaptureFixture)
     assert line.getMessage() == "Cannot list pods in namespace other, retrying until it works: 403: why"
 
 
-def test_a_list_that_takes_long_keeps_no_other_waiting() -> None:
+def test_a_slow_list_delays_no_other() -> None:
     async def test() -> None:
         listed = Listed(Objects(seconds={PODS_B: 60}))
         with listed.running():
@@ -217,7 +217,7 @@ def test_a_list_that_takes_long_keeps_no_other_waiting() -> None:
     run(test())
 
 
-def test_a_list_that_never_ends_keeps_nobody_from_leading() -> None:
+def test_a_list_that_never_ends_does_not_prevent_leading() -> None:
     async def test() -> None:
         listed = Listed(Objects(seconds={PODS_B: 100_000}))
         with listed.running():
@@ -228,7 +228,7 @@ def test_a_list_that_never_ends_keeps_nobody_from_leading() -> None:
     run(test())
 
 
-def test_an_api_server_that_is_away_is_waited_for() -> None:
+def test_an_api_server_that_does_not_answer_is_waited_for() -> None:
     async def test() -> None:
         scopes = new_scopes([A, B])
         listed = Listed(Objects(errors={scope: ApiError(0, "no answer") for scope in scopes}))
@@ -241,7 +241,7 @@ def test_an_api_server_that_is_away_is_waited_for() -> None:
     run(test())
 
 
-def test_what_the_first_pages_showed_is_told_although_a_later_one_fails() -> None:
+def test_objects_of_the_first_pages_are_reported_although_a_later_page_fails() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         with listed.running():
@@ -257,7 +257,7 @@ def test_what_the_first_pages_showed_is_told_although_a_later_one_fails() -> Non
     run(test())
 
 
-def test_what_a_list_does_not_show_is_gone_even_if_it_shows_nothing() -> None:
+def test_objects_missing_in_a_list_are_dropped_even_if_the_list_is_empty() -> None:
     async def test() -> None:
         listed = Listed(Objects(pages={PODS_A: [[make_pod(namespace=A)]]}))
         with listed.running():
@@ -274,7 +274,7 @@ def test_what_a_list_does_not_show_is_gone_even_if_it_shows_nothing() -> None:
     run(test())
 
 
-def test_what_a_list_shows_is_in_the_store_when_it_is_reported() -> None:
+def test_listed_objects_are_in_the_cache_when_the_list_is_reported() -> None:
     async def test() -> None:
         listed = Listed(Objects(pages={SERVERS_A: [[make_server()], [make_server("second")]]}))
         with listed.running():
@@ -286,7 +286,7 @@ def test_what_a_list_shows_is_in_the_store_when_it_is_reported() -> None:
     run(test())
 
 
-def test_an_object_that_nobody_can_read_costs_nothing_else_and_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_object_affects_no_other_and_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         listed = Listed(
             Objects(pages={PODS_A: [[odd_pod(), make_pod(namespace=A)], [make_pod("kimi-1", namespace=A)]]})
@@ -307,10 +307,10 @@ def test_an_object_that_nobody_can_read_costs_nothing_else_and_is_named_once(cap
     run(test())
     [line] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert line.getMessage().startswith("Cannot read Pod default/odd. ")
-    assert line.exc_info, "a bug is told with its trace"
+    assert line.exc_info, "a bug is logged with its trace"
 
 
-def test_of_thousands_that_nobody_can_read_a_few_are_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_a_few_of_thousands_of_unreadable_objects_are_named(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         odd = [odd_pod(f"odd-{number:04}") for number in range(2_000)]
         listed = Listed(Objects(pages={PODS_A: [odd], PODS_B: [[{}]]}))
@@ -334,7 +334,7 @@ def odd_pod(name: str = "odd") -> Any:
     return {**pod, "metadata": {**pod["metadata"], "resourceVersion": "no number"}}
 
 
-def test_a_watch_that_starts_again_does_not_hurry_a_list_that_fails() -> None:
+def test_a_watch_that_starts_again_does_not_speed_up_a_failing_list() -> None:
     async def test() -> None:
         errors: dict[Scope, Exception] = {PODS_A: ApiError(429, "busy", 60), PODS_B: ApiError(500, "broken")}
         listed = Listed(Objects(errors=errors))
@@ -350,7 +350,7 @@ def test_a_watch_that_starts_again_does_not_hurry_a_list_that_fails() -> None:
     run(test())
 
 
-def test_one_kind_that_hangs_everywhere_keeps_nobody_from_leading_and_no_other_kind_waiting() -> None:
+def test_a_kind_whose_lists_all_hang_prevents_no_lead_and_delays_no_other_kind() -> None:
     async def test() -> None:
         namespaces = [f"n{number}" for number in range(25)]
         hanging = {Scope(POD, namespace) for namespace in namespaces}
@@ -404,7 +404,7 @@ async def seconds_until_the_rest_is_known(objects: Hanging, listed: Listed) -> f
     return now() - began
 
 
-def test_two_namespaces_whose_lists_hang_from_now_on_delay_no_other_by_more_than_seconds() -> None:
+def test_two_namespaces_whose_lists_begin_to_hang_delay_others_only_by_seconds() -> None:
     async def test() -> None:
         objects, listed = hanging_in(2)
         hang, objects.places = objects.places, set()
@@ -421,7 +421,7 @@ def test_two_namespaces_whose_lists_hang_from_now_on_delay_no_other_by_more_than
     run(test())
 
 
-def test_however_many_namespaces_have_lists_that_hang_they_delay_no_other_once_that_is_known() -> None:
+def test_namespaces_known_to_have_hanging_lists_delay_no_other() -> None:
     async def test() -> None:
         objects, listed = hanging_in(20)
         with listed.running():
@@ -433,7 +433,7 @@ def test_however_many_namespaces_have_lists_that_hang_they_delay_no_other_once_t
     run(test())
 
 
-def test_never_more_than_two_lists_of_a_kind_are_under_way_and_two_that_take_long() -> None:
+def test_at_most_two_lists_of_a_kind_and_two_slow_ones_run_at_once() -> None:
     async def test() -> None:
         objects, listed = hanging_in(20)
         with listed.running():
@@ -447,7 +447,7 @@ def test_never_more_than_two_lists_of_a_kind_are_under_way_and_two_that_take_lon
     run(test())
 
 
-def test_what_is_neither_listed_nor_watched_any_more_is_unknown_and_comes_back() -> None:
+def test_a_scope_that_is_neither_listed_nor_watched_becomes_unknown_and_comes_back() -> None:
     async def test() -> None:
         listed = Listed(Objects())
         scopes, resource = listed.lists.scopes, Key(B, "kimi", SERVER)

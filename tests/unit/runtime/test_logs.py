@@ -64,5 +64,5 @@ FOREIGN = "no | line of its own: token=[redacted]"
         ("debug", ["one", "Applied Service", FOREIGN, "kopf talks", "three"]),
     ],
 )
-def test_the_level_decides_what_is_reported_and_kopf_talks_in_debug_only(level: str, messages: list[str]) -> None:
+def test_the_level_decides_which_lines_appear_and_kopfs_lines_need_debug(level: str, messages: list[str]) -> None:
     assert [json.loads(line)["message"] for line in lines(level, "json")] == messages

@@ -48,7 +48,7 @@ def test_servers_are_counted_by_condition_status_and_reason() -> None:
     ]
 
 
-def test_a_server_that_is_to_have_no_replica_is_not_called_unready() -> None:
+def test_a_server_without_wanted_replicas_is_not_counted_as_unready() -> None:
     suspended = told({"Ready": "False"}, reason="Suspended")
     assert suspended == ['kimi_linear_servers{condition="Ready",reason="Suspended",status="False"} 1.0']
 
@@ -80,7 +80,7 @@ def results(*benchmarks: Manifest) -> list[str]:
     return sorted(" ".join(match.groups()) for match in found if match)
 
 
-def test_what_a_benchmark_measured_is_reported_by_the_clients_own_names() -> None:
+def test_results_of_a_benchmark_have_the_clients_own_metric_names() -> None:
     cache = new_cache()
     cache.put(BENCHMARK, complete("nightly", "10:00"))
     assert lines(cache) == [
@@ -90,7 +90,7 @@ def test_what_a_benchmark_measured_is_reported_by_the_clients_own_names() -> Non
     ]
 
 
-def test_of_a_server_and_a_suite_only_the_newest_result_is_reported() -> None:
+def test_only_the_newest_result_of_a_server_and_suite_is_reported() -> None:
     old, new = complete("old", "09:00"), complete("new", "10:00")
     assert results(old, new) == results(new, old) == ["new gsm8k 10.0"]
     more = complete("more", "08:00", measured=("gsm8k", "again"))
@@ -102,13 +102,13 @@ def test_of_a_server_and_a_suite_only_the_newest_result_is_reported() -> None:
     assert results(old, new, near) == ["near gsm8k 11.0"]
 
 
-def test_nobody_takes_the_place_of_another_namespaces_result() -> None:
+def test_a_result_replaces_no_result_of_another_namespace() -> None:
     own = complete("nightly", "10:00")
     far = complete("far", "11:00", namespace="elsewhere", endpoint={"url": "http://kimi.default.svc:30000"})
     assert results(own, far) == ["far gsm8k 11.0", "nightly gsm8k 10.0"]
 
 
-def test_a_time_that_is_yet_to_come_or_cannot_be_read_is_not_the_newest() -> None:
+def test_a_future_or_unreadable_time_is_not_the_newest() -> None:
     own = complete("nightly", "10:00")
     for time in ("9999-12-31T00:00:00Z", "2026-11-24T12:00:01Z", "z"):
         forged = complete("a", "11:00")
@@ -120,13 +120,13 @@ def test_a_time_that_is_yet_to_come_or_cannot_be_read_is_not_the_newest() -> Non
     assert results(own, late) == ["late gsm8k 11.0"]
 
 
-def test_a_benchmark_that_is_not_complete_tells_no_result() -> None:
+def test_an_incomplete_benchmark_reports_no_result() -> None:
     running = complete("nightly", "10:00")
     running["status"]["conditions"] = []
     assert results(running) == []
 
 
-def test_whoever_writes_a_status_adds_no_series_and_breaks_no_line() -> None:
+def test_no_status_can_add_series_or_break_a_line() -> None:
     odd = complete("odd", "10:00", measured=[f"suite-{number}" for number in range(16)])
     odd["status"]["results"][0]["metrics"] = {f"metric_{number}": 1 for number in range(30)}
     odd["status"]["environment"]["server"] = 'a"\n\\b'
@@ -160,7 +160,7 @@ def test_a_long_text_in_a_status_is_not_repeated_for_each_number() -> None:
     assert sum(map(len, told)) < MOST_BYTES
 
 
-def test_of_a_namespace_with_very_many_results_the_newest_are_told_and_all_of_others(
+def test_only_the_newest_results_of_a_full_namespace_are_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(series, "_MOST_NUMBERS", 2)

@@ -60,7 +60,7 @@ def known() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize(("name", "expression"), EXPRESSIONS, ids=[name for name, _ in EXPRESSIONS])
-def test_an_expression_uses_what_there_is(name: str, expression: str) -> None:
+def test_an_expression_uses_only_existing_metrics_and_labels(name: str, expression: str) -> None:
     parsed = str(promql_parser.parse(expression))
     used = set(re.findall(r"\b(?:kimi_linear|process)_\w+", parsed))
     labels = known()
@@ -77,13 +77,13 @@ def test_dashboards_are_fresh(name: str) -> None:
 
 
 @pytest.mark.parametrize(("title", "query"), panels("servers-dashboard.json"))
-def test_the_dashboard_of_servers_asks_in_promql_for_the_pods_of_its_servers(title: str, query: str) -> None:
+def test_the_dashboard_of_servers_queries_the_pods_of_its_servers(title: str, query: str) -> None:
     """tests/engine/test_life.py asks a real Prometheus, with the metrics of SGLang itself."""
     promql_parser.parse(query)
     assert "kimi_linear_io_server=~" in query or (title.startswith("GPU") and "pod=~" in query)
 
 
-def test_what_alerts_of_servers_ask_for_is_on_their_dashboard() -> None:
+def test_metrics_in_alerts_of_servers_are_on_their_dashboard() -> None:
     built = build(KimiLinearServer.model_validate(make_server(monitoring={})))
     [rule] = [manifest for manifest in built if manifest["kind"] == "PrometheusRule"]
     shown = {name for _, query in queries("servers-dashboard.json") for name in metrics(query)}
@@ -91,7 +91,7 @@ def test_what_alerts_of_servers_ask_for_is_on_their_dashboard() -> None:
     assert len(metrics(str(rule))) == 4
 
 
-def test_every_metric_is_shown_or_alerts() -> None:
+def test_every_metric_is_on_a_dashboard_or_in_an_alert() -> None:
     text = " ".join(expression for _, expression in EXPRESSIONS)
     ours = {re.sub(r"_(bucket|count|sum)$", "", metric) for metric in known() if metric.startswith("kimi_linear")}
     assert {metric for metric in ours if metric not in text} == set()

@@ -49,7 +49,7 @@ def listed_again(scopes: Scopes, scope: Scope, error: ApiError | None, at: float
 
 
 @pytest.mark.parametrize("error", [None, FORBIDDEN, MISSING, UNAVAILABLE])
-def test_an_optional_kind_keeps_nobody_waiting_and_is_no_alarm_while_nobody_asks(error: ApiError | None) -> None:
+def test_an_optional_kind_that_no_server_asks_for_blocks_nothing_and_is_not_reported(error: ApiError | None) -> None:
     scopes = scopes_of()
     if error:
         scopes.fail(routes(), error, 1)
@@ -59,16 +59,16 @@ def test_an_optional_kind_keeps_nobody_waiting_and_is_no_alarm_while_nobody_asks
 
 
 @pytest.mark.parametrize("error", [FORBIDDEN, MISSING])
-def test_who_asks_for_it_is_told_after_a_new_list_and_only_then_is_it_an_alarm(error: ApiError) -> None:
+def test_a_server_that_asks_gets_an_answer_after_a_new_list(error: ApiError) -> None:
     scopes = scopes_of("a", "b")
     listed_again(scopes, routes("a"), error)
-    assert scopes.ask(KIMI, {ROUTE}) == [routes("a")], "it was last listed minutes ago"
+    assert scopes.ask(KIMI, {ROUTE}) == [routes("a")], "the last list was minutes ago"
     with pytest.raises(NotReadYetError):
         scopes.unreadable_kinds("a", {ROUTE})
     assert listed_again(scopes, routes("a"), error)
     assert scopes.unreadable_kinds("a", {ROUTE}) == {ROUTE: error}
     assert scopes.unreadable(3) == {routes("a"): str(error)}
-    assert scopes.ask(OTHER, {ROUTE}) == [], "it is listed several times a minute now"
+    assert scopes.ask(OTHER, {ROUTE}) == [], "the scope is now listed several times per minute"
     assert scopes.askers(routes("a")) == {KIMI, OTHER}
     assert scopes.may_lead(3)
 
@@ -83,7 +83,7 @@ def test_a_list_that_began_before_the_question_does_not_answer_it() -> None:
         scopes.unreadable_kinds("a", {ROUTE})
 
 
-def test_the_alarm_ends_with_the_last_who_asks() -> None:
+def test_a_missing_kind_is_reported_until_no_server_asks_for_it() -> None:
     scopes = scopes_of("a", "b")
     for key, place in ((KIMI, "a"), (OTHER, "a"), (ELSEWHERE, "b")):
         scopes.ask(key, {ROUTE})
@@ -98,7 +98,7 @@ def test_the_alarm_ends_with_the_last_who_asks() -> None:
     assert scopes.unreadable(3) == {}, "a replica that does not lead does not know who asks"
 
 
-def test_what_is_read_is_not_withheld_and_its_loss_is_reported_once() -> None:
+def test_a_readable_kind_is_not_withheld_and_its_loss_is_reported_once() -> None:
     scopes = scopes_of()
     listed_again(scopes, routes(), None)
     assert scopes.ask(KIMI, {ROUTE}) == []
@@ -107,7 +107,7 @@ def test_what_is_read_is_not_withheld_and_its_loss_is_reported_once() -> None:
     assert scopes.unreadable_kinds("a", {ROUTE}) == {ROUTE: MISSING}
 
 
-def test_what_fails_for_long_is_withheld_at_last() -> None:
+def test_a_kind_that_fails_for_long_is_finally_withheld() -> None:
     scopes = scopes_of()
     scopes.ask(KIMI, {ROUTE})
     scopes.fail(routes(), UNAVAILABLE, 1)
@@ -118,7 +118,7 @@ def test_what_fails_for_long_is_withheld_at_last() -> None:
     assert scopes.unreadable_kinds("a", {ROUTE}) == {ROUTE: UNAVAILABLE}
 
 
-def test_it_is_not_watched_while_it_is_refused_and_then_has_the_usual_time_to_begin(
+def test_a_refused_kind_is_not_watched_and_later_has_the_usual_time_to_begin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [0.0]
@@ -126,7 +126,7 @@ def test_it_is_not_watched_while_it_is_refused_and_then_has_the_usual_time_to_be
     scopes = scopes_of()
     watched = WatchedScopes(lambda _: None, scopes.is_dormant)
     watched.begin(scopes)
-    assert watched.may_watch(routes()), "nobody knows yet"
+    assert watched.may_watch(routes()), "whether the kind can be read is not known yet"
     listed_again(scopes, routes(), MISSING)
     clock[0] = 1000
     assert not watched.may_watch(routes())
@@ -157,7 +157,7 @@ class Api:
         return sum(begin < time <= end for time in self.asked)
 
 
-def test_a_missing_kind_is_listed_rarely_until_somebody_asks_and_is_found_within_half_a_minute_then(
+def test_a_missing_kind_is_listed_rarely_until_a_server_asks_for_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def test() -> None:
@@ -188,7 +188,7 @@ def test_a_missing_kind_is_listed_rarely_until_somebody_asks_and_is_found_within
     run(test())
 
 
-def test_what_is_refused_again_before_its_watch_has_begun_is_listed_at_once() -> None:
+def test_a_kind_that_is_refused_again_before_its_watch_begins_is_listed_at_once() -> None:
     scopes, requested = scopes_of(), list[Scope]()
     watched = WatchedScopes(requested.append, scopes.is_dormant)
     watched.note_answer(routes(), "LIST", 404)

@@ -42,7 +42,7 @@ class BusyReconciler:
         self.done.append(key)
 
 
-def test_whoever_else_waits_for_the_event_loop_has_a_turn_between_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_tasks_of_the_event_loop_run_between_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     reconciler = BusyReconciler()
     monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
 
@@ -65,7 +65,7 @@ def test_whoever_else_waits_for_the_event_loop_has_a_turn_between_passes(monkeyp
     assert max(asyncio.run(test())) <= work.WORKERS
 
 
-def test_nothing_is_done_for_what_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pass_runs_before_the_state_of_its_resource_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     reconciler = BusyReconciler()
     monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
 
@@ -141,7 +141,7 @@ class Terms:
 
 
 @pytest.mark.parametrize("is_untouched", [True, False])
-def test_everything_is_listed_anew_unless_nobody_can_have_worked_since_before_it_was_listed(
+def test_a_new_term_lists_everything_unless_no_other_replica_can_have_led(
     monkeypatch: pytest.MonkeyPatch, is_untouched: bool
 ) -> None:
     async def test() -> None:
@@ -161,7 +161,7 @@ def test_everything_is_listed_anew_unless_nobody_can_have_worked_since_before_it
     asyncio.run(test())
 
 
-def test_the_lease_is_looked_at_before_anything_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lease_is_read_before_anything_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         leader: Any = Terms(left=1, is_untouched=True)
         working = Operator(leader, leader, namespaces=[], types=TYPES, options=Options())
@@ -176,7 +176,9 @@ def test_the_lease_is_looked_at_before_anything_is_listed(monkeypatch: pytest.Mo
     asyncio.run(test())
 
 
-def test_what_is_older_than_before_is_forgotten_listed_and_watched_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_restored_backup_all_objects_are_forgotten_listed_and_watched_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def test() -> None:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
         working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
@@ -195,7 +197,7 @@ def test_what_is_older_than_before_is_forgotten_listed_and_watched_anew(monkeypa
     asyncio.run(test())
 
 
-def test_what_the_cache_cannot_take_over_is_skipped_and_listed_and_the_rest_continues() -> None:
+def test_an_object_that_the_cache_cannot_take_is_skipped_and_the_rest_continues() -> None:
     taken, skipped = list[CachedObject](), list[Key]()
     odd, pod = (READER.read(POD, make_pod(name)) for name in ("odd", "kimi-0"))
 

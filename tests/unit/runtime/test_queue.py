@@ -25,7 +25,7 @@ def test_a_key_added_often_while_it_waits_is_worked_on_once() -> None:
     run(test())
 
 
-def test_a_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_twice_at_once() -> None:
+def test_a_key_added_during_its_pass_gets_exactly_one_more_pass() -> None:
     async def test() -> None:
         queue, log = WorkQueue(), list[str]()
 
@@ -44,7 +44,7 @@ def test_a_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_twic
     run(test())
 
 
-def test_a_key_that_fails_comes_back_later_and_later() -> None:
+def test_a_failing_key_comes_back_later_and_later() -> None:
     async def test() -> None:
         queue, times = WorkQueue(), list[float]()
         queue.add(A)
@@ -59,7 +59,7 @@ def test_a_key_that_fails_comes_back_later_and_later() -> None:
     run(test())
 
 
-def test_a_success_makes_failures_forgotten() -> None:
+def test_a_success_resets_the_count_of_failures() -> None:
     async def test() -> None:
         queue, times = WorkQueue(), list[float]()
         queue.add(A)
@@ -94,7 +94,7 @@ def test_a_failing_key_delays_no_other() -> None:
     run(test())
 
 
-def test_a_slow_key_delays_no_other_as_long_as_a_worker_is_free() -> None:
+def test_a_slow_key_delays_no_other_while_a_worker_is_free() -> None:
     async def test() -> None:
         queue, done, release = WorkQueue(is_shared=False), list[Key](), asyncio.Event()
 
@@ -113,7 +113,7 @@ def test_a_slow_key_delays_no_other_as_long_as_a_worker_is_free() -> None:
     run(test())
 
 
-def test_closing_drops_what_waits_and_finishes_what_is_held() -> None:
+def test_closing_drops_waiting_keys_and_finishes_running_passes() -> None:
     async def test() -> None:
         queue, started, finished = WorkQueue(), list[Key](), list[Key]()
 
@@ -144,7 +144,7 @@ def test_a_key_is_due_again_when_its_work_says_so() -> None:
     run(test())
 
 
-def test_a_key_added_for_later_often_is_worked_on_once() -> None:
+def test_a_key_added_often_for_later_is_worked_on_once() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
         for _ in range(5):
@@ -167,7 +167,7 @@ def test_a_key_added_at_once_is_not_worked_on_again_later() -> None:
     run(test())
 
 
-def test_what_is_due_sooner_is_not_put_off_by_what_is_due_later() -> None:
+def test_the_earlier_of_two_due_times_counts() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
         queue.add_after(A, 60)
@@ -214,7 +214,7 @@ def test_a_queue_is_stuck_when_keys_wait_and_no_worker_takes_any() -> None:
     run(test())
 
 
-def test_a_queue_is_not_stuck_while_any_pass_ends_however_slow_all_of_them_are() -> None:
+def test_a_queue_is_not_stuck_while_slow_passes_still_end() -> None:
     async def test() -> None:
         queue, stuck = WorkQueue(is_shared=False), list[float]()
 
@@ -230,7 +230,7 @@ def test_a_queue_is_not_stuck_while_any_pass_ends_however_slow_all_of_them_are()
     run(test())
 
 
-def test_a_burst_is_one_key_when_it_settles_and_a_long_one_is_not_waited_for() -> None:
+def test_a_burst_gives_one_pass_and_a_long_burst_is_not_waited_for() -> None:
     async def test() -> None:
         queue, times, start = WorkQueue(), list[float](), now()
 
@@ -253,7 +253,7 @@ def test_a_burst_is_one_key_when_it_settles_and_a_long_one_is_not_waited_for() -
     run(test())
 
 
-def test_a_key_that_settles_is_worked_on_at_once_when_it_is_urgent() -> None:
+def test_a_key_that_waits_for_quiet_is_worked_on_at_once_when_urgent() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
         queue.add_when_quiet(A, "bulk")
@@ -281,7 +281,7 @@ def test_a_key_waits_as_long_as_the_api_server_asks_and_its_failures_are_counted
     run(test())
 
 
-def test_a_key_that_is_added_waits_as_long_as_the_api_server_asks_and_delays_no_other() -> None:
+def test_a_key_added_again_still_waits_as_long_as_the_api_server_asks() -> None:
     async def test() -> None:
         queue, times, start, waited = WorkQueue(), list[tuple[Key, float]](), now(), _waited_for_workers()
 

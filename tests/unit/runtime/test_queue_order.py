@@ -30,7 +30,7 @@ async def begun(queue: WorkQueue, hanging: set[str], seconds: float = 1) -> list
     return begun
 
 
-def test_a_namespace_whose_passes_all_hang_keeps_no_other_waiting() -> None:
+def test_a_namespace_whose_passes_all_hang_delays_no_other() -> None:
     """This is true for a key that is added at the same time, and for a key that is added later."""
 
     async def test() -> None:
@@ -45,7 +45,7 @@ def test_a_namespace_whose_passes_all_hang_keeps_no_other_waiting() -> None:
     run(test())
 
 
-def test_what_waits_for_its_namespace_keeps_its_place_and_is_worked_on_in_the_end() -> None:
+def test_waiting_keys_of_a_namespace_keep_their_order_and_are_worked_on_at_last() -> None:
     async def test() -> None:
         queue, slow, quick = WorkQueue(), many("slow"), many("quick", 1000)
         for key in (*slow, *quick):
@@ -95,7 +95,7 @@ def test_a_key_that_moves_up_while_its_namespace_waits_is_worked_on_once() -> No
     run(test())
 
 
-def test_who_adds_a_few_does_not_wait_for_all_of_who_adds_thousands() -> None:
+def test_a_source_with_a_few_keys_does_not_wait_for_a_source_with_thousands() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
         many = [Key("many", str(number), SERVER) for number in range(1000)]
@@ -135,7 +135,7 @@ def test_a_key_is_postponed_only_if_others_wait(keys: list[Key], passes: list[Ke
     run(test())
 
 
-def test_progress_lets_eight_of_others_go_first_and_never_waits_for_all_of_them() -> None:
+def test_progress_waits_for_eight_other_keys_but_never_for_all_of_them() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
         progress, new = ([Key(kind, str(number), SERVER) for number in range(24)] for kind in ("progress", "new"))
@@ -150,7 +150,7 @@ def test_progress_lets_eight_of_others_go_first_and_never_waits_for_all_of_them(
     run(test())
 
 
-def test_who_adds_one_after_the_other_is_never_behind_however_slow_the_work_is() -> None:
+def test_keys_added_one_by_one_never_fall_behind_however_slow_the_work_is() -> None:
     async def test() -> None:
         queue, behind, people = WorkQueue(), list[int](), list[Key]()
 
@@ -175,7 +175,7 @@ def test_who_adds_one_after_the_other_is_never_behind_however_slow_the_work_is()
     run(test())
 
 
-def test_a_source_that_had_its_turns_has_none_in_advance_and_none_to_make_up_for() -> None:
+def test_a_source_neither_saves_turns_nor_owes_them() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
         for key in (A, B, C):
@@ -199,7 +199,7 @@ def test_a_namespace_gets_no_more_turns_by_writing_under_many_names() -> None:
     run(test())
 
 
-def test_what_comes_in_bulk_in_one_namespace_delays_no_other() -> None:
+def test_bulk_work_of_one_namespace_delays_no_other() -> None:
     async def test() -> None:
         queue, done = WorkQueue(), list[Key]()
         for number in range(1000):

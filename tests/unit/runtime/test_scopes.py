@@ -57,7 +57,7 @@ def test_every_kind_is_listed_in_every_namespace_once() -> None:
     assert len(list(new_scopes(["a", "b", "a"]))) == 2 * (len(CHILDREN) + len(RESOURCES))
 
 
-def test_everything_that_is_written_is_needed_by_somebody() -> None:
+def test_every_written_kind_is_needed_by_a_resource_type() -> None:
     assert {kind for found in TYPES.values() for kind in (*found.own_kinds, *found.optional_children)} == {
         *WRITTEN,
         POD,
@@ -75,7 +75,7 @@ def test_a_replica_may_lead_when_everything_was_read() -> None:
     assert scopes.unreadable(2) == {}
 
 
-def test_what_fails_from_the_start_keeps_nobody_from_leading_however_late_its_list_began() -> None:
+def test_a_scope_that_fails_from_the_start_does_not_prevent_leading() -> None:
     """The list waits for its watch, which cannot begin either. In the meantime, all other scopes were read."""
     scopes, pods = new_scopes(["a", "b"]), Scope(POD, "b")
     for scope in scopes:
@@ -91,13 +91,13 @@ def test_what_fails_from_the_start_keeps_nobody_from_leading_however_late_its_li
     assert scopes.has_read_everything()
 
 
-def test_what_needs_everything_waits_for_a_list_that_is_in_line_however_long() -> None:
+def test_resources_that_need_everything_wait_for_a_list_in_line_however_long() -> None:
     scopes, late = new_scopes(["a", "b"]), Scope(JOB, "b")
     read(scopes, late)
     assert scopes.may_lead(OWN_FAULT_SECONDS)
     assert not scopes.has_read_everything()
     scopes.fail(late, UNAVAILABLE, OWN_FAULT_SECONDS - 1)
-    assert not scopes.has_read_everything(), "it may be a matter of moments, and its next list is in line"
+    assert not scopes.has_read_everything(), "the fault may be short, and the next list is in line"
     scopes.fail(late, UNAVAILABLE, OWN_FAULT_SECONDS)
     assert scopes.has_read_everything()
     scopes.succeed(late, 200)
@@ -105,7 +105,7 @@ def test_what_needs_everything_waits_for_a_list_that_is_in_line_however_long() -
 
 
 @pytest.mark.parametrize("error", [FORBIDDEN, MISSING, UNAVAILABLE])
-def test_what_needs_everything_waits_after_a_takeover_for_what_failed_before(error: ApiError) -> None:
+def test_after_a_takeover_resources_that_need_everything_wait_for_scopes_that_failed_before(error: ApiError) -> None:
     """The scope may now be readable, but its list waits behind slow lists."""
     scopes, late = new_scopes(["a", "b"]), Scope(JOB, "b")
     read(scopes, late)
@@ -121,7 +121,7 @@ def test_what_needs_everything_waits_after_a_takeover_for_what_failed_before(err
 
 
 @pytest.mark.parametrize("error", [FORBIDDEN, MISSING])
-def test_what_is_refused_keeps_nobody_from_leading_and_is_named(error: ApiError) -> None:
+def test_a_refused_scope_does_not_prevent_leading_and_is_named(error: ApiError) -> None:
     pods = Scope(POD, "b")
     scopes = read(new_scopes(["a", "b"]), pods)
     scopes.fail(pods, error, 2)
@@ -139,7 +139,7 @@ def test_an_api_server_that_does_not_answer_is_waited_for(error: ApiError) -> No
     assert scopes.unreadable(1_000_000) == {}
 
 
-def test_where_nothing_may_be_read_nobody_leads() -> None:
+def test_a_replica_that_may_read_nothing_does_not_lead() -> None:
     scopes = new_scopes(["a"])
     for scope in scopes:
         scopes.begin(scope, 0)
@@ -147,7 +147,7 @@ def test_where_nothing_may_be_read_nobody_leads() -> None:
     assert not scopes.may_lead(1)
 
 
-def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -> None:
+def test_a_scope_that_fails_for_long_alone_does_not_prevent_leading() -> None:
     """For example, an object cannot be decoded, or a conversion webhook does not answer."""
     pods = Scope(POD, "a")
     scopes = read(new_scopes(["a"]), pods)
@@ -157,7 +157,7 @@ def test_what_fails_for_long_while_others_are_read_keeps_nobody_from_leading() -
     assert scopes.unreadable(OWN_FAULT_SECONDS) == {pods: "500: conversion webhook failed"}
 
 
-def test_what_fails_because_nobody_is_answered_any_more_is_not_told_of_one_scope() -> None:
+def test_no_scope_is_reported_while_the_api_server_answers_nobody() -> None:
     scopes = read(new_scopes(["a"]))
     for scope in scopes:
         scopes.begin(scope, 100)
@@ -166,17 +166,17 @@ def test_what_fails_because_nobody_is_answered_any_more_is_not_told_of_one_scope
 
 
 @pytest.mark.parametrize("kind", [SERVER, DEPLOYMENT, SERVICE, POD])
-def test_a_server_is_left_alone_until_all_was_read_that_it_needs_in_its_namespace(kind: Kind) -> None:
+def test_a_server_is_left_alone_until_all_its_kinds_in_its_namespace_were_read(kind: Kind) -> None:
     missing = Scope(kind, "a")
     scopes = read(new_scopes(["a", "b"]), missing)
     scopes.fail(missing, FORBIDDEN, 2)
     assert (is_known(scopes, SERVER_A), is_known(scopes, SERVER_B)) == (False, True)
-    assert scopes.succeed(missing, 5), "everything in it is new"
+    assert scopes.succeed(missing, 5), "everything in the scope is new"
     assert is_known(scopes, SERVER_A)
 
 
 @pytest.mark.parametrize("kind", [BENCHMARK, CONFIG_MAP, JOB])
-def test_servers_need_nothing_of_benchmarks(kind: Kind) -> None:
+def test_servers_do_not_need_the_kinds_of_benchmarks(kind: Kind) -> None:
     scopes = read(new_scopes([]), Scope(kind, None))
     assert is_known(scopes, SERVER_A)
     assert not is_known(scopes, BENCHMARK_A, **OF_ENDPOINT)
@@ -190,7 +190,7 @@ def test_benchmarks_need_servers_only_to_measure_them() -> None:
     assert not is_known(scopes, BENCHMARK_A, **OF_SERVER)
 
 
-def test_what_was_read_stays_known_while_lists_fail() -> None:
+def test_a_scope_that_was_read_stays_known_while_its_lists_fail() -> None:
     scopes = read(new_scopes(["a"]))
     pods = Scope(POD, "a")
     scopes.begin(pods, 300)
@@ -200,19 +200,19 @@ def test_what_was_read_stays_known_while_lists_fail() -> None:
 
 
 @pytest.mark.parametrize("is_watched", [True, False])
-def test_what_fails_alone_for_long_stays_known_as_long_as_its_watch_lives(is_watched: bool) -> None:
+def test_a_scope_that_fails_alone_for_long_stays_known_while_its_watch_lives(is_watched: bool) -> None:
     scopes = read(new_scopes(["a"]))
     pods, other = Scope(POD, "a"), Scope(SERVICE, "a")
     scopes.begin(pods, 300)
     scopes.succeed(other, 301)
     scopes.fail(pods, UNAVAILABLE, 301, is_watched=is_watched)
-    assert is_known(scopes, SERVER_A), "it may be a matter of moments"
+    assert is_known(scopes, SERVER_A), "the fault may be short"
     scopes.fail(pods, UNAVAILABLE, 300 + OWN_FAULT_SECONDS, is_watched=is_watched)
     assert is_known(scopes, SERVER_A) == is_watched
     assert scopes.unreadable(1_000) == ({} if is_watched else {pods: str(UNAVAILABLE)})
 
 
-def test_what_is_called_unreadable_is_unknown_and_what_is_known_is_not_called_so() -> None:
+def test_no_scope_is_both_known_and_reported_as_unreadable() -> None:
     scopes = new_scopes(["a"])
     for scope, error in zip(scopes, cycle((FORBIDDEN, MISSING, UNAVAILABLE, UNANSWERED)), strict=False):
         scopes.begin(scope, 0)
@@ -224,7 +224,7 @@ def test_what_is_called_unreadable_is_unknown_and_what_is_known_is_not_called_so
     assert not known & scopes.unreadable(1_000_000).keys()
 
 
-def test_what_was_read_is_unknown_once_it_is_refused_until_it_is_read_again() -> None:
+def test_a_refused_scope_is_unknown_until_it_is_read_again() -> None:
     scopes = read(new_scopes(["a"]))
     pods = Scope(POD, "a")
     for error in (FORBIDDEN, UNANSWERED):
@@ -235,7 +235,7 @@ def test_what_was_read_is_unknown_once_it_is_refused_until_it_is_read_again() ->
     assert is_known(scopes, SERVER_A)
 
 
-def test_a_scope_concerns_those_in_it_that_need_it() -> None:
+def test_a_scope_enqueues_the_resources_in_it_that_need_it() -> None:
     assert enqueued(Scope(DEPLOYMENT, "a")) == [SERVER_A, BENCHMARK_A]
     assert enqueued(Scope(JOB, "a")) == [BENCHMARK_A]
     assert enqueued(Scope(SERVER, "a")) == [SERVER_A, BENCHMARK_A]
@@ -250,12 +250,12 @@ def enqueued(scope: Scope) -> list[Key]:
     return asked
 
 
-def test_a_scope_says_what_it_is() -> None:
+def test_the_text_of_a_scope_names_kind_and_namespace() -> None:
     assert str(Scope(POD, "a")) == "pods in namespace a"
     assert str(Scope(POD, None)) == "pods in all namespaces"
 
 
-def test_what_may_be_old_is_unknown_until_a_list_that_begins_afterwards_has_ended() -> None:
+def test_an_outdated_scope_is_unknown_until_a_new_list_has_ended() -> None:
     scopes = new_scopes([])
     for scope in scopes:
         scopes.begin(scope, 0)

@@ -46,21 +46,21 @@ def bounds(deployment: Manifest | None, **spec: Any) -> tuple[int, int]:
     return built["minReplicas"], built["maxReplicas"]
 
 
-def test_a_server_that_does_not_ask_has_none() -> None:
+def test_a_server_without_spec_autoscaling_has_no_autoscaler() -> None:
     assert not needs_autoscaler(server())
     assert needs_autoscaler(server(autoscaling=FOUR))
 
 
-def test_a_suspended_server_has_none_so_nobody_changes_its_replicas() -> None:
+def test_a_suspended_server_has_no_autoscaler_that_could_change_its_replicas() -> None:
     assert not needs_autoscaler(server(autoscaling=FOUR, suspend=True))
 
 
-def test_it_scales_the_server_and_not_the_deployment_which_the_operator_would_correct() -> None:
+def test_the_autoscaler_scales_the_server_and_not_its_deployment() -> None:
     target = {"apiVersion": "kimi-linear.io/v1alpha1", "kind": "KimiLinearServer", "name": "kimi"}
     assert autoscaler(autoscaling=FOUR)["scaleTargetRef"] == target
 
 
-def test_the_load_is_that_of_sglangs_own_metrics() -> None:
+def test_the_load_comes_from_sglangs_own_metrics() -> None:
     metrics = autoscaler(autoscaling={**FOUR, "target": {"queuedRequests": 7, "runningRequests": 30}})["metrics"]
     assert [(item["pods"]["metric"]["name"], item["pods"]["target"]["averageValue"]) for item in metrics] == [
         ("sglang_num_queue_reqs", "7"),
@@ -89,7 +89,7 @@ def test_no_replica_is_added_while_another_one_does_not_serve(
     assert bounds(deployment, replicas=replicas, autoscaling=FOUR) == expected
 
 
-def test_a_new_replica_has_time_to_take_its_part_of_the_load() -> None:
+def test_a_new_replica_has_time_to_take_its_share_of_the_load() -> None:
     two = make_deployment(availableReplicas=2)
     pods = (ready_pod("kimi-0", "2026-11-24T08:00:00Z"), ready_pod("kimi-1", "2026-11-24T09:59:40Z"))
     assert until_more(two, *pods, replicas=2, autoscaling=FOUR) == 40
@@ -98,12 +98,12 @@ def test_a_new_replica_has_time_to_take_its_part_of_the_load() -> None:
     assert until_more(two, *pods, replicas=2, autoscaling=at_once) == 0
 
 
-def test_a_replica_that_does_not_serve_is_awaited_without_end() -> None:
+def test_the_wait_for_a_replica_that_does_not_serve_has_no_limit() -> None:
     loading = make_pod("kimi-1", conditions=[{"type": "Ready", "status": "False", "lastTransitionTime": NOW}])
     assert until_more(make_deployment(availableReplicas=1), loading, replicas=2, autoscaling=FOUR) == math.inf
 
 
-def test_the_fewest_replicas_are_started_at_the_same_time() -> None:
+def test_the_minimum_of_replicas_is_started_at_the_same_time() -> None:
     deployment = make_deployment(availableReplicas=0)
     assert bounds(deployment, replicas=1, autoscaling={"minReplicas": 3, "maxReplicas": 4}) == (3, 3)
 
@@ -115,12 +115,12 @@ def test_the_autoscaler_of_a_new_server_adds_no_replica_before_the_first_one_ser
     assert made["spec"]["maxReplicas"] == 1
 
 
-def test_a_server_without_a_deployment_has_its_own_bounds() -> None:
+def test_the_autoscaler_of_a_server_without_a_deployment_has_the_specs_bounds() -> None:
     assert bounds(None, autoscaling=FOUR) == (1, 4)
 
 
 @given(st.integers(1, 20), st.integers(0, 20), st.integers(0, 30), st.none() | st.integers(0, 30), st.integers(0, 3600))
-def test_its_bounds_and_times_are_always_such_as_kubernetes_accepts(
+def test_the_autoscalers_bounds_and_times_are_always_valid_in_kubernetes(
     fewest: int, more: int, replicas: int, serving: int | None, drain: int
 ) -> None:
     deployment = None if serving is None else make_deployment(availableReplicas=serving)
@@ -132,7 +132,7 @@ def test_its_bounds_and_times_are_always_such_as_kubernetes_accepts(
         assert all(0 < policy["periodSeconds"] <= 1800 for policy in rules["policies"])
 
 
-def test_a_replica_goes_when_the_one_before_it_has_drained() -> None:
+def test_a_replica_is_removed_only_after_the_one_before_it_has_drained() -> None:
     behaviour = autoscaler(autoscaling=FOUR, drain={"timeoutSeconds": 300})["behavior"]
     assert behaviour == {
         "scaleUp": {
@@ -146,7 +146,7 @@ def test_a_replica_goes_when_the_one_before_it_has_drained() -> None:
     }
 
 
-def test_what_kubernetes_makes_of_the_numbers_is_no_difference() -> None:
+def test_numbers_rewritten_by_kubernetes_are_no_drift() -> None:
     wanted = build_autoscaler(server(autoscaling={**FOUR, "target": {"runningRequests": 2000}}))
     queued, running = wanted["spec"]["metrics"]
     stored = {**running, "pods": {**running["pods"], "target": {"type": "AverageValue", "averageValue": "2k"}}}

@@ -89,12 +89,12 @@ def world() -> World:
 
 
 def _items(number: int, **default: object) -> Manifest:
-    """Return a container with so many variables, each with the default."""
+    """Return a container with this number of variables, each with the default."""
     return {"env": [{"name": f"X{item}", "value": "1", **default} for item in range(number)]}
 
 
 @pytest.mark.parametrize("number", [1, 101, 128])
-def test_a_default_of_each_item_is_one_default_however_many_items_there_are(number: int) -> None:
+def test_the_default_of_each_item_replaces_no_pod_however_many_items_there_are(number: int) -> None:
     """A newer CRD gives every item of a list a value without an owner."""
     world = World(item=_ITEM | _items(number))
     began = time.thread_time()
@@ -104,21 +104,21 @@ def test_a_default_of_each_item_is_one_default_however_many_items_there_are(numb
     assert world.records == 0
 
 
-def test_what_else_the_owner_of_a_list_writes_takes_no_default_that_was_there(world: World) -> None:
+def test_another_change_by_a_lists_owner_takes_no_earlier_default(world: World) -> None:
     world.write({_DEFAULT: "Always"}, service={"port": 31000})
     world.write({_DEFAULT: "Always"}, replicas=3)
     assert world.records == 0
     assert _DEFAULT not in world.container
 
 
-def test_a_wish_in_the_same_list_takes_no_default_that_was_there(world: World) -> None:
+def test_a_change_within_the_same_list_takes_no_earlier_default(world: World) -> None:
     world.write({_DEFAULT: "Always", "tty": True})
     assert world.records == 1
     assert world.container["tty"] is True
     assert _DEFAULT not in world.container
 
 
-def test_another_value_is_a_wish_and_so_is_what_was_taken_out_and_written_again(world: World) -> None:
+def test_another_value_and_a_value_written_again_count_as_requested(world: World) -> None:
     world.write({_DEFAULT: "Never"})
     assert (world.records, world.container[_DEFAULT]) == (1, "Never")
     other = World()
@@ -128,7 +128,7 @@ def test_another_value_is_a_wish_and_so_is_what_was_taken_out_and_written_again(
     assert (other.records, other.container[_DEFAULT]) == (1, "Always")
 
 
-def test_what_may_be_a_default_is_named_and_the_annotation_takes_it(world: World) -> None:
+def test_a_possible_default_is_named_and_the_annotation_takes_it(world: World) -> None:
     template = find_condition(world.status, "TemplateCurrent")
     assert template["reason"] == "Newest"
     assert "spec.podTemplate.spec.containers[0].imagePullPolicy" in template["message"]

@@ -42,7 +42,7 @@ def owned(fields: Manifest, time: str = _CREATED) -> Manifest:
     return {"manager": "owner", "operation": "Apply", "time": time, "fieldsV1": {"f:spec": fields}}
 
 
-def is_wished(seen: KimiLinearServer, kept: Revision, *owners: Manifest, state: RolloutState | None = None) -> bool:
+def is_requested(seen: KimiLinearServer, kept: Revision, *owners: Manifest, state: RolloutState | None = None) -> bool:
     """Return whether a server gets a new pod template, because its spec asks for different pods than the record."""
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), state or RolloutState(), _NOW)
     manifest = {"metadata": {"managedFields": list(owners)}, "spec": explicit_inputs(seen.spec)}
@@ -54,13 +54,13 @@ _ENGINE: Manifest = {"name": "sglang", "env": [{"name": "X", "value": "1"}]}
 _PULLED: Manifest = {"imagePullPolicy": "Always"}
 
 
-def test_a_default_within_an_item_of_a_list_is_no_wish_of_who_owns_the_list() -> None:
+def test_a_default_within_an_item_of_a_list_is_not_requested_by_the_lists_owner() -> None:
     seen = with_pod(containers=[_ENGINE | _PULLED, {"name": "mesh", "ports": [{"containerPort": 1}]}])
     kept = record(with_pod(containers=[_ENGINE, {"name": "mesh", "ports": [{"containerPort": 1}]}]))
-    assert not is_wished(seen, kept, owned(_WHOLE))
+    assert not is_requested(seen, kept, owned(_WHOLE))
 
 
-def test_what_is_left_of_a_server_without_such_a_default_is_what_was_kept() -> None:
+def test_leaving_out_a_default_within_a_list_gives_the_recorded_inputs() -> None:
     kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
     seen = with_pod(containers=[_ENGINE | _PULLED, {"name": "mesh", "resources": {"limits": {"cpu": 1}}}])
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), now=_NOW)
@@ -68,24 +68,24 @@ def test_what_is_left_of_a_server_without_such_a_default_is_what_was_kept() -> N
     assert template_inputs(unrequested.without(seen, answers, kept).spec) == kept.inputs
 
 
-def test_what_the_owner_of_a_list_wrote_into_an_item_later_is_a_wish() -> None:
+def test_a_value_that_a_lists_owner_wrote_into_an_item_later_counts_as_requested() -> None:
     seen, kept = with_pod(containers=[_ENGINE | _PULLED]), record(with_pod(containers=[_ENGINE]))
-    assert is_wished(seen, kept, owned(_WHOLE, _SINCE))
-    assert is_wished(seen, kept, {"fieldsV1": {"f:spec": _WHOLE}})
-    assert not is_wished(seen, kept, owned(_WHOLE), owned({"f:replicas": {}}, _SINCE))
-    assert is_wished(seen, replace(kept, created=""), owned(_WHOLE))
+    assert is_requested(seen, kept, owned(_WHOLE, _SINCE))
+    assert is_requested(seen, kept, {"fieldsV1": {"f:spec": _WHOLE}})
+    assert not is_requested(seen, kept, owned(_WHOLE), owned({"f:replicas": {}}, _SINCE))
+    assert is_requested(seen, replace(kept, created=""), owned(_WHOLE))
 
 
-def test_what_the_owner_of_a_list_wrote_in_the_second_of_the_record_is_a_wish_just_after_it() -> None:
+def test_a_value_written_in_the_second_of_the_record_counts_as_requested_just_after_it() -> None:
     """Times are whole seconds. So the recorded spec may be older than the spec that was stored in the same second."""
     seen = with_pod(containers=[_ENGINE | _PULLED])
     kept = record(with_pod(containers=[_ENGINE]), created=_NOW)
-    assert is_wished(seen, kept, owned(_WHOLE, _NOW))
-    assert not is_wished(seen, kept, owned(_WHOLE, _NOW), state=RolloutState(is_unchanged=True))
-    assert not is_wished(seen, replace(kept, generation=2), owned(_WHOLE, _NOW))
+    assert is_requested(seen, kept, owned(_WHOLE, _NOW))
+    assert not is_requested(seen, kept, owned(_WHOLE, _NOW), state=RolloutState(is_unchanged=True))
+    assert not is_requested(seen, replace(kept, generation=2), owned(_WHOLE, _NOW))
 
 
-def test_an_item_more_less_another_or_in_another_place_is_a_wish() -> None:
+def test_an_added_removed_changed_or_moved_item_counts_as_requested() -> None:
     kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
     for containers in (
         [_ENGINE | _PULLED],
@@ -95,23 +95,23 @@ def test_an_item_more_less_another_or_in_another_place_is_a_wish() -> None:
         [_ENGINE | {"env": [{"name": "X", "value": "2"}]}, {"name": "mesh"}],
         [{"name": "sglang"}, {"name": "mesh"}],
     ):
-        assert is_wished(with_pod(containers=containers), kept, owned(_WHOLE)), containers
+        assert is_requested(with_pod(containers=containers), kept, owned(_WHOLE)), containers
 
 
-def test_of_a_list_whose_items_have_owners_each_field_counts_for_itself() -> None:
+def test_fields_of_items_with_owners_count_one_by_one() -> None:
     seen, kept = with_pod(containers=[_ENGINE | _PULLED]), record(with_pod(containers=[_ENGINE]))
     item: Manifest = {".": {}, "f:name": {}}
     granular: Manifest = {"f:podTemplate": {"f:spec": {"f:containers": {'k:{"name":"sglang"}': item}}}}
-    assert not is_wished(seen, kept, owned(granular, _SINCE))
+    assert not is_requested(seen, kept, owned(granular, _SINCE))
     item["f:imagePullPolicy"] = {}
-    assert is_wished(seen, kept, owned(granular))
+    assert is_requested(seen, kept, owned(granular))
 
 
-def test_the_default_of_what_tells_items_apart_makes_no_other_item() -> None:
+def test_the_default_of_a_key_field_makes_no_other_item() -> None:
     ports = [{"containerPort": 9000}]
     kept = record(with_pod(containers=[_ENGINE | {"ports": ports}]))
     seen = with_pod(containers=[_ENGINE | {"ports": [{"containerPort": 9000, "protocol": "TCP"}]}])
-    assert not is_wished(seen, kept, owned(_WHOLE))
+    assert not is_requested(seen, kept, owned(_WHOLE))
 
 
 def reported(time: str, reason: str = "AllReplicasServe") -> dict[str, Any]:
@@ -125,7 +125,7 @@ _SERVED = 2
 _PULL_POLICY = ("podTemplate", "spec", "containers", 0, "imagePullPolicy")
 
 
-def is_default_a_wish(
+def is_default_requested(
     *owners: Manifest,
     report: dict[str, Any],
     generation: int = 2,
@@ -144,83 +144,83 @@ def is_default_a_wish(
 _REPORTED_LATER, _JUST_NOW, _LONG_AGO = "2026-11-29T02:30:00Z", "2026-11-29T02:59:59Z", "2026-11-29T01:30:00Z"
 
 
-def test_what_the_owner_of_a_list_wrote_before_the_spec_was_applied_makes_no_default_a_wish() -> None:
+def test_an_owners_write_before_the_spec_was_applied_makes_no_default_requested() -> None:
     """For example, the owner changed the port long ago, and the default came with a later CRD."""
     report = reported(_REPORTED_LATER)
-    assert not is_default_a_wish(owned(_WHOLE, _SINCE), report=report)
-    assert is_default_a_wish(owned(_WHOLE, _NOW), report=report)
-    assert is_default_a_wish(owned(_WHOLE, _SINCE), report=reported(_REPORTED_LATER, "ApplyFailed"))
-    assert is_default_a_wish(owned(_WHOLE, _SINCE), report={**report, "status": None})
+    assert not is_default_requested(owned(_WHOLE, _SINCE), report=report)
+    assert is_default_requested(owned(_WHOLE, _NOW), report=report)
+    assert is_default_requested(owned(_WHOLE, _SINCE), report=reported(_REPORTED_LATER, "ApplyFailed"))
+    assert is_default_requested(owned(_WHOLE, _SINCE), report={**report, "status": None})
 
 
-def test_a_new_status_proves_only_what_was_written_some_seconds_before() -> None:
+def test_a_new_status_proves_only_writes_that_are_some_seconds_older() -> None:
     """Pods come and go, so the status may be written just before a scale, or just after a change of the user."""
-    assert not is_default_a_wish(owned(_WHOLE, _SINCE), report=reported(_JUST_NOW))
-    assert is_default_a_wish(owned(_WHOLE, _JUST_NOW), report=reported(_JUST_NOW))
+    assert not is_default_requested(owned(_WHOLE, _SINCE), report=reported(_JUST_NOW))
+    assert is_default_requested(owned(_WHOLE, _JUST_NOW), report=reported(_JUST_NOW))
 
 
-def test_a_label_of_the_owner_and_one_scale_make_no_default_a_wish() -> None:
+def test_an_owners_label_and_one_scale_make_no_default_requested() -> None:
     label, report = owned(_WHOLE, _SINCE), reported(_LONG_AGO)
-    assert not is_default_a_wish(label, report=report, replicas=3)
-    assert is_default_a_wish(label, report=report)
-    assert is_default_a_wish(label, report=report, replicas=3, generation=3)
+    assert not is_default_requested(label, report=report, replicas=3)
+    assert is_default_requested(label, report=report)
+    assert is_default_requested(label, report=report, replicas=3, generation=3)
 
 
 @pytest.mark.parametrize(
     "spec", [{"replicas": 3, "suspend": True}, {"served": 0}, {"served": None, "replicas": 3}], ids=str
 )
-def test_other_replicas_than_those_that_were_applied_are_a_scale_only_while_the_server_is_served(
+def test_other_replicas_count_as_a_scale_only_while_the_server_is_served(
     spec: dict[str, Any],
 ) -> None:
-    assert is_default_a_wish(owned(_WHOLE, _SINCE), report=reported(_LONG_AGO), **spec)
+    assert is_default_requested(owned(_WHOLE, _SINCE), report=reported(_LONG_AGO), **spec)
 
 
 def test_other_replicas_are_no_scale_while_somebody_else_changes_the_deployment() -> None:
     report = reported(_LONG_AGO)
     contested = make_condition("Synced", "False", "ChangedByOthers", "")
     status = {**report["status"], "conditions": [*report["status"]["conditions"], contested]}
-    assert is_default_a_wish(owned(_WHOLE, _SINCE), report={**report, "status": status}, replicas=3)
+    assert is_default_requested(owned(_WHOLE, _SINCE), report={**report, "status": status}, replicas=3)
 
 
 @pytest.mark.parametrize("generation", [None, "1", [1]])
-def test_a_status_whose_generation_cannot_be_read_tells_nothing(generation: object) -> None:
+def test_a_status_with_an_unreadable_generation_proves_nothing(generation: object) -> None:
     report = reported(_REPORTED_LATER)
     status = {**report["status"], "observedGeneration": generation}
-    assert is_default_a_wish(owned(_WHOLE, _SINCE), report={**report, "status": status}, replicas=3)
+    assert is_default_requested(owned(_WHOLE, _SINCE), report={**report, "status": status}, replicas=3)
 
 
-def test_who_owns_the_replicas_may_have_written_the_list_with_them() -> None:
+def test_an_owner_of_the_replicas_may_have_written_the_list_with_them() -> None:
     both = owned({**_WHOLE, "f:replicas": {}}, _SINCE)
-    assert is_default_a_wish(both, report=reported(_LONG_AGO), replicas=3)
+    assert is_default_requested(both, report=reported(_LONG_AGO), replicas=3)
 
 
-def test_what_nobody_had_asked_for_is_no_wish_as_long_as_it_has_the_same_value() -> None:
+def test_an_unrequested_value_stays_unrequested_while_it_is_the_same() -> None:
     owner, report = owned(_WHOLE, _NOW), reported(_LONG_AGO)
-    assert not is_default_a_wish(owner, report=report, answers={_PULL_POLICY: "Always"})
-    assert is_default_a_wish(owner, report=report, answers={_PULL_POLICY: "Never"})
-    assert is_default_a_wish(owner, report=report, answers={(*_PULL_POLICY[:-1], "tty"): "Always"})
+    assert not is_default_requested(owner, report=report, answers={_PULL_POLICY: "Always"})
+    assert is_default_requested(owner, report=report, answers={_PULL_POLICY: "Never"})
+    assert is_default_requested(owner, report=report, answers={(*_PULL_POLICY[:-1], "tty"): "Always"})
 
 
 _WITH_NULL = with_pod(hostAliases=None)
 
 
-def test_a_null_that_the_api_server_dropped_is_as_if_it_were_there() -> None:
+def test_a_null_that_the_api_server_dropped_counts_as_if_it_were_there() -> None:
     kept, seen = record(_WITH_NULL), with_pod()
     owners = owned({"f:podTemplate": {"f:spec": {"f:hostAliases": {}}}})
-    assert not is_wished(seen, kept, owners)
+    assert not is_requested(seen, kept, owners)
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), now=_NOW)
     answers = {path: unrequested.Answer(None, is_doubtful=False) for path in uncertain.paths}
     assert build_pod_template(unrequested.without(seen, answers, kept)) == build_pod_template(_WITH_NULL)
 
 
-def test_a_null_that_its_owner_took_out_is_a_wish() -> None:
-    assert is_wished(with_pod(), record(_WITH_NULL), owned({"f:podTemplate": {"f:spec": {}}}))
+def test_a_null_removed_by_its_owner_counts_as_a_users_change() -> None:
+    assert is_requested(with_pod(), record(_WITH_NULL), owned({"f:podTemplate": {"f:spec": {}}}))
 
 
-def test_a_null_within_an_item_that_the_api_server_dropped_is_as_if_it_were_there() -> None:
+def test_a_dropped_null_within_an_item_counts_as_if_it_were_there() -> None:
     kept = record(with_pod(containers=[_ENGINE | {"lifecycle": None}]))
-    assert not is_wished(with_pod(containers=[_ENGINE]), kept, owned(_WHOLE))
-    assert is_wished(with_pod(containers=[_ENGINE]), kept, owned(_WHOLE, _SINCE))
+    assert not is_requested(with_pod(containers=[_ENGINE]), kept, owned(_WHOLE))
+    assert is_requested(with_pod(containers=[_ENGINE]), kept, owned(_WHOLE, _SINCE))
 
 
 def _kept_by_newer(**changes: Any) -> Revision:
@@ -232,15 +232,15 @@ def _kept_by_newer(**changes: Any) -> Revision:
     return record(server(), inputs=inputs, defaulted=(("engine", "memoryFractionStatic"),), **changes)
 
 
-def test_a_default_of_another_versions_models_is_not_gone_from_a_spec_that_never_had_it() -> None:
+def test_a_default_of_another_versions_models_does_not_count_as_removed() -> None:
     assert choose(server(), History([_kept_by_newer()], deployed=1)).current == _kept_by_newer()
-    assert not is_wished(server(engine={"memoryFractionStatic": 0.85}), _kept_by_newer(), owned({"f:replicas": {}}))
-    assert is_wished(
+    assert not is_requested(server(engine={"memoryFractionStatic": 0.85}), _kept_by_newer(), owned({"f:replicas": {}}))
+    assert is_requested(
         server(engine={"contextLength": 4096}), _kept_by_newer(), owned({"f:engine": {"f:contextLength": {}}})
     )
 
 
-def test_a_field_that_a_spec_had_and_that_is_gone_counts_also_in_records_without_a_note() -> None:
+def test_a_removed_field_counts_in_records_without_a_note_too() -> None:
     for defaulted in (None, ()):
         assert (
             choose(server(), History([replace(_kept_by_newer(), defaulted=defaulted)], deployed=1)).current.number == 2
@@ -256,14 +256,14 @@ def test_a_record_notes_which_inputs_the_spec_did_not_have() -> None:
 
 
 @pytest.mark.parametrize("note", [1, {}, [1], [[]], [["engine", {}]], None])
-def test_a_note_that_no_operator_wrote_is_none(note: object) -> None:
+def test_a_note_that_no_operator_wrote_is_ignored(note: object) -> None:
     manifest = build_revision(server(), choose(server(), History()).current)
     found = revision.read({**manifest, "data": {**manifest["data"], "defaulted": note}})
     assert found
     assert (found.defaulted, found.explicit_inputs) == (None, found.inputs)
 
 
-def test_a_template_that_another_version_never_came_to_apply_to_a_new_server_is_given_up() -> None:
+def test_a_template_that_another_version_never_applied_to_a_new_server_is_given_up() -> None:
     never_ran, state = record(server(1)), RolloutState(is_unserved=True)
     assert abandons_newest(server(1), History([never_ran]), state)
     current = choose(server(1), History([never_ran], used=1), state=state).current
@@ -279,27 +279,29 @@ def test_a_template_that_another_version_never_came_to_apply_to_a_new_server_is_
         ({"template": build_pod_template(server(1))}, 0, RolloutState(is_unserved=True)),
     ],
     ids=[
-        "it was served",
-        "another server of this name was",
-        "it runs and no watch told",
+        "the server was served",
+        "another server of this name was served",
+        "it runs, but no watch has shown it",
         "this version builds the same",
     ],
 )
-def test_a_template_without_a_deployment_is_kept_else(changes: Manifest, deployed: int, state: RolloutState) -> None:
+def test_a_template_that_may_have_run_is_kept_without_a_deployment(
+    changes: Manifest, deployed: int, state: RolloutState
+) -> None:
     kept = record(server(1), **changes)
     assert not abandons_newest(server(1), History([kept], deployed=deployed), state)
     assert choose(server(1), History([kept], deployed=deployed), state=state).current == kept
 
 
-@pytest.mark.parametrize("applied", [OLD_TEMPLATE, None], ids=["as it runs", "somebody edited it"])
-def test_a_mark_that_was_deleted_with_its_record_is_made_again_during_a_rollout(applied: Manifest | None) -> None:
+@pytest.mark.parametrize("applied", [OLD_TEMPLATE, None], ids=["the running template", "an edited template"])
+def test_a_rollout_mark_deleted_with_its_record_is_restored_during_the_rollout(applied: Manifest | None) -> None:
     for is_rolling_out in (True, False):
         state = RolloutState(is_unchanged=True, is_rolling_out=is_rolling_out)
         kept = choose(server(1), History(deployed=2), applied=applied, state=state)
         assert (kept.current.number, kept.current.is_automatic) == (3, is_rolling_out)
 
 
-def test_what_is_taken_out_of_an_item_leaves_the_item_where_it_is() -> None:
+def test_removing_a_field_of_an_item_leaves_the_item_in_its_place() -> None:
     value: Manifest = {"a": [{"b": {"c": 1}}, {"d": 2}]}
     assert stored.without(value, ("a", 0, "b", "c")) == {"a": [{"b": {}}, {"d": 2}]}
     assert stored.as_in(value, ("a", 1, "e"), {"a": [{}, {"e": None}]}) == {"a": [{"b": {"c": 1}}, {"d": 2, "e": None}]}
@@ -315,13 +317,13 @@ def test_what_is_taken_out_of_an_item_leaves_the_item_where_it_is() -> None:
         ({"f:a": {}}, (0, "v")),
         ({"f:b": {}}, None),
     ],
-    ids=["it", "another item", "values", "the list", "a field beside it"],
+    ids=["the item", "another item", "values", "the list", "another field"],
 )
-def test_a_set_of_fields_leads_to_a_field_of_an_item_or_to_the_list_around_it(fields: Manifest, left: object) -> None:
+def test_a_set_of_fields_leads_to_a_field_of_an_item_or_to_its_list(fields: Manifest, left: object) -> None:
     assert ownership.remaining_path(fields, ("a", 0, "v"), {"a": [{"n": 1, "p": "TCP", "v": 1}]}) == left
 
 
-def test_who_wrote_in_the_same_second_did_not_write_later() -> None:
+def test_a_write_in_the_same_second_does_not_count_as_later() -> None:
     entries = [owned({}, time) for time in (_CREATED, _SINCE, _NOW, "?")]
     assert ownership.written_after(entries, _SINCE) == entries[2:]
     assert ownership.written_after(entries, "") == entries

@@ -34,7 +34,7 @@ HEADLESS: Any = {"service": {"headless": True}}
 
 
 @pytest.mark.parametrize("refused", ["Service/kimi", "Service/kimi-headless", "Deployment/kimi"])
-def test_a_child_that_is_refused_keeps_no_other_from_being_made(refused: str) -> None:
+def test_a_refused_child_does_not_block_other_children(refused: str) -> None:
     cluster = RefusingCluster({refused: ApiError(422, "no")})
     assert one_pass(cluster, **HEADLESS) == BLOCKED_RETRY_SECONDS
     assert set(cluster.written) == CHILDREN - {refused}
@@ -42,13 +42,13 @@ def test_a_child_that_is_refused_keeps_no_other_from_being_made(refused: str) ->
     assert (ready["reason"], ready["message"].endswith("no")) == ("ApplyFailed", True)
 
 
-def test_without_its_record_no_new_pod_template_is_applied() -> None:
+def test_no_new_pod_template_is_applied_without_its_record() -> None:
     cluster = RefusingCluster({"ControllerRevision/kimi-1": ApiError(403, "exceeded quota")})
     assert one_pass(cluster, **HEADLESS) == BLOCKED_RETRY_SECONDS
     assert set(cluster.written) == CHILDREN - {"ControllerRevision/kimi-1", "Deployment/kimi"}
 
 
-def test_a_template_that_cannot_be_recorded_keeps_no_server_from_being_scaled_down() -> None:
+def test_a_template_that_cannot_be_recorded_does_not_prevent_scaling_down() -> None:
     cluster = RefusingCluster({"ControllerRevision/kimi-2": ApiError(403, "exceeded quota")})
     one_pass(cluster, *kept_objects(1, replicas=4), replicas=1, toolCallParser="enabled")
     assert "Deployment/kimi" in cluster.written
@@ -62,7 +62,7 @@ def test_a_template_that_cannot_be_recorded_keeps_no_server_from_being_scaled_do
 @pytest.mark.parametrize(
     ("asked", "replicas"), [({"replicas": 1}, 1), ({"replicas": 4, "suspend": True}, 0), ({"replicas": 5}, None)]
 )
-def test_a_server_whose_spec_is_refused_can_have_fewer_pods_of_those_that_run(
+def test_a_server_with_a_refused_spec_can_be_scaled_down(
     refused: Manifest, asked: Manifest, replicas: int | None
 ) -> None:
     cluster = RefusingCluster({})
@@ -73,7 +73,7 @@ def test_a_server_whose_spec_is_refused_can_have_fewer_pods_of_those_that_run(
     assert find_condition(cluster.status, "Accepted")["reason"] == "InvalidSpec"
 
 
-def test_a_server_whose_spec_is_refused_has_fewer_pods_also_without_a_record_and_keeps_what_somebody_changed() -> None:
+def test_a_server_with_a_refused_spec_and_no_record_can_be_scaled_down() -> None:
     cluster, (_, deployment) = RefusingCluster({}), kept_objects(1, replicas=4)
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "example.com/hotfix:1"
     one_pass(cluster, deployment, security={"hostIPC": True}, replicas=3)
@@ -81,7 +81,7 @@ def test_a_server_whose_spec_is_refused_has_fewer_pods_also_without_a_record_and
     assert cluster.applied == []
 
 
-def test_a_server_without_a_record_has_fewer_pods_also_if_what_it_is_to_have_cannot_be_applied() -> None:
+def test_a_server_without_a_record_is_scaled_down_although_its_template_is_refused() -> None:
     cluster, (_, deployment) = RefusingCluster({"Deployment/kimi": ApiError(422, "wrong")}), kept_objects(1, replicas=4)
     one_pass(cluster, deployment, replicas=1, toolCallParser="enabled")
     assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == [1]
@@ -142,7 +142,7 @@ class BusyCluster(RefusingCluster):
 
 
 @pytest.mark.parametrize("asked", [{"replicas": 1}, {"replicas": 4, "toolCallParser": "enabled"}], ids=str)
-def test_a_busy_api_server_is_asked_once_in_a_pass(asked: Manifest) -> None:
+def test_a_busy_api_server_is_asked_only_once_in_a_pass(asked: Manifest) -> None:
     cluster = BusyCluster({})
     with pytest.raises(ApiError):
         one_pass(cluster, *kept_objects(1, replicas=4), **asked)
@@ -171,7 +171,7 @@ def _under_way(*, is_complete: bool) -> tuple[Manifest, Manifest]:
     ],
     ids=["by a rule", "by the API server"],
 )
-def test_a_server_whose_next_spec_is_refused_keeps_the_others_waiting_only_until_its_pods_are_ready(
+def test_a_refused_next_spec_holds_the_rollout_only_until_the_pods_are_ready(
     refused: dict[str, ApiError], spec: dict[str, Any], *, is_complete: bool
 ) -> None:
     cluster = RefusingCluster(refused)
@@ -180,7 +180,7 @@ def test_a_server_whose_next_spec_is_refused_keeps_the_others_waiting_only_until
     assert [AUTOMATIC_ANNOTATION in metadata.get("annotations", {}) for metadata in again] == [False] * is_complete
 
 
-def test_the_mark_stays_until_the_pods_have_been_ready_for_the_pause() -> None:
+def test_the_rollout_mark_stays_until_the_pods_have_been_ready_for_the_pause() -> None:
     record, deployment = _under_way(is_complete=True)
     server = {**make_server(replicas=1), "status": {"observedGeneration": 1}}
     ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-24T12:00:00Z"}

@@ -41,11 +41,11 @@ def told(accepted: str, resolved: str = "True", *, generation: int = 1, **parent
 
 
 @pytest.mark.parametrize("spec", [{}, {"service": {"type": "NodePort"}}])
-def test_a_server_that_asks_for_no_way_from_outside_is_not_exposed(spec: Manifest) -> None:
+def test_a_server_without_outside_access_is_not_exposed(spec: Manifest) -> None:
     assert not is_exposed(server(**spec))
 
 
-def test_a_load_balancer_is_reached_at_its_addresses_and_the_port_of_the_service() -> None:
+def test_a_load_balancer_is_reached_at_its_addresses_and_the_services_port() -> None:
     wanted = server(service={"type": "LoadBalancer", "port": 80})
     assert is_exposed(wanted)
     assert exposure(wanted, {}).reason.name == "AddressPending"
@@ -57,7 +57,7 @@ def test_a_load_balancer_is_reached_at_its_addresses_and_the_port_of_the_service
     )
 
 
-def test_a_status_has_no_more_addresses_than_its_model_allows_and_the_same_ones_in_any_order() -> None:
+def test_a_status_has_a_bounded_number_of_addresses_in_a_stable_order() -> None:
     """The API server would refuse the whole status."""
     wanted, points = server(service={"type": "LoadBalancer"}), [{"ip": f"192.0.2.{number}"} for number in range(200)]
     found = exposure(wanted, with_points(SERVICE, *points)).addresses
@@ -75,7 +75,7 @@ def test_a_status_has_no_more_addresses_than_its_model_allows_and_the_same_ones_
         ({"hosts": ["a.example"], "tlsSecretName": "tls"}, ("https://a.example",)),
     ],
 )
-def test_an_ingress_is_reached_at_its_hosts_once_a_controller_has_taken_it(
+def test_an_ingress_is_reached_at_its_hosts_once_a_controller_has_accepted_it(
     ingress: Manifest, addresses: tuple[str, ...]
 ) -> None:
     wanted = server(ingress=ingress)
@@ -84,7 +84,7 @@ def test_an_ingress_is_reached_at_its_hosts_once_a_controller_has_taken_it(
     assert exposure(wanted, with_points(INGRESS, {"ip": "192.0.2.7"})) == Exposure(addresses)
 
 
-def test_a_route_is_reached_at_its_names_and_path_once_its_gateway_accepts_it() -> None:
+def test_a_route_is_reached_at_its_hostnames_and_path_once_its_gateway_accepts_it() -> None:
     found = exposure(server(httpRoute={**ROUTE, "path": "/kimi"}), told("True"))
     assert found == Exposure(("https://kimi.example.com/kimi",))
     assert found.reason == Reason("Exposed", "https://kimi.example.com/kimi")
@@ -105,14 +105,14 @@ def test_a_route_is_reached_at_its_names_and_path_once_its_gateway_accepts_it() 
         (told("True", "False"), Reason("RouteRefused", "Gateway gateways/public: ResolvedRefsWhy: because")),
     ],
 )
-def test_a_route_that_leads_nowhere_is_told_in_the_words_of_the_gateway(
+def test_a_route_that_leads_nowhere_is_reported_in_the_gateways_words(
     live: dict[Kind, Manifest], reason: Reason
 ) -> None:
     found = exposure(server(httpRoute=ROUTE), live)
     assert (found.addresses, found.reason) == ((), reason)
 
 
-def test_one_gateway_of_two_is_a_way_and_a_problem() -> None:
+def test_one_accepting_gateway_of_two_gives_an_address_and_a_problem() -> None:
     parents = [{"name": "private"}, {"name": "public", "namespace": "gateways"}]
     route = {**ROUTE, "parentRefs": parents}
     found = exposure(server(httpRoute=route), told("True"))
@@ -120,7 +120,7 @@ def test_one_gateway_of_two_is_a_way_and_a_problem() -> None:
     assert found.reason == Reason("AddressPending", f"Gateway default/private: {PENDING}")
 
 
-def test_what_is_refused_comes_before_what_may_still_come() -> None:
+def test_a_refused_route_is_reported_before_a_pending_address() -> None:
     found = exposure(server(httpRoute=ROUTE, ingress={}), told("False"))
     assert found.reason.name == "RouteRefused"
     assert "the Ingress has no address" in found.reason.message

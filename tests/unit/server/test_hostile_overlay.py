@@ -41,7 +41,7 @@ def overlay(**spec: Any) -> Manifest:
     ],
     ids=str,
 )
-def test_an_overlay_is_refused_or_leaves_a_server(spec: Manifest) -> None:
+def test_an_overlay_is_refused_or_leaves_a_working_server(spec: Manifest) -> None:
     checked = check(make_server(**spec))
     if checked.errors:
         return

@@ -21,19 +21,19 @@ def without_documentation(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_text_in_a_pod_template_does_what_its_module_does(name: str) -> None:
+def test_a_program_in_a_pod_template_does_the_same_as_its_module(name: str) -> None:
     module = files("kimi_linear_operator.server.sglang").joinpath(f"{name}.py").read_text()
     assert without_documentation(inline.program(name)) == without_documentation(module)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_it_is_stored_without_what_only_people_read(name: str) -> None:
+def test_a_program_in_a_pod_template_has_no_comments_or_blank_lines(name: str) -> None:
     text = inline.program(name)
     assert not [line for line in text.splitlines() if not line.strip() or line.strip().startswith("#")]
     assert len(text) < 5000
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_it_means_the_same_to_kubernetes_and_to_the_shell(name: str) -> None:
+def test_a_program_in_a_pod_template_means_the_same_to_kubernetes_and_the_shell(name: str) -> None:
     """Kubernetes replaces references to variables in commands, and quoting single quotes makes a text hard to read."""
     assert not {"$", "'"} & set(inline.program(name))

@@ -36,14 +36,14 @@ CLAIM: Manifest = {"kernelCache": {"existingClaim": "kernels"}}
 FOLDER: Manifest = {"kernelCache": {"hostPath": "/var/lib/kernels"}}
 
 
-def test_without_a_place_of_its_own_nothing_is_added() -> None:
+def test_without_spec_kernel_cache_nothing_is_added() -> None:
     assert pod() == pod(kernelCache={})
     assert "/kernels/triton" not in mounts()
     assert "KIMI_LINEAR_NODE" not in variables()
 
 
 @pytest.mark.parametrize("place", [CLAIM, FOLDER], ids=["claim", "folder"])
-def test_only_tritons_kernels_leave_the_pod(place: Manifest) -> None:
+def test_only_tritons_kernels_are_kept_outside_the_pod(place: Manifest) -> None:
     kept = mounts(**place)["/kernels/triton"]["name"]
     [volume] = [volume for volume in pod(**place)["volumes"] if volume["name"] == kept]
     assert "emptyDir" not in volume
@@ -74,6 +74,6 @@ def test_the_folder_of_a_pod_can_have_a_limit() -> None:
 
 
 @pytest.mark.parametrize("place", [CLAIM, FOLDER], ids=["claim", "folder"])
-def test_the_check_of_the_pod_does_not_have_it(place: Manifest) -> None:
+def test_the_preflight_check_does_not_mount_the_kernel_cache(place: Manifest) -> None:
     [check] = pod(**place)["initContainers"]
     assert [mount["name"] for mount in check["volumeMounts"]] == ["dshm", "cache"]

@@ -63,7 +63,7 @@ def run(folder: Path, key: bytes | None) -> Run:
     return Run(process.pid, process.returncode, output + log, json.loads(output or "{}"))
 
 
-def test_sglang_gets_the_key_in_a_file_and_nobody_else_sees_it(tmp_path: Path) -> None:
+def test_sglang_reads_the_key_from_a_file_and_no_other_process_sees_it(tmp_path: Path) -> None:
     started = run(tmp_path, KEY.encode())
     assert started.code == 0, started.log
     arguments = command_line.arguments(ServerSpec.model_validate({"engine": {"extraArgs": ["--a=b c", "$HOME"]}}))
@@ -75,13 +75,13 @@ def test_sglang_gets_the_key_in_a_file_and_nobody_else_sees_it(tmp_path: Path) -
     assert not [text for text in started.said["seen"] if "planted" in text]
 
 
-def test_sglang_takes_the_place_of_the_shell_and_gets_its_signals(tmp_path: Path) -> None:
+def test_sglang_replaces_the_shell_and_gets_its_signals(tmp_path: Path) -> None:
     started = run(tmp_path, KEY.encode())
     assert started.said["process"] == started.process
 
 
 @pytest.mark.parametrize("written", [f"{KEY}\n", f"{KEY}\r\n", f" {KEY} "], ids=repr)
-def test_a_line_break_at_the_end_of_a_secret_is_no_part_of_the_key(tmp_path: Path, written: str) -> None:
+def test_a_line_break_at_the_end_of_a_secret_is_not_part_of_the_key(tmp_path: Path, written: str) -> None:
     assert run(tmp_path, written.encode()).said["argv"][1] == f"--api-key={KEY}"
 
 
@@ -98,7 +98,7 @@ def test_a_key_that_no_client_could_send_ends_the_container_and_is_not_shown(tmp
     assert "words" not in started.log
 
 
-def test_a_key_that_is_not_there_or_may_not_be_read_names_the_field(tmp_path: Path) -> None:
+def test_the_error_about_an_unreadable_key_names_the_field(tmp_path: Path) -> None:
     started = run(tmp_path, None)
     assert started.code == 1
     assert started.log == (
@@ -111,7 +111,7 @@ def pod(**spec: Any) -> dict[str, Any]:
     return found
 
 
-def test_the_key_is_a_file_that_only_the_engine_has_and_only_its_user_may_read() -> None:
+def test_only_the_engine_mounts_the_key_and_only_its_user_may_read_it() -> None:
     sidecar = {
         "containers": [{"name": "log-shipper", "image": "a"}],
         "initContainers": [{"name": "warm", "image": "a"}],
@@ -129,7 +129,7 @@ def test_the_key_is_a_file_that_only_the_engine_has_and_only_its_user_may_read()
     assert "secretKeyRef" not in str(made)
 
 
-def test_the_text_of_the_launcher_means_the_same_to_kubernetes_as_to_the_shell() -> None:
+def test_the_launcher_means_the_same_to_kubernetes_and_the_shell() -> None:
     """Kubernetes replaces references to variables in commands, and replaces two dollar signs by one."""
     text = str(pod(auth={"apiKeySecretRef": {"name": "keys"}})["containers"][0]["command"])
     assert "$(" not in text

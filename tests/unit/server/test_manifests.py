@@ -70,7 +70,7 @@ def test_shared_memory_grows_with_the_gpus(parallelism: int, size: str) -> None:
 
 
 @pytest.mark.parametrize("hardware", ["mi300x", "mi325x", "mi355x"])
-def test_fused_decoding_is_switched_off_which_the_image_switches_on(hardware: str) -> None:
+def test_fused_decoding_is_switched_off_although_the_image_switches_it_on(hardware: str) -> None:
     env = engine_container(hardware=hardware)["env"]
     assert [item for item in env if item["name"] == "SGLANG_ROCM_FUSED_DECODE_MLA"] == [
         {"name": "SGLANG_ROCM_FUSED_DECODE_MLA", "value": "0"}
@@ -85,7 +85,7 @@ def test_fused_decoding_is_switched_off_which_the_image_switches_on(hardware: st
         ("mi355x", ["75a3", "75b3"], ["128", "64", "32"]),
     ],
 )
-def test_pods_run_on_nodes_of_their_hardware_only(hardware: str, device_ids: list[str], parts: list[str]) -> None:
+def test_pods_run_only_on_nodes_of_their_hardware(hardware: str, device_ids: list[str], parts: list[str]) -> None:
     expression = {"key": "amd.com/gpu.device-id", "operator": "In", "values": device_ids}
     required = {"nodeSelectorTerms": [{"matchExpressions": [expression, no_parts(parts), NO_PARTITIONS, AMD64]}]}
     assert pod_template(hardware=hardware)["spec"]["affinity"] == {
@@ -93,7 +93,7 @@ def test_pods_run_on_nodes_of_their_hardware_only(hardware: str, device_ids: lis
     }
 
 
-def test_an_image_of_ones_own_may_be_of_another_architecture() -> None:
+def test_a_custom_image_may_have_another_architecture() -> None:
     assert str(AMD64) in str(pod_template()["spec"]["affinity"])
     assert str(AMD64) not in str(pod_template(engine={"image": "a/sglang:v0.5.7"})["spec"]["affinity"])
 
@@ -117,7 +117,7 @@ CLAIM = {"name": "cache", "persistentVolumeClaim": {"claimName": "weights"}}
     ],
     ids=["from the hub", "another volume", "a volume for the cache", "weights in a volume"],
 )
-def test_disk_space_is_requested_for_weights_that_are_kept_in_the_pod(spec: Manifest, is_requested: bool) -> None:
+def test_disk_space_is_requested_only_for_weights_that_are_kept_in_the_pod(spec: Manifest, is_requested: bool) -> None:
     assert ("ephemeral-storage" in engine_container(**spec)["resources"]["requests"]) == is_requested
 
 
@@ -133,7 +133,7 @@ def test_disk_space_is_requested_for_weights_that_are_kept_in_the_pod(spec: Mani
     ],
     ids=["a limit below our request", "a request", "a guaranteed pod"],
 )
-def test_what_a_user_requests_or_limits_is_theirs(given: Manifest, requests: Manifest) -> None:
+def test_a_users_requests_and_limits_replace_ours(given: Manifest, requests: Manifest) -> None:
     container = {"name": "sglang", "resources": given}
     built = engine_container(podTemplate={"spec": {"containers": [container]}})["resources"]
     assert built["requests"] == {"amd.com/gpu": "4", **requests}
@@ -162,14 +162,14 @@ def test_kernels_are_compiled_where_no_other_pod_writes_even_with_a_shared_cache
         ),
         ({"containers": [{"name": "other", "volumeMounts": [{"name": "mine", "mountPath": SHARED_MEMORY}]}]}, True),
     ],
-    ids=["ours", "a volume of theirs", "a mount of theirs", "a sidecar's"],
+    ids=["our volume", "a user's volume", "a user's mount", "a sidecar's mount"],
 )
-def test_only_shared_memory_of_our_own_is_emptied_at_a_start(pod: Manifest, is_emptied: bool) -> None:
+def test_only_our_own_shared_memory_is_emptied_at_a_start(pod: Manifest, is_emptied: bool) -> None:
     script = engine_container(podTemplate={"spec": pod})["command"][2]
     assert script.startswith("rm -rf /dev/shm/") == is_emptied
 
 
-def test_the_cpus_are_the_kubelets_to_give_unless_the_user_says_otherwise() -> None:
+def test_the_kubelet_assigns_cpus_unless_the_user_says_otherwise() -> None:
     name = "SGLANG_SET_CPU_AFFINITY"
     mine = {"containers": [{"name": "sglang", "env": [{"name": name, "value": "1"}]}]}
     assert {"name": name, "value": "0"} in engine_container()["env"]
@@ -178,7 +178,7 @@ def test_the_cpus_are_the_kubelets_to_give_unless_the_user_says_otherwise() -> N
     ]
 
 
-def test_a_proxy_in_the_template_does_not_stand_between_the_engine_and_itself() -> None:
+def test_a_proxy_in_the_template_does_not_come_between_the_engine_and_itself() -> None:
     variables = [{"name": "HTTP_PROXY", "value": "http://proxy:1"}, {"name": "NO_PROXY", "value": ".svc"}]
     sidecar = {"name": "log-shipper", "image": "a", "env": variables}
     spec = pod_template(podTemplate={"spec": {"containers": [{"name": "sglang", "env": variables}, sidecar]}})["spec"]
@@ -207,14 +207,14 @@ def test_a_drain_takes_one_replica_at_a_time_and_never_waits_for_a_single_one(sp
     assert budgets == ([budget] if has_budget else [])
 
 
-def test_replicas_go_to_different_nodes_where_there_is_room() -> None:
+def test_replicas_go_to_different_nodes_if_there_is_room() -> None:
     (spread,) = pod_template()["spec"]["topologySpreadConstraints"]
     assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
     assert spread["topologyKey"] == "kubernetes.io/hostname"
     assert spread["labelSelector"] == {"matchLabels": {"kimi-linear.io/server": "kimi"}}
 
 
-def test_a_spread_of_ones_own_takes_the_place_of_ours() -> None:
+def test_a_users_spread_constraint_replaces_ours() -> None:
     mine = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}
     spec = pod_template(podTemplate={"spec": {"topologySpreadConstraints": [mine]}})["spec"]
     (spread,) = spec["topologySpreadConstraints"]
@@ -260,7 +260,7 @@ def test_a_preferred_node_stays_preferred() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["InPlace", "Recreate"])
-def test_a_rollout_needs_no_spare_gpu_unless_asked_for(strategy: str) -> None:
+def test_a_rollout_needs_no_spare_gpu_unless_requested(strategy: str) -> None:
     wanted = deployment(rollout={"strategy": strategy})["spec"]["strategy"]
     assert wanted.get("rollingUpdate", {"maxSurge": 0})["maxSurge"] == 0
 
@@ -275,7 +275,7 @@ def test_a_rollout_may_take_as_long_as_draining_and_loading_may(startup: int, dr
     assert spec["progressDeadlineSeconds"] >= probe["periodSeconds"] * probe["failureThreshold"] + pause + drain
 
 
-def test_nothing_is_privileged_and_no_token_is_mounted() -> None:
+def test_no_container_is_privileged_and_no_token_is_mounted() -> None:
     spec = pod_template()["spec"]
     assert spec["automountServiceAccountToken"] is False
     assert {"hostNetwork", "hostPID", "hostIPC"} & set(spec) == set()
@@ -286,12 +286,12 @@ def test_nothing_is_privileged_and_no_token_is_mounted() -> None:
     }
 
 
-def test_no_capability_is_added_when_none_is_asked_for() -> None:
+def test_no_capability_is_added_when_none_is_requested() -> None:
     context = engine_container(security={"capabilities": []})["securityContext"]
     assert context["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_every_child_of_the_longest_name_has_a_name_and_labels_that_kubernetes_takes() -> None:
+def test_children_of_the_longest_server_name_have_valid_names_and_labels() -> None:
     children = build("k" * 50, service={"headless": True})
     assert len(children) == 3
     for child in children:
@@ -304,7 +304,7 @@ def test_children_never_share_a_name() -> None:
     assert len(children) == len(set(children))
 
 
-def test_services_select_the_pods_of_the_deployment_by_what_can_never_change() -> None:
+def test_services_and_deployment_select_pods_by_a_label_that_never_changes() -> None:
     selector = {"kimi-linear.io/server": "kimi"}
     *services, wanted = build(service={"headless": True}, podTemplate={"metadata": {"labels": {"team": "search"}}})
     assert wanted["spec"]["selector"] == {"matchLabels": selector}
@@ -319,7 +319,7 @@ def test_objects_that_no_server_owns_yet_name_no_owner() -> None:
     assert [child["metadata"].get("ownerReferences") for child in children] == [None, None]
 
 
-def test_a_pod_template_does_not_depend_on_which_object_asks_for_it() -> None:
+def test_a_pod_template_does_not_depend_on_the_servers_identity() -> None:
     other = make_server()
     other["metadata"] |= {"uid": "another", "generation": 7, "resourceVersion": "900"}
     (*_, rebuilt) = manifests.build(KimiLinearServer.model_validate(other))
@@ -342,7 +342,7 @@ def test_a_pod_template_does_not_depend_on_the_order_of_fields() -> None:
     [{"replicas": 3}, {"suspend": True}, {"rollout": {"strategy": "Surge"}}, {"service": {"port": 80}}],
     ids=str,
 )
-def test_what_does_not_affect_a_pod_restarts_none(change: Manifest) -> None:
+def test_a_change_that_does_not_affect_pods_keeps_the_pod_template(change: Manifest) -> None:
     assert pod_template(**change) == pod_template()
 
 

@@ -70,7 +70,7 @@ def test_hundreds_of_failed_pods_take_little_time(
     assert time.process_time() - began < MOST_SECONDS
 
 
-def test_of_many_failures_the_latest_is_reported() -> None:
+def test_the_latest_of_many_failures_is_reported() -> None:
     reported = last_failure([ended_pod(number) for number in range(PODS)], None, SGLANG)
     assert reported
     assert reported["time"] == "2026-11-24T09:59:00Z"
@@ -83,7 +83,7 @@ def test_the_end_of_a_long_message_is_quoted() -> None:
     assert reported["message"] == "RuntimeError: the last line"
 
 
-def test_a_pod_that_a_user_made_with_the_labels_of_a_server_is_not_the_servers() -> None:
+def test_a_hand_made_pod_with_a_servers_labels_does_not_belong_to_the_server() -> None:
     cache, own, made = new_cache(), make_pod("own"), make_pod("made-by-hand")
     del made["metadata"]["ownerReferences"]
     for pod in (own, made):

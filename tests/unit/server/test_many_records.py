@@ -65,7 +65,7 @@ def running(number: int) -> Manifest:
     return deployment | {"spec": {"template": TEMPLATE}}
 
 
-def test_the_template_is_built_as_often_for_many_records_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_template_is_built_once_for_any_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[int] = []
 
     def count(name: str) -> Any:
@@ -84,7 +84,7 @@ def test_the_template_is_built_as_often_for_many_records_as_for_one(monkeypatch:
         assert len(built) == 1
 
 
-def test_of_many_records_those_with_the_highest_numbers_are_read_and_the_one_that_runs(
+def test_only_records_with_the_highest_numbers_and_the_running_one_are_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []
@@ -102,7 +102,7 @@ def test_of_many_records_those_with_the_highest_numbers_are_read_and_the_one_tha
     assert len(read) < 50
 
 
-def test_one_that_reaches_beyond_its_pod_is_still_left_out() -> None:
+def test_a_record_that_reaches_beyond_its_pod_is_still_left_out() -> None:
     reaching = {"spec": {**TEMPLATE["spec"], "hostPID": True}}
     templates, server = passing([])
     allowed = templates._allowed_revisions([record(2, reaching), record(1)], server, None)

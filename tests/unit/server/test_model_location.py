@@ -40,12 +40,12 @@ def value_after(flag: str, template: Manifest) -> str:
     return str(words[words.index(flag) + 1])
 
 
-def test_the_hub_needs_no_location() -> None:
+def test_a_model_from_the_hub_needs_no_location() -> None:
     assert find(server().spec, None, []) is None
     assert find(server(path="/models/kimi").spec, None, []) is None
 
 
-def test_the_complete_commit_is_served_under_the_name_that_the_model_has_on_the_hub() -> None:
+def test_the_complete_commit_is_served_under_the_models_name_on_the_hub() -> None:
     location = find(server(weights="kimi").spec, weights(commit=COMMIT), [])
     template = build_pod_template(server(weights="kimi"), location)
     folder = f"/weights/models--moonshotai--Kimi-Linear-48B-A3B-Instruct/snapshots/{COMMIT}"
@@ -55,7 +55,7 @@ def test_the_complete_commit_is_served_under_the_name_that_the_model_has_on_the_
     assert value_after("--served-model-name", named) == "mine"
 
 
-def test_no_disk_of_the_node_is_asked_for_weights_that_are_on_a_volume() -> None:
+def test_weights_on_a_volume_need_no_disk_of_the_node() -> None:
     template = build_pod_template(server(weights="kimi"), on_claim("kimi", "instruct", COMMIT))
     assert "ephemeral-storage" not in template["spec"]["containers"][0]["resources"]["requests"]
 
@@ -67,12 +67,12 @@ def test_an_image_is_mounted_as_a_volume() -> None:
     assert value_after("--model-path", template) == "/weights"
 
 
-def test_a_commit_that_is_on_another_claim_is_none() -> None:
+def test_a_commit_on_another_claim_does_not_count() -> None:
     with pytest.raises(WeightsUnreadyError):
         find(server(weights="kimi").spec, weights(commit=COMMIT, claim="former"), [])
 
 
-def test_weights_that_are_gone_are_served_as_the_newest_template_has_them() -> None:
+def test_deleted_weights_are_served_from_the_location_in_the_newest_template() -> None:
     found = find(server(weights="kimi").spec, None, [kept(OTHER)])
     assert found == on_claim("kimi", "instruct", OTHER)
 
@@ -104,7 +104,7 @@ def test_weights_without_a_commit_say_why(conditions: list[Manifest], reason: st
     assert raised.value.reason.name == reason
 
 
-def test_clients_of_a_benchmark_mount_what_the_pods_have() -> None:
+def test_clients_of_a_benchmark_mount_the_same_weights_as_the_pods() -> None:
     user = server(weights="kimi")
     template = build_pod_template(user, on_claim("kimi", "instruct", COMMIT))
     benchmark = check(make_benchmark()).resource

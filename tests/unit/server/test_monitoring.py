@@ -21,11 +21,11 @@ def alerts(**spec: Any) -> dict[str, Manifest]:
     return {rule["alert"]: rule for rule in group["rules"]}
 
 
-def test_without_being_asked_the_operator_makes_nothing_for_prometheus() -> None:
+def test_a_server_without_spec_monitoring_has_no_objects_for_prometheus() -> None:
     assert children().keys() & {"PodMonitor", "PrometheusRule"} == set()
 
 
-def test_the_monitor_finds_the_pods_and_the_port_of_the_server_and_needs_no_key() -> None:
+def test_the_monitor_finds_the_servers_pods_and_port_and_needs_no_key() -> None:
     made = children(monitoring={}, auth={"apiKeySecretRef": {"name": "clients"}})
     template = made["Deployment"]["spec"]["template"]
     monitor = made["PodMonitor"]["spec"]
@@ -37,15 +37,15 @@ def test_the_monitor_finds_the_pods_and_the_port_of_the_server_and_needs_no_key(
     assert monitor["podTargetLabels"] == ["kimi-linear.io/server"]
 
 
-def test_a_pod_can_neither_redirect_prometheus_nor_fill_it() -> None:
+def test_a_pod_can_neither_redirect_prometheus_nor_overfill_it() -> None:
     """Users with permission to write servers choose the image that answers."""
     monitor = children(monitoring={})["PodMonitor"]["spec"]
     assert monitor["podMetricsEndpoints"][0]["followRedirects"] is False
     assert 0 < monitor["sampleLimit"] <= 20_000
-    assert monitor["bodySizeLimit"] == "10MiB", "Prometheus reads all of an answer before it counts samples"
+    assert monitor["bodySizeLimit"] == "10MiB", "Prometheus reads a whole answer before it counts samples"
 
 
-def test_a_prometheus_selects_both_by_the_labels_of_the_spec_which_replace_none_of_ours() -> None:
+def test_monitoring_objects_have_the_labels_of_the_spec_beside_ours() -> None:
     made = children(monitoring={"labels": {"release": "prometheus"}})
     for kind in ("PodMonitor", "PrometheusRule"):
         labels = made[kind]["metadata"]["labels"]
@@ -53,7 +53,7 @@ def test_a_prometheus_selects_both_by_the_labels_of_the_spec_which_replace_none_
     assert "release" not in made["Deployment"]["metadata"]["labels"]
 
 
-def test_a_server_that_should_run_nothing_is_not_told_to_serve_nobody() -> None:
+def test_no_alert_about_serving_exists_for_a_server_without_wanted_replicas() -> None:
     assert "KimiLinearNotServing" in alerts(monitoring={})
     assert "KimiLinearNotServing" not in alerts(monitoring={}, suspend=True)
     assert "KimiLinearNotServing" not in alerts(monitoring={}, replicas=0)

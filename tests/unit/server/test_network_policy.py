@@ -53,17 +53,17 @@ def isolated(*peers: Manifest, to: tuple[Manifest, ...] = (), **spec: Any) -> li
     return policies(networkPolicy={"from": list(peers), "to": list(to)}, **spec)
 
 
-def test_without_being_asked_the_operator_isolates_nothing() -> None:
+def test_a_server_without_spec_network_policy_is_not_isolated() -> None:
     assert policies() == []
 
 
-def test_only_benchmarks_of_the_namespace_come_in_by_themselves() -> None:
+def test_without_peers_only_benchmarks_of_the_namespace_reach_the_pods() -> None:
     assert reaches(isolated(), client(), replica(), 30000)
     others = (client("elsewhere"), pod(), pod(app="chat"), APPLICATION, PROMETHEUS, HUB, replica("other"))
     assert [other for other in others if reaches(isolated(), other, replica(), 30000)] == []
 
 
-def test_whoever_is_named_comes_in_and_nobody_else() -> None:
+def test_named_peers_reach_the_pods_and_no_others() -> None:
     policy = isolated(FROM_APPS, FROM_PROMETHEUS, {"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.7/32"]}})
     let_in = (APPLICATION, PROMETHEUS, End("192.0.2.1"), client())
     assert [end for end in let_in if not reaches(policy, end, replica(), 30000)] == []
@@ -71,7 +71,7 @@ def test_whoever_is_named_comes_in_and_nobody_else() -> None:
     assert [end for end in others if reaches(policy, end, replica(), 30000)] == []
 
 
-def test_only_sglangs_port_and_those_that_sidecars_declare_are_open() -> None:
+def test_only_sglangs_port_and_the_declared_ports_of_sidecars_are_open() -> None:
     sidecar = {"name": "proxy", "image": "envoy", "ports": [{"containerPort": 8443}, {"containerPort": 53}]}
     policy = isolated(FROM_APPS, podTemplate={"spec": {"containers": [sidecar]}})
     ports = [port for port in (22, 53, 8443, 29500, 30000, 30001) if reaches(policy, APPLICATION, replica(), port)]
@@ -102,14 +102,14 @@ def test_pods_reach_the_internet_only_if_they_may_fetch_from_it(spec: dict[str, 
     assert reaches(policy, replica(), DNS, 53) is is_open
 
 
-def test_even_then_they_reach_neither_the_cluster_nor_its_credentials() -> None:
+def test_pods_that_may_fetch_reach_neither_the_cluster_nor_its_credentials() -> None:
     policy = isolated(FROM_APPS)
     targets = [(INTERNAL, 443), (INTERNAL, 6443), (CREDENTIALS, 80), (CREDENTIALS, 443), (HUB, 80), (HUB, 22)]
     targets += [(APPLICATION, 8080), (replica("other"), 30000), (End("fd00::1"), 443), (End("fe80::1"), 443)]
     assert [(end, port) for end, port in targets if reaches(policy, replica(), end, port)] == []
 
 
-def test_pods_reach_what_the_spec_names_on_any_port_and_can_look_its_address_up() -> None:
+def test_pods_reach_the_peers_of_the_spec_on_any_port_and_dns() -> None:
     policy = isolated(FROM_APPS, to=({"ipBlock": {"cidr": "10.20.0.0/16"}},), **OUTSIDE)
     assert reaches(policy, replica(), End("10.20.1.1"), 3128)
     assert reaches(policy, replica(), DNS, 53, "UDP")
@@ -123,7 +123,7 @@ def router() -> End:
     return End(namespace="default", labels=found["spec"]["template"]["metadata"]["labels"])
 
 
-def test_a_router_is_isolated_as_its_replicas_are_and_reaches_them_and_nothing_else() -> None:
+def test_a_router_is_isolated_like_its_replicas_and_reaches_only_them() -> None:
     policy = isolated(FROM_APPS, router={}, **OUTSIDE)
     assert [end for end in (APPLICATION, client()) if not reaches(policy, end, router(), 30000)] == []
     assert [end for end in (PROMETHEUS, pod(app="chat"), HUB) if reaches(policy, end, router(), 30000)] == []
@@ -132,13 +132,13 @@ def test_a_router_is_isolated_as_its_replicas_are_and_reaches_them_and_nothing_e
     assert [end for end in (HUB, INTERNAL, replica("other")) if reaches(policy, router(), end, 443)] == []
 
 
-def test_a_router_that_was_switched_off_can_finish_the_requests_that_it_has() -> None:
+def test_a_removed_router_can_finish_its_open_requests() -> None:
     policy = isolated(FROM_APPS, **OUTSIDE)
     assert reaches(policy, router(), replica(), 30000)
     assert not reaches(policy, router(), replica(), 22)
 
 
-def test_a_policy_is_of_its_own_server_only() -> None:
+def test_a_policy_applies_only_to_its_own_server() -> None:
     assert reaches(isolated(), APPLICATION, replica("other"), 30000)
     assert reaches(isolated(), APPLICATION, pod(), 80)
 

@@ -42,7 +42,7 @@ def _ask_for(asked: list[set[Kind]], *answers: Mapping[Kind, ApiError] | Excepti
     return ask
 
 
-def test_a_child_whose_kind_cannot_be_read_is_withheld_and_nothing_else_is() -> None:
+def test_only_a_child_whose_kind_cannot_be_read_is_withheld() -> None:
     asked: list[set[Kind]] = []
     cache, cluster = new_cache(), RefusingCluster({})
     cache.put(SERVER, make_server(**ROUTED))
@@ -79,7 +79,7 @@ WORDS = 'admission webhook "example.com" denied the request: no'
 
 @pytest.mark.parametrize("error", [ApiError(403, WORDS), ApiError(422, "wrong")], ids=["denied", "invalid"])
 @pytest.mark.parametrize("refused", OPTIONAL_NAMES)
-def test_a_server_serves_although_an_optional_child_is_refused_and_says_so(refused: str, error: ApiError) -> None:
+def test_a_server_serves_although_an_optional_child_is_refused_and_reports_it(refused: str, error: ApiError) -> None:
     cluster = RefusingCluster({refused: error})
     assert one_pass(cluster, *running_objects(replicas=1), **OPTIONAL) == BLOCKED_RETRY_SECONDS
     told = {item["type"]: (item["status"], item["reason"]) for item in cluster.status["conditions"]}
@@ -103,7 +103,7 @@ def test_an_optional_child_whose_name_is_taken_is_reported_once_and_left_alone()
     assert ready_condition(cluster.status)["status"] == "True"
 
 
-def test_all_optional_children_that_are_refused_are_named() -> None:
+def test_all_refused_optional_children_are_named() -> None:
     refused = {name: ApiError(403, f"no {name}") for name in OPTIONAL_NAMES}
     cluster = RefusingCluster(refused)
     one_pass(cluster, *running_objects(replicas=1), **OPTIONAL)
@@ -111,7 +111,7 @@ def test_all_optional_children_that_are_refused_are_named() -> None:
     assert [name for name in OPTIONAL_NAMES if f"{name.replace('/', ' ')}: no {name}" not in message] == []
 
 
-def test_an_optional_child_that_is_refused_while_weights_are_missing_is_not_what_the_server_waits_for() -> None:
+def test_a_server_with_missing_weights_does_not_blame_a_refused_optional_child() -> None:
     cluster = RefusingCluster({"Ingress/kimi": ApiError(422, "wrong")})
     one_pass(cluster, model={"weights": "kimi"}, **OPTIONAL)
     assert ready_condition(cluster.status)["reason"] == "WeightsMissing"
@@ -119,7 +119,7 @@ def test_an_optional_child_that_is_refused_while_weights_are_missing_is_not_what
     assert find_condition(cluster.status, "Synced")["message"] == "Ingress kimi: wrong"
 
 
-def test_a_failure_of_an_optional_child_that_passes_is_tried_again_and_told_only_if_it_does_not() -> None:
+def test_a_temporary_error_of_an_optional_child_is_retried_and_reported_only_if_it_lasts() -> None:
     for failures, synced in ((0, "True"), (REPORTED_FAILURES, "False")):
         cluster = RefusingCluster({"NetworkPolicy/kimi": ApiError(503, "busy")})
         with pytest.raises(ApiError, match="busy"):
@@ -152,7 +152,7 @@ def _open_ports(policy: Manifest) -> tuple[list[int], list[int]]:
     return [port["port"] for port in spec["ingress"][0]["ports"]], to
 
 
-def test_a_policy_keeps_open_what_pods_with_the_template_before_need() -> None:
+def test_a_policy_keeps_open_the_ports_that_old_pods_need() -> None:
     """The old pods download their model and answer through their proxy, until the last of them is replaced."""
     old, new = {"podTemplate": PROXY}, CLOSED
     assert _open_ports(_policy(RefusingCluster({}), **new)) == ([30000], [])
@@ -171,7 +171,7 @@ def test_a_policy_keeps_open_what_pods_with_the_template_before_need() -> None:
     )
 
 
-def test_a_port_that_somebody_opens_is_closed_also_while_no_pod_serves_yet() -> None:
+def test_a_port_that_somebody_opens_is_closed_even_while_no_pod_serves() -> None:
     record, deployment = running_objects(replicas=1, **CLOSED)
     deployment["status"]["availableReplicas"] = 0
     policy = stored(_policy(RefusingCluster({}), record, deployment, **CLOSED))
@@ -183,12 +183,12 @@ def _peers(policy: Manifest) -> Manifest:
     return {"from": policy["spec"]["ingress"][0]["from"]}
 
 
-def test_a_policy_keeps_open_what_the_running_pods_need_if_their_successors_are_refused() -> None:
+def test_a_policy_keeps_open_what_running_pods_need_if_their_successors_are_refused() -> None:
     cluster = RefusingCluster({"ControllerRevision/kimi-2": ApiError(403, "exceeded quota")})
     assert _open_ports(_policy(cluster, *running_objects(podTemplate=PROXY), **CLOSED)) == ([30000, 8443], [443])
 
 
-def test_a_policy_keeps_open_what_the_running_pods_need_while_weights_are_missing() -> None:
+def test_a_policy_keeps_open_what_running_pods_need_while_weights_are_missing() -> None:
     new: Any = {"engine": {"extraPipPackages": []}, "model": {"weights": "kimi"}}
     server = make_server(**new, networkPolicy={"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]})
     server["metadata"]["generation"] = 2
@@ -199,7 +199,7 @@ def test_a_policy_keeps_open_what_the_running_pods_need_while_weights_are_missin
     assert _open_ports(policy) == ([30000, 8443], [443])
 
 
-def test_the_policy_of_a_router_that_was_switched_off_stays_until_its_pods_have_ended() -> None:
+def test_the_policy_of_a_removed_router_stays_until_its_pods_have_ended() -> None:
     server = KimiLinearServer.model_validate(make_server(router={}, networkPolicy={}))
     found = {(child["kind"], child["metadata"]["name"]): stored(child) for child in build_companions(server)}
     deployment, policy = found["Deployment", "kimi-router"], found["NetworkPolicy", "kimi-router"]
@@ -219,7 +219,7 @@ class KeepingCluster(RefusingCluster):
         raise ApiError(403, f"{kind.plural} may not be deleted")
 
 
-def test_an_optional_child_that_cannot_be_deleted_keeps_no_server_from_being_ready() -> None:
+def test_an_optional_child_that_cannot_be_deleted_does_not_make_a_server_unready() -> None:
     cluster = KeepingCluster({})
     server = KimiLinearServer.model_validate(make_server(ingress={}))
     [ingress] = [child for child in build_companions(server) if child["kind"] == "Ingress"]
@@ -230,7 +230,7 @@ def test_an_optional_child_that_cannot_be_deleted_keeps_no_server_from_being_rea
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
-def test_an_optional_child_that_is_refused_is_tried_again_later_and_later(minutes: int, seconds: float) -> None:
+def test_a_refused_optional_child_is_retried_less_and_less_often(minutes: int, seconds: float) -> None:
     cache, cluster = new_cache(), RefusingCluster({"Ingress/kimi": ApiError(422, "no")})
     synced = make_condition("Synced", "False", "ApplyFailed", "Ingress kimi: no")
     server = make_server(ingress={})
@@ -251,7 +251,7 @@ def test_nothing_is_written_before_it_is_known_whether_a_kind_can_be_read() -> N
     assert (cluster.written, cluster.status) == ([], {})
 
 
-def test_a_server_without_optional_children_asks_for_none_and_a_deleted_one_no_more() -> None:
+def test_a_server_without_optional_children_and_a_deleted_server_ask_for_no_kind() -> None:
     asked: list[set[Kind]] = []
     cache = new_cache()
     cache.put(SERVER, make_server())
@@ -278,7 +278,7 @@ def test_a_pass_lets_the_autoscaler_continue_when_all_replicas_serve() -> None:
     assert _autoscaler(deployment(2), replicas=2)["maxReplicas"] == 4
 
 
-def test_a_server_that_does_not_ask_has_neither_an_autoscaler_nor_the_condition() -> None:
+def test_a_server_without_spec_autoscaling_has_no_autoscaler_and_no_condition() -> None:
     cluster = RefusingCluster({})
     one_pass(cluster)
     assert not any("HorizontalPodAutoscaler" in name for name in cluster.written)

@@ -26,7 +26,7 @@ def ready(pods: list[Manifest], *, server: Manifest | None = None, obstacle: Rea
     return next(item for item in status["conditions"] if item["type"] == "Ready")
 
 
-def test_out_of_gpu_memory_is_known_by_the_whole_log() -> None:
+def test_out_of_gpu_memory_is_recognised_in_the_whole_log() -> None:
     assert ready([make_failed_pod(log=TORCH)])["reason"] == "OutOfMemory"
 
 
@@ -50,11 +50,11 @@ ENGINE = {"name": "sglang", "image": "i", "restartCount": 0, "state": {"running"
     ],
     ids=["engine hangs", "sidecar is not ready"],
 )
-def test_what_has_loaded_is_not_loading(pods: list[Manifest]) -> None:
+def test_an_engine_that_has_loaded_is_not_reported_as_loading(pods: list[Manifest]) -> None:
     assert ready(pods)["reason"] != "ModelLoading"
 
 
-def test_an_engine_that_ends_without_an_error_again_and_again_is_crash_looping() -> None:
+def test_an_engine_that_keeps_ending_without_an_error_is_crash_looping() -> None:
     state = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 0}}}
     assert ready([make_pod(containerStatuses=[ENGINE | state])])["reason"] == "CrashLooping"
 
@@ -66,7 +66,7 @@ def test_an_engine_that_ends_without_an_error_again_and_again_is_crash_looping()
         "Error: the API key cannot be read (Permission denied): see spec.auth.apiKeySecretRef of the server\n",
     ],
 )
-def test_a_key_that_no_server_can_use_is_reported_in_the_words_of_the_launcher(log: str) -> None:
+def test_a_key_that_no_server_can_use_is_reported_in_the_launchers_words(log: str) -> None:
     assert ready([make_failed_pod(log=log)])["message"].endswith(log.strip())
 
 
@@ -82,7 +82,7 @@ def checked(message: str, exit_code: int = 1, restarts: int = 0, name: str = "pr
     return make_pod(initContainerStatuses=[init], containerStatuses=[waits]) | {"spec": {"nodeName": "n1"}}
 
 
-def test_a_pod_that_does_not_fit_its_node_says_so_in_the_same_words_however_often_it_is_checked() -> None:
+def test_a_pod_that_does_not_fit_its_node_has_the_same_message_after_every_check() -> None:
     told = {ready([checked(MISSING, restarts=count)])["message"] for count in range(3)}
     assert ready([checked(MISSING)])["reason"] == "PreflightFailed"
     assert told == {f"0 of 1 replicas serve; pod kimi-0 on node n1: {MISSING}"}
@@ -91,13 +91,13 @@ def test_a_pod_that_does_not_fit_its_node_says_so_in_the_same_words_however_ofte
 @pytest.mark.parametrize(
     "pod",
     [checked(MISSING, exit_code=137), checked(""), checked(MISSING, name="warm")],
-    ids=["the check was killed", "it found nothing", "another init container"],
+    ids=["the check was killed", "the check found nothing", "another init container"],
 )
 def test_an_init_container_that_fails_in_another_way_is_crash_looping(pod: Manifest) -> None:
     assert ready([pod])["reason"] == "CrashLooping"
 
 
-def test_a_benchmarks_init_container_of_this_name_is_no_check() -> None:
+def test_a_benchmarks_init_container_named_preflight_is_not_the_check() -> None:
     pod = checked(MISSING)
     pod["status"]["containerStatuses"][0]["name"] = "client"
     assert ready([pod])["reason"] == "CrashLooping"
@@ -110,7 +110,7 @@ def test_an_evicted_pod_does_not_hide_its_successor() -> None:
     )
 
 
-def test_a_refused_number_of_replicas_is_not_what_is_counted_against() -> None:
+def test_the_message_counts_replicas_of_the_applied_spec_and_not_of_a_refused_one() -> None:
     obstacle = Reason("InvalidSpec", "no", blames_spec=True)
     assert "of 1 replicas" in ready([], server=make_server(replicas=5), obstacle=obstacle)["message"]
 

@@ -97,7 +97,7 @@ def healthy(node: Node) -> Node:
     return node
 
 
-def test_a_healthy_pod_passes_within_a_second_and_its_log_says_what_was_looked_at(healthy: Node) -> None:
+def test_a_healthy_pod_passes_within_a_second_and_its_log_lists_the_checks(healthy: Node) -> None:
     start = time.monotonic()
     result = healthy.check_weights(0)
     assert result.is_fit
@@ -119,13 +119,13 @@ def test_a_pod_with_its_gpus_or_more_passes(node: Node, gpus: int, has: int) -> 
 
 
 @pytest.mark.parametrize("has", [0, 1, 3])
-def test_a_pod_with_fewer_gpus_is_told_how_many_it_has(node: Node, has: int) -> None:
+def test_a_pod_with_too_few_gpus_fails_and_reports_their_number(node: Node, has: int) -> None:
     node.add_gpus(has)
     result = node.check()
     assert (result.code, result.message) == (1, f"the pod has {has} of 4 GPUs (/dev/dri/renderD*)")
 
 
-def test_a_pod_without_any_folder_of_gpus_has_none(node: Node) -> None:
+def test_a_pod_without_device_folders_has_no_gpus(node: Node) -> None:
     (node.root / "dev/dri").rmdir()
     assert node.check().message == "the pod has 0 of 4 GPUs (/dev/dri/renderD*)"
 
@@ -167,7 +167,7 @@ def test_a_device_that_is_only_busy_is_no_failure(healthy: Node) -> None:
     ("version", "architecture", "name"),
     [(GFX950, "gfx942", "gfx950"), (GFX942, "gfx950", "gfx942"), (90010, "gfx942", "gfx90a")],
 )
-def test_a_gpu_that_the_image_is_not_made_for_is_named(node: Node, version: int, architecture: str, name: str) -> None:
+def test_a_gpu_that_the_image_does_not_support_is_named(node: Node, version: int, architecture: str, name: str) -> None:
     node.add_gpus(4, version)
     result = node.check(architecture=architecture)
     assert (result.code, result.message) == (
@@ -176,7 +176,7 @@ def test_a_gpu_that_the_image_is_not_made_for_is_named(node: Node, version: int,
     )
 
 
-def test_one_wrong_gpu_of_several_is_found(healthy: Node) -> None:
+def test_one_wrong_gpu_among_several_is_found(healthy: Node) -> None:
     healthy.describe(3, _GPU.format(simds=1024, version=GFX950, minor=130))
     assert "a GPU is gfx950" in healthy.check().message
 
@@ -188,7 +188,7 @@ def test_the_gpus_of_other_pods_do_not_count(healthy: Node) -> None:
     assert healthy.check().is_fit
 
 
-def test_the_properties_of_other_pods_gpus_may_not_be_read_and_need_not(healthy: Node) -> None:
+def test_the_properties_of_other_pods_gpus_need_not_be_readable(healthy: Node) -> None:
     """The kernel refuses them (EPERM, kfd_devcgroup_check_permission)."""
     file = healthy.describe(6, "")
     file.unlink()
@@ -197,14 +197,14 @@ def test_the_properties_of_other_pods_gpus_may_not_be_read_and_need_not(healthy:
 
 
 @pytest.mark.parametrize("simds", [608, 304, 152], ids=["DPX", "QPX", "CPX"])
-def test_partitions_are_gpus_like_others(node: Node, simds: int) -> None:
+def test_partitions_count_as_gpus(node: Node, simds: int) -> None:
     """The labels of nodes decide whether partitions are wanted, and people label nodes by hand."""
     node.add_gpus(4, simds=simds)
     assert node.check().is_fit
 
 
 @pytest.mark.parametrize("missing", ["all", "version", "nonsense"])
-def test_what_sys_does_not_tell_is_no_failure(healthy: Node, missing: str) -> None:
+def test_missing_or_odd_properties_in_sys_are_no_failure(healthy: Node, missing: str) -> None:
     nodes = healthy.root / "sys/class/kfd/kfd/topology/nodes"
     if missing == "all":
         (healthy.root / "sys").rename(healthy.root / "elsewhere")
@@ -215,7 +215,7 @@ def test_what_sys_does_not_tell_is_no_failure(healthy: Node, missing: str) -> No
     assert "architecture: not checked: " in result.log
 
 
-def test_shared_memory_that_nobody_has_mounted_is_too_small_for_several_gpus(healthy: Node) -> None:
+def test_shared_memory_without_a_mount_is_too_small_for_several_gpus(healthy: Node) -> None:
     result = healthy.check(f"--shared-memory-mib={_TOO_MUCH}")
     assert result.code == 1
     assert result.message == (
@@ -236,7 +236,7 @@ def test_a_disk_too_small_for_the_weights_is_found_before_the_download(healthy: 
     assert healthy.check_weights(0).is_fit
 
 
-def test_weights_that_are_there_need_no_room(healthy: Node) -> None:
+def test_weights_that_were_already_downloaded_need_no_room(healthy: Node) -> None:
     """After a restart of the node, the disk of the pod is full of exactly these weights."""
     status = os.statvfs(healthy.root)
     free = status.f_bavail * status.f_frsize // 2**30
@@ -254,7 +254,7 @@ def test_weights_that_are_there_need_no_room(healthy: Node) -> None:
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"])
-def test_an_image_that_brings_its_weights_needs_no_disk(healthy: Node, name: str) -> None:
+def test_an_image_with_its_own_weights_needs_no_disk(healthy: Node, name: str) -> None:
     result = healthy.check_weights(_TOO_MUCH, {name: "/opt/data"})
     assert result.is_fit
     assert f"disk: not checked: {name} is set" in result.log
@@ -282,19 +282,19 @@ def engine(**container: Any) -> Manifest:
     return {"podTemplate": {"spec": {"containers": [{"name": "sglang", **container}]}}}
 
 
-def test_the_check_runs_before_all_others_unless_it_is_disabled() -> None:
+def test_the_check_runs_before_all_other_init_containers_unless_it_is_disabled() -> None:
     others = {"podTemplate": {"spec": {"initContainers": [{"name": "warm", "image": "a"}]}}}
     assert [item["name"] for item in pod(**others)["spec"]["initContainers"]] == ["preflight", "warm"]
     assert [item["name"] for item in pod(preflight="disabled", **others)["spec"]["initContainers"]] == ["warm"]
     assert "initContainers" not in pod(preflight="disabled")["spec"]
 
 
-def test_an_init_container_of_the_user_with_its_name_stays_as_it_is() -> None:
+def test_a_users_init_container_of_that_name_stays_unchanged() -> None:
     own = {"name": "preflight", "image": "a"}
     assert pod(podTemplate={"spec": {"initContainers": [own]}})["spec"]["initContainers"] == [own]
 
 
-def test_it_has_the_image_and_the_resources_of_the_engine() -> None:
+def test_the_check_has_the_image_and_the_resources_of_the_engine() -> None:
     overlay = engine(imagePullPolicy="Always", resources={"limits": {"cpu": "9"}, "requests": {"memory": "1Gi"}})
     template = pod(engine={"image": "a/sglang:v0.5.7-mi30x"}, **overlay)["spec"]
     [check], [sglang] = template["initContainers"], template["containers"]
@@ -306,12 +306,12 @@ def test_it_has_the_image_and_the_resources_of_the_engine() -> None:
 @pytest.mark.parametrize(
     ("hardware", "architecture"), [("mi300x", "gfx942"), ("mi325x", "gfx942"), ("mi355x", "gfx950")]
 )
-def test_it_looks_for_the_gpus_of_the_spec(hardware: str, architecture: str) -> None:
+def test_the_check_looks_for_the_gpus_of_the_spec(hardware: str, architecture: str) -> None:
     arguments = preflight(hardware=hardware, tensorParallelism=8)["args"]
     assert arguments[:2] == ["--gpus=8", f"--architecture={architecture}"]
 
 
-def test_it_has_fewer_rights_than_the_engine_but_opens_devices_as_the_same_user() -> None:
+def test_the_check_has_fewer_rights_than_the_engine_but_the_same_user() -> None:
     context = {"runAsUser": 7, "seLinuxOptions": {"level": "s0"}, "appArmorProfile": {"type": "RuntimeDefault"}}
     security = {"capabilities": ["SYS_PTRACE", "DAC_OVERRIDE"]}
     template = pod(security=security, **engine(securityContext=context))
@@ -325,19 +325,19 @@ def test_it_has_fewer_rights_than_the_engine_but_opens_devices_as_the_same_user(
     }
 
 
-def test_what_the_administrator_must_allow_is_reported_once() -> None:
+def test_a_capability_that_needs_consent_is_reported_only_once() -> None:
     told = beyond_pod(pod(security={"capabilities": ["SYS_ADMIN"]}))
     assert [text for text in told if "SYS_ADMIN" in text] == ["the capability SYS_ADMIN in container sglang"]
 
 
-def test_neither_the_key_nor_a_volume_of_the_user_is_mounted_there() -> None:
+def test_the_check_mounts_neither_the_key_nor_a_volume_of_the_user() -> None:
     mounts = [{"name": "models", "mountPath": "/models"}]
     check = preflight(auth={"apiKeySecretRef": {"name": "keys"}}, **engine(volumeMounts=mounts))
     assert [mount["name"] for mount in check["volumeMounts"]] == ["dshm", "cache"]
     assert "env" not in check
 
 
-def test_a_mount_whose_place_depends_on_a_variable_is_left_out() -> None:
+def test_the_check_leaves_out_a_mount_whose_path_depends_on_a_variable() -> None:
     moved = [{"name": "cache", "mountPath": "/cache", "subPathExpr": "$(NODE)"}]
     assert [mount["name"] for mount in preflight(**engine(volumeMounts=moved))["volumeMounts"]] == ["dshm"]
 
@@ -362,7 +362,7 @@ CLAIM = {"name": "cache", "persistentVolumeClaim": {"claimName": "weights"}}
     ],
     ids=str,
 )
-def test_the_disk_is_left_alone_where_the_weights_may_be_elsewhere(spec: dict[str, Any]) -> None:
+def test_the_disk_is_not_checked_if_the_weights_may_be_elsewhere(spec: dict[str, Any]) -> None:
     assert "--weights=/cache" not in preflight(**spec)["args"]
 
 
@@ -376,10 +376,10 @@ def test_the_disk_is_left_alone_where_the_weights_may_be_elsewhere(spec: dict[st
     ],
     ids=str,
 )
-def test_the_disk_is_looked_at_where_the_weights_are_downloaded_to_it(spec: dict[str, Any]) -> None:
+def test_the_disk_is_checked_if_the_weights_are_downloaded_to_it(spec: dict[str, Any]) -> None:
     assert preflight(**spec)["args"][-2:] == ["--weights=/cache", "--weights-gib=90"]
 
 
-def test_the_text_of_the_check_means_the_same_to_kubernetes_as_to_the_shell() -> None:
+def test_the_text_of_the_check_means_the_same_to_kubernetes_and_the_shell() -> None:
     assert "$" not in POD_CHECK
     assert "'" not in POD_CHECK

@@ -53,7 +53,7 @@ def _due_again(change: Manifest) -> float | None:
 
 
 @pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {ROLLOUT_ANNOTATION: "now"}}], ids=str)
-def test_a_wish_that_came_during_a_pass_is_looked_at_again(change: Manifest) -> None:
+def test_a_users_change_during_a_pass_causes_another_pass(change: Manifest) -> None:
     assert _due_again(change) == 0
 
 
@@ -68,18 +68,18 @@ class LateCluster(ChangingCluster):
         raise AssertionError("a status says that a spec was applied after a newer one was written")
 
 
-def test_no_status_says_that_a_spec_was_applied_after_a_newer_one_was_written() -> None:
+def test_a_spec_written_during_a_pass_causes_another_pass_without_a_status() -> None:
     """Otherwise, by its time, the newer change would look older than the status, like a default of another version."""
     cache = new_cache()
     cache.put(SERVER, make_server())
     assert asyncio.run(Passes(LateCluster({}), cache).reconcile(Key("default", "kimi", SERVER))) == 0
 
 
-def test_what_did_not_change_is_not() -> None:
+def test_no_other_pass_follows_if_nothing_changed_during_a_pass() -> None:
     assert _due_again({}) is None
 
 
-def test_a_new_server_lets_others_go_first_before_it_is_reported_on() -> None:
+def test_a_new_server_lets_others_go_first_before_its_status_is_written() -> None:
     cache, cluster = new_cache(), RefusingCluster({})
     cache.put(SERVER, make_server())
     others = iter([True, False])
@@ -98,7 +98,7 @@ def _applied(manifest: Manifest) -> Manifest:
     return {**manifest, "status": {"observedGeneration": 1, "image": "i", "conditions": [condition]}}
 
 
-def test_weights_that_are_not_there_stop_no_server_whose_pods_nobody_wants_to_change() -> None:
+def test_missing_weights_do_not_stop_a_server_whose_pods_need_no_change() -> None:
     """An older version that does not know `model.weights` built the server's pods."""
     cluster, server = RefusingCluster({}), _applied(make_server(replicas=3, model={"weights": "kimi"}))
     record, live = running_objects(replicas=1)
@@ -111,7 +111,7 @@ def test_weights_that_are_not_there_stop_no_server_whose_pods_nobody_wants_to_ch
     assert find_condition(cluster.status, "Accepted")["status"] == "True"
 
 
-def test_whoever_asks_for_pods_with_weights_that_are_not_there_waits_for_them() -> None:
+def test_a_change_of_pods_waits_for_missing_weights() -> None:
     cluster, server = RefusingCluster({}), make_server(replicas=3, model={"weights": "kimi"})
     server["metadata"]["generation"] = 2
     pass_over(cluster, *running_objects(replicas=1), server=server)
@@ -119,7 +119,7 @@ def test_whoever_asks_for_pods_with_weights_that_are_not_there_waits_for_them() 
     assert ready_condition(cluster.status)["reason"] == "WeightsMissing"
 
 
-def test_what_others_have_made_to_look_like_children_is_no_business_of_a_server() -> None:
+def test_objects_that_others_made_to_look_like_children_are_left_alone() -> None:
     """The operator has no permission to delete a claim, so each pass over the server would fail."""
     names = {CLAIM: "PersistentVolumeClaim", JOB: "Job", CONFIG_MAP: "ConfigMap"}
     cluster, cache = RefusingCluster({}), new_cache()
@@ -130,7 +130,7 @@ def test_what_others_have_made_to_look_like_children_is_no_business_of_a_server(
     assert not [written for written in cluster.written if "forged" in written]
 
 
-def test_the_worst_obstacle_is_reported_and_what_passes_is_tried_again_sooner() -> None:
+def test_the_worst_obstacle_is_reported_and_temporary_errors_are_retried_sooner() -> None:
     cluster = RefusingCluster({"Service/kimi": ApiError(403, "no quota"), "Deployment/kimi": ApiError(422, "wrong")})
     one_pass(cluster)
     assert ready_condition(cluster.status)["message"].endswith("wrong")
@@ -140,7 +140,7 @@ def test_the_worst_obstacle_is_reported_and_what_passes_is_tried_again_sooner() 
     assert ready_condition(cluster.status)["message"].endswith("wrong")
 
 
-def test_what_passes_by_itself_is_told_only_when_it_does_not() -> None:
+def test_a_temporary_error_is_reported_only_if_it_continues() -> None:
     for failures, is_told in ((0, False), (REPORTED_FAILURES, True)):
         cluster = RefusingCluster({"Service/kimi": ApiError(503, "busy")})
         with pytest.raises(ApiError, match="busy"):
@@ -149,7 +149,7 @@ def test_what_passes_by_itself_is_told_only_when_it_does_not() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
-def test_what_the_spec_is_to_blame_for_is_tried_again_later_and_later(minutes: int, seconds: float) -> None:
+def test_an_error_of_the_spec_is_retried_less_and_less_often(minutes: int, seconds: float) -> None:
     cache, cluster = new_cache(), RefusingCluster({"Service/kimi": ApiError(422, "no")})
     accepted = make_condition("Accepted", "False", "ApplyFailed", "no")
     cache.put(SERVER, make_server() | {"status": {"observedGeneration": 1, "conditions": [accepted]}})

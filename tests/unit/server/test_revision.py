@@ -42,12 +42,12 @@ def kept_by_older(number: int = 1, of: KimiLinearServer | None = None, **changes
     return replace(known, **changes)
 
 
-def test_a_new_server_gets_todays_template() -> None:
+def test_a_new_server_gets_this_versions_template() -> None:
     kept = choose(server(), History())
     assert (kept.current.number, kept.current.template, kept.offer) == (1, build_pod_template(server()), ())
 
 
-def test_a_record_says_all_that_was_kept() -> None:
+def test_a_record_contains_everything_that_was_kept() -> None:
     kept = replace(choose(server(annotations={ROLLOUT_ANNOTATION: "x"}), History()).current, is_automatic=True)
     manifest = build_revision(server(), kept)
     assert manifest["metadata"]["name"] == "kimi-1"
@@ -57,21 +57,21 @@ def test_a_record_says_all_that_was_kept() -> None:
 @pytest.mark.parametrize(
     "data", [None, [], {}, {"template": {}, "inputs": {}}, {"template": 1, "inputs": {}, "rollout": "", "uid": ""}]
 )
-def test_a_record_that_no_operator_wrote_is_none(data: object) -> None:
+def test_a_record_that_no_operator_wrote_is_ignored(data: object) -> None:
     assert revision.read({"metadata": {}, "revision": 1, "data": data}) is None
 
 
-def test_the_same_inputs_keep_the_template_and_todays_is_offered() -> None:
+def test_the_same_inputs_keep_the_template_and_this_versions_is_offered() -> None:
     kept = choose(server(), History([kept_by_older()]))
     assert kept.current == kept_by_older()
     assert "spec.containers[sglang].image" in kept.offer
     assert kept.running is None
 
 
-def test_the_highest_number_is_current() -> None:
-    wished = server(generation=2, toolCallParser="enabled")
-    older, current = kept_by_older(9), replace(choose(wished, History()).current, number=10)
-    kept = choose(wished, History([current, older], deployed=9))
+def test_the_record_with_the_highest_number_is_current() -> None:
+    requested = server(generation=2, toolCallParser="enabled")
+    older, current = kept_by_older(9), replace(choose(requested, History()).current, number=10)
+    kept = choose(requested, History([current, older], deployed=9))
     assert (kept.current, kept.running) == (current, older)
 
 
@@ -83,19 +83,19 @@ def test_the_highest_number_is_current() -> None:
         {"engine": {"version": "v0.5.7", "extraPipPackages": ["sentencepiece", "tiktoken"]}},
         {"startup": {}, "drain": None},
     ],
-    ids=["a field less", "a field less within another", "fields more", "nothing in it"],
+    ids=["a field is unknown", "a nested field is unknown", "fields are missing", "fields are empty"],
 )
 def test_another_schema_with_the_same_meaning_keeps_the_template(inputs: Manifest) -> None:
-    """The spec was written after that, so its generation proves nothing."""
+    """The spec was written after the record, so its generation proves nothing."""
     assert choose(server(generation=2), History([kept_by_older(inputs=inputs)])).current.template == OLD_TEMPLATE
 
 
-def test_a_default_that_changed_keeps_the_template_as_the_api_server_stored_the_old_one() -> None:
+def test_a_changed_default_keeps_the_template_because_the_old_one_was_stored() -> None:
     stored = server(generation=2, startup={"timeoutSeconds": 1800})
     assert choose(stored, History([kept_by_older(of=stored)])).current.template == OLD_TEMPLATE
 
 
-def test_a_spec_that_was_not_written_since_keeps_the_template_whatever_it_seems_to_say() -> None:
+def test_an_unchanged_generation_keeps_the_template_whatever_the_spec_says() -> None:
     assert choose(server(toolCallParser="enabled"), History([kept_by_older()])).current.template == OLD_TEMPLATE
 
 
@@ -115,7 +115,7 @@ def test_inputs_that_this_version_refuses_are_compared_as_they_are() -> None:
     ],
     ids=str,
 )
-def test_other_inputs_get_todays_template(change: Manifest) -> None:
+def test_changed_inputs_get_this_versions_template(change: Manifest) -> None:
     changed = server(generation=2, **change)
     kept = choose(changed, History([kept_by_older()], deployed=1))
     asked = Revision(2, template_inputs(changed.spec), build_pod_template(changed), rollout="", uid=UID, generation=2)
@@ -129,7 +129,7 @@ def test_other_inputs_get_todays_template(change: Manifest) -> None:
     [{"replicas": 3}, {"suspend": True}, {"rollout": {"strategy": "Surge"}}, {"service": {"port": 80}}],
     ids=str,
 )
-def test_what_is_no_input_keeps_the_template(change: Manifest) -> None:
+def test_changes_outside_the_inputs_keep_the_template(change: Manifest) -> None:
     assert choose(server(generation=2, **change), History([kept_by_older()])).current == kept_by_older()
 
 
@@ -137,7 +137,9 @@ def test_what_is_no_input_keeps_the_template(change: Manifest) -> None:
     ("seen", "annotation", "is_taken"),
     [("", "1", True), ("1", "2", True), ("1", "1", False), ("1", None, False), ("", "", False)],
 )
-def test_a_new_value_of_the_annotation_takes_todays_template(seen: str, annotation: str | None, is_taken: bool) -> None:
+def test_a_new_value_of_the_annotation_takes_this_versions_template(
+    seen: str, annotation: str | None, is_taken: bool
+) -> None:
     annotations = {} if annotation is None else {ROLLOUT_ANNOTATION: annotation}
     kept = choose(server(annotations=annotations), History([kept_by_older(rollout=seen)]))
     assert (kept.current.number == 2) == is_taken
@@ -145,7 +147,7 @@ def test_a_new_value_of_the_annotation_takes_todays_template(seen: str, annotati
         assert (kept.current.rollout, kept.offer) == (annotation, ())
 
 
-def test_the_operator_takes_todays_template_by_itself_only_where_there_is_a_new_one() -> None:
+def test_an_automatic_rollout_takes_this_versions_template_only_if_it_is_new() -> None:
     taken = choose(server(), History([kept_by_older()]), state=RolloutState(is_chosen=True)).current
     assert (taken.number, taken.is_automatic, taken.template) == (2, True, build_pod_template(server()))
     newest = choose(server(), History()).current
@@ -153,7 +155,7 @@ def test_the_operator_takes_todays_template_by_itself_only_where_there_is_a_new_
 
 
 @pytest.mark.parametrize("case", sorted(path.parent.name for path in GOLDEN.glob("*/cr.yaml")))
-def test_a_version_knows_all_that_it_has_recorded_itself(case: str) -> None:
+def test_a_version_knows_all_inputs_that_it_has_recorded_itself(case: str) -> None:
     manifest = yaml.safe_load((GOLDEN / case / "cr.yaml").read_text())
     if manifest["kind"] == "KimiLinearServer":
         recorded = choose(KimiLinearServer.model_validate(stored(manifest)), History(), state=LOCATED).current
@@ -166,11 +168,9 @@ def test_a_version_knows_all_that_it_has_recorded_itself(case: str) -> None:
         ({"auth": {"fieldOfANewerVersion": "x"}}, ("auth", "fieldOfANewerVersion")),
         ({"fieldOfANewerVersion": {"name": "x"}}, ("fieldOfANewerVersion", "name")),
     ],
-    ids=["within a known one", "as a whole"],
+    ids=["a field of a known object", "a whole object"],
 )
-def test_the_operator_takes_nothing_away_by_itself_that_another_version_gave(
-    inputs: Manifest, unknown: tuple[str, ...]
-) -> None:
+def test_an_automatic_rollout_never_drops_inputs_of_another_version(inputs: Manifest, unknown: tuple[str, ...]) -> None:
     """A newer version built the pods from fields that this version does not know, and was then rolled back."""
     kept = kept_by_older(inputs={**template_inputs(server().spec), **inputs})
     seen = choose(server(), History([kept], deployed=1), state=RolloutState(is_chosen=True))
@@ -185,9 +185,7 @@ def test_a_number_is_never_used_twice() -> None:
 
 
 @pytest.mark.parametrize(("written", "number"), [(999_999_999, 10**9), (10**17, 2)])
-def test_a_number_that_somebody_wrote_on_a_deployment_leaves_room_for_those_that_follow(
-    written: int, number: int
-) -> None:
+def test_a_forged_number_on_a_deployment_leaves_room_for_later_numbers(written: int, number: int) -> None:
     current = choose(
         server(generation=2, toolCallParser="enabled"), History([kept_by_older()], deployed=written)
     ).current
@@ -195,7 +193,7 @@ def test_a_number_that_somebody_wrote_on_a_deployment_leaves_room_for_those_that
     assert (current.number, revision.number_on(deployment)) == (number, number)
 
 
-def test_a_record_for_another_server_of_this_name_counts_by_its_inputs() -> None:
+def test_a_record_of_an_earlier_server_of_this_name_counts_by_its_inputs() -> None:
     """This happens after `--cascade=orphan`, because the generations of the new server begin at 1 again."""
     orphan = kept_by_older(uid="another")
     assert choose(server(), History([orphan])).current == orphan
@@ -227,7 +225,7 @@ def deployment_of(template: Manifest, *others: Manifest) -> Manifest:
     return {"metadata": {"managedFields": managed}, "spec": {"template": copy.deepcopy(template)}}
 
 
-def test_what_runs_is_taken_over_as_it_was_applied() -> None:
+def test_the_running_template_is_found_as_it_was_applied() -> None:
     deployment = deployment_of(OLD_TEMPLATE, {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}})
     pod = deployment["spec"]["template"]["spec"]
     pod |= {"dnsPolicy": "ClusterFirst", "containers": [*pod["containers"], {"name": "mesh", "image": "mesh:1"}]}
@@ -248,13 +246,13 @@ def test_what_runs_is_taken_over_as_it_was_applied() -> None:
     ],
     ids=["a field", "the source of a volume"],
 )
-def test_what_somebody_edited_is_not_taken_over(touched: Manifest, edit: Any) -> None:
+def test_an_edited_template_is_not_adopted(touched: Manifest, edit: Any) -> None:
     deployment = deployment_of(build_pod_template(server()), touched)
     edit(deployment["spec"]["template"]["spec"])
     assert running_template(server(), deployment) is None
 
 
-def test_of_more_managers_than_anybody_needs_it_is_not_found_out_what_each_has_edited() -> None:
+def test_with_too_many_managers_no_running_template_is_found() -> None:
     idle: Manifest = {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}}
     template = build_pod_template(server())
     assert running_template(server(), deployment_of(template, *[idle] * 90))
@@ -285,7 +283,7 @@ def as_asked(seen: KimiLinearServer, record: Revision, managed_fields: list[Mani
     return unrequested.without(seen, unrequested.unrequested(uncertain, stored), record)
 
 
-def is_wished(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:
+def is_requested(seen: KimiLinearServer, record: Revision, managed_fields: list[Manifest]) -> bool:
     return choose(as_asked(seen, record, managed_fields), History([record], deployed=record.number)).current != record
 
 
@@ -302,16 +300,16 @@ _WITH_FRACTION: dict[str, Any] = {"engine": {"memoryFractionStatic": 0.85}}
         owned({"f:engine": {".": {}, "f:version": {}}}),
         [*owned(_SIZE), *owned(_FRACTION, subresource="status")],
     ],
-    ids=["another field", "the object around it, empty", "a field beside it", "a status"],
+    ids=["another field", "the empty object around it", "a sibling field", "a status"],
 )
-def test_a_default_that_nobody_asked_for_is_no_wish(managed_fields: list[Manifest]) -> None:
+def test_an_unrequested_default_does_not_count_as_requested(managed_fields: list[Manifest]) -> None:
     defaulted = server(generation=2, **_WITH_FRACTION)
     assert has_other_inputs(defaulted, kept_by_older())
     assert as_asked(defaulted, kept_by_older(), managed_fields).spec == server().spec
-    assert not is_wished(defaulted, kept_by_older(), managed_fields)
+    assert not is_requested(defaulted, kept_by_older(), managed_fields)
 
 
-def test_a_default_that_nobody_asked_for_is_not_offered() -> None:
+def test_an_unrequested_default_is_not_offered() -> None:
     newest = choose(server(), History()).current
     seen = as_asked(server(generation=2, **_WITH_FRACTION), newest, owned(_SIZE))
     assert choose(seen, History([newest], deployed=1), state=RolloutState(is_chosen=True)) == TemplateChoice(
@@ -319,23 +317,25 @@ def test_a_default_that_nobody_asked_for_is_not_offered() -> None:
     )
 
 
-def test_what_else_somebody_asks_for_brings_no_default_that_nobody_asked_for() -> None:
-    wished: dict[str, Any] = {"engine": {"contextLength": 4096}}
-    defaulted = server(generation=2, engine={**wished["engine"], "memoryFractionStatic": 0.85})
+def test_another_requested_change_brings_no_unrequested_default() -> None:
+    requested: dict[str, Any] = {"engine": {"contextLength": 4096}}
+    defaulted = server(generation=2, engine={**requested["engine"], "memoryFractionStatic": 0.85})
     seen = as_asked(defaulted, kept_by_older(), owned(_SIZE, {"f:engine": {"f:contextLength": {}}}))
     current = choose(seen, History([kept_by_older()], deployed=1)).current
-    asked = server(generation=2, **wished)
+    asked = server(generation=2, **requested)
     assert (current.inputs, current.template) == (template_inputs(asked.spec), build_pod_template(asked))
 
 
-def test_an_object_of_which_nobody_asked_for_anything_is_left_out_as_a_whole() -> None:
+def test_an_object_with_only_unrequested_fields_is_left_out_as_a_whole() -> None:
     defaulted = server(generation=2, replicas=3, model={"tokenSecretRef": {"name": "hub"}})
     assert as_asked(defaulted, kept_by_older(), owned(_SIZE)).spec == server(replicas=3).spec
 
 
-@pytest.mark.parametrize("managed_fields", [owned(_SIZE, _FRACTION), []], ids=["somebody owns it", "nothing is known"])
-def test_what_somebody_set_is_a_wish_also_if_it_is_the_default(managed_fields: list[Manifest]) -> None:
-    assert is_wished(server(generation=2, **_WITH_FRACTION), kept_by_older(), managed_fields)
+@pytest.mark.parametrize(
+    "managed_fields", [owned(_SIZE, _FRACTION), []], ids=["the field has an owner", "no owner is known"]
+)
+def test_a_value_that_a_user_set_counts_as_requested_even_if_it_is_the_default(managed_fields: list[Manifest]) -> None:
+    assert is_requested(server(generation=2, **_WITH_FRACTION), kept_by_older(), managed_fields)
 
 
 @pytest.mark.parametrize(
@@ -346,29 +346,29 @@ def test_what_somebody_set_is_a_wish_also_if_it_is_the_default(managed_fields: l
         ({"model": {"tokenSecretRef": {"name": "hub"}}}, {}),
         ({"podTemplate": {"spec": {"nodeName": None}}}, {"podTemplate": {"spec": {}}}),
     ],
-    ids=["its default is back", "it had none", "an object", "a null"],
+    ids=["a field with a default", "a field without a default", "an object", "a null"],
 )
-def test_what_somebody_took_out_is_a_wish_although_nobody_owns_it_now(had: Manifest, has: Manifest) -> None:
+def test_a_removed_value_counts_as_a_users_change_although_nobody_owns_it_now(had: Manifest, has: Manifest) -> None:
     """This happens when the user removes a field from a file for `kubectl apply --server-side`."""
     record = kept_by_older(of=server(**had))
-    assert is_wished(server(generation=2, **has), record, owned({"f:replicas": {}}))
+    assert is_requested(server(generation=2, **has), record, owned({"f:replicas": {}}))
 
 
-def test_a_list_is_one_field_that_its_owner_asked_for() -> None:
+def test_a_list_counts_as_one_field_of_its_owner() -> None:
     changed = server(generation=2, podTemplate={"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}})
     tolerations: Manifest = {"f:podTemplate": {"f:spec": {"f:tolerations": {}}}}
-    assert is_wished(changed, kept_by_older(), owned(tolerations))
-    assert not is_wished(changed, kept_by_older(), owned(_SIZE))
+    assert is_requested(changed, kept_by_older(), owned(tolerations))
+    assert not is_requested(changed, kept_by_older(), owned(_SIZE))
 
 
-def test_a_default_of_a_field_that_the_record_did_not_have_is_no_wish_whichever_version_gave_it() -> None:
+def test_a_default_of_a_field_that_the_record_lacks_does_not_count_as_requested() -> None:
     inputs = template_inputs(server().spec)
     older = kept_by_older(inputs={name: value for name, value in inputs.items() if name != "startup"})
     defaulted = server(generation=2, startup={"timeoutSeconds": 1800})
-    assert not is_wished(defaulted, older, owned(_SIZE))
+    assert not is_requested(defaulted, older, owned(_SIZE))
 
 
-def test_what_another_version_began_by_itself_and_never_applied_is_given_up() -> None:
+def test_an_unapplied_automatic_template_of_another_version_is_given_up() -> None:
     ran, begun = kept_by_older(1), kept_by_older(2, is_automatic=True)
     assert choose(server(), History([ran, begun], deployed=1)).current == ran
     newest = choose(server(), History([ran, begun], deployed=1), state=RolloutState(is_chosen=True)).current
@@ -378,45 +378,49 @@ def test_what_another_version_began_by_itself_and_never_applied_is_given_up() ->
 @pytest.mark.parametrize(
     ("changes", "deployed"),
     [({}, 2), ({}, 7), ({"template": build_pod_template(server())}, 1)],
-    ids=["it runs", "what runs is not known", "this version builds the same"],
+    ids=["the template runs", "the running template is unknown", "this version builds the same"],
 )
-def test_what_was_begun_is_gone_on_with_else(changes: Manifest, deployed: int) -> None:
+def test_an_automatic_rollout_continues_if_its_template_may_run_or_is_built_the_same(
+    changes: Manifest, deployed: int
+) -> None:
     begun = replace(kept_by_older(2, is_automatic=True), **changes)
     assert choose(server(), History([kept_by_older(1), begun], deployed=deployed)).current == begun
 
 
-def test_a_wish_that_leaves_the_pods_of_an_automatic_rollout_as_they_are_does_not_end_it() -> None:
+def test_a_users_change_that_affects_no_pod_does_not_end_an_automatic_rollout() -> None:
     annotated = server(annotations={ROLLOUT_ANNOTATION: "now"})
     other_inputs = {**template_inputs(server().spec), "toolCallParser": "enabled"}
-    for wish, inputs in ((annotated, template_inputs(server().spec)), (server(generation=2), other_inputs)):
-        begun = kept_by_older(2, is_automatic=True, template=build_pod_template(wish), inputs=inputs)
-        current = choose(wish, History([begun], deployed=2)).current
+    for request, inputs in ((annotated, template_inputs(server().spec)), (server(generation=2), other_inputs)):
+        begun = kept_by_older(2, is_automatic=True, template=build_pod_template(request), inputs=inputs)
+        current = choose(request, History([begun], deployed=2)).current
         assert (current.number, current.is_automatic, current.template) == (3, True, begun.template)
     older = kept_by_older(2, is_automatic=True)
     assert not choose(annotated, History([older], deployed=2)).current.is_automatic
 
 
-_WISHED: dict[str, Any] = {"toolCallParser": "enabled"}
+_REQUESTED: dict[str, Any] = {"toolCallParser": "enabled"}
 
 
 @pytest.mark.parametrize(
-    ("wished", "rollout"),
-    [(server(generation=2, **_WISHED), ""), (server(annotations={ROLLOUT_ANNOTATION: "now"}), "now")],
+    ("requested", "rollout"),
+    [(server(generation=2, **_REQUESTED), ""), (server(annotations={ROLLOUT_ANNOTATION: "now"}), "now")],
     ids=["a change of the spec", "the annotation"],
 )
-def test_what_was_asked_for_and_another_version_never_applied_is_built_again(
-    wished: KimiLinearServer, rollout: str
+def test_a_requested_template_that_another_version_never_applied_is_built_again(
+    requested: KimiLinearServer, rollout: str
 ) -> None:
-    begun = kept_by_older(2, of=wished, rollout=rollout, generation=wished.metadata.generation)
-    current = choose(wished, History([kept_by_older(1), begun], deployed=1)).current
-    assert (current.number, current.template, current.rollout) == (3, build_pod_template(wished), rollout)
-    ours = replace(begun, template=build_pod_template(wished))
-    assert choose(wished, History([kept_by_older(1), ours], deployed=1)).current == ours
+    begun = kept_by_older(2, of=requested, rollout=rollout, generation=requested.metadata.generation)
+    current = choose(requested, History([kept_by_older(1), begun], deployed=1)).current
+    assert (current.number, current.template, current.rollout) == (3, build_pod_template(requested), rollout)
+    ours = replace(begun, template=build_pod_template(requested))
+    assert choose(requested, History([kept_by_older(1), ours], deployed=1)).current == ours
 
 
-@pytest.mark.parametrize("template", [OLD_TEMPLATE, build_pod_template(server(**_WISHED))], ids=["another's", "ours"])
-def test_a_change_that_never_ran_and_is_taken_back_leaves_the_pods_as_they_are(template: Manifest) -> None:
-    begun = kept_by_older(2, of=server(**_WISHED), generation=2, template=template)
+@pytest.mark.parametrize(
+    "template", [OLD_TEMPLATE, build_pod_template(server(**_REQUESTED))], ids=["another's", "ours"]
+)
+def test_a_change_that_never_ran_and_is_taken_back_keeps_the_pods(template: Manifest) -> None:
+    begun = kept_by_older(2, of=server(**_REQUESTED), generation=2, template=template)
     kept = choose(server(generation=3), History([kept_by_older(1), begun], deployed=1))
     assert (kept.current, kept.running) == (kept_by_older(1), kept_by_older(1))
     assert kept.offer

@@ -34,29 +34,29 @@ OFFERED = ("TemplateCurrent", "False", "NewTemplateAvailable")
         (("Ready", "Unknown", "Pending"), False),
     ],
 )
-def test_only_a_server_that_is_as_it_should_be_gets_its_turn(ready: tuple[str, str, str], is_ready: bool) -> None:
+def test_only_a_ready_server_gets_its_turn(ready: tuple[str, str, str], is_ready: bool) -> None:
     found = candidate(A, (ready, OFFERED), is_under_way=False)
     assert found == Candidate(A, is_offered=True, is_ready=is_ready)
     assert eligible([found]) == ([A] if is_ready else [])
 
 
-def test_servers_come_by_name_and_those_without_an_offer_never() -> None:
+def test_servers_are_ordered_by_name_and_servers_without_an_offer_are_left_out() -> None:
     known = [Candidate(C, True, True), Candidate(B, True, True), Candidate(A, False, True)]
     assert eligible(known) == [B, C]
 
 
-def test_nobody_comes_while_one_is_under_way_even_if_that_will_never_be_ready() -> None:
+def test_no_server_is_chosen_while_another_is_under_way_even_if_that_is_stalled() -> None:
     assert eligible([Candidate(A, False, False, True, "ProgressDeadlineExceeded"), Candidate(B, True, True)]) == []
 
 
-def test_a_server_that_another_versions_template_left_unready_comes_alone_and_before_all_others() -> None:
+def test_a_server_left_unready_by_another_versions_template_goes_first_and_alone() -> None:
     left, other = Candidate(B, True, False, True, "ProgressDeadlineExceeded"), Candidate(A, True, True)
     assert eligible([left, other]) == [B]
     assert eligible([left, other, Candidate(C, False, False, True)]) == []
     assert eligible([Candidate(B, True, True, True), other]) == []
 
 
-def test_a_server_whose_pods_have_what_this_version_does_not_know_never_comes() -> None:
+def test_a_server_with_unknown_inputs_is_never_chosen() -> None:
     ready, unknown = ("Ready", "True", "AllReplicasServe"), ("TemplateCurrent", "False", "InputsUnknown")
     assert eligible([candidate(A, (ready, unknown), is_under_way=False)]) == []
     # This server is not repaired either, and the others wait, because their pods would fail, too.
@@ -64,7 +64,7 @@ def test_a_server_whose_pods_have_what_this_version_does_not_know_never_comes() 
     assert eligible([unready, Candidate(B, True, True)]) == []
 
 
-def test_nobody_comes_when_nothing_is_offered() -> None:
+def test_no_server_is_chosen_when_no_template_is_offered() -> None:
     assert eligible([Candidate(A, False, True)]) == []
 
 
@@ -107,7 +107,7 @@ class World:
         return list(self.asked)
 
 
-def test_after_a_start_the_pause_passes_and_then_the_mark_says_when_it_is_the_next_servers_turn() -> None:
+def test_a_rollout_begins_after_the_pause_and_continues_when_the_mark_is_gone() -> None:
     world = World()
     assert [world.step(), world.step(59), world.step(1)] == [[], [], [A]]
     assert [world.step(299), world.chosen] == [[], {A}]
@@ -121,7 +121,7 @@ def test_after_a_start_the_pause_passes_and_then_the_mark_says_when_it_is_the_ne
     assert world.step() == [B]
 
 
-def test_a_server_that_loses_its_mark_without_serving_begins_a_pause() -> None:
+def test_a_server_that_loses_its_rollout_mark_without_serving_begins_a_pause() -> None:
     """For example, a server that failed with the new template was suspended."""
     world = World()
     world.server("a", is_offered=False, is_ready=False)
@@ -131,7 +131,7 @@ def test_a_server_that_loses_its_mark_without_serving_begins_a_pause() -> None:
     assert [world.step(), world.step(59), world.step(1)] == [[], [], [B]]
 
 
-def test_a_look_that_fails_is_reported_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_step_is_logged_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
     world, looks = World(), iter((KeyError("metadata"), None, asyncio.CancelledError()))
 
     async def look(unreadable: Sequence[str]) -> None:
@@ -145,7 +145,7 @@ def test_a_look_that_fails_is_reported_and_another_one_follows(caplog: pytest.Lo
     assert "KeyError: 'metadata'" in caplog.text
 
 
-def test_nobody_is_chosen_before_everything_was_read() -> None:
+def test_no_server_is_chosen_before_everything_was_read() -> None:
     """Another replica may have marked a server, and this replica does not know it yet."""
     world, answers = World(), iter((False, False, True))
 
@@ -165,7 +165,7 @@ def test_another_replica_continues_where_the_last_one_stopped() -> None:
     assert [world.step(), world.step(600)] == [[], []]
 
 
-def test_a_chosen_server_that_is_deleted_delays_nobody() -> None:
+def test_a_chosen_server_that_is_deleted_delays_no_other() -> None:
     world = World()
     world.step()
     assert world.step(60) == [A]
@@ -175,7 +175,7 @@ def test_a_chosen_server_that_is_deleted_delays_nobody() -> None:
 
 
 @pytest.mark.parametrize("is_marked", [True, False], ids=["during its rollout", "before its turn"])
-def test_a_server_that_cannot_be_deleted_keeps_nobody_waiting(is_marked: bool) -> None:
+def test_a_server_with_a_finalizer_that_blocks_its_deletion_delays_no_other(is_marked: bool) -> None:
     """A finalizer keeps the server. Any user with permission to change servers can set a finalizer."""
     world = World()
     world.record("a", is_marked=is_marked)
@@ -219,7 +219,7 @@ def test_a_chosen_server_that_cannot_take_the_template_lets_others_go_first() ->
     assert [world.step(300), world.step(60)] == [[], [A]]
 
 
-def test_who_lets_others_go_first_has_a_minute_to_write_what_it_began_to_write() -> None:
+def test_a_chosen_server_has_a_minute_to_finish_its_write_before_others_go_first() -> None:
     """This is true for any pause, because the request to write the template may be under way."""
     world = World()
     world.rollouts._pause = 1
@@ -228,14 +228,14 @@ def test_who_lets_others_go_first_has_a_minute_to_write_what_it_began_to_write()
     assert [world.step(300), world.step(59), world.step(1)] == [[], [], [B]]
 
 
-def test_a_label_marks_no_server_of_somebody_else() -> None:
+def test_a_label_on_a_foreign_record_marks_no_server() -> None:
     world = World()
     world.server("a", is_offered=False, is_ready=False)
     world.record("a", is_marked=True, owner="somebody-else")
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
-def test_a_mark_that_somebody_set_for_good_delays_nobody() -> None:
+def test_a_rollout_mark_that_somebody_set_permanently_delays_no_other() -> None:
     """The mark may come from kubectl, or from a restored record.
 
     The operator cannot remove a mark that another manager owns.
@@ -247,7 +247,7 @@ def test_a_mark_that_somebody_set_for_good_delays_nobody() -> None:
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
-def test_a_paused_deployment_under_way_is_reported_also_after_all_its_pods_were_updated(
+def test_a_paused_deployment_under_way_is_reported_even_after_all_pods_were_updated(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World()
@@ -258,7 +258,7 @@ def test_a_paused_deployment_under_way_is_reported_also_after_all_its_pods_were_
     assert "default/a has not settled with the newest pod template (RolloutPaused)" in caplog.text
 
 
-def test_after_a_rollback_the_server_that_the_newer_version_left_unready_comes_first_and_then_the_others() -> None:
+def test_after_a_rollback_the_server_left_unready_goes_first_and_then_the_others() -> None:
     world = World()
     world.server("b", is_offered=True, is_ready=False, stalled="ProgressDeadlineExceeded")
     world.record("b", is_marked=True)
@@ -294,7 +294,7 @@ def measure(world: World, created: str, suspend: bool = False, namespace: str = 
     return found
 
 
-def test_a_server_that_is_being_measured_comes_when_that_is_done() -> None:
+def test_a_server_that_is_being_measured_follows_after_the_measurement() -> None:
     world = World()
     running = measure(world, "2026-11-24T08:55:00Z")
     assert [world.step(), world.step(60)] == [[], [B]]
@@ -313,7 +313,7 @@ def test_a_server_that_is_being_measured_comes_when_that_is_done() -> None:
         ("2026-11-24T08:55:00Z", {"suspend": True}, A),
         ("2026-11-24T08:55:00Z", {"serverRef": {"name": "b"}}, A),
     ],
-    ids=["the next one follows", "it has not for longer than a suite may take", "suspended", "another server"],
+    ids=["the next suite follows", "no suite for longer than a suite may take", "suspended", "another server"],
 )
 def test_a_server_keeps_its_pods_between_two_suites(ended: str, changes: dict[str, Any], first: Key) -> None:
     world = World()
@@ -325,7 +325,7 @@ def test_a_server_keeps_its_pods_between_two_suites(ended: str, changes: dict[st
 
 
 @pytest.mark.parametrize(("created", "is_suspended"), [("2026-11-24T08:47:59Z", False), ("2026-11-24T08:55:00Z", True)])
-def test_no_measurement_holds_a_rollout_back_without_end(created: str, is_suspended: bool) -> None:
+def test_no_measurement_delays_a_rollout_for_ever(created: str, is_suspended: bool) -> None:
     world = World()
     measure(world, created, is_suspended)
     assert [world.step(), world.step(60)] == [[], [A]]
@@ -339,7 +339,7 @@ def test_no_suite_of_another_namespace_holds_a_rollout_back() -> None:
     assert world.chosen == {A}
 
 
-def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_holds_up_all_others_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     world.server("a", is_offered=False, is_ready=False, stalled="ProgressDeadlineExceeded")
     world.record("a", is_marked=True)
@@ -349,7 +349,7 @@ def test_what_keeps_all_others_waiting_is_logged_once(caplog: pytest.LogCaptureF
     assert told.startswith("KimiLinearServer default/a has not settled with the newest pod template")
 
 
-def test_who_crashes_after_all_its_replicas_served_is_told_as_no_deadline_runs_any_more(
+def test_a_server_that_crashes_after_all_its_replicas_served_is_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World()
@@ -391,24 +391,24 @@ def test_a_server_whose_pods_do_not_stay_ready_is_reported(caplog: pytest.LogCap
     assert counters.ROLLOUTS.labels("halted")._value.get() == 1
 
 
-def test_a_paused_deployment_is_reported_as_it_has_no_deadline() -> None:
+def test_a_paused_deployment_is_reported_although_it_has_no_deadline() -> None:
     ready = ("Ready", "False", "RolloutPaused")
     assert candidate(A, (ready, ("Stalled", "False", "NotStalled")), is_under_way=True).stalled == "RolloutPaused"
 
 
 @pytest.mark.parametrize("reason", ["ApplyFailed", "NameConflict"])
-def test_a_server_whose_template_cannot_be_written_is_told_as_it_has_no_deadline_either(reason: str) -> None:
+def test_a_server_whose_template_cannot_be_written_is_reported_although_it_has_no_deadline(reason: str) -> None:
     conditions = (("Ready", "False", reason), ("Stalled", "False", "NotStalled"))
     assert candidate(A, conditions, is_under_way=True).stalled == reason
 
 
-def test_a_server_that_says_it_is_under_way_keeps_the_others_waiting_without_a_mark() -> None:
+def test_a_server_whose_status_says_it_is_rolling_out_holds_others_up_without_a_mark() -> None:
     conditions = (("Ready", "False", "ModelLoading"), ("TemplateCurrent", "True", "RollingOutByItself"))
     under_way = candidate(A, conditions, is_under_way=False)
     assert eligible([under_way, Candidate(B, True, True)]) == []
 
 
-def test_nobody_comes_while_anything_cannot_be_read_and_the_log_and_the_metric_say_so(
+def test_no_server_is_chosen_while_a_scope_is_unreadable_and_log_and_metric_say_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World()
@@ -427,7 +427,7 @@ def test_nobody_comes_while_anything_cannot_be_read_and_the_log_and_the_metric_s
     assert [world.step(), world.step(59), world.step(1)] == [[], [], [A]]
 
 
-def test_what_cannot_be_read_is_not_told_when_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_scope_is_not_reported_when_no_server_waits(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     world.unreadable = ["deployments in namespace gone"]
     for name in ("a", "b"):
@@ -437,7 +437,7 @@ def test_what_cannot_be_read_is_not_told_when_nobody_waits(caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("since", ["measured", "unready"])
-def test_a_chosen_server_that_was_measured_or_became_unready_meanwhile_is_not_chosen_any_more(since: str) -> None:
+def test_a_chosen_server_that_was_measured_or_became_unready_loses_its_turn(since: str) -> None:
     world = World()
     world.step()
     assert world.step(60) == [A]
@@ -462,7 +462,7 @@ def test_a_chosen_server_that_another_version_left_unready_stays_chosen() -> Non
     assert world.chosen == {B}
 
 
-def test_how_often_a_deleted_server_was_chosen_is_forgotten() -> None:
+def test_the_attempts_of_a_deleted_server_are_forgotten() -> None:
     world = World()
     assert [world.step(), world.step(60)] == [[], [A]]
     world.cache.take(

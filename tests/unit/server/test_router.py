@@ -27,7 +27,7 @@ def pod(**spec: Any) -> Manifest:
     return dict(children(**spec)["Deployment", "kimi-router"]["spec"]["template"])
 
 
-def test_a_server_has_a_router_only_if_it_asks_for_one_even_with_nothing_in_it() -> None:
+def test_a_server_has_a_router_only_if_spec_router_is_set_even_if_empty() -> None:
     assert not [name for _, name in children(replicas=3) if name.endswith("-router")]
     assert {name for _, name in children(router={})} == {"kimi", "kimi-router", "kimi-headless"}
 
@@ -37,7 +37,7 @@ def test_the_pods_of_replicas_do_not_depend_on_the_router() -> None:
     assert with_router["Deployment", "kimi"] == without["Deployment", "kimi"]
 
 
-def test_no_pod_of_the_router_is_a_replica_or_has_rights_in_the_cluster_or_gpus() -> None:
+def test_a_pod_of_the_router_is_no_replica_and_has_no_rights_or_gpus() -> None:
     found = pod(router={}, auth={"apiKeySecretRef": {"name": "key"}})
     assert "kimi-linear.io/server" not in found["metadata"]["labels"]
     assert found["spec"]["automountServiceAccountToken"] is False
@@ -51,7 +51,7 @@ def test_no_pod_of_the_router_is_a_replica_or_has_rights_in_the_cluster_or_gpus(
     }
 
 
-def test_of_the_users_pod_template_the_router_has_what_its_image_and_node_need() -> None:
+def test_the_router_takes_only_settings_for_image_and_node_from_the_pod_template() -> None:
     overlay = {
         "imagePullSecrets": [{"name": "registry"}],
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
@@ -74,12 +74,12 @@ def test_of_the_users_pod_template_the_router_has_what_its_image_and_node_need()
         ({"requests": {"cpu": "2"}}, {"requests": {"cpu": "2", "memory": "512Mi"}}),
     ],
 )
-def test_the_users_requests_and_limits_go_before_ours(resources: Manifest, wanted: Manifest) -> None:
+def test_a_users_requests_and_limits_replace_ours(resources: Manifest, wanted: Manifest) -> None:
     [container] = pod(router={"resources": resources})["spec"]["containers"]
     assert container["resources"] == wanted
 
 
-def test_a_drain_takes_as_long_as_that_of_a_replica() -> None:
+def test_the_routers_drain_takes_as_long_as_a_replicas() -> None:
     found = pod(router={}, drain={"timeoutSeconds": 600})["spec"]
     [container] = found["containers"]
     assert found["terminationGracePeriodSeconds"] == 615
@@ -93,7 +93,7 @@ def test_without_replicas_no_router_runs() -> None:
         assert ("PodDisruptionBudget", "kimi-router") not in found
 
 
-def test_the_service_leads_to_the_router_only_while_one_serves() -> None:
+def test_the_service_leads_to_the_router_only_while_the_router_serves() -> None:
     def selector(*, is_routed: bool) -> Manifest:
         built = manifests.build_companions(server(router={}), is_routed=is_routed)
         [service] = [child for child in built if (child["kind"], child["metadata"]["name"]) == ("Service", "kimi")]
@@ -165,7 +165,7 @@ class Dns:
         return set(self.found)
 
 
-def test_the_list_becomes_that_of_dns_and_a_lost_removal_is_repeated() -> None:
+def test_the_list_of_replicas_follows_dns_and_a_lost_removal_is_repeated() -> None:
     listed, dns = Listed(), Dns("a", "b")
     replicas = Replicas(dns.look_up, listed.ask, None)
     replicas.correct(0)
@@ -210,7 +210,7 @@ def test_replicas_stay_while_dns_has_none_for_a_moment_or_does_not_answer() -> N
     assert listed.urls == set()
 
 
-def test_a_replica_gets_the_key_and_one_of_ipv6_has_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replicas_are_added_with_the_key_and_ipv6_addresses_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
     bodies: list[Any] = []
 
     def ask(method: str, path: str = "", body: Any = None) -> Any:
@@ -229,6 +229,6 @@ def test_a_replica_gets_the_key_and_one_of_ipv6_has_brackets(monkeypatch: pytest
     assert router_launcher.addresses("kimi-headless", 30000) == {"http://[fd00::1]:30000"}
 
 
-def test_the_command_line_asks_for_the_routers_pods_only_where_a_router_is() -> None:
+def test_the_command_line_mentions_the_routers_pods_only_with_a_router() -> None:
     assert router.router_pods(make_server(router={})) == ("kimi-linear.io/router=kimi",)
     assert router.router_pods(make_server()) == ()

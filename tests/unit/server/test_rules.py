@@ -226,7 +226,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         None,
         "choose another key",
     ),
-    ({"tensorParallelism": 8}, "spec.tensorParallelism", 8, "there are published results for this model"),
+    ({"tensorParallelism": 8}, "spec.tensorParallelism", 8, "published results for this model"),
     (
         {"hardware": "mi355x"},
         "spec.engine.version",
@@ -244,7 +244,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"service": {"type": "LoadBalancer"}},
         "spec.service.type",
         "LoadBalancer",
-        "lets a network use the server without an API key",
+        "lets everyone on a network use the server without an API key",
     ),
     (
         {"service": {"type": "NodePort"}, "networkPolicy": {"from": [{"namespaceSelector": {}}]}, **AUTH},
@@ -281,7 +281,7 @@ def test_a_name_too_long_for_its_children_is_refused() -> None:
     assert "use at most 50 " in problem.message
 
 
-def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:
+def test_two_gpus_give_two_warnings_until_the_backend_is_set() -> None:
     # This rule can't be broken alone: with 2 GPUs the published results are missing, too.
     paths = [problem.path for problem in problems(tensorParallelism=2)]
     assert paths == ["spec.tensorParallelism", "spec.engine.attentionBackend"]
@@ -293,7 +293,7 @@ def test_two_gpus_are_two_warnings_until_the_backend_is_set() -> None:
 BROKEN_KEYS: list[tuple[Manifest, str]] = [
     ({"engine": {"extraArgs": ["--api-key=$(KEY)"]}}, "a variable that the container sglang lacks"),
     (keyed({"env": [{"name": "KEY", "value": "sk-1"}]}), "whose value is in the spec"),
-    ({**keyed({"env": [SECRET]}), "router": {}}, "does not find it on"),
+    ({**keyed({"env": [SECRET]}), "router": {}}, "cannot read it from"),
 ]
 
 
@@ -337,12 +337,12 @@ def test_every_rule_is_broken_by_one_of_these_tests() -> None:
     ],
     ids=str,
 )
-def test_what_is_right_has_no_errors(spec: Manifest) -> None:
+def test_a_valid_spec_has_no_errors(spec: Manifest) -> None:
     assert check(make_server(**spec)).errors == []
 
 
 @pytest.mark.parametrize("flag", ["--tp", "--tp-size=8", "--tensor-parallel-size", "--host=127.0.0.1", "--model"])
-def test_a_flag_with_a_field_of_its_own_is_refused_in_every_spelling(flag: str) -> None:
+def test_a_flag_that_has_a_field_is_refused_in_every_spelling(flag: str) -> None:
     (problem,) = problems(engine={"extraArgs": ["--log-level=info", flag]})
     assert problem.path == "spec.engine.extraArgs"
 
@@ -358,7 +358,7 @@ def test_a_flag_with_a_field_of_its_own_is_refused_in_every_spelling(flag: str) 
         *("--help", "--he"),
     ],
 )
-def test_a_flag_that_can_only_fail_is_refused_in_every_spelling(flag: str) -> None:
+def test_a_flag_that_always_fails_is_refused_in_every_spelling(flag: str) -> None:
     assert [problem.path for problem in check(make_server(engine={"extraArgs": [flag]})).errors] == [
         "spec.engine.extraArgs"
     ]
@@ -381,13 +381,13 @@ def test_a_key_that_is_in_no_secret_is_refused(container: Manifest) -> None:
     assert problem.path == "spec.engine.extraArgs"
 
 
-def test_of_two_keys_that_sglang_is_given_it_would_take_the_last() -> None:
+def test_the_last_of_two_keys_decides_because_sglang_takes_the_last() -> None:
     arguments = ["--api-key=$(KEY)", "--api-key=$(NONE)"]
     spec = {**keyed({"env": [SECRET]}), "engine": {"extraArgs": arguments}}
     assert check(make_server(**spec)).errors
 
 
-def test_a_key_in_the_variable_of_a_sidecar_is_none() -> None:
+def test_a_key_in_the_variable_of_a_sidecar_does_not_count() -> None:
     spec = {**keyed({}), **overlay({"name": "sglang"}, {"name": "log-shipper", "env": [SECRET]})}
     assert check(make_server(**spec)).errors
 
@@ -400,18 +400,18 @@ def test_an_open_server_with_a_key_needs_no_warning(kind: str) -> None:
 
 
 @pytest.mark.parametrize("way", [{"ingress": {}}, {"httpRoute": {"parentRefs": [{"name": "public"}]}}])
-def test_only_an_open_server_is_warned_of_a_way_from_outside(way: Manifest) -> None:
+def test_only_a_server_without_a_key_gets_a_warning_about_outside_access(way: Manifest) -> None:
     assert [(problem.severity, problem.path) for problem in problems(**way)] == [("warning", "spec.auth")]
     assert problems(**AUTH, **way) == []
 
 
 @pytest.mark.parametrize("name", ["k" * 50, "k", "kimi-linear-2"])
-def test_a_name_that_fits_a_service_is_taken(name: str) -> None:
+def test_a_name_that_is_valid_for_a_service_is_accepted(name: str) -> None:
     assert check(make_server(name)).problems == ()
 
 
 @pytest.mark.parametrize("name", ["2kimi", "kimi.linear", "Kimi", "kimi-", "-kimi"])
-def test_a_name_that_fits_no_service_is_refused(name: str) -> None:
+def test_a_name_that_is_invalid_for_a_service_is_refused(name: str) -> None:
     (problem,) = check(make_server(name)).problems
     assert (problem.path, problem.value) == ("metadata.name", name)
 
@@ -449,7 +449,7 @@ SHAPES: list[tuple[Manifest, str]] = [
 
 
 @pytest.mark.parametrize(("spec", "line"), SHAPES, ids=[line for _, line in SHAPES])
-def test_a_wrong_shape_is_reported_with_its_path_what_it_holds_and_a_remedy(spec: Manifest, line: str) -> None:
+def test_a_wrong_shape_is_reported_with_path_value_and_remedy(spec: Manifest, line: str) -> None:
     checked = check(make_server(**spec))
     (problem,) = checked.problems
     assert (checked.resource, checked.is_valid, problem.severity) == (None, False, "error")
@@ -464,7 +464,7 @@ def test_a_wrong_shape_is_reported_with_its_path_what_it_holds_and_a_remedy(spec
     ],
     ids=["fields with a default", "fields without"],
 )
-def test_null_is_the_same_as_absent(spec: Manifest) -> None:
+def test_null_means_the_same_as_absent(spec: Manifest) -> None:
     checked = check(make_server(**spec))
     assert checked.problems == ()
     assert checked == check(make_server())
@@ -487,7 +487,7 @@ def test_resources_of_others_are_distinguished_from_ours(manifest: Manifest, lin
     assert str(check(manifest).problems[0]).startswith(line)
 
 
-def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
+def test_unknown_fields_of_a_newer_definition_are_ignored_in_stored_servers() -> None:
     newer = make_server(warmUp="enabled", engine={"newer": {"a": 1}}, podTemplate={"spec": {"newer": 1}})
     checked = check_stored({**newer, "newer": {}})
     assert checked == check(make_server(engine={}, podTemplate={"spec": {"newer": 1}}))
@@ -495,7 +495,7 @@ def test_what_a_newer_definition_stored_says_nothing_to_this_version() -> None:
     assert [problem.path for problem in check(newer).problems] == ["spec.engine.newer", "spec.warmUp"]
 
 
-def test_what_is_stored_is_refused_for_all_else() -> None:
+def test_a_stored_server_is_still_refused_for_all_other_errors() -> None:
     assert str(check_stored(make_server(replicas=-1)).problems[0]).startswith("spec.replicas: -1: must be")
     assert not check_stored(make_server(reasoningParser="enabled")).is_valid
 
@@ -515,7 +515,7 @@ SPECS = st.dictionaries(st.sampled_from(FIELDS), JSON | st.dictionaries(st.sampl
 
 
 @given(st.builds(lambda spec: make_server() | {"spec": spec}, SPECS | JSON) | st.dictionaries(st.text(), JSON))
-def test_whatever_is_stored_gives_a_server_or_problems_that_can_be_told(manifest: Manifest) -> None:
+def test_any_stored_object_gives_a_server_or_printable_problems(manifest: Manifest) -> None:
     for checked in (check(manifest), check_stored(manifest)):
         assert checked.resource or checked.errors
         assert all(str(problem) for problem in checked.problems)

@@ -29,7 +29,7 @@ def told(
     return found.status, found.reason, found.message
 
 
-def test_it_says_how_many_replicas_there_are_and_how_many_the_load_asks_for() -> None:
+def test_the_message_has_the_present_and_the_wanted_number_of_replicas() -> None:
     status, reason, message = told(ABLE, ACTIVE, desired=3)
     assert (status, reason) == ("True", "FollowsLoad")
     assert message == "2 replicas; the autoscaler wants 3 of 1 to 4"
@@ -43,7 +43,7 @@ def test_a_replica_that_does_not_serve_is_awaited() -> None:
     assert message.endswith("until the newest replica has had time to take its part of the load")
 
 
-def test_more_load_than_there_may_be_replicas_is_reported() -> None:
+def test_a_load_that_needs_more_than_the_maximum_is_reported() -> None:
     status, reason, message = told(ABLE, ACTIVE, LIMITED)
     assert (status, reason) == ("True", "MaximumReached")
     assert "4 replicas" in message
@@ -60,7 +60,7 @@ def test_an_autoscaler_that_looked_before_the_server_had_a_status_has_not_seen_t
     assert told(ABLE, early, serving=0, may_grow=False)[:2] == ("True", "ReplicaAwaited")
 
 
-def test_without_a_replica_that_serves_metrics_are_not_missing() -> None:
+def test_metrics_do_not_count_as_missing_while_no_replica_serves() -> None:
     assert told(ABLE, NO_METRIC, serving=0, may_grow=False)[:2] == ("True", "ReplicaAwaited")
 
 
@@ -69,7 +69,7 @@ def test_an_autoscaler_that_cannot_scale_says_why() -> None:
     assert told(failed) == ("False", "ScalingFailed", "forbidden")
 
 
-def test_an_autoscaler_that_nobody_has_looked_at_is_unknown() -> None:
+def test_an_autoscaler_without_conditions_is_pending() -> None:
     assert told()[:2] == ("Unknown", "AutoscalerPending")
     assert told(ABLE)[:2] == ("Unknown", "AutoscalerPending")
     wanted = ServerSpec.model_validate({"autoscaling": {"maxReplicas": 4}})

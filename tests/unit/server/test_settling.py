@@ -18,12 +18,12 @@ def test_the_pod_that_became_ready_last_decides() -> None:
     assert seconds_left(pods[:1], 300, NOW) <= 0
 
 
-def test_a_pod_that_is_not_ready_has_the_whole_time_before_it() -> None:
+def test_a_pod_that_is_not_ready_needs_the_whole_pause() -> None:
     assert seconds_left([pod("False", "2026-11-24T11:00:00Z")], 300, NOW) == 300
     assert seconds_left([{"metadata": {}, "status": {}}], 300, NOW) == 300
 
 
-def test_pods_that_leave_and_a_server_without_pods_keep_nobody_waiting() -> None:
+def test_ending_and_evicted_pods_and_a_server_without_pods_need_no_pause() -> None:
     assert seconds_left([pod("True", NOW, deletionTimestamp=NOW)], 300, NOW) <= 0
     assert seconds_left([], 300, NOW) <= 0
     evicted = pod("False", NOW)

@@ -75,28 +75,28 @@ PIP = ["-m", "pip", "install", "--no-cache-dir", "sentencepiece", "tiktoken>=0.7
 SERVE = command_line.arguments(SERVER)[1:]
 
 
-def test_what_can_be_imported_is_not_installed(tmp_path: Path) -> None:
+def test_packages_that_can_be_imported_are_not_installed(tmp_path: Path) -> None:
     assert run(tmp_path, SERVER, import_code=0, pip_code=1).arguments == [IMPORT, SERVE]
 
 
-def test_what_can_not_be_imported_is_installed_first(tmp_path: Path) -> None:
+def test_packages_that_cannot_be_imported_are_installed_first(tmp_path: Path) -> None:
     assert run(tmp_path, SERVER, import_code=1, pip_code=0).arguments == [IMPORT, PIP, SERVE]
 
 
-def test_a_failed_installation_ends_the_container_with_the_code_of_pip(tmp_path: Path) -> None:
+def test_a_failed_installation_ends_the_container_with_the_exit_code_of_pip(tmp_path: Path) -> None:
     failed = run(tmp_path, SERVER, import_code=1, pip_code=23)
     assert (failed.code, failed.arguments) == (23, [IMPORT, PIP])
 
 
 @pytest.mark.parametrize("import_code", [0, 1], ids=["installed", "to be installed"])
-def test_sglang_takes_the_place_of_the_shell_and_gets_its_signals(tmp_path: Path, import_code: int) -> None:
+def test_sglang_replaces_the_shell_and_gets_its_signals(tmp_path: Path, import_code: int) -> None:
     started = run(tmp_path, SERVER, import_code=import_code, pip_code=0)
     assert started.calls[-1] == (started.process, SERVE)
     assert started.code == 0
 
 
 @pytest.mark.parametrize("packages", [[], ["tiktoken"]], ids=["nothing to install", "packages"])
-def test_what_a_killed_engine_left_is_gone_before_the_next_start_and_signals_still_reach_it(
+def test_leftovers_in_shared_memory_are_removed_before_a_start_and_signals_still_arrive(
     tmp_path: Path, packages: list[str]
 ) -> None:
     memory = tmp_path / "shm"
@@ -114,7 +114,7 @@ def test_an_empty_shared_memory_is_no_obstacle(tmp_path: Path) -> None:
     assert run(tmp_path, SERVER, import_code=0, pip_code=1, emptied=str(tmp_path / "shm")).code == 0
 
 
-def test_without_packages_no_shell_stands_before_sglang() -> None:
+def test_without_packages_sglang_starts_without_a_shell() -> None:
     assert entrypoint.command([]) == []
 
 
@@ -162,13 +162,13 @@ FLAGS = [word for word in EVERY_FLAG if word.startswith("--")]
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_a_flag_that_the_operator_sets_stands_there_once_and_can_not_be_repeated(flag: str) -> None:
+def test_a_flag_that_the_operator_sets_appears_once_and_cannot_be_repeated(flag: str) -> None:
     assert FLAGS.count(flag) == 1
     assert check(make_server(engine={"extraArgs": [flag]})).errors
 
 
 @pytest.mark.parametrize(("seconds", "threshold"), [(60, 6), (61, 7), (3600, 360), (3601, 361)])
-def test_loading_gets_at_least_the_time_that_was_asked_for(seconds: int, threshold: int) -> None:
+def test_loading_gets_at_least_the_requested_time(seconds: int, threshold: int) -> None:
     startup = probes.build_probes(spec(startup={"timeoutSeconds": seconds}))["startupProbe"]
     assert (startup["periodSeconds"], startup["failureThreshold"]) == (10, threshold)
 
@@ -181,7 +181,7 @@ def probe(name: str, **fields: Any) -> dict[str, Any]:
     return dict(probes.build_probes(spec(**fields))[name])
 
 
-def test_readiness_and_liveness_ask_the_engine_and_not_its_main_process_alone() -> None:
+def test_readiness_and_liveness_probes_check_the_engine_and_not_only_its_main_process() -> None:
     # With the variable SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION=false, /health would be 200 with a dead engine.
     for name in ("readinessProbe", "livenessProbe"):
         assert probe(name)["httpGet"]["path"] == "/health_generate"
@@ -209,9 +209,7 @@ def test_a_dead_engine_leaves_its_services_within_a_minute() -> None:
     ],
     ids=str,
 )
-def test_a_batch_that_takes_long_is_ended_by_sglang_and_never_before_by_the_kubelet(
-    arguments: list[str], watchdog: int
-) -> None:
+def test_sglangs_watchdog_ends_a_slow_batch_before_the_kubelet_does(arguments: list[str], watchdog: int) -> None:
     liveness = probe("livenessProbe", engine={"extraArgs": arguments})
     shortest = (liveness["failureThreshold"] - 1) * liveness["periodSeconds"] + HEALTH_SECONDS
     assert watchdog < shortest <= watchdog + 60
@@ -274,7 +272,7 @@ def test_the_engine_reaches_itself_past_a_proxy(variables: list[Any], wanted: li
     assert environment.with_proxy_exceptions(variables) == wanted
 
 
-def test_the_warm_up_goes_past_a_proxy_whose_exceptions_know_only_localhost() -> None:
+def test_the_warm_up_bypasses_a_proxy_that_excepts_only_localhost() -> None:
     # The Python package requests decides by the end of the name (utils.py, should_bypass_proxies).
     url = urlsplit(f"http://{command_line.ALL_ADDRESSES}:{command_line.PORT}")
     assert url.hostname
@@ -296,7 +294,7 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     ("host", "addresses"),
     [(command_line.ALL_ADDRESSES, ["0.0.0.0", "::"]), ("::", ["::"]), ("0.0.0.0", ["0.0.0.0"])],  # noqa: S104
 )
-def test_sglangs_web_server_listens_on_both_families_by_that_name_and_on_one_by_any_address(
+def test_the_special_hostname_listens_on_both_ip_families_and_an_address_on_one(
     tmp_path: Path, host: str, addresses: list[str]
 ) -> None:
     hosts = tmp_path / "hosts"
@@ -307,12 +305,12 @@ def test_sglangs_web_server_listens_on_both_families_by_that_name_and_on_one_by_
     assert json.loads(done.stdout) == addresses
 
 
-def test_the_tokens_value_is_nowhere_but_in_its_secret() -> None:
+def test_the_tokens_value_is_only_in_its_secret() -> None:
     variables = environment.variables(spec(model={"tokenSecretRef": {"name": "hf", "key": "t"}}))
     assert variables[-1] == {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "t"}}}
     assert "HF_TOKEN" not in [variable["name"] for variable in environment.variables(spec())]
 
 
-def test_no_terminal_obeys_the_command_that_somebody_copies() -> None:
+def test_a_copied_command_contains_no_control_characters() -> None:
     command = recipe_command(spec(engine={"extraArgs": ["--log-level=\x15; touch x #", "--x=\x1b[201~\u202e"]}))
     assert command.endswith("'--log-level=\ufffd; touch x #' \\\n  '--x=\ufffd'")

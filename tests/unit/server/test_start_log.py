@@ -37,7 +37,7 @@ def kept(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_a_real_log_tells_when_each_phase_began(name: str) -> None:
+def test_a_real_log_shows_when_each_phase_began(name: str) -> None:
     assert phases_in(kept(name)) == REAL[name]
 
 
@@ -46,7 +46,7 @@ def test_every_kept_log_is_read() -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_read_in_parts_it_tells_the_same(name: str) -> None:
+def test_a_log_read_in_parts_gives_the_same_phases(name: str) -> None:
     lines = kept(name).split("\n")
     found: dict[str, str] = {}
     for begin in range(0, len(lines), 7):
@@ -77,7 +77,7 @@ def test_times_of_a_node_in_another_zone_become_utc() -> None:
     assert phases_in("2026-11-29T01:06:15.5+02:00 Uvicorn running on") == {"warm-up": "2026-11-28T23:06:15Z"}
 
 
-def test_lines_without_a_time_tell_nothing() -> None:
+def test_lines_without_a_time_are_ignored() -> None:
     assert phases_in("Uvicorn running on http://0.0.0.0:30000\nyesterday Uvicorn running on\n") == {}
 
 

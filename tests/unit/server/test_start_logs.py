@@ -72,7 +72,7 @@ async def look(start_logs: StartLogs, pod: Manifest | None = None, key: Key = KE
     return dict(told.times) if told else {}
 
 
-def test_a_new_phase_is_news_for_the_server_and_an_old_one_is_not(logs: Logs) -> None:
+def test_only_a_new_phase_enqueues_the_server(logs: Logs) -> None:
     async def test(start_logs: StartLogs) -> None:
         logs.answers = [LOADING, LOADING, LOADING + COMPILING]
         seen = []
@@ -96,7 +96,7 @@ def test_a_log_is_read_every_ten_seconds_however_many_passes_there_are(logs: Log
     run(logs, test)
 
 
-def test_after_the_first_read_only_new_lines_are_asked_for(logs: Logs) -> None:
+def test_after_the_first_read_only_new_lines_are_requested(logs: Logs) -> None:
     async def test(start_logs: StartLogs) -> None:
         logs.answers = ["", ApiError(0, "no answer")]
         for _ in range(3):
@@ -111,7 +111,7 @@ def test_after_the_first_read_only_new_lines_are_asked_for(logs: Logs) -> None:
     run(logs, test)
 
 
-def test_a_read_that_had_to_wait_for_others_is_made_up_for(logs: Logs) -> None:
+def test_a_read_that_was_delayed_by_others_covers_the_missed_time(logs: Logs) -> None:
     async def test(start_logs: StartLogs) -> None:
         other = Key("default", "other", SERVER)
         await look(start_logs)
@@ -134,7 +134,7 @@ def test_a_node_that_does_not_answer_delays_no_pass(logs: Logs) -> None:
 
 
 @pytest.mark.parametrize("status", [0, 400, 404, 500])
-def test_an_error_is_no_news_and_the_log_is_read_again(logs: Logs, status: int) -> None:
+def test_an_error_enqueues_no_server_and_the_log_is_read_again(logs: Logs, status: int) -> None:
     async def test(start_logs: StartLogs) -> None:
         logs.answers = [ApiError(status, "not now"), LOADING]
         await look(start_logs)
@@ -145,7 +145,7 @@ def test_an_error_is_no_news_and_the_log_is_read_again(logs: Logs, status: int) 
     run(logs, test)
 
 
-def test_without_the_right_it_asks_again_only_after_minutes(logs: Logs) -> None:
+def test_a_log_that_may_not_be_read_is_requested_again_only_after_minutes(logs: Logs) -> None:
     async def test(start_logs: StartLogs) -> None:
         logs.answers = [ApiError(403, "pods/log is forbidden")] * 9
         for _ in range(int(REFUSED_SECONDS) - 1):
@@ -159,7 +159,7 @@ def test_without_the_right_it_asks_again_only_after_minutes(logs: Logs) -> None:
     run(logs, test)
 
 
-def test_when_the_engine_serves_its_log_is_read_for_the_last_time(logs: Logs) -> None:
+def test_the_log_is_read_for_the_last_time_when_the_engine_serves(logs: Logs) -> None:
     async def test(start_logs: StartLogs) -> None:
         logs.answers = ["", LOADING]
         await look(start_logs)
@@ -174,7 +174,7 @@ def test_when_the_engine_serves_its_log_is_read_for_the_last_time(logs: Logs) ->
 
 
 @pytest.mark.parametrize("pod", [None, make_pod(), engine(started=True)], ids=["none", "no-container", "serving"])
-def test_an_engine_that_does_not_start_is_not_read(logs: Logs, pod: Any) -> None:
+def test_the_log_of_an_engine_that_is_not_starting_is_not_read(logs: Logs, pod: Any) -> None:
     async def test(start_logs: StartLogs) -> None:
         start_logs.follow(KEY, pod)
         await asyncio.sleep(0)
@@ -183,7 +183,7 @@ def test_an_engine_that_does_not_start_is_not_read(logs: Logs, pod: Any) -> None
     run(logs, test)
 
 
-def test_a_container_that_started_again_is_read_from_its_beginning(logs: Logs) -> None:
+def test_the_log_of_a_restarted_container_is_read_from_its_beginning(logs: Logs) -> None:
     async def test(start_logs: StartLogs) -> None:
         logs.answers = [LOADING]
         await look(start_logs)

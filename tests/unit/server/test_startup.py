@@ -62,7 +62,7 @@ def test_a_pod_without_a_node_has_not_begun_to_start() -> None:
     assert startup_status([pod(since("PodScheduled", at(0), "False"))], None, None) is None
 
 
-def test_the_kubelet_tells_the_phases_up_to_the_engines_start_and_the_last() -> None:
+def test_the_kubelet_reports_the_first_phases_and_the_last() -> None:
     preflight = {"name": "preflight", "state": {"terminated": {"startedAt": at(4), "exitCode": 0}}}
     told = [
         pod(*ON_NODE),
@@ -82,7 +82,7 @@ def test_the_kubelet_tells_the_phases_up_to_the_engines_start_and_the_last() -> 
     }
 
 
-def test_the_log_tells_the_phases_in_between() -> None:
+def test_the_log_shows_the_phases_in_between() -> None:
     told = logged(loading=at(6), compiling=at(7), warm_up=at(8))
     startup = startup_status([running(SERVING, since("Ready", at(9)))], told, None)
     assert tuple(phases(startup)) == tuple(name for name in PHASES if name != "preflight")
@@ -98,11 +98,11 @@ def test_the_log_tells_the_phases_in_between() -> None:
     ],
     ids=["of-another-pod", "of-an-earlier-start", "before-the-container"],
 )
-def test_a_log_of_another_start_tells_nothing(told: LoggedPhases) -> None:
+def test_a_log_of_another_start_is_ignored(told: LoggedPhases) -> None:
     assert "loading" not in phases(startup_status([running()], told, None))
 
 
-def test_what_was_recorded_stays_when_the_log_no_longer_shows_it() -> None:
+def test_recorded_phases_stay_when_the_log_no_longer_shows_them() -> None:
     before = startup_status([running()], logged(loading=at(6)), None)
     assert startup_status([running()], logged(compiling=at(7)), before) == startup_status(
         [running()], logged(loading=at(6), compiling=at(7)), None
@@ -128,13 +128,13 @@ def test_a_container_that_started_again_begins_a_new_start() -> None:
     assert phases(startup) == {"weights": at(30)}
 
 
-def test_what_came_before_the_engine_does_not_belong_to_a_later_start_that_nobody_saw_begin() -> None:
+def test_phases_before_the_engine_do_not_belong_to_a_restart_of_its_container() -> None:
     before = startup_status([pod(*PULLING)], None, None)
     again = {**RUNNING, "restartCount": 1, "state": {"running": {"startedAt": at(30)}}}
     assert phases(startup_status([running(again)], None, before)) == {"weights": at(30)}
 
 
-def test_a_pod_that_was_ready_before_its_container_started_again_does_not_serve_yet() -> None:
+def test_a_pod_whose_container_restarted_does_not_serve_before_it_is_ready_again() -> None:
     again = {**RUNNING, "restartCount": 1, "state": {"running": {"startedAt": at(30)}}}
     assert "serving" not in phases(startup_status([running(again, since("Ready", at(9)))], None, None))
 
@@ -144,14 +144,14 @@ def created(name: str, time: str, **status: Any) -> Manifest:
     return {**made, "metadata": {**made["metadata"], "creationTimestamp": time}}
 
 
-def test_of_several_replicas_it_is_the_one_that_was_created_last() -> None:
+def test_the_start_is_that_of_the_newest_replica() -> None:
     old, new, twin = created("z", at(0)), created("a", at(2)), created("b", at(2))
     assert [(newest_pod(pods) or {})["metadata"]["name"] for pods in ([old, new], [twin, new], [new, twin])] == list(
         "abb"
     )
 
 
-def test_pods_that_end_or_have_failed_do_not_count() -> None:
+def test_ending_and_failed_pods_do_not_count() -> None:
     ending = created("b", at(3))
     ending["metadata"]["deletionTimestamp"] = at(9)
     assert newest_pod([created("a", at(0)), ending, created("c", at(4), phase="Failed")]) == created("a", at(0))
@@ -198,7 +198,7 @@ def test_a_phase_is_named_with_its_time_and_explained_once_it_is_late() -> None:
 
 
 @pytest.mark.parametrize("phase", EXPECTED)
-def test_no_phase_of_the_engine_is_in_time_beyond_half_of_what_the_start_may_take(phase: str) -> None:
+def test_the_limit_of_an_engines_phase_is_at_most_half_of_the_start_timeout(phase: str) -> None:
     limits = [EXPECTED[phase].limit(seconds) for seconds in (600, HOUR, 24 * HOUR)]
     if phase == "image":
         assert limits == [900, 900, 900]  # startup.timeoutSeconds begins when the image is pulled

@@ -61,7 +61,7 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
     }
 
 
-def test_another_reason_alone_moves_no_time() -> None:
+def test_another_reason_alone_does_not_change_a_conditions_time() -> None:
     before = summary(EARLIER, deployment=STARTING, pods=[LOADING_POD])
     after = summary(NOW, server=with_status(before), deployment=STARTING, pods=[make_failed_pod()])
     assert conditions(before)["Ready"]["reason"] != conditions(after)["Ready"]["reason"]
@@ -73,7 +73,7 @@ def test_the_same_observation_gives_the_same_status_so_that_nothing_is_written()
     assert summary(NOW, server=with_status(before), deployment=SERVING) == before
 
 
-def test_a_write_that_affects_no_pod_makes_no_server_unready_until_its_controller_has_seen_it() -> None:
+def test_a_write_that_affects_no_pod_does_not_change_readiness() -> None:
     unseen = {**SERVING, "metadata": {**SERVING["metadata"], "generation": 2}}
     ready = summary(EARLIER, deployment=SERVING)
     assert summary(NOW, server=with_status(ready), deployment=unseen) == ready
@@ -106,7 +106,7 @@ def test_a_paused_rollout_is_reported_when_pods_wait_for_it(updated: int, reason
     assert (ready["status"], ready["reason"]) == ("False", reason)
 
 
-def test_what_others_keep_changing_is_reported_and_makes_no_server_unready() -> None:
+def test_a_contested_child_is_reported_and_makes_no_server_unready() -> None:
     told = "Deployment kimi: kube-controller-manager keeps changing spec.replicas"
     status = summary(deployment=SERVING, contested=(told,))
     synced = conditions(status)["Synced"]
@@ -115,7 +115,7 @@ def test_what_others_keep_changing_is_reported_and_makes_no_server_unready() -> 
     assert conditions(status)["Ready"]["status"] == "True"
 
 
-def test_children_that_cannot_be_written_are_told_and_make_no_server_unready() -> None:
+def test_withheld_children_are_reported_and_make_no_server_unready() -> None:
     withheld = (Reason("KindMissing", "no routes"), Reason("KindForbidden", "no budgets"))
     status = summary(deployment=SERVING, withheld=withheld)
     synced = conditions(status)["Synced"]
@@ -124,7 +124,7 @@ def test_children_that_cannot_be_written_are_told_and_make_no_server_unready() -
     assert conditions(status)["Ready"]["status"] == "True"
 
 
-def test_a_long_message_is_cut_to_what_an_event_can_hold() -> None:
+def test_a_long_message_is_cut_to_the_length_of_an_event() -> None:
     status = summary(obstacle=Reason("InvalidSpec", "x" * 5000, blames_spec=True))
     messages = {len(condition["message"]) for condition in status["conditions"]}
     assert max(messages) == LONGEST_MESSAGE == 1024
@@ -143,7 +143,7 @@ def test_a_long_message_is_cut_to_what_an_event_can_hold() -> None:
         ("max_total_num_tokens=1048576, chunked", "max_total_num_tokens=1048576, chunked"),
     ],
 )
-def test_secrets_are_left_out_of_what_is_quoted(log: str, shown: str) -> None:
+def test_secrets_in_a_quoted_log_are_redacted(log: str, shown: str) -> None:
     status = summary(deployment=STARTING, pods=[make_failed_pod(log=log)])
     assert status["lastFailure"]["message"] == shown
     assert conditions(status)["Ready"]["message"].endswith(f"exit code 1 (Error): {shown}")
@@ -170,13 +170,13 @@ def test_the_last_failure_outlives_its_pod() -> None:
 
 
 @pytest.mark.parametrize(("time", "told"), [("2026-11-24T09:40:00Z", "kimi-new"), ("2026-11-24T09:20:00Z", "kimi-old")])
-def test_of_two_failures_the_later_is_reported(time: str, told: str) -> None:
+def test_the_later_of_two_failures_is_reported(time: str, told: str) -> None:
     before = summary(deployment=STARTING, pods=[make_failed_pod("kimi-old", time="2026-11-24T09:30:00Z")])
     after = summary(server=with_status(before), deployment=STARTING, pods=[make_failed_pod("kimi-new", time=time)])
     assert after["lastFailure"]["pod"] == told
 
 
-def test_how_a_deleted_pod_ends_is_no_failure() -> None:
+def test_the_end_of_a_deleted_pod_is_no_failure() -> None:
     pod = make_failed_pod()
     pod["metadata"]["deletionTimestamp"] = NOW
     status = summary(deployment=STARTING, pods=[pod])
@@ -184,7 +184,7 @@ def test_how_a_deleted_pod_ends_is_no_failure() -> None:
     assert conditions(status)["Ready"]["reason"] == "Starting"
 
 
-def test_of_several_pods_the_one_with_the_worst_problem_is_reported() -> None:
+def test_the_pod_with_the_worst_problem_is_reported() -> None:
     unschedulable = make_pod(
         "kimi-2", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
     )
@@ -213,7 +213,7 @@ def test_ready_means_that_every_replica_is_of_this_generation_and_serves(counter
 
 
 @pytest.mark.parametrize("blames_spec", [True, False])
-def test_only_what_the_spec_is_to_blame_for_stalls_a_server(blames_spec: bool) -> None:
+def test_only_an_error_of_the_spec_stalls_a_server(blames_spec: bool) -> None:
     status = summary(obstacle=Reason("ApplyFailed", "no", blames_spec=blames_spec), deployment=STARTING)
     found = {name: condition["status"] for name, condition in conditions(status).items()}
     assert found == {
@@ -227,7 +227,7 @@ def test_only_what_the_spec_is_to_blame_for_stalls_a_server(blames_spec: bool) -
     }
 
 
-def test_a_new_template_is_offered_only_to_what_runs() -> None:
+def test_a_new_template_is_offered_only_to_a_running_server() -> None:
     current = choose(KimiLinearServer.model_validate(make_server()), History()).current
     for deployment, reason in ((STARTING, "NewTemplateAvailable"), (None, "SpecNotApplied")):
         status = summary(
@@ -236,7 +236,7 @@ def test_a_new_template_is_offered_only_to_what_runs() -> None:
         assert conditions(status)["TemplateCurrent"]["reason"] == reason
 
 
-def test_a_resource_that_can_not_be_read_keeps_what_is_known_of_its_running_server() -> None:
+def test_an_unreadable_server_keeps_the_known_status_of_its_running_pods() -> None:
     before = summary(deployment=SERVING)
     manifest = with_status(before, replicas="two")
     status = server_status(
@@ -329,7 +329,7 @@ def test_an_event_names_the_resource_that_it_is_about() -> None:
     }
 
 
-def test_events_about_different_states_and_reasons_have_names_of_their_own_within_a_second() -> None:
+def test_events_of_different_states_or_reasons_in_one_second_have_different_names() -> None:
     later = with_status(LOADING)
     later["metadata"] = {**later["metadata"], "resourceVersion": "2"}
     news = [(with_status(LOADING), SERVES), (later, SERVES), (with_status(LOADING), CRASHING)]
@@ -337,7 +337,7 @@ def test_events_about_different_states_and_reasons_have_names_of_their_own_withi
     assert len({event["metadata"]["name"] for event in events if event}) == 3
 
 
-def test_an_event_that_is_told_again_has_the_same_name_whenever_that_is() -> None:
+def test_a_repeated_event_has_the_same_name_at_any_time() -> None:
     events = [transition_event(with_status(LOADING), SERVES, when) for when in (EARLIER, NOW)]
     assert len({event["metadata"]["name"] for event in events if event}) == 1
 
@@ -365,14 +365,14 @@ _NEEDS = "a replica needs 8 free amd.com/gpu on one node whose GPUs are all mi32
 
 
 @pytest.mark.parametrize("causes", [f"1 Insufficient amd.com/gpu, {_NO_MATCH}", "3 node(s) were unschedulable"])
-def test_what_a_replica_needs_of_a_node_is_reported(causes: str) -> None:
+def test_the_needs_of_an_unschedulable_replica_are_reported(causes: str) -> None:
     server = make_server(hardware="mi325x", tensorParallelism=8)
     pods = [unschedulable(f"0/3 nodes are available: {causes}.")]
     told = conditions(summary(server=server, deployment=STARTING, pods=pods))["Ready"]["message"]
     assert told.endswith(f"{causes}. ({_NEEDS})")
 
 
-def test_where_no_node_has_the_hardware_the_label_is_named_and_why_a_node_with_two_models_lacks_it() -> None:
+def test_the_message_about_unsuitable_nodes_names_the_label_and_nodes_with_two_models() -> None:
     server = make_server(hardware="mi325x", tensorParallelism=8)
     pods = [unschedulable(f"0/2 nodes are available: {_NO_MATCH}.")]
     told = conditions(summary(server=server, deployment=STARTING, pods=pods))["Ready"]["message"]
@@ -394,7 +394,7 @@ def ending(name: str) -> Manifest:
     ],
     ids=["a full quota", "GPUs that are taken"],
 )
-def test_a_pod_that_waits_for_an_old_one_is_told_so_and_not_what_to_raise(observed: Any) -> None:
+def test_a_pod_that_waits_for_an_old_one_is_reported_with_that_pod(observed: Any) -> None:
     told = conditions(summary(server=make_server(drain={"timeoutSeconds": 60}), **observed))["Ready"]
     assert told["reason"] == "OldPodTerminating"
     assert "pod kimi-old finishes its requests, within drain.timeoutSeconds (60 s)" in told["message"]
@@ -409,12 +409,12 @@ def test_a_pod_that_waits_for_an_old_one_is_told_so_and_not_what_to_raise(observ
     ],
     ids=["a quota", "no room", "another trouble"],
 )
-def test_an_old_pod_is_named_only_where_it_is_waited_for(observed: Any, reason: str) -> None:
+def test_an_old_pod_is_named_only_if_a_new_pod_waits_for_it(observed: Any, reason: str) -> None:
     assert conditions(summary(**observed))["Ready"]["reason"] == reason
 
 
 @pytest.mark.parametrize("obstacle", ["ApplyFailed", "InvalidSpec", "NameConflict", "Replacing"])
-def test_a_spec_that_was_applied_stays_so_whatever_comes_in_the_way(obstacle: Any) -> None:
+def test_an_applied_spec_stays_applied_whatever_obstacle_comes_later(obstacle: Any) -> None:
     """Otherwise the operator would replace the running pods as soon as the obstacle is gone."""
     server = make_server()
     generation = server["metadata"]["generation"]
@@ -436,7 +436,7 @@ def test_a_spec_that_was_applied_stays_so_whatever_comes_in_the_way(obstacle: An
 
 
 @pytest.mark.parametrize(("template", "is_applied"), [("Newest", True), ("SpecNotApplied", False)])
-def test_of_a_reason_that_another_version_gave_the_template_says_whether_the_spec_was_applied(
+def test_for_an_unknown_reason_template_current_says_whether_the_spec_was_applied(
     template: str, is_applied: bool
 ) -> None:
     ready = make_condition("Ready", "False", "NewerThanThis", "")

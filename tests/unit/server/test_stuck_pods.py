@@ -130,7 +130,7 @@ VOLUMES = [
         "kueue",
         "scheduler",
         "volume",
-        "either",
+        "image or volume",
         "node never began",
         "node",
         "readiness",
@@ -138,11 +138,11 @@ VOLUMES = [
         "refused",
     ],
 )
-def test_a_pod_that_is_stuck_says_why(stuck: Manifest, reason: str, message: str) -> None:
+def test_a_stuck_pod_says_why(stuck: Manifest, reason: str, message: str) -> None:
     assert told(stuck) == (reason, message)
 
 
-def test_a_server_in_a_queue_is_not_stalled_however_long_it_waits() -> None:
+def test_a_server_in_a_queue_is_never_stalled() -> None:
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     gate = {"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}
     queued = pod(("PodScheduled", "False", "SchedulingGated"), spec=gate)
@@ -184,7 +184,7 @@ LOST = (
 )
 
 
-def test_a_pod_that_does_not_answer_names_its_lost_gpus_in_the_same_order_each_time() -> None:
+def test_a_pod_that_does_not_answer_names_its_lost_gpus_in_a_stable_order() -> None:
     for health in ({"b5": "Unhealthy", "d5": "Healthy", "c5": "Unhealthy"}, {"c5": "Unhealthy", "b5": "Unhealthy"}):
         reason, message = told(pod(SCHEDULED, NOT_READY, containers=[with_gpus(SILENT, **health)], phase="Running"))
         assert (reason, message.endswith(f"readiness probe{LOST}")) == ("NotResponding", True), message
@@ -206,11 +206,11 @@ def test_an_engine_that_crashes_names_its_lost_gpus() -> None:
     [SILENT, with_gpus(SILENT, b5="Healthy"), with_gpus(SILENT, b5="Unknown"), with_gpus(CREATING, b5="Unhealthy")],
     ids=["an older kubelet", "healthy", "unknown", "a pod that is being started"],
 )
-def test_gpus_are_not_named_where_they_are_not_the_trouble(container: Manifest) -> None:
+def test_gpus_are_not_named_if_they_are_not_the_cause(container: Manifest) -> None:
     assert "unhealthy" not in told(pod(SCHEDULED, NOT_READY, containers=[container], phase="Running"))[1]
 
 
-def test_a_pod_that_was_deleted_and_stays_is_told_of_with_its_node() -> None:
+def test_a_deleted_pod_that_does_not_end_is_reported_with_its_node() -> None:
     gone = pod(containers=[RUNS], phase="Running", spec={"nodeName": "n1"})
     gone["metadata"]["deletionTimestamp"] = "2026-11-24T09:05:00Z"
     assert told(gone, "2026-11-24T09:05:59Z")[0] == "Starting"
@@ -229,19 +229,19 @@ def test_a_pod_that_was_deleted_and_stays_is_told_of_with_its_node() -> None:
     ],
     ids=["not scheduled yet", "not begun yet", "not mounted yet"],
 )
-def test_what_has_just_begun_is_not_stuck_and_is_looked_at_within_a_minute(fresh: Manifest) -> None:
+def test_a_pod_is_not_stuck_at_once_and_is_checked_again_within_a_minute(fresh: Manifest) -> None:
     assert told(fresh, "2026-11-24T09:00:44Z")[0] == "Starting"
     assert next_look([fresh], "2026-11-24T09:00:44Z") == 1.0
     assert told(fresh, "2026-11-24T09:00:45Z")[0] != "Starting"
 
 
-def test_a_message_stays_the_same_from_its_limit_on() -> None:
+def test_a_message_stays_the_same_after_its_time_limit() -> None:
     stuck = pod(SCHEDULED, NOT_SET_UP, containers=[CREATING], startTime=CREATED, spec={"volumes": VOLUMES})
     assert told(stuck, LATER) == told(stuck, MUCH_LATER)
     assert next_look([stuck], MUCH_LATER) is None
 
 
-def test_an_image_that_is_pulled_for_long_is_no_volume_that_is_missing() -> None:
+def test_an_image_that_is_pulled_for_long_is_not_reported_as_a_missing_volume() -> None:
     pulls = pod(
         SCHEDULED,
         ("PodReadyToStartContainers", "True", ""),
@@ -263,18 +263,18 @@ def test_an_init_container_that_runs_is_named() -> None:
     assert told(starts) == ("Starting", "pod kimi-0 is being started: its init container fetch runs")
 
 
-def test_nothing_more_is_looked_at_once_a_container_has_begun() -> None:
+def test_no_further_check_is_due_once_a_container_has_begun() -> None:
     loading = ENGINE | {"started": False, "state": {"running": {}}}
     assert next_look([pod(SCHEDULED, containers=[loading])], CREATED) is None
 
 
-def test_foreign_words_of_a_node_can_not_steer_a_terminal() -> None:
+def test_foreign_text_from_a_node_cannot_control_a_terminal() -> None:
     evicted = pod(phase="Failed", reason="Evicted", message="\x1b]0;owned\x07low on disk\ntoken=abcdef")
     assert told(evicted) == ("Evicted", "pod kimi-0: Evicted: low on disk | token=[redacted]")
 
 
 @pytest.mark.parametrize("time", ["2026-11-24T09:00:00", "2026-11-24", "never", "9" * 5000, ""])
-def test_times_that_name_no_zone_or_are_none_are_read_all_the_same(time: str) -> None:
+def test_times_without_a_zone_or_of_a_wrong_form_cause_no_error(time: str) -> None:
     odd = pod(("PodScheduled", "True", ""), containers=[CREATING])
     for condition in odd["status"]["conditions"]:
         condition["lastTransitionTime"] = time

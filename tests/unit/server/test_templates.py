@@ -29,7 +29,7 @@ from passes import Passes, make_context, new_cache
 from refusing import DefaultingCluster, RefusingCluster, kept_objects, one_pass, pass_over
 
 
-def test_a_watch_that_is_late_rolls_nothing_back() -> None:
+def test_a_late_watch_rolls_nothing_back() -> None:
     record, deployment = kept_objects(2, toolCallParser="enabled")
     record["data"]["generation"] = 7
     cluster = RefusingCluster({})
@@ -55,7 +55,7 @@ def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 
         asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER)))
 
 
-def test_what_nobody_asked_for_is_remembered_of_so_many_servers_and_of_the_others_read_once_more(
+def test_unrequested_fields_of_a_bounded_number_of_servers_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(templates, "_MOST_ANSWERS", 2)
@@ -97,7 +97,7 @@ def test_a_default_that_came_with_a_scale_replaces_no_pod_and_is_looked_up_once(
     assert "0.85" not in str(deployment)
 
 
-def test_a_spec_that_was_applied_is_looked_up_once_and_no_default_that_nobody_asked_for_is_offered() -> None:
+def test_an_applied_spec_is_looked_up_once_and_no_unrequested_default_is_offered() -> None:
     cluster = DefaultingCluster({})
     _pass_with_default(cluster, 2, passes=3, managedFields=_managed())
     assert cluster.reads.count("KimiLinearServer") == 1
@@ -106,10 +106,10 @@ def test_a_spec_that_was_applied_is_looked_up_once_and_no_default_that_nobody_as
     assert "0.85" not in cluster.status["command"]
 
 
-def test_a_wish_for_what_is_the_default_elsewhere_replaces_pods() -> None:
+def test_a_value_set_by_a_user_replaces_pods_even_if_it_is_a_default_elsewhere() -> None:
     cluster = DefaultingCluster({})
-    wish = {"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:memoryFractionStatic": {}}}}}
-    _pass_with_default(cluster, 1, managedFields=_managed(wish))
+    request = {"manager": "me", "fieldsV1": {"f:spec": {"f:engine": {"f:memoryFractionStatic": {}}}}}
+    _pass_with_default(cluster, 1, managedFields=_managed(request))
     assert "ControllerRevision/kimi-2" in cluster.written
 
 
@@ -121,7 +121,7 @@ def test_a_wish_for_what_is_the_default_elsewhere_replaces_pods() -> None:
     ],
     ids=["a default", "somebody set it"],
 )
-def test_a_default_that_this_version_cannot_read_is_as_if_it_were_not_there(
+def test_a_default_that_this_version_cannot_read_is_ignored_unless_somebody_set_it(
     owners: list[Manifest], reason: str
 ) -> None:
     cluster, (record, deployment) = DefaultingCluster({}), kept_objects(1, replicas=1)
@@ -140,7 +140,7 @@ def test_a_default_that_this_version_cannot_read_is_as_if_it_were_not_there(
     assert (sizes, "ControllerRevision/kimi-2" in cluster.written) == ([2] if reason == "SpecValid" else [], False)
 
 
-def test_who_owns_a_newer_spec_says_nothing_of_the_one_that_was_seen() -> None:
+def test_the_owners_of_a_newer_spec_prove_nothing_about_an_older_one() -> None:
     cluster = DefaultingCluster({})
     with pytest.raises(BehindError):
         _pass_with_default(cluster, 1, generation=3, managedFields=_managed())
@@ -164,14 +164,14 @@ def _pass_after_another_version(cluster: DefaultingCluster, applied: Manifest, s
     asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
 
 
-def test_what_another_version_recorded_by_itself_and_did_not_apply_is_given_up() -> None:
+def test_an_unapplied_automatic_record_of_another_version_is_given_up() -> None:
     cluster, (_, deployment) = DefaultingCluster({}), kept_objects(1)
     _pass_after_another_version(cluster, deployment, deployment)
     assert "-ControllerRevision/kimi-2" in cluster.written
     assert "another" not in str(cluster.applied)
 
 
-def test_what_another_version_did_apply_is_gone_on_with_also_if_no_watch_has_told_yet() -> None:
+def test_an_applied_record_of_another_version_continues_even_if_the_watch_is_late() -> None:
     cluster, (_, seen), (_, applied) = DefaultingCluster({}), kept_objects(1), kept_objects(2)
     _pass_after_another_version(cluster, applied, seen)
     assert "-ControllerRevision/kimi-2" not in cluster.written
@@ -188,28 +188,28 @@ def _record_of_another_version() -> Manifest:
     return record
 
 
-def test_a_new_server_that_another_version_could_not_apply_gets_todays_pods() -> None:
+def test_a_new_server_that_another_version_could_not_apply_gets_this_versions_pods() -> None:
     cluster = RefusingCluster({})
     _pass_with_status(cluster, {"observedGeneration": 1}, _record_of_another_version())
     assert {"ControllerRevision/kimi-2", "Deployment/kimi"} <= set(cluster.written)
     assert "another" not in str(cluster.applied)
 
 
-def test_a_server_that_was_served_gets_its_deployment_back_as_it_was() -> None:
+def test_a_server_that_has_served_gets_its_deleted_deployment_back_unchanged() -> None:
     cluster = RefusingCluster({})
     _pass_with_status(cluster, {"observedGeneration": 1, "image": "another"}, _record_of_another_version())
     [deployment] = [item for item in cluster.applied if item["kind"] == "Deployment"]
     assert "another" in str(deployment["spec"]["template"])
 
 
-def test_a_new_server_whose_deployment_no_watch_has_told_of_yet_keeps_its_pods() -> None:
+def test_a_new_server_whose_deployment_no_watch_has_shown_keeps_its_pods() -> None:
     cluster, (_, applied) = RefusingCluster({}), kept_objects(1)
     cluster.live["Deployment/kimi"] = applied
     _pass_with_status(cluster, {}, _record_of_another_version())
     assert "ControllerRevision/kimi-2" not in cluster.written
 
 
-def test_a_mark_that_somebody_deleted_with_its_record_is_made_again_while_it_is_rolled_out() -> None:
+def test_a_rollout_mark_deleted_with_its_record_is_restored_during_the_rollout() -> None:
     for reason in ("RollingOutByItself", "Newest"):
         cluster, (_, deployment) = RefusingCluster({}), kept_objects(2, replicas=1)
         cluster.live["Deployment/kimi"] = deployment

@@ -77,7 +77,7 @@ def _template(pull_policy: str = "") -> Manifest:
 
 
 @pytest.mark.parametrize("is_upgraded_first", [True, False])
-def test_after_writes_that_failed_no_leader_rolls_out_a_default_within_a_list(*, is_upgraded_first: bool) -> None:
+def test_failed_writes_make_no_leader_roll_out_a_default_within_a_list(*, is_upgraded_first: bool) -> None:
     upgrade = Upgrade()
     upgrade.reconcile()
     upgrade.new_operator()
@@ -100,7 +100,7 @@ def test_after_writes_that_failed_no_leader_rolls_out_a_default_within_a_list(*,
     assert find_condition(upgrade.cluster.status, "TemplateCurrent")["reason"] == "Newest"
 
 
-def test_a_deployment_that_somebody_moved_back_gets_the_template_of_the_spec_again() -> None:
+def test_a_deployment_that_somebody_rolled_back_gets_the_template_of_the_spec_again() -> None:
     """`kubectl rollout undo` restores the older pod template, with our annotation. A verified record stays."""
 
     def server(generation: int, **spec: Any) -> Manifest:
@@ -173,7 +173,7 @@ class World:
 
 
 @pytest.mark.parametrize("turns", range(2, 12))
-def test_a_list_of_an_optional_kind_that_succeeds_during_a_pass_makes_it_delete_nothing(turns: int) -> None:
+def test_a_list_that_succeeds_during_a_pass_makes_the_pass_delete_nothing(turns: int) -> None:
     world = World()
 
     async def run() -> None:

@@ -145,16 +145,16 @@ def test_a_default_that_this_version_refuses_replaces_no_pod_at_a_scale(path: tu
     assert cluster.write(spec, owner({"f:tensorParallelism": {}}), service={"port": 31000}).has_kept_pods
 
 
-def test_a_wish_beside_a_default_that_this_version_refuses_counts() -> None:
+def test_a_users_change_beside_a_default_that_this_version_refuses_takes_effect() -> None:
     refused: dict[tuple[str, ...], object] = {("startup", "timeoutSeconds"): 90_000}
     spec = {"startup": {"timeoutSeconds": 90_000}}
-    wish = owner({"f:engine": {"f:contextLength": {}}}, _LATER)
-    assert not Cluster({}, dict(refused)).write(spec, wish, engine={"contextLength": 4096}).has_kept_pods
+    request = owner({"f:engine": {"f:contextLength": {}}}, _LATER)
+    assert not Cluster({}, dict(refused)).write(spec, request, engine={"contextLength": 4096}).has_kept_pods
     # The owner has removed a value that is different from the current default.
     assert not Cluster({"startup": {"timeoutSeconds": 7200}}).write(spec, owner({"f:replicas": {}})).has_kept_pods
 
 
-def test_a_default_that_this_version_refuses_came_into_an_object_that_was_written_empty() -> None:
+def test_a_refused_default_in_an_object_that_was_written_empty_replaces_no_pod() -> None:
     recorded: Manifest = {"podTemplate": {"metadata": {}}}
     newer: Manifest = {"podTemplate": {"metadata": {"labels": {"app.kubernetes.io/name": "other"}}}}
     fields: Manifest = {"f:podTemplate": {"f:metadata": {".": {}}}}
@@ -163,7 +163,7 @@ def test_a_default_that_this_version_refuses_came_into_an_object_that_was_writte
     assert cluster.has_kept_pods
 
 
-def test_a_default_in_a_list_beside_a_default_that_this_version_refuses_replaces_no_pod() -> None:
+def test_a_default_in_a_list_beside_a_refused_default_replaces_no_pod() -> None:
     cluster = Cluster(container(tty=False), {("startup", "timeoutSeconds"): 90_000})
     newer: Manifest = {"startup": {"timeoutSeconds": 90_000}, **container(tty=False, imagePullPolicy="Always")}
     assert cluster.write(newer, owner(_CONTAINERS)).has_kept_pods
@@ -194,7 +194,7 @@ def test_a_default_within_an_object_that_was_written_empty_replaces_no_pod(
     assert Cluster(recorded).write(newer, owner(fields)).has_kept_pods
 
 
-def test_who_changes_the_port_takes_no_default_within_an_object_that_he_wrote_empty() -> None:
+def test_a_change_of_the_port_takes_no_default_within_an_object_that_was_written_empty() -> None:
     both: Manifest = {"f:engine": {}, "f:service": {"f:port": {}}}
     newer = {"engine": {"memoryFractionStatic": 0.5}, "service": {"port": 31000}}
     cluster = Cluster({"engine": {}}).write(newer, owner(both, _LATER), is_scaled=False)
@@ -220,15 +220,15 @@ def test_a_default_in_place_of_a_null_replaces_no_pod(recorded: Manifest, newer:
     assert Cluster(recorded).write(newer, owner(fields)).has_kept_pods
 
 
-def test_what_a_user_removed_stays_removed_when_the_pods_are_replaced_for_another_wish() -> None:
+def test_a_removed_field_stays_removed_when_another_change_replaces_the_pods() -> None:
     fields = owner(_CONTAINERS), owner({"f:engine": {"f:contextLength": {}}}, _LATER)
-    wish: Manifest = {"engine": {"contextLength": 4096}}
-    cluster = Cluster(container(livenessProbe=None)).write(container(livenessProbe=_PROBE), *fields, **wish)
+    request: Manifest = {"engine": {"contextLength": 4096}}
+    cluster = Cluster(container(livenessProbe=None)).write(container(livenessProbe=_PROBE), *fields, **request)
     assert not cluster.has_kept_pods
     assert "livenessProbe" not in cluster.container
 
 
-def test_a_value_that_an_owner_wrote_in_place_of_a_null_is_a_wish() -> None:
+def test_a_value_that_an_owner_wrote_in_place_of_a_null_counts_as_requested() -> None:
     for recorded, newer, fields in (
         (pod(hostAliases=None), pod(hostAliases=[{"ip": "1.1.1.1"}]), of_pod("hostAliases")),
         (container(livenessProbe=None), container(livenessProbe=_PROBE), _CONTAINERS),
@@ -237,7 +237,7 @@ def test_a_value_that_an_owner_wrote_in_place_of_a_null_is_a_wish() -> None:
         assert not cluster.has_kept_pods
 
 
-def test_a_null_whose_owner_gave_it_up_is_gone_and_the_default_in_its_place_is_not_taken() -> None:
+def test_a_null_that_lost_its_owner_is_dropped_without_taking_the_default() -> None:
     recorded = pod(terminationGracePeriodSeconds=None)
     cluster = Cluster(recorded).write(pod(terminationGracePeriodSeconds=1), owner({"f:replicas": {}}, _LATER))
     assert not cluster.has_kept_pods
@@ -245,27 +245,28 @@ def test_a_null_whose_owner_gave_it_up_is_gone_and_the_default_in_its_place_is_n
 
 
 _TOKEN = {"name": "hf", "key": "token"}
-WISHES = [
-    pytest.param({}, {"model": {"tokenSecretRef": _TOKEN}}, {"f:model": {"f:tokenSecretRef": {}}}, id="typed"),
-    pytest.param({}, pod(nodeSelector={"pool": "gold"}), of_pod("nodeSelector"), id="free"),
+REQUESTS = [
+    pytest.param({}, {"model": {"tokenSecretRef": _TOKEN}}, {"f:model": {"f:tokenSecretRef": {}}}, id="a typed field"),
+    pytest.param({}, pod(nodeSelector={"pool": "gold"}), of_pod("nodeSelector"), id="a free field"),
     pytest.param(
         pod(nodeSelector={"pool": "gold"}), pod(nodeSelector={"pool": "gold", "zone": "a"}), of_pod("nodeSelector"),
-        id="more",
+        id="one more key",
     ),
     pytest.param(
-        pod(nodeSelector={"pool": "gold"}), pod(nodeSelector={"pool": "silver"}), of_pod("nodeSelector"), id="another"
+        pod(nodeSelector={"pool": "gold"}), pod(nodeSelector={"pool": "silver"}), of_pod("nodeSelector"),
+        id="another value",
     ),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("recorded", "newer", "fields"), WISHES)
-def test_a_wish_in_an_object_that_another_definition_made_atomic_counts(
+@pytest.mark.parametrize(("recorded", "newer", "fields"), REQUESTS)
+def test_a_users_change_within_an_object_that_became_atomic_takes_effect(
     recorded: Manifest, newer: Manifest, fields: Manifest
 ) -> None:
     assert not Cluster(recorded).write(newer, owner(fields, _LATER), is_scaled=False).has_kept_pods
 
 
-def test_who_owns_a_whole_object_owns_what_is_in_it_unless_the_set_names_that() -> None:
+def test_the_owner_of_a_whole_object_owns_its_fields_unless_the_set_lists_some() -> None:
     spec = {"a": {"b": {"c": 1}}}
     assert ownership.remaining_path({"f:a": {}}, ("a", "b", "c"), spec) == ("b", "c")
     assert ownership.remaining_path({"f:a": {".": {}}}, ("a", "b", "c"), spec) is None
@@ -275,7 +276,7 @@ def test_who_owns_a_whole_object_owns_what_is_in_it_unless_the_set_names_that() 
 
 
 @pytest.mark.parametrize("other", [{}, {"a": None}, {"a": {}}, {"a": {"b": None}}, {"a": {"b": {}}}], ids=str)
-def test_a_field_is_as_in_another_object_and_so_is_what_was_around_it(other: Manifest) -> None:
+def test_a_field_and_its_parents_are_restored_from_another_object(other: Manifest) -> None:
     assert stored.as_in({"a": {"b": {"c": 1}}, "d": 2}, ("a", "b", "c"), other) == {**other, "d": 2}
 
 
@@ -290,7 +291,7 @@ def test_an_item_of_a_list_stays_where_it_is() -> None:
 _PORT: Manifest = {"service": {"port": 31000}}
 
 
-def test_the_next_operator_knows_what_nobody_had_asked_for() -> None:
+def test_the_next_operator_knows_which_fields_were_unrequested() -> None:
     cluster = Cluster(container(tty=False))
     seen = container(tty=False, imagePullPolicy="Always")
     assert cluster.write(seen, owner(_CONTAINERS)).has_kept_pods
@@ -301,7 +302,7 @@ def test_the_next_operator_knows_what_nobody_had_asked_for() -> None:
     assert not cluster.write(another, owner(_CONTAINERS, _LATER), is_scaled=False).has_kept_pods
 
 
-def test_what_was_left_out_is_written_once_and_forgotten_when_it_is_gone() -> None:
+def test_left_out_fields_are_recorded_once_and_forgotten_when_they_are_gone() -> None:
     cluster = Cluster(container(tty=False))
     cluster.write(container(tty=False), owner(_CONTAINERS))
     assert "ControllerRevision/kimi-1" not in cluster.world.written
@@ -312,8 +313,8 @@ def test_what_was_left_out_is_written_once_and_forgotten_when_it_is_gone() -> No
     cluster.write(container(tty=False), owner(_CONTAINERS, _LATER))
     assert cluster.world.written.count("ControllerRevision/kimi-1") == 2
     cluster.start()
-    wish = container(tty=False, imagePullPolicy="Always")
-    assert not cluster.write(wish, owner(_CONTAINERS, _LATER), is_scaled=False).has_kept_pods
+    request = container(tty=False, imagePullPolicy="Always")
+    assert not cluster.write(request, owner(_CONTAINERS, _LATER), is_scaled=False).has_kept_pods
 
 
 def _revision(text: str) -> revision.Revision:
@@ -326,11 +327,11 @@ def _revision(text: str) -> revision.Revision:
 
 
 @pytest.mark.parametrize("text", ["{", "1", "[1]", "[[1, 2]]", '[["a"]]', "[[[], 1]]", "[" * 40_000, "[[[{}], 1]]"])
-def test_what_no_operator_wrote_of_left_out_fields_is_ignored(text: str) -> None:
+def test_a_forged_annotation_about_left_out_fields_is_ignored(text: str) -> None:
     assert _revision(text).left_out == {}
 
 
-def test_what_was_left_out_is_read_as_it_was_written_and_too_much_is_not_written() -> None:
+def test_left_out_fields_are_read_as_written_and_too_many_are_not_written() -> None:
     server = KimiLinearServer.model_validate(make_server())
     current = replace(choose(server, History()).current, left_out={("a", 0, "b"): {"c": 1}, ("d",): None})
     assert revision.read(build_revision(server, current)) == current

@@ -65,7 +65,7 @@ def know(
     return verified(Observed(owner, benchmarks, pods, is_complete, now), of or current(owner))
 
 
-def test_without_block_the_pod_template_is_as_without_a_verification() -> None:
+def test_only_block_changes_the_pod_template() -> None:
     plain = build_pod_template(KimiLinearServer.model_validate(make_server()))
     for mode in ("Off", "Warn"):
         assert build_pod_template(server(mode)) == plain
@@ -77,12 +77,12 @@ def test_without_block_the_pod_template_is_as_without_a_verification() -> None:
     assert template_label(build_pod_template(server(toolCallParser="enabled"))) != template_label(gated)
 
 
-def test_the_deployment_waits_for_a_verification_as_long_as_it_may_take() -> None:
+def test_the_deployments_deadline_includes_the_time_of_a_verification() -> None:
     plain, gated = (build_deployment(owner, {}) for owner in (server("Warn"), server()))
     assert gated["spec"]["progressDeadlineSeconds"] - plain["spec"]["progressDeadlineSeconds"] == 2 * 1800
 
 
-def test_the_first_pod_with_the_template_that_could_serve_is_asked_by_its_address() -> None:
+def test_the_first_pod_of_the_template_that_could_serve_is_verified_at_its_address() -> None:
     owner = server(verification={"minAccuracy": 0.65})
     other = current(server(toolCallParser="enabled"))
     pods = [
@@ -107,7 +107,7 @@ def test_the_first_pod_with_the_template_that_could_serve_is_asked_by_its_addres
     assert build_benchmark(owner, current(owner), sixth)["spec"]["endpoint"]["url"] == "http://[fd00::7]:30000"
 
 
-def test_with_warn_the_server_is_asked_when_all_replicas_serve() -> None:
+def test_with_warn_the_server_is_verified_when_all_replicas_serve() -> None:
     owner = server("Warn")
     assert know(owner, pods=[make_pod()]).wanted is None
     wanted = know(owner, pods=[make_pod()], is_complete=True).wanted
@@ -116,7 +116,7 @@ def test_with_warn_the_server_is_asked_when_all_replicas_serve() -> None:
     assert "endpoint" not in wanted["spec"]
 
 
-def test_of_a_server_with_its_parser_tool_calls_are_verified_too() -> None:
+def test_tool_calls_are_verified_too_if_the_server_has_a_parser() -> None:
     spec = build_benchmark(server(toolCallParser="enabled"), current(server()), None)["spec"]
     assert spec["suites"][1] == {"name": "tool-calls", "toolCalls": {}}
     bounds = [(bound["metric"], bound["min"]) for bound in spec["thresholds"]]
@@ -161,7 +161,7 @@ def test_only_a_verdict_on_numbers_that_count_is_a_result(succeeded: str, verdic
     assert benchmark["metadata"]["name"] in known.reason.message
 
 
-def test_a_running_benchmark_is_kept_while_its_pod_is_there() -> None:
+def test_a_running_benchmark_is_kept_while_its_pod_exists() -> None:
     owner = server()
     pod = pod_of(current(owner))
     running = stored(build_benchmark(owner, current(owner), pod))
@@ -176,7 +176,7 @@ def test_a_running_benchmark_is_kept_while_its_pod_is_there() -> None:
     assert know(owner, of_another, pods=[]).kept == []
 
 
-def test_a_result_is_kept_with_the_revision_and_read_again() -> None:
+def test_a_result_is_stored_with_the_revision_and_read_again() -> None:
     owner = server()
     for result in (PASSED, FAILED):
         record = stored(build_revision(owner, replace(current(owner), result=result)))
@@ -206,7 +206,7 @@ def test_only_closed_gates_of_verified_templates_are_opened() -> None:
     assert pods_to_open([new, old], pods) == []
 
 
-def test_a_pod_that_has_ended_or_that_no_replica_set_made_is_not_asked() -> None:
+def test_an_ended_pod_and_a_pod_without_a_replica_set_are_not_verified() -> None:
     owner = server()
     evicted, foreign = pod_of(current(owner), "kimi-a", phase="Failed"), pod_of(current(owner), "kimi-b")
     foreign["metadata"]["ownerReferences"] = []
@@ -232,7 +232,7 @@ def test_a_benchmark_of_somebody_else_gives_no_result() -> None:
     assert know(owner, ended(own, "True", "Passed"), pods=[pod]).holds
 
 
-def test_a_verification_that_could_not_be_made_is_tried_again_after_an_hour() -> None:
+def test_an_impossible_verification_is_tried_again_after_an_hour() -> None:
     owner = server()
     pod = pod_of(current(owner))
     failed = ended(build_benchmark(owner, current(owner), pod), "False", "Invalid")
@@ -242,7 +242,7 @@ def test_a_verification_that_could_not_be_made_is_tried_again_after_an_hour() ->
     assert later.benchmarks == ()
     assert later.wanted
     assert later.wanted["metadata"]["name"] == failed["metadata"]["name"]
-    assert later.kept == [], "the one of this name goes first"
+    assert later.kept == [], "the benchmark with this name is deleted first"
 
 
 @pytest.mark.parametrize("mode", ["Warn", "Block"])
@@ -255,7 +255,7 @@ def test_after_a_change_of_the_verification_the_new_questions_are_asked(mode: st
     known = know(after, ended(asked, "False", "Invalid") if has_ended else asked, pods=[pod], is_complete=True)
     assert known.wanted
     assert known.wanted["spec"]["datasets"]["gsm8k"]["configMap"] == "questions"
-    assert known.kept == [], "the benchmark with the old questions goes, because it has the same name"
+    assert known.kept == [], "the old benchmark is deleted, because it has the same name"
 
 
 def test_a_benchmark_that_a_webhook_changes_is_not_created_again_and_again() -> None:
@@ -273,14 +273,14 @@ def test_a_benchmark_that_a_webhook_changes_is_not_created_again_and_again() -> 
     assert later.kept == []
 
 
-def test_what_is_in_the_way_of_the_benchmark_is_said() -> None:
+def test_an_obstacle_to_creating_the_benchmark_is_reported() -> None:
     owner = server()
     known = replace(know(owner, pods=[pod_of(current(owner))]), obstacle="exceeded quota")
     assert (known.holds, known.reason.name) == (None, "VerificationImpossible")
     assert "exceeded quota" in known.reason.message
 
 
-def test_the_last_verified_revision_is_known_whatever_follows_a_failure() -> None:
+def test_the_last_verified_revision_is_known_even_after_later_failures() -> None:
     """Old pods may still have the template, and their gates must be opened after they move."""
     owner = server(replicas=2)
     good = replace(current(server(toolCallParser="enabled")), number=1, result=PASSED, generation=0)
@@ -291,7 +291,7 @@ def test_the_last_verified_revision_is_known_whatever_follows_a_failure() -> Non
         assert choice.deployed.number == 2
 
 
-def test_a_server_that_went_back_stays_there_also_with_hold() -> None:
+def test_a_server_that_was_rolled_back_stays_so_if_on_failure_becomes_hold() -> None:
     owner = server(replicas=2)
     good = replace(current(server(toolCallParser="enabled")), number=1, result=PASSED, generation=0)
     failed = replace(current(owner), number=2, result=FAILED)
@@ -320,7 +320,7 @@ def test_a_template_that_failed_is_neither_tried_again_nor_given_to_others() -> 
     assert (found.is_offered, found.is_under_way, found.stalled) == (False, False, "")
 
 
-def test_thousands_of_benchmarks_and_pods_that_somebody_made_take_little_time() -> None:
+def test_thousands_of_foreign_benchmarks_and_pods_take_little_time() -> None:
     owner = server()
     known = current(owner)
     pods = [pod_of(known, f"kimi-{number:04}") for number in range(1000)]

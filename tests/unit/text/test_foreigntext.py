@@ -90,7 +90,7 @@ def test_secrets_are_hidden_however_they_are_written(text: str, shown: str | Non
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_what_only_looks_like_a_secret_stays(text: str) -> None:
+def test_text_that_only_looks_like_a_secret_stays(text: str) -> None:
     assert foreigntext.one_line(text) == text
 
 
@@ -103,7 +103,7 @@ def words(source: str) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
 
 
-def test_our_own_words_are_not_taken_for_secrets() -> None:
+def test_our_own_words_are_not_mistaken_for_secrets() -> None:
     """Conditions and log lines are cleaned as a whole, including the operator's own words."""
     package = Path(foreigntext.__file__).parent
     modules = [path for path in package.rglob("*.py") if path.name != "foreigntext.py" and path.parent.name != "sglang"]
@@ -127,15 +127,15 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize(("text", "shown"), ESCAPES)
-def test_no_terminal_is_steered(text: str, shown: str) -> None:
+def test_control_sequences_are_removed(text: str, shown: str) -> None:
     assert foreigntext.one_line(text) == shown
 
 
-def test_an_escape_within_a_secret_does_not_save_it() -> None:
+def test_an_escape_within_a_secret_does_not_reveal_it() -> None:
     assert foreigntext.one_line("token hf_abc\x1b[0mDEF1234567890") == f"token {HIDDEN}"
 
 
-def test_lines_become_one_line_however_they_end() -> None:
+def test_several_lines_become_one_line_whatever_ends_them() -> None:
     assert foreigntext.one_line("a\r\n\n  b\rc\x85d\u2028e\n") == "a | b | c | d | e"
 
 
@@ -143,7 +143,7 @@ TEXTS = st.text(st.sampled_from("hf_sk-tokenapi_key=:,'\"\\ \n[]{}()@/x1\x1b[m;B
 
 
 @given(TEXTS)
-def test_what_is_clean_stays_as_it_is(text: str) -> None:
+def test_clean_text_stays_unchanged(text: str) -> None:
     once = foreigntext.one_line(text)
     assert foreigntext.one_line(once) == once
 
@@ -167,7 +167,7 @@ STARTS = [
 
 
 @pytest.mark.parametrize("piece", STARTS)
-def test_no_message_takes_long_to_be_told_apart(piece: str) -> None:
+def test_no_message_takes_long_to_classify(piece: str) -> None:
     message = piece * (1_000_000 // len(piece))
     waiting = {"reason": "CreateContainerConfigError", "message": message}
     status = {"phase": "Pending", "containerStatuses": [{"name": "c", "image": "i", "state": {"waiting": waiting}}]}
@@ -180,7 +180,7 @@ def test_no_message_takes_long_to_be_told_apart(piece: str) -> None:
 
 
 @pytest.mark.parametrize("piece", ["token=", "--key", "'a\\", "://a@", "x-key ", '"', "api key: [", "eyJ-----"])
-def test_no_text_takes_long(piece: str) -> None:
+def test_no_text_takes_long_to_clean(piece: str) -> None:
     began = time.process_time()
     foreigntext.one_line(piece * (1_000_000 // len(piece)))
     assert time.process_time() - began < 0.3

@@ -79,7 +79,7 @@ def levels(value: Any) -> int:
 
 
 @given(JSON)
-def test_what_is_read_is_what_was_written(value: Any) -> None:
+def test_decoding_gives_back_the_encoded_value(value: Any) -> None:
     text = jsontext.encode(value)
     assert jsontext.decode(text) == json.loads(text) == value
 
@@ -94,7 +94,7 @@ def with_characters(value: Any) -> Any:
 
 
 @given(TEXTS)
-def test_any_bytes_in_strings_and_keys_are_read_and_replaced_where_they_are_no_text(text: bytes) -> None:
+def test_invalid_utf_8_in_strings_and_keys_is_read_and_replaced(text: bytes) -> None:
     expected = with_characters(json.loads(text.decode(errors="replace")))
     assert jsontext.decode(text) == expected
     assert jsontext.decode(text.decode(errors="replace")) == expected
@@ -104,7 +104,7 @@ def test_any_bytes_in_strings_and_keys_are_read_and_replaced_where_they_are_no_t
 
 
 @given(TEXTS, st.sampled_from([150, 201, 9_999]), st.sampled_from(LONG))
-def test_all_that_is_odd_is_read_together(text: bytes, depth: int, number: bytes) -> None:
+def test_several_oddities_in_one_text_are_read_together(text: bytes, depth: int, number: bytes) -> None:
     deep = b'{"\xff]":[' * (depth // 2) + number + b"]}" * (depth // 2)
     read = jsontext.decode(b'{"odd":%b,"deep":%b,"long":[%b,%b],"odd too":%b}' % (text, deep, number, text, text))
     expected = with_characters(json.loads(text.decode(errors="replace")))
@@ -116,7 +116,7 @@ def test_all_that_is_odd_is_read_together(text: bytes, depth: int, number: bytes
 
 @pytest.mark.parametrize("depth", [DEEPEST_LEVEL, 150, 199, 201, 1_000, 9_999, 300_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"]}\\"[":', "}"), ('{"z":[', "]}")])
-def test_deep_levels_are_cut_off_and_everything_else_is_right(opening: str, closing: str, depth: int) -> None:
+def test_deep_levels_are_cut_off_and_the_rest_is_read(opening: str, closing: str, depth: int) -> None:
     deep = opening * depth + "7" + closing * depth
     text = f'{{"metadata":{{"name":"]}}\\\\"}},"spec":{deep},"then":[{deep},"["],"status":{{"ok":true}}}}'
     read = jsontext.decode(text)
@@ -125,7 +125,7 @@ def test_deep_levels_are_cut_off_and_everything_else_is_right(opening: str, clos
     jsontext.encode(read)
 
 
-def test_as_many_levels_are_left_as_are_read() -> None:
+def test_a_hundred_levels_are_kept() -> None:
     read = jsontext.decode(b"[" * 9_999 + b"]" * 9_999)
     assert (levels(read), jsontext.encode(read)) == (DEEPEST_LEVEL, b"[" * 100 + b"null" + b"]" * 100)
 
@@ -158,7 +158,7 @@ def test_odd_values_are_read_and_can_be_written(text: bytes | str, value: Any) -
 @pytest.mark.parametrize(
     "text", [b"", b"nul", b"[1,2", b'{"a"', b'"', b"[" * 100_000, b"]" * 9, b'"\\', b"\xff", b'"\0"', b"01" * 5_000]
 )
-def test_what_is_no_json_is_a_value_error(text: bytes) -> None:
+def test_text_that_is_not_json_is_a_value_error(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         jsontext.decode(text)
 
@@ -173,7 +173,7 @@ def test_a_large_object_that_is_too_deep_is_read_in_a_moment(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
-def test_a_large_object_that_is_odd_takes_little_longer_than_another(text: bytes) -> None:
+def test_a_large_odd_object_takes_little_longer_than_a_usual_one(text: bytes) -> None:
     usual = gc.get_threshold()
     gc.set_threshold(GARBAGE)
     begin = time.thread_time()

@@ -146,13 +146,13 @@ def complete(case: Case, commit: str = COMMIT) -> None:
     case.reconcile()
 
 
-def test_the_first_pass_makes_claim_program_and_job() -> None:
+def test_the_first_pass_creates_claim_program_and_job() -> None:
     case = Case()
     case.reconcile()
     assert [child["kind"] for child in case.cluster.written] == ["PersistentVolumeClaim", "ConfigMap", "Job"]
 
 
-def test_an_existing_claim_is_used_as_it_is() -> None:
+def test_an_existing_claim_is_used_unchanged() -> None:
     case = Case(volume={"existingClaim": "models"})
     case.reconcile()
     assert [child["kind"] for child in case.cluster.written] == ["ConfigMap", "Job"]
@@ -174,7 +174,7 @@ def test_a_log_is_read_every_ten_seconds_and_the_status_follows(monkeypatch: pyt
     assert (case.cluster.logs_read, case.status["percent"]) == (2, 50)
 
 
-def test_without_a_log_the_rest_of_the_status_is_there() -> None:
+def test_without_a_log_the_rest_of_the_status_is_written() -> None:
     case = Case()
     case.cluster.log = b""
     running(case)
@@ -192,7 +192,7 @@ def test_complete_weights_need_no_further_pass_and_no_write() -> None:
     assert (case.status["commit"], ready_condition(case.status)["status"]) == (COMMIT, "True")
 
 
-def test_weights_are_complete_as_soon_as_the_program_says_so_whatever_else_runs_in_its_pod() -> None:
+def test_weights_are_complete_as_soon_as_the_program_says_so() -> None:
     case = Case()
     running(case)
     case.reconcile()
@@ -229,7 +229,7 @@ def test_a_quota_that_refuses_the_pod_is_quoted() -> None:
     assert (told["reason"], "raise the quota" in told["message"]) == ("PodCreationFailed", True)
 
 
-def test_defaults_that_are_written_out_make_no_other_job() -> None:
+def test_defaults_that_are_written_out_create_no_other_job() -> None:
     case = Case()
     case.reconcile()
     first = case.job["metadata"]["name"]
@@ -252,7 +252,7 @@ OTHER_PODS = [{"image": "fetcher:1"}, {"source": {"endpoint": "https://hub.examp
 
 
 @pytest.mark.parametrize("change", [*OTHER_WISHES, *OTHER_PODS], ids=str)
-def test_while_nothing_is_complete_another_spec_makes_another_job(change: Manifest) -> None:
+def test_another_spec_creates_another_job_while_no_commit_is_complete(change: Manifest) -> None:
     case = Case()
     case.reconcile()
     first = case.job["metadata"]["name"]
@@ -261,7 +261,7 @@ def test_while_nothing_is_complete_another_spec_makes_another_job(change: Manife
 
 
 @pytest.mark.parametrize("change", OTHER_PODS, ids=str)
-def test_what_is_complete_is_not_fetched_again_because_a_pod_would_be_another_one(change: Manifest) -> None:
+def test_complete_weights_are_not_fetched_again_because_of_changed_pod_settings(change: Manifest) -> None:
     case = Case()
     complete(case)
     first, written = case.job["metadata"]["name"], len(case.cluster.written)
@@ -285,7 +285,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("begin", [running, complete])
-def test_an_upgrade_leaves_a_job_its_program_and_writes_nothing(
+def test_an_upgrade_keeps_the_program_of_a_job_and_writes_nothing(
     begin: Callable[[Case], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = Case()
@@ -297,7 +297,7 @@ def test_an_upgrade_leaves_a_job_its_program_and_writes_nothing(
     assert (case.job["metadata"]["name"], case.cluster.written[written:], case.cluster.deleted) == (name, [], [])
 
 
-def test_the_next_job_after_an_upgrade_has_the_next_program_and_the_former_is_removed(
+def test_the_next_job_after_an_upgrade_gets_the_new_program_and_the_old_is_deleted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     case = Case()
@@ -313,7 +313,7 @@ def test_the_next_job_after_an_upgrade_has_the_next_program_and_the_former_is_re
     assert {*case.cluster.deleted} == {first, former}
 
 
-def test_children_that_cannot_be_written_are_tried_again_later_and_later() -> None:
+def test_children_that_cannot_be_written_are_retried_less_and_less_often() -> None:
     case = Case()
     foreign = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "kimi"}}
     case.cache.put(CLAIM, stored({**foreign, "metadata": {"name": "kimi", "labels": MANAGED_LABELS}}))
@@ -327,7 +327,7 @@ def test_children_that_cannot_be_written_are_tried_again_later_and_later() -> No
     assert [child["kind"] for child in case.cluster.written] == ["PersistentVolumeClaim", "ConfigMap", "Job"]
 
 
-def test_nothing_is_remembered_of_deleted_weights() -> None:
+def test_the_operator_forgets_deleted_weights() -> None:
     case = Case()
     running(case)
     case.reconcile()
@@ -339,11 +339,11 @@ def test_nothing_is_remembered_of_deleted_weights() -> None:
     assert (reconciler._logs._followed, reconciler._blocked) == ({}, {})
 
 
-def test_a_pass_over_a_server_uses_the_commit_and_waits_without_one() -> None:
+def test_a_server_uses_the_commit_of_its_weights_and_waits_without_one() -> None:
     case, server = Case(), Key("default", "kimi", SERVER)
     case.cache.put(SERVER, make_server(model={"weights": "kimi"}))
     case.reconcile()
-    assert case.reconcile(server) is None, "an event enqueues it"
+    assert case.reconcile(server) is None, "an event enqueues the server"
     assert case.cache.get(server.of(DEPLOYMENT)) is None
     assert find_condition(case.status, "Reconciling")["reason"] == "WeightsDownloading"
     complete(case)
@@ -381,7 +381,7 @@ REFUSED = [
     ],
     ids=["more bytes", "another spec", "a commit", "a lasting problem"],
 )
-def test_servers_are_told_what_they_read_of_weights_and_no_others(change: Manifest, is_news: bool) -> None:
+def test_only_servers_of_the_weights_are_enqueued_and_only_by_relevant_changes(change: Manifest, is_news: bool) -> None:
     case = Case()
     for name, spec in (("user", {"model": {"weights": "kimi"}}), ("other", {"model": {"weights": "x"}}), ("hub", {})):
         case.cache.put(SERVER, make_server(name, **spec))
@@ -389,7 +389,7 @@ def test_servers_are_told_what_they_read_of_weights_and_no_others(change: Manife
     assert case.cache.put(WEIGHTS, changed(51, **change)) == ({KEY, USER} if is_news else {KEY})
 
 
-def test_a_server_that_waits_is_not_written_for_each_per_cent() -> None:
+def test_a_waiting_server_gets_no_status_write_for_each_per_cent() -> None:
     case = Case()
     case.cache.put(SERVER, make_server(model={"weights": "kimi"}))
     for version, conditions in enumerate((DOWNLOADING, LATER)):
@@ -411,7 +411,7 @@ def test_lines_of_other_programs_are_skipped() -> None:
     ["", "{", "[]", "null", '{"state": 5}', '{"no": "state"}', "\ud800", '{"state": NaN}'],
     ids=repr,
 )
-def test_what_is_not_the_programs_is_nothing(text: str) -> None:
+def test_text_that_is_not_from_the_program_gives_no_progress(text: str) -> None:
     assert read(text) is None
 
 
@@ -421,7 +421,7 @@ def test_wild_numbers_and_commits_do_no_harm() -> None:
     assert (wild.size, wild.total, wild.commit, wild.percent) == (0, 0, "", 0)
 
 
-def test_a_claim_that_is_made_anew_is_filled_anew() -> None:
+def test_the_weights_are_fetched_again_when_the_claim_was_created_again() -> None:
     case = Case()
     complete(case)
     first = case.job["metadata"]["name"]

@@ -74,7 +74,7 @@ def test_every_rule_has_an_example() -> None:
     ],
     ids=str,
 )
-def test_what_is_right_has_no_problems(spec: Manifest) -> None:
+def test_valid_weights_have_no_problems(spec: Manifest) -> None:
     assert problems(**spec) == []
 
 

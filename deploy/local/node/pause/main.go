@@ -1,5 +1,5 @@
-// Holds a pod's namespaces: it is the first process of every pod, and where containers share their processes,
-// it collects those that lost their parent.
+// Holds a pod's namespaces: it is the first process of every pod. If the containers of a pod share a process namespace,
+// it also reaps orphaned processes.
 package main
 
 import (

@@ -1,7 +1,7 @@
 """Reports on a benchmark, built by pure functions from the stored resource.
 
-`read` parses a manifest into a run, `beside` makes another run its reference, and the writers in `REPORTS` and
-`COMPARISONS` return it as text.
+`read` parses a manifest into a run. `beside` gives a run another run as its reference. The writers in `REPORTS` and
+`COMPARISONS` return a run as text.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """The report as JUnit XML. Each suite is a test suite, with a test case for its run and one for each finding.
 
-The document is valid for both common schemas: that of Ant's JUnit task, which requires an order of elements, host names
-and packages, and that of Jenkins' xunit plugin.
+The document is valid for both common schemas. The schema of Ant's JUnit task requires an order of elements, host names
+and packages. The other schema is that of Jenkins' xunit plugin.
 """
 
 from datetime import UTC, datetime

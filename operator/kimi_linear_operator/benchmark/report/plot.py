@@ -75,7 +75,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Pair:
-    """A statistic of a latency, with the marks of the run and of the reference. A mark is None without a number."""
+    """A statistic of a latency, with the marks of the run and of the reference. Without a number, the mark is None."""
 
     label: str
     y: float

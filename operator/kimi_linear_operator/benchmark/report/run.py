@@ -173,7 +173,7 @@ class SuiteRun:
 
 @dataclass(frozen=True)
 class Run:
-    """A benchmark, with what it is compared with."""
+    """A benchmark, with the reference for its numbers."""
 
     benchmark: KimiLinearBenchmark
     status: BenchmarkStatus

@@ -23,7 +23,7 @@ def recipe_command(spec: ServerSpec) -> str:
 
 
 def docker_commands(spec: ServerSpec) -> list[str]:
-    """Return the recipe's commands before the start by hand (4.2.1 and 4.2.2): pull, run, install."""
+    """Return the recipe's commands that come before the start by hand (4.2.1 and 4.2.2): pull, run, install."""
     run = [
         "docker run -d -it --ipc=host --network=host --privileged",
         "--cap-add=CAP_SYS_ADMIN",

@@ -16,13 +16,13 @@ PORT = 30000
 PORT_NAME = "http"
 # A host name for all addresses of both IP families, defined in the pod's /etc/hosts. SGLang's web server (uvicorn on
 # uvloop) listens on each address of the name, and skips a family that the kernel lacks. Other values of --host do not
-# work: no probe reaches SGLang's default 127.0.0.1, `--host ::` listens only on IPv6, and with an empty host the
+# work. No probe reaches SGLang's default 127.0.0.1, and `--host ::` listens only on IPv6. With an empty host, the
 # warm-up of 0.5.7 has no address to call. The name has this suffix so that proxy exceptions for localhost match it
 # (requests compares suffixes).
 ALL_ADDRESSES = "all.localhost"
 ALL_ADDRESSES_ALIASES = ("0.0.0.0", "::")  # noqa: S104 - a pod serves its Service on all of its own addresses
 
-# Flags that have a field in the spec, or on which the pod depends, with the aliases of SGLang's server_args.py.
+# Flags that have a field in the spec, and flags on which the pod depends, with the aliases of SGLang's server_args.py.
 OWNED_FLAGS = (
     "attention-backend",
     "config",
@@ -70,8 +70,8 @@ class Flag:
     Attributes:
         name: The flag.
         fields: Fields of the spec. The first field that is set gives the value. Without fields, the flag has no value.
-        words: The text for each value of the field, None to leave the flag out. A value without an entry is its own
-            text.
+        words: The text for each value of the field, None to leave the flag out. Without an entry, the value itself is
+            the text.
     """
 
     name: str

@@ -14,7 +14,7 @@ def command(packages: Sequence[str], *, emptied: str | None = None, key_file: st
     """Return the container's command: it empties a folder, installs missing packages, and executes the arguments.
 
     `exec` makes SGLang the container's main process. A shell would not pass on SIGTERM, and SGLang would not drain. pip
-    runs only if an import fails, so an image with the packages needs no package index.
+    runs only if an import fails, so with the packages in the image, no package index is needed.
 
     Args:
         packages: The Python packages.

@@ -12,8 +12,8 @@ CACHE_PATH = "/cache"
 KERNELS_PATH = "/kernels"
 TRITON_PATH = f"{KERNELS_PATH}/triton"
 
-# Hosts to which SGLang sends requests during its warm-up. They are its own addresses, so a proxy cannot reach them.
-# 0.5.7 calls the host on which it listens, 0.5.23 calls a loopback address (server_args.py, url).
+# Hosts to which SGLang sends requests during its warm-up. These are SGLang's own addresses, so a proxy cannot reach
+# them. 0.5.7 calls the host on which it listens, 0.5.23 calls a loopback address (server_args.py, url).
 _OWN_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104 - names for a list of exceptions
 # Variables in which the Python package requests finds a proxy for http:// (requests/utils.py, get_environ_proxies).
 _PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
@@ -28,8 +28,8 @@ def variables(spec: ServerSpec) -> list[Manifest]:
     SGLANG_SET_CPU_AFFINITY: the image sets 1. SGLang would then pin itself to CPUs that the pod is not allowed to use,
         and fail (utils/common.py, gpu_proc_affinity).
 
-    SGLANG_WARMUP_TIMEOUT: compiling all kernels takes longer than the default of 600 seconds, so the warm-up may take
-    the whole start-up time.
+    SGLANG_WARMUP_TIMEOUT: the compilation of all kernels takes longer than the default of 600 seconds, so the warm-up
+    is allowed to take the whole start-up time.
 
     TRITON_CACHE_DIR, TORCHINDUCTOR_CACHE_DIR: each pod compiles kernels into its own volume, unless spec.kernelCache
     keeps Triton's kernels in another place. Pods cannot share the folder of PyTorch's inductor: the names of its
@@ -54,7 +54,8 @@ def variables(spec: ServerSpec) -> list[Manifest]:
 def with_proxy_exceptions(variables: Sequence[Manifest]) -> list[Manifest]:
     """Return environment variables. If they name a proxy for http://, SGLang's own hosts are added as exceptions.
 
-    Exceptions from a Secret or ConfigMap move to a variable GIVEN_NAME, to which NAME then refers.
+    If the exceptions in a variable NAME come from a Secret or ConfigMap, they move to a variable GIVEN_NAME, and NAME
+    refers to this variable.
     """
     names = {variable["name"] for variable in variables}
     if not names & set(_PROXY_VARIABLES):

@@ -1,6 +1,6 @@
 """Programs of this package that run in containers as `python3 -c TEXT`.
 
-Their text is in the pod template itself, so that the record of a template contains everything that its pods run.
+The text of a program is in the pod template itself. So the record of a template contains everything that its pods run.
 """
 
 import re

@@ -3,9 +3,9 @@
     python3 -c TEXT-OF-THIS-FILE KEY-FILE python3 -m sglang.launch_server --model-path ...
 
 SGLang 0.5.7 and 0.5.23 take the key only as an argument. Every process of the pod can read a command line in /proc, so
-the argument is added inside the process. SGLang also logs all its settings, so the key is replaced in log records.
-Uses only the standard library of Python 3.10. This file contains no single quotes and no dollar signs, because the
-shell and Kubernetes would make them hard to read.
+this program adds the argument inside the process. SGLang also logs all its settings, so the key is replaced in log
+records. The program uses only the standard library of Python 3.10. This file contains no single quotes and no dollar
+signs, because the shell and Kubernetes would make them hard to read.
 """
 
 import logging
@@ -19,8 +19,8 @@ from typing import Any
 def main(file: str, *command: str) -> None:
     """Run the module of a command `python3 -m MODULE ARGUMENT ...` in this process, with the key as its first argument.
 
-    The key comes first because argparse prints unknown arguments: after `--` or an unknown argument, the error would
-    contain the key.
+    The key comes first because argparse prints unknown arguments. After `--` or an unknown argument, the key would be
+    in this error.
     """
     key = read_key(Path(file))
     hide(key)

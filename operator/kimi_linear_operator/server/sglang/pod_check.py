@@ -1,10 +1,10 @@
-"""Checks within a moment what SGLang needs of its pod, in the init container preflight.
+"""Checks quickly whether a pod has what SGLang needs. Runs in the init container preflight.
 
     python3 -c TEXT-OF-THIS-FILE --gpus=4 --architecture=gfx942 --shared-memory-mib=64
 
-The container ends with an error only if SGLang is certain to fail; then the termination message has the reason. If
-something cannot be read, the log has a line about it. Uses only the standard library of Python 3.10. Has no single
-quotes and no dollar signs: the shell and Kubernetes would make them hard to read.
+The container ends with an error only if SGLang is certain to fail. The termination message then contains the reason. If
+something cannot be read, the log contains a line about it. The program uses only the standard library of Python 3.10.
+It contains no single quotes and no dollar signs, because the shell and Kubernetes would make them hard to read.
 """
 
 import argparse
@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Errors of open() that SGLang would get, too. Others may pass: the driver is busy while it resets a GPU.
+# Errors of open() that SGLang would get, too. Other errors may end by themselves: the driver is busy while it resets a
+# GPU.
 LASTING = (errno.EACCES, errno.ENODEV, errno.ENOENT, errno.ENXIO, errno.EPERM)
-# An image with one of these has its weights elsewhere.
+# If one of these variables is set, the weights are in another place.
 ELSEWHERE = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "SGLANG_USE_MODELSCOPE")
 
 
@@ -30,12 +31,12 @@ class UnknownError(Exception):
 
 
 def driver(given: argparse.Namespace) -> str:
-    """Check that the GPUs driver can be opened."""
+    """Check that the driver of the GPUs can be opened."""
     return opened(given, "kfd")
 
 
 def gpus(given: argparse.Namespace) -> str:
-    """Check that the pod has enough GPUs, which can be opened. ROCm opens them by these names."""
+    """Check that the pod has enough GPUs, and that they can be opened. ROCm opens them by these names."""
     names = render_nodes(given)
     if len(names) < given.gpus:
         raise UnfitError(f"the pod has {len(names)} of {given.gpus} GPUs (/dev/dri/renderD*)")
@@ -43,7 +44,10 @@ def gpus(given: argparse.Namespace) -> str:
 
 
 def architecture(given: argparse.Namespace) -> str:
-    """Check that the image has kernels for the GPUs. The kernel shows a container only GPUs of its own, if any."""
+    """Check that the image has kernels for the GPUs.
+
+    Linux shows a container only the container's own GPUs, if it shows any.
+    """
     minors = {name[len("renderD") :] for name in render_nodes(given)}
     found: set[str] = set()
     for file in sorted((given.sys / "class/kfd/kfd/topology/nodes").glob("*/properties")):
@@ -71,7 +75,7 @@ def shared_memory(given: argparse.Namespace) -> str:
 
 
 def disk(given: argparse.Namespace) -> str:
-    """Check that the weights that are not there yet fit on the disk."""
+    """Check that the missing part of the weights fits on the disk."""
     if not given.weights:
         return "no weights are downloaded to the disk of the node"
     if named := [name for name in ELSEWHERE if name in os.environ]:
@@ -110,7 +114,7 @@ def gfx(version: int) -> str:
 
 
 def mebibytes(path: Path, blocks: str) -> int:
-    """Return how many MiB a file system has of this kind of blocks."""
+    """Return how many MiB the blocks of this kind in a file system have."""
     status = os.statvfs(path)
     return int(getattr(status, blocks)) * status.f_frsize // 2**20
 
@@ -136,7 +140,7 @@ def main(arguments: list[str]) -> int:
         except UnfitError as error:
             unfit.append(str(error))
             said = f"unfit: {error}"
-        # No fault of the check itself may stop a server.
+        # An error of the check itself must not stop a server.
         except Exception as error:
             said = f"not checked: {error}"
         print(f"{check.__name__}: {said}", flush=True)

@@ -7,12 +7,12 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.sglang.command_line import PORT_NAME, grouped
 from kimi_linear_operator.server.spec import ServerSpec
 
-# SGLang's /health and /health_generate make the engine generate one token. If the engine is busy, a message between two
-# batches is enough. The endpoints take a second or more, and return 503 after 20 s without an answer (http_server.py,
-# HEALTH_CHECK_TIMEOUT). The timeouts of the probes are longer.
+# SGLang's /health and /health_generate make the engine generate one token. If the engine is busy, a message that it
+# sends between two batches is enough. The endpoints take a second or more, and return 503 after 20 s without an answer
+# (http_server.py, HEALTH_CHECK_TIMEOUT). The timeouts of the probes are longer.
 _HEALTH_SECONDS = 20
 _PROBE_TIMEOUT_SECONDS = _HEALTH_SECONDS + 5
-# SGLang exits when one batch takes longer. --watchdog-timeout changes that.
+# SGLang exits when one batch takes longer than this. --watchdog-timeout changes this limit.
 _WATCHDOG_SECONDS = 300
 
 
@@ -23,9 +23,9 @@ def build_probes(spec: ServerSpec) -> Manifest:
     startup probe alone limits the time to load.
 
     Readiness and liveness: release 0.5.7 does not notice when its scheduler or detokenizer is killed. The main process
-    continues, and every request hangs. Only a token that has passed through both processes shows that both live.
-    /health_generate generates a token with any settings. Two failures in a row remove a replica from its Services, so a
-    dead engine is removed within a minute.
+    continues, and every request hangs. Only a token that has passed through both processes shows that both processes
+    live. /health_generate generates a token with any settings. Two failures in a row remove a replica from its
+    Services, so a dead engine is removed within a minute.
 
     The liveness probe waits as long as SGLang's own watchdog. So a slow batch, such as a long prompt or the compilation
     of a kernel, does not cause a restart before SGLang itself exits.

@@ -29,7 +29,8 @@ SGLANG = Program(
         r"[Cc]onnection (?:closed|reset|was closed) by (?:remote )?peer|remote process exited"
         r"|OfflineModeIsEnabled|hf_quant_config|retry\(\) failed once"
     ),
-    # The main process logs this when a child process has failed (http_server.py). The rest of the log is its shutdown.
+    # The main process logs this when a child process has failed (http_server.py). The rest of the log is about its
+    # shutdown.
     shutdown=re.compile("Received sigquit|SIGQUIT received", re.IGNORECASE),
     # PyTorch's advice.
     noise=re.compile(

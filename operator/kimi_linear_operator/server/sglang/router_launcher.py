@@ -2,11 +2,11 @@
 
     python3 -c TEXT-OF-THIS-FILE NAME PORT KEY-FILE python3 -m sglang_router.launch_router --port=30000 ...
 
-The replicas are the addresses of NAME in DNS: those of the pods that are ready and not about to end. KEY-FILE is empty
-if SGLang asks for no API key. The router takes the key only as an argument, and every process of the pod can read a
-command line in /proc, so the argument is added inside the process.
-Uses only the standard library of Python 3.10. Has no single quotes and no dollar signs: the shell and Kubernetes would
-make them hard to read.
+The replicas are the addresses of NAME in DNS. These are the addresses of pods that are ready and not about to end.
+KEY-FILE is empty if SGLang asks for no API key. The router takes the key only as an argument. Every process of the pod
+can read a command line in /proc, so this program adds the argument inside the process. The program uses only the
+standard library of Python 3.10. It contains no single quotes and no dollar signs, because the shell and Kubernetes
+would make them hard to read.
 """
 
 import json
@@ -23,19 +23,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Seconds between two looks at DNS.
+# Seconds between two requests to DNS.
 PERIOD = 1.0
-# Seconds without any address in DNS after which no replica is left. The Service behind the name is deleted when the
-# router is switched off, and then this router still gets requests for 15 s.
+# The list of replicas becomes empty only after this many seconds without any address in DNS. When the router is
+# switched off, the Service behind the name is deleted, and this router still gets requests for 15 s.
 EMPTY = 30.0
-# Seconds until a replica that the router has not listed is added again.
+# Seconds after which a replica is added again if the router has not listed it.
 PATIENCE = 10.0
 # What getaddrinfo raises if the name has no address. Any other error means that DNS does not answer.
 NO_ADDRESS = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
 def main(name: str, port: str, key_file: str, *command: str) -> None:
-    """Run the router in a process of its own; end as it ends."""
+    """Run the router in its own process, and end with its exit code."""
     key = read_key(Path(key_file)) if key_file else None
     router = os.fork()
     if not router:
@@ -61,7 +61,7 @@ def read_key(file: Path) -> str:
 
 
 def become_router(command: tuple[str, ...], key: str | None) -> None:
-    """Become the program of a command `python3 -m MODULE ARGUMENT ...`, on all addresses and with the key."""
+    """Run the module of a command `python3 -m MODULE ARGUMENT ...`, on all addresses and with the key."""
     module, *arguments = command[2:]
     host = all_addresses()
     secret = [f"--api-key={key}"] if key else []
@@ -70,7 +70,10 @@ def become_router(command: tuple[str, ...], key: str | None) -> None:
 
 
 def all_addresses() -> str:
-    """Return the address that stands for all addresses: of both families, unless the kernel has no IPv6."""
+    """Return the address that stands for all addresses.
+
+    If the kernel has IPv6, these are the addresses of both families.
+    """
     try:
         socket.socket(socket.AF_INET6).close()
     except OSError:
@@ -79,12 +82,14 @@ def all_addresses() -> str:
 
 
 def router_port(command: tuple[str, ...]) -> int:
-    """Return the port that the router listens on."""
+    """Return the port on which the router listens."""
     return next(int(word.partition("=")[2]) for word in command if word.startswith("--port="))
 
 
 def addresses(name: str, port: int) -> set[str]:
-    """Return the URLs of the replicas: of IPv4 if there are any, so that a replica with two addresses counts once.
+    """Return the URLs of the replicas.
+
+    If there are IPv4 addresses, only these count, so that a replica with two addresses counts once.
 
     Raises:
         OSError: DNS does not answer.
@@ -108,14 +113,14 @@ class Router:
         """Take the port, and the key that the router asks for."""
         self._url = f"http://127.0.0.1:{port}/workers"
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        # Whatever proxy the environment names.
+        # No proxy, even if the environment names one.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(self, method: str, path: str = "", body: Any = None) -> Any:
         """Return the answer to a request.
 
         Raises:
-            OSError: There is none.
+            OSError: There is no answer.
         """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, self._headers, method=method)  # noqa: S310 - http only
@@ -127,7 +132,7 @@ class Replicas:
     """Corrects the router's list of replicas until it is that of DNS."""
 
     def __init__(self, find: Callable[[], set[str]], ask: Callable[..., Any], key: str | None) -> None:
-        """Take what finds the replicas, what asks the router, and the key of the replicas."""
+        """Take the function that finds the replicas, the function that asks the router, and the key of the replicas."""
         self._find = find
         self._ask = ask
         self._key = {"api_key": key} if key else {}
@@ -137,7 +142,7 @@ class Replicas:
         self._problem = ""
 
     def follow(self) -> None:
-        """Correct the list for ever. Whatever fails is tried again, and named once."""
+        """Correct the list without end. After an error, try again, and log the same error only once."""
         while True:
             problem = ""
             try:

@@ -3,9 +3,9 @@
 from kimi_linear_operator.server.spec import ServerSpec
 
 SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108 - in the container, for NCCL
-# 16 GiB for four GPUs: SGLang's AMD page runs its container with --shm-size 16G.
+# 16 GiB for four GPUs, because SGLang's AMD page runs its container with --shm-size 16G.
 SHARED_MEMORY_GIB_PER_GPU = 4
-# For tokenizer and detokenizer. For each GPU, there is also a process that polls without a pause (see SGLang's
+# CPUs for tokenizer and detokenizer. In addition, each GPU has a process that polls without a pause (see SGLang's
 # --sleep-on-idle).
 _PROCESSES_BESIDE_GPUS = 2
 # SGLang's Kubernetes example requests 64 GiB for a model of 32B parameters. This is our request for four GPUs,

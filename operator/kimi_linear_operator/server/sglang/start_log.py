@@ -1,6 +1,7 @@
 """The phases of a start in SGLang's log.
 
-Only the log shows them, because SGLang opens its port only when the weights are loaded and the kernels are compiled.
+Only the log shows these phases, because SGLang opens its port only when the weights are loaded and the kernels are
+compiled.
 """
 
 import re
@@ -10,7 +11,7 @@ from datetime import UTC
 from kimi_linear_operator.kubernetes.times import moment
 
 # The first line of each phase, in SGLang 0.5.7 and 0.5.23. All repetitions in the patterns are bounded, because a line
-# may have 256 KiB.
+# can have 256 KiB.
 _FIRST_LINES: Mapping[str, re.Pattern[str]] = {
     # "Load weight begin" comes before the download of weights (model_runner.py). The progress bars of the loaders
     # (weight_utils.py) come after it. A loader without a progress bar, such as the loader of random weights, logs only

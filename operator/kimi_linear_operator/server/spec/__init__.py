@@ -1,7 +1,7 @@
 """KimiLinearServer: one Kimi-Linear deployment on AMD Instinct GPUs.
 
-Field names and values are the option ids of the recipe, SGLang's cookbook page for Kimi-Linear, so that
-a selection made there maps one to one. The descriptions are what `kubectl explain` shows.
+Field names and values are the option ids of the recipe, SGLang's cookbook page for Kimi-Linear. So each choice on that
+page has one field and value here. `kubectl explain` shows the descriptions.
 """
 
 from typing import Literal
@@ -40,8 +40,8 @@ class ServerSpec(Model):
     model: ModelSource = Field(default_factory=ModelSource, description="The model, and the source of its weights.")
     tensor_parallelism: TensorParallelism = Field(
         default=4,
-        description="GPUs of one replica. It sets --tp and the request for amd.com/gpu. Published results exist only "
-        "for 4.",
+        description="Number of GPUs of one replica. This number sets --tp and the request for amd.com/gpu. Published "
+        "results exist only for 4.",
     )
     reasoning_parser: Switch = Field(
         default="disabled", description="The instruct model does not support a reasoning parser."
@@ -52,8 +52,8 @@ class ServerSpec(Model):
     replicas: Whole = Field(default=1, ge=0, le=1000, description="Number of replicas.")
     suspend: bool = Field(
         default=False,
-        description="If true, no pods run. The value of replicas stays, and so do all objects that are useful "
-        "without pods.",
+        description="If true, no pods run. The value of replicas stays. All objects that are useful without pods stay, "
+        "too.",
     )
     autoscaling: Autoscaling | None = Field(
         default=None,
@@ -63,7 +63,9 @@ class ServerSpec(Model):
     engine: Engine = Field(default_factory=Engine, description="The SGLang release and its options.")
     startup: Startup = Field(default_factory=Startup, description="The time limit for the start of a replica.")
     drain: Drain = Field(default_factory=Drain, description="How a replica stops.")
-    rollout: Rollout = Field(default_factory=Rollout, description="How pods of a new spec replace the old pods.")
+    rollout: Rollout = Field(
+        default_factory=Rollout, description="How new pods replace old pods after a change of the spec."
+    )
     service: ServicePort = Field(default_factory=ServicePort, description="How clients reach the server.")
     ingress: Ingress | None = Field(
         default=None, description="Creates an Ingress to the Service. If unset, there is no Ingress."
@@ -78,7 +80,9 @@ class ServerSpec(Model):
         description="If set, even to {}, SGLang's own router runs in front of the replicas. The Service leads to the "
         "router, and the router chooses a replica for each request.",
     )
-    auth: Auth = Field(default_factory=Auth, description="Who may use the server. By default, everyone who reaches it.")
+    auth: Auth = Field(
+        default_factory=Auth, description="Who may use the server. By default, this is everyone who can reach it."
+    )
     network_policy: NetworkPolicy | None = Field(
         default=None,
         description="Isolates the pods with a NetworkPolicy. With {}, only benchmarks of the namespace can connect. "
@@ -106,9 +110,8 @@ class ServerSpec(Model):
     )
     preflight: Switch = Field(
         default="enabled",
-        description="With enabled, each pod is checked before SGLang loads: whether the pod has its GPUs, whether the "
-        "image fits these GPUs, and whether shared memory and disk are large enough. The check takes less than a "
-        "second.",
+        description="enabled checks each pod before SGLang loads. The check finds missing GPUs, an image for other "
+        "GPUs, and too little shared memory or disk space. It takes less than a second.",
     )
     verification: Verification = Field(
         default_factory=Verification, description="Checks the answers of each new pod template."

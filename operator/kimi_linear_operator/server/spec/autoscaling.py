@@ -19,9 +19,9 @@ class ScalingTarget(Model):
         default=100,
         ge=1,
         le=10_000,
-        description="Number of requests that a replica answers at the same time (sglang:num_running_reqs). 100 is "
-        "the highest load in the recipe's results. If a replica answers fewer at the same time, set a smaller "
-        "number. Otherwise full replicas count as idle.",
+        description="Number of requests that a replica answers at the same time (sglang:num_running_reqs). 100 is the "
+        "highest load in the recipe's results. If a replica cannot answer so many at the same time, set a smaller "
+        "number. Otherwise a replica that is full counts as idle.",
     )
 
 
@@ -40,8 +40,8 @@ class ScaleUp(Model):
         ge=0,
         le=3600,
         description="Seconds for which the load must be high before replicas are added, because replicas start too "
-        "slowly for short peaks. When a new replica begins to serve, the same time passes before another one is "
-        "added, so that the new replica can take its part of the load.",
+        "slowly for short peaks. When a new replica begins to serve, the same time passes before another one is added. "
+        "In this time, the new replica takes its part of the load.",
     )
 
 
@@ -52,16 +52,16 @@ class ScaleDown(Model):
         default=3600,
         ge=0,
         le=3600,
-        description="Seconds for which a replica must not be needed before it is removed. The default is the time "
-        "limit for the start of a replica.",
+        description="Seconds for which the load must be low before a replica is removed. The default is the time limit "
+        "for the start of a replica.",
     )
 
 
 class Autoscaling(Model):
     """The number of replicas follows the load."""
 
-    min_replicas: Whole = Field(default=1, ge=1, le=1000, description="The fewest replicas.")
-    max_replicas: Whole = Field(ge=1, le=1000, description="The most replicas.")
+    min_replicas: Whole = Field(default=1, ge=1, le=1000, description="Minimum number of replicas.")
+    max_replicas: Whole = Field(ge=1, le=1000, description="Maximum number of replicas.")
     target: ScalingTarget = Field(
         default_factory=ScalingTarget, description="The average load that a replica should have."
     )

@@ -39,9 +39,9 @@ class ModelSource(Model):
     )
     weights: ObjectName | None = Field(
         default=None,
-        description="Name of a KimiLinearWeights of this namespace. The model then comes from its volume, not from "
-        "the hub. The server has no pods before these weights are complete for the first time. Running pods keep "
-        "their commit. The server is offered a newer commit in the same way as a newer pod template.",
+        description="Name of a KimiLinearWeights of this namespace. The model then comes from its volume, not from the "
+        "hub. The server has no pods before these weights are complete for the first time. Running pods keep their "
+        "commit. The operator offers a newer commit to the server in the same way as a newer pod template.",
     )
     image: ImageReference | None = Field(
         default=None,
@@ -70,13 +70,14 @@ class Engine(Model):
     )
     extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=64)] = Field(
         default=[],
-        description="More arguments for sglang.launch_server, each as one list item. Write --flag=value, or make "
-        "flag and value two items. Flags that have a field here are refused.",
+        description="More arguments for sglang.launch_server, each as one list item. Write --flag=value, or make flag "
+        "and value two items. Flags that have their own field in the spec are refused.",
     )
     extra_pip_packages: Annotated[list[PipPackage], Field(max_length=16)] = Field(
         default=["sentencepiece", "tiktoken"],
-        description="Python packages that the model needs. At its start, a pod installs them only if it cannot "
-        "import them. So an image that contains them, in any version, needs no package index.",
+        description="Python packages that the model needs. When a pod starts, it installs the packages only if it "
+        "cannot import all of them. So if the image contains the packages, in any version, the pod needs no package "
+        "index.",
     )
     context_length: Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole_number)] | None = Field(
         default=None, description="Longest context in tokens. If unset, the model's own limit of 1048576."
@@ -108,26 +109,26 @@ class Security(Model):
     ] = Field(
         default=["SYS_PTRACE"],
         description="Linux capabilities to add. All others are dropped. AMD documents SYS_PTRACE for ROCm. The "
-        "operator accepts SYS_PTRACE and the capabilities of the Pod Security level baseline, and others only if it "
-        "runs with --allow-node-access.",
+        "operator accepts SYS_PTRACE and the capabilities that the Pod Security level baseline allows. It accepts "
+        "others only if it runs with --allow-node-access.",
     )
 
 
 class KernelCache(Model):
-    """Where the kernels that Triton compiles are kept."""
+    """Where Triton's compiled kernels are kept."""
 
     existing_claim: ObjectName | None = Field(
         default=None,
-        description="PersistentVolumeClaim that keeps the kernels when the pod is gone, with a folder for each image "
-        "and node. Use local storage or a block device, because Triton can fail on network file systems.",
+        description="PersistentVolumeClaim that keeps the kernels when the pod is gone. It contains a folder for each "
+        "image and node. Use local storage or a block device, because Triton can fail on network file systems.",
     )
     host_path: AbsolutePath | None = Field(
         default=None,
-        description="Folder on the node that keeps the kernels when the pod is gone, with a subfolder for each "
+        description="Folder on the node that keeps the kernels when the pod is gone. It contains a subfolder for each "
         "image. Refused unless the operator runs with --allow-node-access. Cannot be combined with existingClaim.",
     )
     size_limit: Annotated[str, Field(max_length=32, pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")] | None = Field(
         default=None,
-        description="Size limit of a pod's own folder for kernels on the node's disk. A pod that exceeds it is "
-        "evicted. If unset, there is no limit.",
+        description="Size limit of a pod's own folder for kernels on the node's disk. Kubernetes evicts a pod that "
+        "exceeds the limit. If unset, there is no limit.",
     )

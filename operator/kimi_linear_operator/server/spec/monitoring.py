@@ -17,6 +17,6 @@ class Monitoring(Model):
     )
     slow_first_token_seconds: Annotated[float, Field(gt=0, le=400)] = Field(
         default=5,
-        description="Limit for an alert: it fires if one request in ten waits longer than this for its first token. "
+        description="An alert fires if one request in ten waits longer than this many seconds for its first token. "
         "With 100 requests at the same time, the recipe measured 2.7 s for the slowest request in a hundred.",
     )

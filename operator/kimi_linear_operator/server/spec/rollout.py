@@ -27,13 +27,14 @@ class Drain(Model):
         default=300,
         ge=0,
         le=3600,
-        description="Seconds in which running requests can finish after the replica has left its Service. After a "
-        "hard kill, GPU memory can stay occupied until the node restarts, so do not choose a small number.",
+        description="Seconds in which running requests can finish after the replica has left its Service. After this "
+        "time, Kubernetes kills SGLang. GPU memory can then stay occupied until the node restarts, so do not choose a "
+        "small number.",
     )
 
 
 class Rollout(Model):
-    """How pods of a new spec replace the old pods."""
+    """How new pods replace old pods after a change of the spec."""
 
     strategy: Literal["InPlace", "Surge", "Recreate"] = Field(
         default="InPlace",
@@ -49,8 +50,9 @@ class Verification(Model):
     mode: Literal["Off", "Warn", "Block"] = Field(
         default="Off",
         description="Off: the answers are not checked. Warn: when all replicas serve with a new pod template, the "
-        "operator checks their answers and writes the condition Verified. Block: the operator checks the first "
-        "replica with a new pod template before any of them serves. A change to or from Block replaces the pods.",
+        "operator checks their answers and writes the condition Verified. Block: the operator checks the first replica "
+        "with a new pod template, and no replica with this template serves before. A change to or from Block replaces "
+        "the pods.",
     )
     on_failure: Literal["Hold", "Rollback"] = Field(
         default="Hold",

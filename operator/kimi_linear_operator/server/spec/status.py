@@ -7,7 +7,7 @@ from pydantic import Field
 from kimi_linear_operator.kubernetes.models import Conditions, Failure, Model, Status, Whole
 
 MOST_ADDRESSES = 64
-"""Maximum number of addresses in a status. A load balancer may report any number."""
+"""Maximum number of addresses in a status. A load balancer can report any number."""
 
 
 class StartupPhase(Model):
@@ -21,7 +21,7 @@ class StartupStatus(Model):
     """The last start of a replica."""
 
     pod: str = Field(description="Name of the pod that was created last.")
-    phase: str = Field(description="The current phase. After a complete start, it is serving.")
+    phase: str = Field(description="The current phase: serving after a complete start.")
     phases: Annotated[list[StartupPhase], Field(min_length=1, max_length=16)] = Field(
         description="The phases that have begun, in order. A phase is left out if neither the kubelet nor SGLang's "
         "log reports it.",
@@ -33,8 +33,9 @@ class ServerStatus(Status):
 
     conditions: Conditions = Field(
         default_factory=list,
-        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced; also Autoscaling, "
-        "Verified and Exposed, if the spec asks for autoscaling, verification or a way from outside the cluster.",
+        description="Accepted, Available, Ready, Reconciling, Stalled, TemplateCurrent and Synced; in addition, "
+        "Autoscaling, Verified and Exposed if the spec asks for autoscaling, verification or a way from outside the "
+        "cluster.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(default=None, description="Address of the server inside the cluster.")
@@ -43,9 +44,7 @@ class ServerStatus(Status):
         description="Addresses at which clients outside the cluster reach the server, according to the "
         "controllers of load balancers, Ingresses and Gateways.",
     )
-    command: str | None = Field(
-        default=None, description="The shell command with which the recipe starts this server by hand."
-    )
+    command: str | None = Field(default=None, description="The recipe's shell command that starts this server by hand.")
     image: str | None = Field(default=None, description="Image of the engine.")
     replicas: Whole | None = Field(default=None, description="Number of pods of this server.")
     ready_replicas: Whole | None = Field(default=None, description="Pods that serve.")

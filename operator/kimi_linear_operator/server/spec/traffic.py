@@ -34,8 +34,9 @@ class ServicePort(Model):
         | None
     ) = Field(
         default=None,
-        description="Selects the controller for the load balancer, if the cluster has several. Only with type "
-        "LoadBalancer. Kubernetes does not allow a change of this field. To change it, also delete the Service.",
+        description="Selects the controller for the load balancer, if the cluster has several. Allowed only with type "
+        "LoadBalancer. Kubernetes does not allow a change of this field in a Service, so delete the Service after a "
+        "change.",
     )
     external_traffic_policy: Literal["Cluster", "Local"] | None = Field(
         default=None,
@@ -74,11 +75,11 @@ class Router(Model):
     )
     image: ImageReference | None = Field(
         default=None,
-        description="Image that contains Python and the package sglang-router. If unset, it is SGLang's image, which "
-        "is tens of gigabytes large.",
+        description="Image that contains Python and the package sglang-router. If unset, the router uses SGLang's "
+        "image, which has tens of gigabytes.",
     )
     resources: RouterResources | None = Field(
-        default=None, description="Requests and limits of the router's container. It needs no GPU."
+        default=None, description="Requests and limits of the router's container. The router needs no GPU."
     )
 
 
@@ -119,8 +120,8 @@ class ParentRef(Model):
     name: ObjectName = Field(description="Name of the Gateway.")
     namespace: ObjectName | None = Field(
         default=None,
-        description="Namespace of the Gateway. The Gateway must allow routes from the server's "
-        "namespace. If unset, the server's namespace.",
+        description="Namespace of the Gateway. If unset, it is the server's namespace. The Gateway must allow routes "
+        "from the server's namespace.",
     )
     section_name: ObjectName | None = Field(
         default=None, description="Name of one listener of the Gateway. If unset, all listeners that fit."
@@ -153,21 +154,21 @@ class Auth(Model):
     api_key_secret_ref: SecretKeyRef | None = Field(
         default=None,
         description="API key that clients of SGLang need, except for /health and /metrics. Benchmarks of the server "
-        "use it, too. After a change of the key in the Secret, restart the pods.",
+        "use this key, too. After a change of the key in the Secret, restart the pods.",
     )
 
 
 class NetworkPolicy(Model):
-    """Who may connect to the pods, and where the pods may connect to."""
+    """Who may connect to the pods, and what the pods may connect to."""
 
     from_: NetworkPeers = Field(
         default=[],
         alias="from",
-        description="Who may connect to SGLang in addition to benchmarks of the server's namespace, for example "
-        "clients, Prometheus or an ingress controller. Peers as in a NetworkPolicy.",
+        description="Peers that may connect to SGLang, in addition to benchmarks of the server's namespace. Examples "
+        "are clients, Prometheus or an ingress controller. Peers are written as in a NetworkPolicy.",
     )
     to: NetworkPeers = Field(
         default=[],
-        description="Where the pods may connect to on any port, in addition to what they need to start, for example "
-        "a proxy, a mirror or the target of a sidecar. Peers as in a NetworkPolicy.",
+        description="Peers that the pods may connect to on any port, in addition to what the pods need to start. "
+        "Examples are a proxy, a mirror or the target of a sidecar. Peers are written as in a NetworkPolicy.",
     )

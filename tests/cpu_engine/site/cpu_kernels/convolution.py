@@ -33,7 +33,7 @@ def causal_conv1d_fn(
         cache_indices: The slot of each sequence; pad_slot_id for none.
         has_initial_state: Whether a sequence continues the one in its slot.
         activation: silu, or None.
-        pad_slot_id: Such sequences are left out.
+        pad_slot_id: The slot of sequences that are left out.
     """
     result = torch.empty_like(x)
     for number, (start, end) in enumerate(pairwise(query_start_loc.tolist())):

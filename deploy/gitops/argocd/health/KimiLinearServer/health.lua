@@ -1,4 +1,4 @@
--- What a KimiLinearServer's conditions mean to Argo CD. There is no library `string` in its interpreter.
+-- Tells Argo CD what the conditions of a KimiLinearServer mean. Argo CD's interpreter has no library `string`.
 local hs = { status = "Progressing", message = "Waiting for the operator" }
 local status = obj.status or {}
 if status.observedGeneration ~= obj.metadata.generation then
@@ -17,7 +17,7 @@ if stalled ~= nil and stalled.status == "True" then
   hs.status = "Degraded"
   hs.message = stalled.reason .. ": " .. stalled.message
 elseif ready.status == "True" or ready.reason == "Suspended" or ready.reason == "NoReplicas" then
-  -- A sync would wait for a Suspended resource for ever, and later commits with it.
+  -- A sync would wait for a Suspended resource for ever, and later commits would wait for this sync.
   hs.status = "Healthy"
 end
 return hs

@@ -1,4 +1,4 @@
--- What the conditions of a KimiLinearWeights mean to Argo CD. There is no library `string` in its interpreter.
+-- Tells Argo CD what the conditions of a KimiLinearWeights mean. Argo CD's interpreter has no library `string`.
 local hs = { status = "Progressing", message = "Waiting for the operator" }
 local status = obj.status or {}
 if status.observedGeneration ~= obj.metadata.generation then
