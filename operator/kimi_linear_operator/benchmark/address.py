@@ -3,12 +3,9 @@
 import hashlib
 import ipaddress
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.kubernetes.metadata import annotations
-from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 
 _URL = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -32,28 +29,7 @@ def target_of(manifest: Manifest) -> TargetKey | None:
     if isinstance(name := server.get("name"), str):
         return TargetKey(namespace, name)
     url = endpoint.get("url")
-    return key_of_endpoint(url, namespace, annotations(manifest)) if isinstance(url, str) else None
-
-
-def key_of_endpoint(url: str, namespace: str, annotations: Mapping[str, str]) -> TargetKey:
-    """Return the key of the address that a benchmark names.
-
-    A benchmark that verifies a server sends its questions to the IP address of a pod that serves nobody else yet. Users
-    of other namespaces can guess the address and measure it for days, and the verification must not wait for them. So
-    such a benchmark takes turns only with the benchmarks of its own namespace.
-
-    Args:
-        url: The address.
-        namespace: The benchmark's namespace.
-        annotations: The benchmark's annotations.
-    """
-    key = key_of(url, namespace)
-    is_of_pod = REVISION_ANNOTATION in annotations and _is_ip_address(key)
-    return TargetKey("", f"{namespace}/{key.name}") if is_of_pod else key
-
-
-def _is_ip_address(key: TargetKey) -> bool:
-    return not key.namespace and _ip_address(key.name.rpartition(":")[0]) is not None
+    return key_of(url, namespace) if isinstance(url, str) else None
 
 
 def key_of(url: str, namespace: str) -> TargetKey:
@@ -61,8 +37,9 @@ def key_of(url: str, namespace: str) -> TargetKey:
 
     With any scheme and port, a DNS name of a Service
     (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/) gives the same key as a `serverRef` to
-    the server of the same name. The key of any other address is its host and port. A host name of two labels can be a
-    Service or a host outside the cluster. It counts as a Service.
+    the server of the same name. The key of any other address is its host and port. A host of two labels may be a
+    Service or a host outside the cluster. It gets the key of a Service. `BenchmarkIndex.line` looks whether there is
+    such a server.
     """
     parts = _URL.fullmatch(url)
     if parts is None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from kimi_linear_operator.benchmark import holding, job, job_status, turn
-from kimi_linear_operator.benchmark.address import target_of
 from kimi_linear_operator.benchmark.claims import Claim, failed_start
 from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.index import FEW_RIVALS, BenchmarkIndex
@@ -80,7 +79,7 @@ class Admission:
         manifest = self.cache.get(key.of(BENCHMARK)) or {}
         if wait := self._wait_for_long(key, manifest, target, now):
             return wait
-        rivals, asker = self._claims(manifest), holding.asker_of(manifest, now)
+        rivals, asker = self._line(key), holding.asker_of(manifest, now)
         if wait := self._wait_for_turn(key, target, asker, rivals):
             return wait
         if wait := await self._look(key, target, asker, rivals):
@@ -89,7 +88,7 @@ class Admission:
 
     def _wait_for_news(self, key: Key, target: Target, asker: Asker, looked_at: Mapping[Key, Claim]) -> Wait | None:
         """Return why a benchmark must still wait. Rivals may have appeared during the request to the API server."""
-        rivals = self._claims(self.cache.get(key.of(BENCHMARK)) or {})
+        rivals = self._line(key)
         news = (claim for rival, claim in rivals.items() if rival not in looked_at and claim.is_willing)
         if any(not asker.goes_before(claim) for claim in news):
             message = f"another benchmark of {target.name} has just appeared"
@@ -130,8 +129,8 @@ class Admission:
         """Return for how many more seconds others wait for the benchmark whose turn it is.
 
         No watch event comes when a Job of another namespace may no longer hold the server, or when a benchmark cannot
-        go on. In the server's own namespace there is no limit: its benchmarks also go first while the server is not
-        ready.
+        go on. For benchmarks of the server's own namespace there is no limit: they also go first while the server is
+        not ready.
         """
         key = Key(first.namespace, first.name, BENCHMARK)
         if first.is_active:
@@ -153,14 +152,12 @@ class Admission:
         return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS) if is_busy else None
 
     def has_rivals(self, key: Key) -> bool:
-        """Return whether another benchmark wants to run on the same target."""
-        rivals = self._claims(self.cache.get(key.of(BENCHMARK)) or {})
-        return any(claim.is_willing for rival, claim in rivals.items() if rival != key)
+        """Return whether a benchmark takes turns with another one that wants to run."""
+        return any(claim.is_willing for rival, claim in self._index.line(key.of(BENCHMARK)).items() if rival != key)
 
-    def _claims(self, manifest: Manifest) -> dict[Key, Claim]:
-        """Return a copy of the claims on the same target. There may be thousands, so no object is decoded."""
-        target = target_of(manifest) if manifest else None
-        return dict(self._index.claims(target)) if target else {}
+    def _line(self, key: Key) -> dict[Key, Claim]:
+        """Return a copy of the claims that decide when a benchmark may start. There may be thousands."""
+        return dict(self._index.line(key.of(BENCHMARK)))
 
     def _contenders(self, rivals: Mapping[Key, Claim], asker: Asker) -> Iterator[Contender]:
         """Yield the benchmarks that hold the target or want to run now."""

@@ -3,7 +3,8 @@
 A user with write access to a namespace can create any Job there, with any label and owner, and benchmarks with any
 address. So a Job of another namespace holds a server only under three conditions: its name is the one that the operator
 would choose, its benchmark wants to run, and the time limit of the suite has not passed since the Job's creation. A
-finalizer, a sidecar or the suspension of the Job does not extend this time.
+finalizer, a sidecar or the suspension of the Job does not extend this time. Against benchmarks of the server's own
+namespace, such a Job never holds the server (`BenchmarkIndex.line`).
 """
 
 import math
@@ -85,18 +86,26 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
     if not (claim.is_willing and is_named):
         return 0.0
     age = seconds_between(task.created, asker.now) or 0.0
-    # While the asker waits, the operator creates no Job of a benchmark whose turn comes later. The first seconds are an
-    # exception, because watch events may be late. So a Job that was created after these seconds is forged.
-    is_forged = asker.goes_before(claim) and age < asker.waited - job_status.OVERDUE_SECONDS
-    if is_forged or _was_created_during(asker.last_suite, task.created):
+    # Benchmarks of the server's own namespace start whenever they can.
+    if claim.contender.is_guest and _is_forged(task, age, claim, asker):
         return 0.0
     return max(0.0, claim.timeout_seconds + job_status.OVERDUE_SECONDS - age)
 
 
-def _was_created_during(suite: tuple[str, str] | None, created: str) -> bool:
-    """Return whether a Job is forged, because it was created while a suite of another benchmark ran on the server.
+def _is_forged(task: Task, age: float, claim: Claim, asker: Asker) -> bool:
+    """Return whether the operator cannot have created a guest's Job of this age, because another guest had its turn.
 
-    During a suite, the operator creates no Job of another benchmark. The first seconds are an exception, because watch
+    While a guest waits, the operator creates no Job of a guest whose turn comes later. The exception are the first
+    seconds, because watch events may be late.
+    """
+    is_out_of_turn = asker.goes_before(claim) and age < asker.waited - job_status.OVERDUE_SECONDS
+    return is_out_of_turn or _was_created_during(asker.last_suite, task.created)
+
+
+def _was_created_during(suite: tuple[str, str] | None, created: str) -> bool:
+    """Return whether a guest's Job is forged, because it was created while a suite of another guest ran on the server.
+
+    During a suite, the operator creates no Job of another guest. The exception are the first seconds, because watch
     events may be late. The operator also creates no such Job just before the next suite of the same benchmark.
     """
     if suite is None:
@@ -123,23 +132,11 @@ def hold_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:
     return longest
 
 
-def is_measured(index: BenchmarkIndex, server: Key, now: str, waited: float = 0.0) -> bool:
-    """Return whether a suite runs on a server, or a benchmark of the server's namespace is between two suites.
-
-    Args:
-        index: The benchmarks.
-        server: The server.
-        now: The time as RFC 3339.
-        waited: For how many seconds the operator has waited because the server was measured. A benchmark of another
-            namespace counts only for the time limit of its suite, because a user of that namespace can create one Job
-            after the other.
-    """
-    rivals = index.claims(TargetKey(server.namespace, server.name))
+def is_measured(index: BenchmarkIndex, server: Key, now: str) -> bool:
+    """Return whether a benchmark of the server's namespace runs a suite on a server, or is between two suites."""
+    claims = index.claims(TargetKey(server.namespace, server.name), server.namespace)
     return any(
-        _is_between_suites(claim, now) or hold_seconds(index, rival, Asker(now)) > 0
-        if rival.namespace == server.namespace
-        else waited < claim.timeout_seconds + job_status.OVERDUE_SECONDS and hold_seconds(index, rival, Asker(now)) > 0
-        for rival, claim in rivals.items()
+        _is_between_suites(claim, now) or hold_seconds(index, key, Asker(now)) > 0 for key, claim in claims.items()
     )
 
 

@@ -10,7 +10,7 @@ from heapq import nsmallest
 from itertools import islice
 
 from kimi_linear_operator.benchmark.address import TargetKey
-from kimi_linear_operator.benchmark.claims import Claim, Client, Task
+from kimi_linear_operator.benchmark.claims import Claim, Client, Task, is_guest
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
 from kimi_linear_operator.reconcile.cache import Cache, discard
@@ -20,6 +20,8 @@ from kimi_linear_operator.server.spec import SERVER
 # If a target has at most this number of benchmarks, a change of one enqueues all. If there are more, a benchmark with
 # at least this number of others ahead is far: it is enqueued only when fewer are ahead.
 FEW_RIVALS = 8
+# In place of a namespace: the benchmarks of all namespaces.
+_ALL = ""
 
 
 class BenchmarkIndex:
@@ -28,17 +30,20 @@ class BenchmarkIndex:
     def __init__(self, cache: Cache) -> None:
         """Create an empty index of an empty cache."""
         self._cache = cache
-        self._claims: dict[TargetKey, dict[Key, Claim]] = {}
+        # By target and namespace of the benchmarks, and again by target and `_ALL`.
+        self._claims: dict[tuple[TargetKey, str], dict[Key, Claim]] = {}
 
     def add(self, cached: CachedObject) -> None:
         """Add an object that is new in the cache."""
         if isinstance(claim := cached.facts, Claim):
-            self._claims.setdefault(claim.target, {})[cached.key] = claim
+            for namespace in (cached.key.namespace, _ALL):
+                self._claims.setdefault((claim.target, namespace), {})[cached.key] = claim
 
     def remove(self, cached: CachedObject) -> None:
         """Remove an object that the cache has dropped or replaced."""
         if isinstance(claim := cached.facts, Claim):
-            discard(self._claims, claim.target, cached.key)
+            for namespace in (cached.key.namespace, _ALL):
+                discard(self._claims, (claim.target, namespace), cached.key)
 
     def clear(self) -> None:
         """Remove everything."""
@@ -49,11 +54,7 @@ class BenchmarkIndex:
         versions = [cached for cached in (before, after) if cached]
         key = versions[0].key
         if key.kind == SERVER:
-            if len(versions) == 2 and versions[0].facts == versions[1].facts:
-                return set()
-            # For benchmarks of other namespaces, the server is an endpoint, and its readiness does not count.
-            measuring = self._claims.get(TargetKey(key.namespace, key.name), {})
-            return {benchmark for benchmark in measuring if benchmark.namespace == key.namespace}
+            return self._affected_by_server(key, versions)
         if key.kind == BENCHMARK:
             claims = [_claim(cached) for cached in (before, after)]
             return set().union(*(self._affected_by_claim(key, target, claims) for target in _targets(claims)))
@@ -64,9 +65,29 @@ class BenchmarkIndex:
         """Return the claim of a benchmark, None if it does not exist or is done."""
         return _claim(self._cache.find(key))
 
-    def claims(self, target: TargetKey) -> Mapping[Key, Claim]:
-        """Return the claims of a target by benchmark, in no particular order."""
-        return self._claims.get(target, {})
+    def claims(self, target: TargetKey, namespace: str = _ALL) -> Mapping[Key, Claim]:
+        """Return the claims of a target by benchmark, in no particular order.
+
+        Args:
+            target: The target.
+            namespace: Only claims of benchmarks in this namespace, if it is not empty.
+        """
+        return self._claims.get((target, namespace), {})
+
+    def line(self, key: Key) -> Mapping[Key, Claim]:
+        """Return the claims that decide when a benchmark may start, its own claim included.
+
+        A guest waits for every benchmark of the server. Any other benchmark waits only for those of its namespace.
+        Otherwise, users of one namespace could keep users of another namespace from measuring their own server, or an
+        address that is no server.
+        """
+        claim = self.claim(key)
+        return self._line(key.namespace, claim.target) if claim else {}
+
+    def waits_for(self, key: Key, namespace: str) -> bool:
+        """Return whether a benchmark waits for benchmarks of a namespace that have the same target."""
+        target = self.target(key)
+        return target is not None and self._scope(key.namespace, target) in (namespace, _ALL)
 
     def target(self, key: Key) -> TargetKey | None:
         """Return the target of a benchmark, None if it does not exist or is done."""
@@ -109,6 +130,35 @@ class BenchmarkIndex:
         claim = self.claim(key)
         return claim is not None and self._is_far(key, claim.target, [claim])
 
+    def _line(self, namespace: str, target: TargetKey) -> Mapping[Key, Claim]:
+        """Return the claims that decide when a benchmark of a namespace may start on a target."""
+        return self.claims(target, self._scope(namespace, target))
+
+    def _scope(self, namespace: str, target: TargetKey) -> str:
+        """Return the namespace of the benchmarks for which a benchmark of this namespace waits, or `_ALL`."""
+        return _ALL if is_guest(target, namespace) and self._is_server(target) else namespace
+
+    def _affected_line(self, namespace: str, target: TargetKey) -> Mapping[Key, Claim]:
+        """Return claims that include those of all benchmarks that wait for a benchmark of a namespace."""
+        return self.claims(target, _ALL if self._is_server(target) else namespace)
+
+    def _is_server(self, target: TargetKey) -> bool:
+        """Return whether a target is a server in the cluster. An address may only look like the name of a Service."""
+        return self._cache.find(Key(target.namespace, target.name, SERVER)) is not None
+
+    def _affected_by_server(self, key: Key, versions: Sequence[CachedObject]) -> set[Key]:
+        """Return the benchmarks to enqueue after a server changed.
+
+        For a guest, the server is an endpoint, and its readiness does not count. But the line of a guest depends on
+        whether there is a server.
+        """
+        target = TargetKey(key.namespace, key.name)
+        own = {*self.claims(target, key.namespace)}
+        if len(versions) == 2:
+            return own if versions[0].facts != versions[1].facts else set()
+        scopes = {_ALL, *(benchmark.namespace for benchmark in self.claims(target))}
+        return own.union(*(self._near(self.claims(target, scope)) for scope in scopes))
+
     def _affected_by_claim(self, key: Key, target: TargetKey, claims: Sequence[Claim | None]) -> set[Key]:
         """Return the benchmarks of a target whose turn may depend on a change of another benchmark.
 
@@ -117,16 +167,16 @@ class BenchmarkIndex:
             target: Its target, or its target before the change.
             claims: Its claims before and after the change.
         """
-        rivals = self._claims.get(target, {})
-        if len(rivals) <= FEW_RIVALS:
-            return {*rivals}
+        line = self._affected_line(key.namespace, target)
+        if len(line) <= FEW_RIVALS:
+            return {*line}
         present = [claim for claim in claims if claim]
-        return set() if claims[0] == claims[1] or self._is_far(key, target, present) else self._near(target)
+        return set() if claims[0] == claims[1] or self._is_far(key, target, present) else self._near(line)
 
     def _is_far(self, key: Key, target: TargetKey, claims: Sequence[Claim]) -> bool:
         """Return whether a benchmark is far on a target with each of these claims."""
         rank = min(claim.rank for claim in claims)
-        rivals = self.claims(target).items()
+        rivals = self._line(key.namespace, target).items()
         ahead = (rival for rival, claim in rivals if claim.rank < rank and _stays_ahead(claim) and rival != key)
         if not _are_many(ahead):
             return False
@@ -143,9 +193,9 @@ class BenchmarkIndex:
         """Return whether a benchmark has a Job that has not ended."""
         return any(not task.has_ended for task in self.tasks(key, claim.uid))
 
-    def _near(self, target: TargetKey) -> set[Key]:
-        """Return the benchmarks of a target that are not far, and the first far one: it may have been near before."""
-        willing = {key: claim for key, claim in self.claims(target).items() if claim.is_willing}
+    def _near(self, line: Mapping[Key, Claim]) -> set[Key]:
+        """Return the benchmarks of a line that are not far, and the first far one: it may have been near before."""
+        willing = {key: claim for key, claim in line.items() if claim.is_willing}
         first = nsmallest(FEW_RIVALS + 1, (claim.rank for claim in willing.values() if _stays_ahead(claim)))
         if len(first) <= FEW_RIVALS:
             return {*willing}
@@ -156,16 +206,16 @@ class BenchmarkIndex:
     def _affected_by_job(self, owner: Key, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return the benchmarks whose turn may depend on a change of another benchmark's Job."""
         claim = self.claim(owner)
-        rivals = self._claims.get(claim.target, {}) if claim else {}
-        if claim is None or len(rivals) <= FEW_RIVALS:
-            return {*rivals}
+        line = self._affected_line(owner.namespace, claim.target) if claim else {}
+        if claim is None or len(line) <= FEW_RIVALS:
+            return {*line}
         tasks = [cached.facts if cached and claim.uid in cached.owners else None for cached in (before, after)]
         if tasks[0] == tasks[1]:
             return set()
         # If the benchmark already has a Job, another Job changes nothing.
         others = (task for task in self.tasks(owner, claim.uid) if task is not tasks[1])
         is_one_more = tasks[0] is None and any(not task.has_ended for task in others)
-        return set() if is_one_more else self._near(claim.target)
+        return set() if is_one_more else self._near(line)
 
 
 def _claim(cached: CachedObject | None) -> Claim | None:

@@ -62,10 +62,10 @@ class NextSuite:
         self._index = context.cache.index(BenchmarkIndex)
         self._admission = Admission(context.cluster, context.cache, context.scheduling.has_read)
         self._about_to_change = context.about_to_change
-        # Labels of the targets on which a benchmark is about to start. Other benchmarks of the same target are requeued
-        # instead of waiting in their pass. Lists from the API server can take long, and a waiting pass would occupy a
-        # worker.
-        self._starting: set[str] = set()
+        # The target labels and namespaces of the benchmarks that are about to start. Benchmarks that wait for one of
+        # them are requeued instead of waiting in their pass. Lists from the API server can take long, and a waiting
+        # pass would occupy a worker.
+        self._starting: set[tuple[str, str]] = set()
 
     async def proceed(self, measurement: Measurement, suite: Suite) -> Step:
         """Stop a suite, start it, or follow it while it runs."""
@@ -158,11 +158,11 @@ class NextSuite:
         """Apply the runner and create a suite's Job, unless the benchmark must wait for others of this target."""
         benchmark, state = measurement.benchmark, measurement.target_state
         assert state.target  # noqa: S101 - `is_ready` has checked it
-        label = state.target.label
-        if label in self._starting:
+        starting = state.target.label, measurement.key.namespace
+        if self._is_another_starting(measurement.key, state.target.label):
             message = f"another benchmark of {state.target.name} is about to start"
             return Step(Reason("WaitingForTurn", message), again=LEFTOVER_RETRY_SECONDS)
-        self._starting.add(label)
+        self._starting.add(starting)
         try:
             wait = await self._admission.wait(measurement.key, state.target, self._now())
             if wait := wait or self._wait_for_rollout(measurement):
@@ -175,8 +175,12 @@ class NextSuite:
             created = await self._children.create(benchmark, metadata.with_fingerprint(desired))
             _refuse_another(created, desired)
         finally:
-            self._starting.discard(label)
+            self._starting.discard(starting)
         return Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
+
+    def _is_another_starting(self, key: Key, label: str) -> bool:
+        """Return whether a benchmark must wait for another one that is about to start on the target with this label."""
+        return any(other == label and self._index.waits_for(key, namespace) for other, namespace in self._starting)
 
     def _wait_for_rollout(self, measurement: Measurement) -> Wait | None:
         """Return a wait if the target's pods are about to be replaced in an automatic rollout, None otherwise.

@@ -30,9 +30,9 @@ def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
     return _SERVER_KINDS if target and target.namespace == key.namespace else ()
 
 
-def _uses(cache: Cache, key: Key, now: str, waited: float) -> bool:
+def _uses(cache: Cache, key: Key, now: str) -> bool:
     """Return whether a server is being measured, so that it must stay as it is."""
-    return key.kind == SERVER and holding.is_measured(cache.index(BenchmarkIndex), key, now, waited)
+    return key.kind == SERVER and holding.is_measured(cache.index(BenchmarkIndex), key, now)
 
 
 def _progress(status: Manifest) -> Progress | None:

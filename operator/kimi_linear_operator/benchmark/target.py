@@ -8,7 +8,7 @@ from typing import Any
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import commands
-from kimi_linear_operator.benchmark.address import TargetKey, key_of_endpoint, label_of
+from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
 from kimi_linear_operator.benchmark.spec import Environment, KimiLinearBenchmark
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import is_readable
@@ -120,10 +120,9 @@ def of_endpoint(benchmark: KimiLinearBenchmark) -> Target:
     endpoint, client_spec = benchmark.spec.endpoint, benchmark.spec.client
     assert endpoint  # noqa: S101 - a rule requires either serverRef or endpoint
     key, packages = endpoint.api_key_secret_ref, client_spec.extra_pip_packages
-    about = benchmark.metadata
     return Target(
         name=endpoint.url,
-        label=label_of(key_of_endpoint(endpoint.url, about.namespace, about.annotations)),
+        label=label_of(key_of(endpoint.url, benchmark.metadata.namespace)),
         former_label=f"endpoint-{hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]}",
         url=endpoint.url,
         model=endpoint.model,

@@ -65,10 +65,10 @@ def rank(contender: Contender) -> Rank:
     The order is:
 
     1. Benchmarks with a running suite.
-    2. Benchmarks of the server's own namespace. Otherwise other namespaces could make them wait without end.
+    2. Benchmarks of the server's own namespace. Guests wait for them.
     3. Benchmarks that did not give their turn back. Of the others, the one that gave its turn back first.
     4. Benchmarks that have started a suite. Of these, the one that started first.
-    5. The oldest benchmark. Of several, the first by namespace and name.
+    5. The oldest benchmark; then by namespace and name.
     """
     order = (
         contender.failed,

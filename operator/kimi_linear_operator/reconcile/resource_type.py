@@ -76,8 +76,7 @@ class Context:
         reporting: Writes the status of a resource.
         now: Returns the time as RFC 3339.
         scheduling: How a pass requests other passes.
-        is_in_use: Returns whether a resource of any type needs this resource to stay unchanged. The last argument is
-            the number of seconds for which the operator has waited for the end of this use.
+        is_in_use: Returns whether a resource of any type needs this resource to stay unchanged.
         options: The administrator's choices.
         about_to_change: Resources in an automatic rollout. No other resource may begin to use them.
         log_reads: The places for reads of logs.
@@ -89,7 +88,7 @@ class Context:
     reporting: Reporting
     now: Callable[[], str]
     scheduling: Scheduling
-    is_in_use: Callable[[Key, float], bool]
+    is_in_use: Callable[[Key], bool]
     options: Options
     about_to_change: set[Key] = field(default_factory=set)
     log_reads: LogReads = field(default_factory=LogReads)
@@ -141,7 +140,7 @@ def _refers_to_nothing(_: Cache, __: Key) -> tuple[Kind, ...]:
     return ()
 
 
-def _uses_nothing(_: Cache, __: Key, ___: str, ____: float) -> bool:
+def _uses_nothing(_: Cache, __: Key, ___: str) -> bool:
     return False
 
 
@@ -194,8 +193,7 @@ class ResourceType:
         referenced: The kinds of other resources that a resource may refer to.
         refers_to: Returns the kinds that a resource refers to now.
         needs_everything: Whether a pass needs everything that can be read, in all namespaces.
-        uses: Returns whether any resource of this type needs another resource to stay as it is. It gets the time, and
-            for how many seconds the operator has waited for the end of this use.
+        uses: Returns whether any resource of this type needs another resource to stay as it is. It gets the time.
         goal: The goal of the resource.
         progress: Returns the progress of a resource with this status, None if unknown.
     """
@@ -217,7 +215,7 @@ class ResourceType:
     referenced: tuple[Kind, ...] = ()
     refers_to: Callable[[Cache, Key], tuple[Kind, ...]] = _refers_to_nothing
     needs_everything: bool = False
-    uses: Callable[[Cache, Key, str, float], bool] = _uses_nothing
+    uses: Callable[[Cache, Key, str], bool] = _uses_nothing
     goal: Goal = READY
     progress: Callable[[Manifest], Progress | None] = _no_progress
 

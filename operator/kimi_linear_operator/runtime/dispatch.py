@@ -41,7 +41,7 @@ def shared_context(
         reporting=Reporting(cluster, cache, scheduling.enqueue, now),
         now=now,
         scheduling=scheduling,
-        is_in_use=lambda key, waited: any(item.uses(cache, key, now(), waited) for item in types.values()),
+        is_in_use=lambda key: any(item.uses(cache, key, now()) for item in types.values()),
         options=options,
     )
 

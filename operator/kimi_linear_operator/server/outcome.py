@@ -73,9 +73,9 @@ class Outcome:
         not_applied = self.failures.to_report(failures)
         if not_applied and self._is_blocked(not_applied):
             accepted = find_condition(status, "Accepted")
-            yield _growing_seconds(accepted, now) if not_applied.blames_spec else BLOCKED_RETRY_SECONDS
+            yield growing_seconds(accepted, now) if not_applied.blames_spec else BLOCKED_RETRY_SECONDS
         if self.refused(failures):
-            yield _growing_seconds(find_condition(status, "Synced"), now)
+            yield growing_seconds(find_condition(status, "Synced"), now)
         if self.contested:
             yield CONTESTED_RETRY_SECONDS
         known = self.decision.choice.verification if self.decision else None
@@ -96,17 +96,17 @@ def _about(child: str, message: str) -> str:
     return message if child in message else f"{child}: {message}"
 
 
-def _growing_seconds(condition: Manifest, now: str) -> float:
+def growing_seconds(condition: Manifest, now: str) -> float:
     """Return the seconds until the retry of a refused write.
 
-    The result is a quarter of the time since a condition became False. It is at least BLOCKED_RETRY_SECONDS and at most
-    LONGEST_BLOCKED_SECONDS.
+    The result is a quarter of the time since a condition became False or Unknown. It is at least BLOCKED_RETRY_SECONDS
+    and at most LONGEST_BLOCKED_SECONDS.
 
     Args:
         condition: The condition, as the previous pass wrote it.
         now: The time as RFC 3339.
     """
-    if condition.get("status") != "False":
+    if condition.get("status") not in ("False", "Unknown"):
         return BLOCKED_RETRY_SECONDS
     refused = seconds_between(condition.get("lastTransitionTime"), now) or 0.0
     return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)

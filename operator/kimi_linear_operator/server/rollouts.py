@@ -149,8 +149,6 @@ class Rollouts:
         self._quiet_since: float | None = None
         self._chosen_since = 0.0
         self._not_before = 0.0
-        # The servers that wait because a benchmark measures them, each with the time at which its wait began.
-        self._measured_since: dict[Key, float] = {}
         # How often each server was chosen. Servers that were chosen but could not take the template come last.
         self._attempts: Tally[Key] = Tally()
         # How many servers of each namespace were chosen, because namespaces take turns.
@@ -190,7 +188,7 @@ class Rollouts:
         if cached is None:
             return
         is_ready = candidate(key, cached.conditions, is_under_way=False).is_ready
-        if self._is_measured(key) or not (is_ready or is_marked(self.cache, key)):
+        if self._is_in_use(key) or not (is_ready or is_marked(self.cache, key)):
             self.chosen.discard(key)
 
     async def step(self, unreadable: Sequence[str]) -> None:
@@ -207,15 +205,12 @@ class Rollouts:
             self._report([], [])  # No server waits, so the rollout cannot be halted.
             self._attempts.clear()
             self._turns.clear()
-            self._measured_since.clear()
             return
         under_way = {key async for key in self._marked(servers)} | self.chosen
         found = (candidate(*item, is_under_way=item[0] in under_way) for item in servers.items())
         candidates = [
             self._with_deadline(item) for item in found if not (item.is_under_way and self._is_being_deleted(item.key))
         ]
-        for settled in self._measured_since.keys() - {item.key for item in candidates if item.is_offered}:
-            del self._measured_since[settled]
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
@@ -254,17 +249,9 @@ class Rollouts:
         for number, key in enumerate(order):
             if number % _DECODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if not (self._is_paused(key) or self._is_being_deleted(key) or self._is_measured(key)):
+            if not (self._is_paused(key) or self._is_being_deleted(key) or self._is_in_use(key)):
                 return key
         return None
-
-    def _is_measured(self, key: Key) -> bool:
-        """Return whether a suite runs on a server, and remember since when."""
-        if not self._is_in_use(key, 0.0):
-            self._measured_since.pop(key, None)
-            return False
-        since = self._measured_since.setdefault(key, self._clock())
-        return self._is_in_use(key, self._clock() - since)
 
     def _is_being_deleted(self, key: Key) -> bool:
         """Return whether a server is being deleted. If a finalizer keeps such a server, its rollout never ends."""

@@ -1,18 +1,15 @@
 """The status of a KimiLinearServer."""
 
-from collections.abc import Iterator
-
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, stamped
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import last_failure
 from kimi_linear_operator.kubernetes.queueing import is_held
-from kimi_linear_operator.server import verification
+from kimi_linear_operator.server import scaling, verification
 from kimi_linear_operator.server.exposure import exposure, is_exposed
 from kimi_linear_operator.server.gate import has_gate
 from kimi_linear_operator.server.observation import ServerObservation
-from kimi_linear_operator.server.scaling import autoscaling_condition
 from kimi_linear_operator.server.service import url
 from kimi_linear_operator.server.sglang.by_hand import recipe_command
 from kimi_linear_operator.server.sglang.images import image_of
@@ -73,8 +70,7 @@ def _exposed(observation: ServerObservation) -> list[Condition]:
     """Return a list with the condition Exposed, empty if the spec asks for no way from outside the cluster."""
     server = observation.server
     if server is None or _blames_spec(observation):
-        before = find_condition(observation.manifest.get("status", {}), "Exposed")
-        return [Condition.model_validate(before)] if before else []
+        return _as_before(observation, "Exposed")
     if not is_exposed(server):
         return []
     found = exposure(server, observation.routes)
@@ -114,9 +110,13 @@ def _verified(observation: ServerObservation) -> list[Condition]:
         return []
     if known := observation.verification:
         return [condition("Verified", known.holds, known.reason)]
-    # The spec was not applied.
-    previous = find_condition(observation.manifest.get("status", {}), "Verified")
-    return [Condition.model_validate(previous)] if previous else []
+    return _as_before(observation, "Verified")
+
+
+def _as_before(observation: ServerObservation, name: str) -> list[Condition]:
+    """Return a condition as the previous pass wrote it, if it did: the spec was not applied, so the children stay."""
+    before = find_condition(observation.manifest.get("status", {}), name)
+    return [Condition.model_validate(before)] if before else []
 
 
 def _synced(observation: ServerObservation) -> Condition:
@@ -131,11 +131,15 @@ def _synced(observation: ServerObservation) -> Condition:
     return condition("Synced", True, Reason("Undisputed", "Nobody keeps changing the fields that the operator writes"))
 
 
-def _autoscaling(observation: ServerObservation) -> Iterator[Condition]:
-    """Yield the condition Autoscaling, if the server asks for autoscaling."""
-    spec = observation.server.spec if observation.server else None
-    if spec and spec.autoscaling and not observation.not_applied:
-        yield autoscaling_condition(spec, observation.deployment, observation.autoscaler, may_grow=observation.may_grow)
+def _autoscaling(observation: ServerObservation) -> list[Condition]:
+    """Return the condition Autoscaling, if the server asks for autoscaling."""
+    server = observation.server
+    if server is None or observation.not_applied:
+        return _as_before(observation, scaling.CONDITION)
+    if not server.spec.autoscaling:
+        return []
+    deployment, autoscaler = observation.deployment, observation.autoscaler
+    return [scaling.autoscaling_condition(server.spec, deployment, autoscaler, may_grow=observation.may_grow)]
 
 
 def _accepted(observation: ServerObservation) -> Condition:

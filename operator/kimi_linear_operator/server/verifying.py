@@ -5,12 +5,13 @@ from dataclasses import replace
 
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, POD, REVISION, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import gate, revision, verification
 from kimi_linear_operator.server.labels import TEMPLATE_LABEL
+from kimi_linear_operator.server.outcome import growing_seconds
 from kimi_linear_operator.server.owned import own_pods
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -75,7 +76,8 @@ class Verifying:
         except ApiError as error:
             if error.is_passing:
                 raise
-            return replace(known, obstacle=error.message, again=BLOCKED_RETRY_SECONDS)
+            again = growing_seconds(find_condition(server.status, "Verified"), self._now())
+            return replace(known, obstacle=error.message, again=again)
         return known
 
     async def _start(self, server: KimiLinearServer, benchmark: Manifest) -> None:

@@ -256,6 +256,39 @@ def test_a_quota_on_jobs_of_one_tenant_does_not_delay_another_tenant(
     wait_for_reason(other_namespace, "second", "ThresholdsMet")
 
 
+WEEK = 604_800
+
+
+def run_suite(namespace: Namespace, name: str) -> None:
+    end_suite(namespace, name, "speed-low")
+    wait_for_reason(namespace, name, "ThresholdsMet")
+
+
+def test_no_suite_of_another_namespace_holds_a_benchmark_of_the_servers_own(
+    bare: Namespace, other_namespace: Namespace
+) -> None:
+    bare.create_server("kimi")
+    bare.wait_until_ready("kimi")
+    endpoint = {"url": f"http://kimi.{bare.name}.svc:30000"}
+    create_benchmark(other_namespace, "guest", suites=LOW, serverRef=None, endpoint=endpoint, timeoutSeconds=WEEK)
+    running_pod(other_namespace, "guest", "speed-low")
+    create_benchmark(bare, "mine", suites=LOW)
+    run_suite(bare, "mine")
+    run_suite(other_namespace, "guest")
+
+
+@pytest.mark.parametrize("host", ["x.{}.example.com", "{}.com", "vllm.{}.svc"])
+def test_no_suite_of_one_namespace_holds_a_benchmark_of_another_at_an_address_that_is_no_server(
+    bare: Namespace, other_namespace: Namespace, host: str
+) -> None:
+    shared = {"endpoint": {"url": f"http://{host.format(bare.name)}"}}
+    create_for_endpoint(other_namespace, "evil", **shared, timeoutSeconds=WEEK)
+    running_pod(other_namespace, "evil", "speed-low")
+    create_for_endpoint(bare, "mine", **shared)
+    run_suite(bare, "mine")
+    assert jobs(other_namespace, "evil")
+
+
 def test_a_hand_made_job_of_one_tenant_does_not_hold_the_server_of_another(
     bare: Namespace, other_namespace: Namespace
 ) -> None:

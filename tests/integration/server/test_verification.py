@@ -117,6 +117,19 @@ def test_a_benchmark_of_another_namespace_does_not_block_the_verification_of_a_p
     namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
 
 
+def test_no_benchmark_of_another_namespace_keeps_a_server_from_being_verified(
+    namespace: Namespace, other_namespace: Namespace
+) -> None:
+    namespace.create_server("kimi", verified_spec("Warn"))
+    [pod] = pods_on_nodes(namespace, 1)
+    service = {"url": f"http://kimi.{namespace.name}.svc:30000"}
+    create_benchmark(other_namespace, "guest", serverRef=None, endpoint=service, suites=LOW, timeoutSeconds=604_800)
+    running_pod(other_namespace, "guest", "speed-low")
+    report(namespace, pod)
+    answer(namespace, 0.7)
+    namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
+
+
 def test_wrong_answers_keep_the_gates_closed_and_are_reported(namespace: Namespace) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     verify(namespace, 0.3)

@@ -8,7 +8,6 @@ import re
 import pytest
 
 from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of, target_of
-from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from make import make_benchmark
 
 KIMI = TargetKey("default", "kimi")
@@ -51,25 +50,6 @@ def test_every_spelling_of_a_services_name_gives_the_key_of_the_reference(url: s
 )
 def test_the_key_of_any_other_address_is_host_and_port(url: str, namespace: str, expected: TargetKey) -> None:
     assert key_of(url, namespace) == expected
-
-
-@pytest.mark.parametrize("host", ["10.0.0.1", "[fd00::10]"])
-def test_a_verification_of_a_pod_takes_turns_only_with_its_own_namespace(host: str) -> None:
-    address = {"serverRef": None, "endpoint": {"url": f"http://{host}:30000"}}
-
-    def target(namespace: str, **annotations: str) -> TargetKey | None:
-        about = {"name": "b", "namespace": namespace, "annotations": annotations}
-        return target_of({"metadata": about, "spec": address})
-
-    verification = {REVISION_ANNOTATION: "1"}
-    assert target("mine", **verification) == target("mine", **verification)
-    assert len({target("mine", **verification), target("theirs"), target("theirs", **verification)}) == 3
-
-
-@pytest.mark.parametrize("url", ["http://kimi.default.svc", "http://llm.example.com"])
-def test_the_annotation_of_a_verification_has_no_effect_at_other_addresses(url: str) -> None:
-    about = {"name": "b", "namespace": "theirs", "annotations": {REVISION_ANNOTATION: "1"}}
-    assert target_of({"metadata": about, "spec": {"endpoint": {"url": url}}}) == key_of(url, "theirs")
 
 
 def test_labels_are_valid_and_differ_for_different_keys() -> None:

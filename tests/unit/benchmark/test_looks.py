@@ -18,7 +18,8 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
-from make import make_benchmark
+from kimi_linear_operator.server.spec import SERVER
+from make import make_benchmark, make_server
 from passes import has_read_all, new_cache
 
 NOW = "2026-11-24T09:00:00Z"
@@ -69,6 +70,8 @@ class Slow:
     def benchmark(
         self, host: str, namespace: str = "default", suites: Sequence[str] = ("gsm8k",), **status: Any
     ) -> Key:
+        server = make_server()
+        self.cache.put(SERVER, {**server, "metadata": {**server["metadata"], "name": host, "namespace": "example"}})
         key, names = Key(namespace, f"of-{host}", BENCHMARK), [{"name": name} for name in suites]
         manifest = make_benchmark(key.name, endpoint={"url": f"http://{host}.example"}, suites=names)
         manifest["status"] = status

@@ -50,6 +50,7 @@ class World:
 
     def __init__(self) -> None:
         self.cache, self.version = new_cache(), 0
+        self.put(SERVER, make_server())
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         self.version += 1
@@ -144,9 +145,11 @@ def test_a_pass_stays_short_with_thousands_of_benchmarks_of_one_server(
     spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = with_rivals(3000, **spec)
+    admission = Admission(cast(Cluster, world), world.cache, has_read_all)
     with few_decoded(monkeypatch, 6), little_time():
         assert world.wait(key_of("mine")) is None
-        assert Admission(cast(Cluster, world), world.cache, has_read_all).has_rivals(key_of("mine"))
+        assert not admission.has_rivals(key_of("mine"))
+        assert admission.has_rivals(key_of("r0", "elsewhere"))
     with few_decoded(monkeypatch, 6), little_time():
         assert hindered(world, key_of("r0", "elsewhere"))[0].startswith(
             "benchmark mine of namespace default goes first"
@@ -300,7 +303,9 @@ def test_a_change_of_a_server_enqueues_no_benchmark_of_another_namespace() -> No
     world = World()
     world.benchmark(key_of("mine"))
     world.benchmark(key_of("theirs", "elsewhere"))
-    assert world.put(SERVER, make_server()) == {Key("default", "kimi", SERVER), key_of("mine")}
+    changed = make_server()
+    changed["metadata"]["generation"] = 2
+    assert world.put(SERVER, changed) == {Key("default", "kimi", SERVER), key_of("mine")}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -320,17 +325,20 @@ def test_a_benchmark_is_enqueued_when_its_turn_comes_or_another_goes_first(seed:
 
 def firsts(world: World) -> dict[Key, object]:
     """Return for each waiting benchmark which benchmark goes first, or that many go first."""
-    targets, claims = Admission(cast(Cluster, world), world.cache, has_read_all), index_of(world.cache).claims(KIMI)
-    found = {space: turn.first(targets._contenders(claims, Asker(NOW, space))) for space in ("default", "x")}
-    named = {space: (first.namespace, first.name) if first else None for space, first in found.items()}
-    willing = {key for key, claim in claims.items() if claim.is_willing}
-    far = {key for key in willing if index_of(world.cache).is_far(key)}
+    targets, index = Admission(cast(Cluster, world), world.cache, has_read_all), index_of(world.cache)
+    willing = {key for key, claim in index.claims(KIMI).items() if claim.is_willing}
+    found = {key: turn.first(targets._contenders(index.line(key), Asker(NOW, key.namespace))) for key in willing}
+    named = {key: (first.namespace, first.name) if first else None for key, first in found.items()}
+    far = {key for key in willing if index.is_far(key)}
     assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "no benchmark waits for a far benchmark"
-    return {key: "many" if key in far else named[key.namespace] for key in willing}
+    return {key: "many" if key in far else named[key] for key in willing}
 
 
 def happen(world: World, chance: random.Random, key: Key) -> set[Key]:
-    """Change a benchmark or one of its Jobs; return the keys that are enqueued."""
+    """Change a benchmark, one of its Jobs, or the server; return the keys that are enqueued."""
+    if chance.random() < 0.1:
+        address = Key("default", "kimi", SERVER)
+        return world.remove(SERVER, address) if world.cache.get(address) else world.put(SERVER, make_server())
     suite = chance.choice(SUITES)
     made = world.job(key, suite, status=DONE if chance.random() < 0.5 else {})
     address = Key(key.namespace, made["metadata"]["name"], SERVER)

@@ -13,11 +13,12 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
-from make import make_benchmark, make_result, owned
+from kimi_linear_operator.server.spec import SERVER
+from make import make_benchmark, make_result, make_server, owned
 from passes import has_read_all, new_cache
 
 OUTSIDE, INSIDE = "http://kimi.example.com", "http://kimi.default.svc:30000"
-EARLIER, LATER = Key("a", "earlier", BENCHMARK), Key("b", "later", BENCHMARK)
+EARLIER, LATER = Key("b", "earlier", BENCHMARK), Key("b", "later", BENCHMARK)
 
 
 class World:
@@ -26,6 +27,7 @@ class World:
     def __init__(self, url: str, *, first: Key = EARLIER) -> None:
         self.cache, self.version, self.seconds, self.url = new_cache(), 1, 0.0, url
         self.admission = Admission(cast(Cluster, self), self.cache, has_read_all, lambda: self.seconds)
+        self.put(SERVER, make_server())
         self.benchmark(first, {"startTime": "2026-11-24T08:00:00Z", "results": [make_result("speed-low")]})
         self.benchmark(LATER, {})
 
@@ -66,7 +68,7 @@ def test_an_idle_benchmark_of_an_outside_address_lets_others_go_first_after_a_li
     world = World(OUTSIDE)
     found = world.wait()
     assert found
-    assert "benchmark earlier of namespace a goes first" in found.reason.message
+    assert "benchmark earlier goes first" in found.reason.message
     assert found.again == PATIENCE_SECONDS
     world.seconds = PATIENCE_SECONDS - 1
     assert world.wait()
@@ -93,7 +95,9 @@ def test_others_wait_again_for_a_benchmark_that_started_again() -> None:
     assert world.wait()
 
 
-@pytest.mark.parametrize(("first", "is_limited"), [(Key("default", "own", BENCHMARK), False), (EARLIER, True)])
+@pytest.mark.parametrize(
+    ("first", "is_limited"), [(Key("default", "own", BENCHMARK), False), (Key("a", "guest", BENCHMARK), True)]
+)
 def test_only_guests_of_a_server_have_a_limit(first: Key, is_limited: bool) -> None:
     world = World(INSIDE, first=first)
     assert world.wait()

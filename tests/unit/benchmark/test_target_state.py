@@ -163,9 +163,9 @@ class World:
         self.put(BENCHMARK, {**manifest, "metadata": {**manifest["metadata"], **given}, "status": status or {}})
 
     def waits(self, since: str, **status: Any) -> None:
-        """Write into the status of `mine` that it waits for its turn."""
+        """Write into the status of `earlier` that it waits for its turn."""
         ready = {**make_condition("TargetReady", "False", "WaitingForTurn", ""), "lastTransitionTime": since}
-        self.benchmark(MINE, {"conditions": [ready], **status})
+        self.benchmark(EARLIER, {"conditions": [ready], **status}, endpoint=ADDRESS)
 
     def start(self, key: Key, created: str = "2026-11-24T08:55:00Z", name: str = "") -> Manifest:
         """Create a Job that a benchmark owns, with the operator's name for it unless the test gives another name."""
@@ -191,11 +191,79 @@ class World:
         return asyncio.run(targets.wait(key, found, "2026-11-24T09:00:00Z"))
 
 
-def test_a_suite_of_another_namespace_continues_for_as_long_as_it_may_take() -> None:
+LATER = Key("somewhere", "zz-later", BENCHMARK)
+EARLIER = Key("anywhere", "earlier", BENCHMARK)
+
+
+def guests() -> World:
+    """Return a world in which `mine` does not want to run, and `earlier` also measures the server as a guest."""
     world = World()
+    world.benchmark(MINE, suspend=True)
+    world.benchmark(EARLIER, endpoint=ADDRESS)
+    return world
+
+
+def test_no_benchmark_of_another_namespace_holds_a_benchmark_of_the_servers_own_namespace() -> None:
+    world = World()
+    started = {"conditions": [], "startTime": "2026-11-24T07:00:00Z"}
+    for number in range(20):
+        world.benchmark(Key("elsewhere", f"a{number:02}", BENCHMARK), started, endpoint=ADDRESS)
+    running = world.start(THEIRS)
     assert world.wait() is None
+    # The cache of the operator may be late. It does not even ask for Jobs of other namespaces.
+    world.new_jobs["elsewhere", running["metadata"]["name"]] = running
+    world.unreadable = "elsewhere"
+    assert world.wait() is None
+    world.news = [Key("elsewhere", "a00", BENCHMARK)]
+    assert world.wait() is None
+
+
+def test_a_guest_waits_for_a_suite_that_the_servers_own_benchmark_began_during_one_of_the_guest() -> None:
+    world = World()
+    times = {"startTime": "2026-11-24T08:40:00Z", "completionTime": "2026-11-24T08:59:00Z"}
+    waits = {**make_condition("TargetReady", "False", "WaitingForTurn", ""), "lastTransitionTime": times["startTime"]}
+    world.benchmark(THEIRS, {"conditions": [waits], "results": [{**make_result("gsm8k"), **times}]}, endpoint=ADDRESS)
+    world.start(MINE, created="2026-11-24T08:55:00Z")
+    found = world.wait(THEIRS)
+    assert found
+    assert "benchmark mine of namespace default goes first" in found.reason.message
+    assert found.again == 420, "the Job counts"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x.example.com", "http://example.com", "http://vllm.default.svc:8000", "http://10.0.0.1:30000"]
+)
+def test_if_the_address_is_no_known_server_each_namespace_takes_turns_alone(url: str) -> None:
+    world, address = World(), {"url": url}
+    mine, second = (Key("default", name, BENCHMARK) for name in ("mine", "second"))
+    for number in range(20):
+        world.benchmark(Key("elsewhere", f"a{number:02}", BENCHMARK), endpoint=address)
+    for key in (mine, second, THEIRS):
+        world.benchmark(key, endpoint=address)
     world.start(THEIRS)
-    found = world.wait()
+    assert world.wait(mine) is None
+    found = world.wait(second)
+    assert found
+    assert "benchmark mine goes first" in found.reason.message
+
+
+def test_a_host_of_two_labels_is_a_server_if_there_is_such_a_server() -> None:
+    world = World()
+    for key in (THEIRS, EARLIER):
+        world.benchmark(key, endpoint={"url": "http://example.com"})
+    assert world.wait(THEIRS) is None
+    found = server()
+    world.put(SERVER, {**found, "metadata": {**found["metadata"], "name": "example", "namespace": "com"}})
+    waits = world.wait(THEIRS)
+    assert waits
+    assert "benchmark earlier of namespace anywhere goes first" in waits.reason.message
+
+
+def test_a_suite_of_another_guest_continues_for_as_long_as_it_may_take() -> None:
+    world = guests()
+    assert world.wait(EARLIER) is None
+    world.start(THEIRS)
+    found = world.wait(EARLIER)
     assert found
     assert "benchmark theirs of namespace elsewhere goes first" in found.reason.message
     # The limit is ten minutes, plus two minutes for the end of the Job. Five minutes have passed.
@@ -203,20 +271,16 @@ def test_a_suite_of_another_namespace_continues_for_as_long_as_it_may_take() -> 
 
 
 def test_a_benchmark_waits_for_a_suite_that_another_replica_has_just_started() -> None:
-    world, replica = World(), World()
+    world, replica = guests(), World()
     replica.start(THEIRS, created="2026-11-24T08:59:59Z")
     [made] = replica.cache.children(JOB, THEIRS)
     world.new_jobs["elsewhere", made["metadata"]["name"]] = made
-    found = world.wait()
+    found = world.wait(EARLIER)
     assert found
     assert "a client of an earlier benchmark still runs" in found.reason.message
     ended = {"status": {"conditions": [make_condition("Complete", "True", "", "")]}}
     world.new_jobs["elsewhere", made["metadata"]["name"]] = {**made, **ended}
-    assert world.wait() is None
-
-
-LATER = Key("somewhere", "zz-later", BENCHMARK)
-EARLIER = Key("anywhere", "earlier", BENCHMARK)
+    assert world.wait(EARLIER) is None
 
 
 def test_in_an_unreadable_namespace_only_running_clients_are_waited_for() -> None:
@@ -236,12 +300,12 @@ def test_in_an_unreadable_namespace_only_running_clients_are_waited_for() -> Non
 
 def test_a_benchmark_that_appears_during_a_look_is_taken_into_account() -> None:
     world = World()
-    assert world.wait() is None
+    world.benchmark(MINE, suspend=True)
+    assert world.wait(THEIRS) is None
     # A benchmark whose turn comes later does not change this. Otherwise its namespace could create one benchmark after
     # the other.
     world.news = [LATER]
-    assert world.wait() is None
-    world.benchmark(MINE, suspend=True)
+    assert world.wait(THEIRS) is None
     world.benchmark(THEIRS, endpoint=ADDRESS, suspend=True)
     world.news = [EARLIER]
     found = world.wait(LATER)
@@ -250,16 +314,17 @@ def test_a_benchmark_that_appears_during_a_look_is_taken_into_account() -> None:
 
 
 def test_a_benchmark_of_a_newer_definition_holds_a_server_too() -> None:
-    world = World()
+    world = guests()
     world.start(THEIRS)
     world.benchmark(THEIRS, endpoint=ADDRESS, newer="enabled")
-    assert world.wait()
+    assert world.wait(EARLIER)
 
 
 def test_a_job_with_a_foreign_name_holds_no_server_of_another_namespace() -> None:
-    world = World()
+    world = guests()
     world.start(THEIRS, name="forged")
-    assert world.wait() is None
+    assert world.wait(EARLIER) is None
+    world.benchmark(MINE)
     # Jobs with a name of earlier builds count only in the server's own namespace.
     world.start(MINE, name="mine-gsm8k")
     world.benchmark(Key("default", "second", BENCHMARK))
@@ -276,67 +341,63 @@ DONE = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]}
 def test_a_benchmark_that_does_not_want_to_run_holds_no_server_of_another_namespace(
     status: Manifest, spec: dict[str, Any]
 ) -> None:
-    world = World()
+    world = guests()
     world.start(THEIRS)
     world.benchmark(THEIRS, status, endpoint=ADDRESS, **spec)
-    assert world.wait() is None
+    assert world.wait(EARLIER) is None
 
 
 def test_a_finalizer_cannot_hold_a_server_of_another_namespace_beyond_a_suites_time() -> None:
-    world = World()
+    world = guests()
     running = world.start(THEIRS, created="2026-11-24T08:48:00Z")
     metadata = {"name": "pod", "namespace": "elsewhere", "finalizers": ["tests/held"], "uid": "pod"}
     references = {"ownerReferences": [{"uid": running["metadata"]["uid"]}]}
     pod = {"kind": "Pod", "metadata": {**metadata, **references}, "status": {"phase": "Running"}}
     world.put(POD, owned(pod, "theirs", "KimiLinearBenchmark"))
-    assert world.wait() is None
+    assert world.wait(EARLIER) is None
 
 
-def test_a_benchmark_that_has_waited_for_long_waits_for_no_job_of_another_namespace() -> None:
-    world = World()
+def test_an_earlier_guest_that_has_waited_for_long_waits_for_no_later_guests_job() -> None:
+    world = guests()
     world.start(THEIRS)
     world.waits("2026-11-24T08:53:00Z")
-    assert world.wait()
+    assert world.wait(EARLIER)
     world.waits("2026-11-24T08:52:59Z")
-    assert world.wait() is None
+    assert world.wait(EARLIER) is None
     # While the benchmark rested after a failed start, others went first.
     failed = {"suite": "gsm8k", "reason": "Unschedulable", "message": ""}
+    world.benchmark(THEIRS, {"failedStart": {**failed, "time": "2026-11-24T08:54:00Z"}}, endpoint=ADDRESS)
     world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:49:00Z"})
-    assert world.wait()
+    assert world.wait(EARLIER)
     world.waits("2026-11-24T08:00:00Z", failedStart={**failed, "time": "2026-11-24T08:40:00Z"})
-    assert world.wait() is None
+    assert world.wait(EARLIER) is None
+
+
+def test_an_earlier_guest_may_get_its_job_while_a_later_one_waits() -> None:
+    world = guests()
+    waits = make_condition("TargetReady", "False", "WaitingForTurn", "")
+    since = {"conditions": [{**waits, "lastTransitionTime": "2026-11-24T07:00:00Z"}]}
+    world.benchmark(THEIRS, since, endpoint=ADDRESS)
+    world.start(EARLIER)
+    assert world.wait(THEIRS)
 
 
 @pytest.mark.parametrize(
     ("created", "holds"),
     [
-        ("2026-11-24T08:51:59Z", True),  # The operator may have created this Job before it saw the suite of `mine`.
+        ("2026-11-24T08:51:59Z", True),  # The operator may have created this Job before it saw the suite of `earlier`.
         ("2026-11-24T08:52:01Z", False),
         ("2026-11-24T08:58:00Z", False),
         ("2026-11-24T08:59:01Z", False),
-        ("2026-11-24T08:59:20Z", True),  # `mine` may have been suspended after its suite had ended.
+        ("2026-11-24T08:59:20Z", True),  # `earlier` may have been suspended after its suite had ended.
     ],
 )
 def test_a_job_created_during_ones_own_suite_holds_no_server(created: str, *, holds: bool) -> None:
-    world = World()
+    world = guests()
     world.start(THEIRS, created=created)
     times = {"startTime": "2026-11-24T08:50:00Z", "completionTime": "2026-11-24T08:59:00Z"}
-    world.benchmark(MINE, {"results": [{**make_result("gsm8k"), **times}]})
-    assert bool(world.wait()) == holds
-
-
-def test_an_earlier_guest_that_has_waited_for_long_waits_for_no_later_guests_job() -> None:
-    world, earlier = World(), Key("another", "earlier", BENCHMARK)
-    waits = make_condition("TargetReady", "False", "WaitingForTurn", "")
-    since = {"conditions": [{**waits, "lastTransitionTime": "2026-11-24T07:00:00Z"}]}
-    world.benchmark(MINE, suspend=True)
-    world.benchmark(earlier, since, endpoint=ADDRESS)
-    world.start(THEIRS)
-    assert world.wait(earlier) is None
-    # However, the earlier benchmark may get its Job while the later one waits.
-    world.benchmark(THEIRS, since, endpoint=ADDRESS)
-    world.start(earlier)
-    assert world.wait(THEIRS)
+    world.benchmark(EARLIER, {"results": [{**make_result("gsm8k"), **times}]}, endpoint=ADDRESS)
+    assert bool(world.wait(EARLIER)) == holds
 
 
 def test_a_guest_waits_for_benchmarks_of_the_servers_own_namespace() -> None:

@@ -355,6 +355,34 @@ def test_a_benchmark_does_not_block_its_worker_while_another_starts() -> None:
     benchmark = KimiLinearBenchmark.model_validate(world.cache.get(SECOND.of(BENCHMARK)))
     aim = target_state(world.cache, benchmark)
     assert aim.target
-    next_suite._starting.add(aim.target.label)
+    next_suite._starting.add((aim.target.label, "default"))
     step = asyncio.run(next_suite._start(Measurement(SECOND, benchmark, aim), benchmark.spec.suites[0]))
     assert (step.reason.name, step.again) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)
+
+
+def test_a_benchmark_starts_although_a_guest_of_its_server_is_about_to_start() -> None:
+    world = World()
+    world.cluster.put(SERVER, make_server())
+    next_suite = NextSuite(make_context(world.cluster, world.cache))
+    benchmark = KimiLinearBenchmark.model_validate(world.cache.get(FIRST.of(BENCHMARK)))
+    aim = target_state(world.cache, benchmark)
+    assert aim.target
+    next_suite._starting.add((aim.target.label, "elsewhere"))
+    step = asyncio.run(next_suite._start(Measurement(FIRST, benchmark, aim), benchmark.spec.suites[0]))
+    assert step.job
+    assert next_suite._starting == {(aim.target.label, "elsewhere")}
+
+
+def test_no_guest_makes_a_suite_of_the_servers_own_namespace_give_its_turn_back() -> None:
+    """Otherwise a suite that waits for a GPU or in a queue would lose its place because of the guest."""
+    world = World()
+    world.cluster.put(SERVER, make_server())
+    guest = make_benchmark("second", **ENDPOINT)
+    guest["metadata"] |= {"namespace": "elsewhere", "uid": "guest", "creationTimestamp": "2026-11-24T08:00:00Z"}
+    world.cluster.put(BENCHMARK, guest)
+    world.cache.take(READER.read(BENCHMARK, world.cache.get(SECOND.of(BENCHMARK)) or {}, is_deleted=True))
+    world.pass_over(FIRST, "09:00:00")
+    world.report(**TYPO)
+    world.pass_over(FIRST, "10:00:00")
+    assert len(world.cache.children(JOB, FIRST)) == 1
+    assert "failedStart" not in (world.cache.get(FIRST.of(BENCHMARK)) or {})["status"]

@@ -9,11 +9,13 @@ import pytest
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import (
+    BENCHMARK,
     CLAIM,
     CONFIG_MAP,
     JOB,
     Kind,
     Manifest,
+    kind_of,
 )
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, REPORTED_FAILURES
@@ -156,3 +158,29 @@ def test_an_error_of_the_spec_is_retried_less_and_less_often(minutes: int, secon
     cluster.live["KimiLinearServer/kimi"] = make_server()
     reconciler = Passes(cluster, cache, now=lambda: now)
     assert asyncio.run(reconciler.reconcile(Key("default", "kimi", SERVER))) == seconds
+
+
+class WithoutBenchmarks(RefusingCluster):
+    """A cluster whose quota allows no benchmarks."""
+
+    async def create(self, kind: Kind, event: Manifest) -> Manifest:
+        if kind == BENCHMARK:
+            raise ApiError(403, "exceeded quota: none")
+        return event
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
+def test_a_benchmark_that_a_quota_refuses_is_tried_again_later_and_later(minutes: int, seconds: float) -> None:
+    spec: Manifest = {"verification": {"mode": "Warn"}}
+    verified = make_condition("Verified", "Unknown", "VerificationImpossible", "exceeded quota: none")
+    server = make_server(**spec) | {"status": {"observedGeneration": 1, "conditions": [verified]}}
+    cache, cluster = new_cache(), WithoutBenchmarks({})
+    cache.put(SERVER, server)
+    for manifest in running_objects(**spec):
+        cache.put(kind_of(manifest), manifest)
+    since = datetime.fromisoformat(verified["lastTransitionTime"])
+    now = (since + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cluster.live["KimiLinearServer/kimi"] = server
+    again = asyncio.run(Passes(cluster, cache, now=lambda: now).reconcile(Key("default", "kimi", SERVER)))
+    assert find_condition(cluster.status or server["status"], "Verified")["reason"] == "VerificationImpossible"
+    assert again == seconds

@@ -7,6 +7,7 @@ import pytest
 
 from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.reasons.name import ReasonName
 from kimi_linear_operator.server.events import transition_event
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.previous_status import was_applied
@@ -245,6 +246,23 @@ def test_an_unreadable_server_keeps_the_known_status_of_its_running_pods() -> No
         key: value for key, value in before.items() if key != "conditions"
     }
     assert conditions(status)["Available"]["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_readable"), [("InvalidSpec", True), ("InvalidSpec", False), ("ApplyFailed", True)]
+)
+def test_a_server_whose_spec_is_not_applied_keeps_the_condition_of_its_autoscaler(
+    reason: ReasonName, *, is_readable: bool
+) -> None:
+    scales = make_condition("Autoscaling", "True", "FollowsLoad", "2 replicas; the autoscaler wants 2 of 1 to 3")
+    manifest = with_status({"conditions": [scales]}, autoscaling={"maxReplicas": 3})
+    server = KimiLinearServer.model_validate(manifest) if is_readable else None
+    refused = Reason(reason, "no", blames_spec=reason == "InvalidSpec")
+    status = server_status(ServerObservation(manifest, server, refused, SERVING), NOW)
+    assert scales.items() <= conditions(status)["Autoscaling"].items()
+    # A new server has no autoscaler yet.
+    new = server_status(ServerObservation(make_server(), server, refused), NOW)
+    assert "Autoscaling" not in conditions(new)
 
 
 def ready(status: str, reason: str) -> Manifest:
