@@ -153,7 +153,8 @@ class BenchmarkIndex:
         whether there is a server.
         """
         target = TargetKey(key.namespace, key.name)
-        own = {*self.claims(target, key.namespace)}
+        line = self.claims(target, key.namespace)
+        own = {*line} if len(line) <= FEW_RIVALS else self._near(line)
         if len(versions) == 2:
             return own if versions[0].facts != versions[1].facts else set()
         scopes = {_ALL, *(benchmark.namespace for benchmark in self.claims(target))}

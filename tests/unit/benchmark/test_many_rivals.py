@@ -308,6 +308,17 @@ def test_a_change_of_a_server_enqueues_no_benchmark_of_another_namespace() -> No
     assert world.put(SERVER, changed) == {Key("default", "kimi", SERVER), key_of("mine")}
 
 
+def test_a_change_of_a_server_with_many_benchmarks_enqueues_only_those_whose_turn_is_next() -> None:
+    world = World()
+    for number in range(60):
+        world.benchmark(key_of(f"b{number:02}"), created=f"2026-11-24T08:{number:02}:00Z")
+        world.benchmark(key_of(f"suspended-{number}"), suspend=True)
+    changed = make_server()
+    changed["metadata"]["generation"] = 2
+    enqueued = world.put(SERVER, changed) - {Key("default", "kimi", SERVER)}
+    assert enqueued == {key_of(f"b{number:02}") for number in range(FEW_RIVALS + 1)}
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_benchmark_is_enqueued_when_its_turn_comes_or_another_goes_first(seed: int) -> None:
     """After any change, benchmarks that were not enqueued still wait for the same benchmark."""
