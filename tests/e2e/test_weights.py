@@ -51,6 +51,8 @@ _KILLED_SHARD_BYTES = 20_000_000
 KILLS = tuple(number / 11 for number in range(1, 11))
 _SECONDS_TO_SERVE = 120
 _SECONDS_TO_FETCH = 240
+# 15 s until no more requests come, and some seconds for the end of the stand-in.
+_SECONDS_TO_END = 60
 _SECONDS_AT_REST = 60
 _KERNEL = f"{environment.TRITON_PATH}/kernel-of-the-first-pod"
 _CHEAP = {"spec": {"containers": [{"name": "fetch", "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}}]}}
@@ -230,14 +232,18 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def session(cluster: PodCluster, killed: Future[None], hub: Hub) -> Session:
+def session(cluster: PodCluster, killed: Future[None], hub: Hub, models: Namespace) -> Iterator[Session]:
     """The walkthrough's commands for one file, from an empty namespace to a verdict."""
     looks = Looks(cluster.kubeconfig)
     looks.start()
     shown = recording.record(cluster, "weights")
     looks.over.set()
     looks.join()
-    return Session(shown, looks)
+    yield Session(shown, looks)
+    # The servers have all GPUs of the node, and other modules share the node.
+    for name in (SERVER_NAME, "second"):
+        models.delete(SERVER, name)
+        wait_for(lambda name=name: models.pods(name), "the pods are gone", lambda pods: not pods, _SECONDS_TO_END)  # type: ignore[misc]
 
 
 def size_of(hub: Hub) -> int:
