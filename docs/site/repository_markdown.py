@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -22,6 +23,8 @@ _ROWS = {
     "charts/kimi-linear-operator": "Helm value",
 }
 _COMMAND = "command"
+# Between a separator in a name and the next word.
+_SEPARATED = re.compile(r"(?<=[._/:=-])(?=\w)")
 
 
 def setup(app: Sphinx) -> None:
@@ -41,6 +44,7 @@ def _finish(app: Sphinx, document: nodes.document) -> None:
         domain = app.env.get_domain("std")
         for kind, title, anchor in _entries(name, document):
             domain.note_object(kind.replace(" ", "-"), title, anchor)
+    _let_names_wrap(document)
 
 
 def _name_sections(document: nodes.document) -> None:
@@ -76,6 +80,16 @@ def _lead_pictures(name: str, document: nodes.document) -> None:
     for node in document.findall(nodes.raw):
         text = re.sub(r'((?:src|srcset)=")[./]*([\w-]+\.png")', rf"\1{root}\2", node.astext())
         node.children = [nodes.Text(text)]
+
+
+def _let_names_wrap(document: nodes.document) -> None:
+    """Let long names in tables wrap after their separators, and not within a word."""
+    for entry in document.findall(nodes.entry):
+        for literal in entry.findall(nodes.literal):
+            first, *others = _SEPARATED.split(literal.astext())
+            wraps = ((nodes.raw("", "<wbr>", format="html"), nodes.Text(part)) for part in others)
+            literal.children = []
+            literal += [nodes.Text(first), *chain.from_iterable(wraps)]
 
 
 def _entries(name: str, document: nodes.document) -> Iterator[tuple[str, str, str]]:

@@ -10,6 +10,9 @@ import "./scheme.js";
 import * as selections from "./selection";
 import { nameOf, texts } from "./texts";
 
+// How many unknown settings of a link are named.
+const MOST_NAMED = 10;
+
 const RESOURCES: readonly ResourceKey[] = ["server", "benchmark"];
 
 class Page {
@@ -25,9 +28,9 @@ class Page {
     this.controls = RESOURCES.flatMap((resource) => this.build(resource));
     byId("version").textContent = `kimi-linear ${data.version}`;
     byId("form").addEventListener("input", () => this.read());
-    byId("reset").addEventListener("click", () => this.take(new Map()));
-    addEventListener("hashchange", () => this.take(selections.selectionOf(this.all, location.hash)));
-    this.take(selections.selectionOf(this.all, location.hash));
+    byId("reset").addEventListener("click", () => this.take({ selection: new Map(), unknown: [] }));
+    addEventListener("hashchange", () => this.take(selections.carriedBy(this.all, location.hash)));
+    this.take(selections.carriedBy(this.all, location.hash));
   }
 
   private build(resource: ResourceKey): Control[] {
@@ -58,8 +61,11 @@ class Page {
   }
 
   /** Take a selection and show it in the controls: a person who opens a link must see everything that it chooses. */
-  private take(selection: selections.Selection): void {
+  private take({ selection, unknown }: selections.Carried): void {
     this.selection = selection;
+    const lost = byId("unknown");
+    lost.hidden = unknown.length === 0;
+    lost.textContent = `The link also contains settings that this page does not know: ${unknown.slice(0, MOST_NAMED).join(", ")}`;
     for (const { choice, root, write } of this.controls) {
       write(selections.textOf(selection, choice));
       if (selection.has(choice.key)) unfold(root);
@@ -108,11 +114,12 @@ class Page {
   }
 }
 
-/** Return the control of the field that a problem is about, or of the field around it. */
+/** Return the control of the field that a problem is about, of the field around it, or of the first field within it. */
 function controlOf(controls: readonly Control[], { path }: Problem): Control | undefined {
-  return controls.find(
+  const around = controls.find(
     ({ choice }) => path === choice.path || path.startsWith(`${choice.path}.`) || path.startsWith(`${choice.path}[`),
   );
+  return around ?? controls.find(({ choice }) => choice.path.startsWith(`${path}.`) && path.includes("."));
 }
 
 function reveal({ root, focus }: Control): void {

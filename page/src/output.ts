@@ -94,12 +94,14 @@ async function copyByClipboard(text: string): Promise<boolean> {
 
 /** Copy in the old way, for browsers that give this page no access to the clipboard. */
 function copyBySelection(text: string): boolean {
+  const focused = document.activeElement;
   const area = element("textarea", { class: "hidden", "aria-hidden": "true" });
   area.value = text;
   document.body.append(area);
   area.select();
   const isCopied = document.execCommand("copy");
   area.remove();
+  if (focused instanceof HTMLElement) focused.focus();
   return isCopied;
 }
 

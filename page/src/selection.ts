@@ -13,6 +13,8 @@ import {
 
 /** The longest text that a control takes: as long as the longest list that the schema allows (64 items of 1,024). */
 export const LONGEST_TEXT = 64 * 1025;
+// Of a setting in a link that this page does not know.
+const LONGEST_SHOWN = 80;
 
 // Invisible characters: control characters, which a terminal obeys in a pasted command, and those that reverse text.
 const UNSEEN = /[^\P{C}\n\t]/gu;
@@ -168,15 +170,32 @@ export function fragment(selection: Selection): string {
   return new URLSearchParams([...selection].sort()).toString();
 }
 
-/** Return the selection that a link carries. */
-export function selectionOf(all: readonly Choice[], hash: string): Selection {
+/** What a link carries: a selection, and the settings that this page does not know, as `name=value`. */
+export interface Carried {
+  selection: Selection;
+  unknown: string[];
+}
+
+/** Return what a link carries. A link may come from another version, or its end may be cut off. */
+export function carriedBy(all: readonly Choice[], hash: string): Carried {
   const selection: Selection = new Map();
-  const given = new URLSearchParams(hash.replace(/^#/, ""));
-  for (const choice of all) {
-    const text = given.get(choice.key);
-    if (text !== null) choose(selection, choice, text);
+  const unknown: string[] = [];
+  for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
+    const choice = all.find((candidate) => candidate.key === key);
+    if (choice) choose(selection, choice, text);
+    unknown.push(...unknownParts(choice, text).map((part) => shown(`${key}=${part}`)));
   }
-  return selection;
+  return { selection, unknown };
+}
+
+/** Return the parts of a text that a choice does not offer. */
+function unknownParts(choice: Choice | undefined, text: string): string[] {
+  if (!choice || tidied(choice, text) === undefined) return [text];
+  return choice.schema.items?.properties ? linesOf(text).filter((name) => !linesOf(choice.initial).includes(name)) : [];
+}
+
+function shown(text: string): string {
+  return text.slice(0, LONGEST_SHOWN).toWellFormed().replace(UNSEEN, "\ufffd");
 }
 
 /** Return a resource with the chosen values, without defaults. */

@@ -163,8 +163,9 @@ def test_without_clipboard_access_the_page_copies_through_a_selection(context: B
 def test_a_page_from_plain_http_copies_without_a_clipboard(context: BrowserContext, file: Path) -> None:
     context.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     visit = Visit(context.new_page(), file)
-    visit.page.locator("#copy").click()
+    visit.page.locator("#copy").press("Enter")
     visit.page.get_by_text("Copied.").wait_for()
+    assert visit.page.evaluate("document.activeElement.id") == "copy", "the focus stays on the button"
     assert (visit.messages, visit.requests) == ([], [])
 
 
@@ -209,6 +210,24 @@ def test_a_link_carries_the_selection(visit: Visit, context: BrowserContext, fil
     assert "hardware: mi300x" in text_of(page, "server")
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"hardware": "mi400x", "engine.newField": "1"}, "hardware=mi400x, engine.newField=1"),
+        ({"hardware": "mi355x."}, "hardware=mi355x."),
+        ({"benchmark.suites": "gsm8k\nnewer"}, "benchmark.suites=newer"),
+    ],
+)
+def test_the_page_names_the_settings_of_a_link_that_it_does_not_know(
+    settings: dict[str, str], named: str, context: BrowserContext, file: Path
+) -> None:
+    page = Visit(context.new_page(), file, "#" + urlencode(settings)).page
+    unknown = page.get_by_role("alert")
+    assert unknown.inner_text() == f"The link also contains settings that this page does not know: {named}"
+    page.locator("#reset").click()
+    assert unknown.is_hidden()
+
+
 HOSTILE = {
     "hardware": "<img src=x onerror=alert(1)>",
     "tensorParallelism": "3",
@@ -233,6 +252,7 @@ def test_a_forged_link_does_no_harm(context: BrowserContext, file: Path) -> None
     assert page.title() == "Kimi-Linear configurator"
     assert page.locator("main :is(img, b, script)").count() == 0
     assert page.evaluate("({}).polluted ?? null") is None
+    assert page.get_by_role("alert").inner_text().endswith("no.such.field=x, podTemplate={}")
     assert (visit.messages, visit.requests) == ([], [])
 
 

@@ -1,6 +1,9 @@
 """The documentation site in a real browser, from a folder: search, colours, keyboard, accessibility, configurator."""
 
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,13 @@ SAMPLE = (
     "files/deploy/samples/kimi.yaml.html",
     "configurator.html",
 )
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files of a folder, and prints nothing."""
+
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +103,19 @@ def test_a_search_leads_to_the_section(
         assert page.locator(":target").bounding_box()["y"] < 900  # type: ignore[index]
 
 
+def test_a_search_on_a_server_shows_a_part_of_each_page(site: Path, context: BrowserContext) -> None:
+    handler = partial(QuietHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page, errors = context.new_page(), list[str]()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        search(page, "junit")
+        page.locator("#search-results").get_by_text("JUnit XML").first.wait_for()
+        server.shutdown()
+    assert errors == []
+
+
 def test_the_readers_colours_stay_on_all_pages(site: Path, browser: Browser) -> None:
     with browser.new_context(color_scheme="light") as context:
         page = visit(context, site / "index.html")
@@ -143,6 +166,17 @@ def test_the_pages_are_accessible_and_fit_their_windows(
         search(page, "tokenSecretRef")
         found["results"] = obstacles(page)
     assert found == {name: [0] for name in (*SAMPLE, "results")}
+
+
+@pytest.mark.parametrize("width", [1280, 1151, 1150, 360])
+def test_no_page_scrolls_sideways(width: int, site: Path, browser: Browser) -> None:
+    with browser.new_context(viewport={"width": width, "height": 800}) as context:
+        page, wide = context.new_page(), []
+        for file in sorted(site.rglob("*.html")):
+            page.goto(file.as_uri())
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                wide.append(str(file.relative_to(site)))
+    assert wide == []
 
 
 def test_the_configurator_works_within_the_site(site: Path, context: BrowserContext) -> None:
