@@ -39,9 +39,17 @@ SERVER = Layout(
     # The choices of the recipe's generator. In the generator, TP is always on. The number of GPUs is a field under
     # "More".
     first=("hardware", "model.variant", "reasoningParser", "toolCallParser"),
-    # Pods, their metadata and security, and peers of a network policy have more fields than a form can show. A folder
-    # of the node is left out, because only an administrator can allow it.
-    left_out=("inheritedMetadata", "kernelCache.hostPath", "networkPolicy", "podTemplate", "router", "security"),
+    # Pods, their metadata and security, peers of a network policy and parents of an HTTPRoute have more fields than a
+    # form can show. A folder of the node is left out, because only an administrator can allow it.
+    left_out=(
+        "httpRoute",
+        "inheritedMetadata",
+        "kernelCache.hostPath",
+        "networkPolicy",
+        "podTemplate",
+        "router",
+        "security",
+    ),
     written=("hardware",),
     labels={
         "model.variant": "Model",

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,24 @@ def test_every_field_of_a_spec_is_on_the_page_or_listed_as_left_out(
     lists_of_objects = {"thresholds"} & known
     whole = {path for path in (*layout.left_out, *layout.implied) if "." not in path}
     assert known - shown - lists_of_objects == whole
+
+
+@pytest.mark.parametrize(("resource", "layout"), [("server", form.SERVER), ("benchmark", form.BENCHMARK)])
+def test_every_object_on_the_page_can_be_completed(resource: str, layout: form.Layout) -> None:
+    """All required fields of an object have a control if one of its fields has a control."""
+    content = contents()[resource]
+    shown = [field["path"] for group in content["groups"] for field in group["fields"]]
+
+    def missing(node: Manifest, path: str) -> Iterator[str]:
+        for name, below in node.get("properties", {}).items():
+            inner = f"{path}{name}"
+            if any(field.startswith(f"{inner}.") for field in shown):
+                required = (f"{inner}.{each}" for each in below.get("required", ()))
+                yield from (each for each in required if not any(f"{field}.".startswith(f"{each}.") for field in shown))
+                yield from missing(below, f"{inner}.")
+
+    spec = content["schema"]["properties"]["spec"]
+    assert {*missing(spec, "")} <= {*layout.implied}
 
 
 def test_a_new_field_joins_the_page_by_itself() -> None:
