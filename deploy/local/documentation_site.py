@@ -58,6 +58,8 @@ def _write_pages(source: Path, built: Path) -> None:
     path = os.pathsep.join([str(SETTINGS), str(Path(__file__).parent)])
     settings = {**os.environ, "PYTHONPATH": path}
     run([environment().python, "-m", "sphinx", *strict, *map(str, folders)], env=settings, timeout=_SECONDS)
+    # It would differ between checkouts, because it depends on their paths. Sphinx needs it only to build again.
+    (built / ".buildinfo").unlink()
 
 
 def _write_configurator(built: Path) -> None:
