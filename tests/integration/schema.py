@@ -1,7 +1,7 @@
 """Stores objects that the API server now refuses, but that an older version of our schema accepted."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from integration.client import DEFINITION, STRICT_DRY_RUN, Client, path_of
@@ -11,6 +11,7 @@ from integration.newer_version import FRACTION
 from integration.waiting import wait_for
 from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
 from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.crd import Definition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.resource_types import DEFINITIONS
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
@@ -37,12 +38,12 @@ def relaxed_schema(client: Client) -> Iterator[None]:
     definitions = [found.manifest() for found in DEFINITIONS]
     try:
         for definition in definitions:
-            serve(client, _relaxed(definition))
+            _serve(client, _relaxed(definition))
         _wait_for_answer(client, 201)
         yield
     finally:
         for definition in definitions:
-            serve(client, definition)
+            _serve(client, definition)
         _wait_for_answer(client, 422)
 
 
@@ -64,8 +65,7 @@ def newer_definition(client: Client) -> Iterator[None]:
 
     In it, a field has a new default, and another field is new.
     """
-    definition = SERVER_DEFINITION.manifest()
-    newer = copy.deepcopy(definition)
+    newer = copy.deepcopy(SERVER_DEFINITION.manifest())
     [version] = newer["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["warmUp"] = {"type": "string", "default": "enabled"}
@@ -73,13 +73,10 @@ def newer_definition(client: Client) -> Iterator[None]:
     engine["properties"]["memoryFractionStatic"]["default"] = FRACTION
     for default in (engine["default"], spec["default"]["engine"]):
         default["memoryFractionStatic"] = FRACTION
-    try:
-        serve(client, newer)
-        _wait_for_default(client, FRACTION)
+    with another_definition(
+        client, SERVER_DEFINITION, newer, {}, lambda found: found["engine"].get("memoryFractionStatic") == FRACTION
+    ):
         yield
-    finally:
-        serve(client, definition)
-        _wait_for_default(client, None)
 
 
 PULL_POLICY = "Always"
@@ -92,21 +89,16 @@ def definition_of_containers(client: Client) -> Iterator[None]:
 
     It sets a default within items of a list, and drops the null that removes hostAliases.
     """
-    definition = SERVER_DEFINITION.manifest()
-    newer = copy.deepcopy(definition)
+    newer = copy.deepcopy(SERVER_DEFINITION.manifest())
     [version] = newer["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     pod = spec["properties"]["podTemplate"]["properties"]["spec"]["properties"]
     pod["containers"]["items"]["properties"]["imagePullPolicy"] = {"type": "string", "default": PULL_POLICY}
     item = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     pod["hostAliases"] = {"type": "array", "maxItems": 16, "items": item}
-    try:
-        serve(client, newer)
-        _wait_for_pull_policy(client, PULL_POLICY)
+    container = {"podTemplate": {"spec": {"containers": [{"name": "sglang"}]}}}
+    with another_definition(client, SERVER_DEFINITION, newer, container, lambda found: PULL_POLICY in str(found)):
         yield
-    finally:
-        serve(client, definition)
-        _wait_for_pull_policy(client, None)
 
 
 @contextmanager
@@ -115,8 +107,7 @@ def definition_of_energy(client: Client) -> Iterator[None]:
 
     Results have the field energy, the number of completed requests may be text, and the spec has a new field.
     """
-    definition = BENCHMARK_DEFINITION.manifest()
-    newer = copy.deepcopy(definition)
+    newer = copy.deepcopy(BENCHMARK_DEFINITION.manifest())
     [version] = newer["spec"]["versions"]
     status = version["schema"]["openAPIV3Schema"]["properties"]["status"]
     fields = status["properties"]["results"]["items"]["properties"]
@@ -124,42 +115,46 @@ def definition_of_energy(client: Client) -> Iterator[None]:
     fields["completed"] = {"x-kubernetes-int-or-string": True}
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["measureEnergy"] = {"type": "boolean", "default": True}
+    of_server = {"serverRef": {"name": "kimi"}}
+    with another_definition(client, BENCHMARK_DEFINITION, newer, of_server, lambda found: "measureEnergy" in found):
+        yield
+
+
+@contextmanager
+def another_definition(
+    client: Client, own: Definition, other: Manifest, spec: Manifest, shows_other: Callable[[Manifest], bool]
+) -> Iterator[None]:
+    """Let the API server use the CRD of another version for a while.
+
+    It uses a changed CRD only some time after it has stored it. So this waits at the beginning and at the end.
+
+    Args:
+        client: A client of the API server.
+        own: The definition of this version.
+        other: The CRD of the other version.
+        spec: A valid spec.
+        shows_other: Whether this spec has defaults of the other version, as the API server reads it.
+    """
+    kind = own.model.KIND
+    probe = (server_manifest if kind == SERVER else benchmark_manifest)("probe", "default", spec)
+
+    def wait_until_used(*, is_other: bool) -> None:
+        wait_for(
+            lambda: client.request("POST", path_of(kind, "default"), probe, STRICT_DRY_RUN)["spec"],
+            f"the API server uses the {'other' if is_other else 'own'} definition of {kind.kind}",
+            lambda found: shows_other(found) is is_other,
+        )
+
     try:
-        serve(client, newer)
-        _wait_for_energy(client, True)
+        _serve(client, other)
+        wait_until_used(is_other=True)
         yield
     finally:
-        serve(client, definition)
-        _wait_for_energy(client, None)
+        _serve(client, own.manifest())
+        wait_until_used(is_other=False)
 
 
-def _wait_for_energy(client: Client, expected: bool | None) -> None:
-    probe = benchmark_manifest("probe", "default", {"serverRef": {"name": "kimi"}})
-    wait_for(
-        lambda: client.request("POST", path_of(BENCHMARK, "default"), probe, STRICT_DRY_RUN)["spec"],
-        f"the default of measureEnergy is {expected}",
-        lambda spec: spec.get("measureEnergy") is expected,
-    )
-
-
-def _wait_for_pull_policy(client: Client, expected: str | None) -> None:
-    probe = _server({"podTemplate": {"spec": {"containers": [{"name": "sglang"}]}}})
-    wait_for(
-        lambda: client.request("POST", path_of(SERVER, "default"), probe, STRICT_DRY_RUN)["spec"]["podTemplate"],
-        f"the default of imagePullPolicy is {expected}",
-        lambda found: found["spec"]["containers"][0].get("imagePullPolicy") == expected,
-    )
-
-
-def _wait_for_default(client: Client, expected: float | None) -> None:
-    wait_for(
-        lambda: client.request("POST", path_of(SERVER, "default"), _server({}), STRICT_DRY_RUN)["spec"]["engine"],
-        f"the default of memoryFractionStatic is {expected}",
-        lambda engine: engine.get("memoryFractionStatic") == expected,
-    )
-
-
-def serve(client: Client, definition: Manifest) -> None:
+def _serve(client: Client, definition: Manifest) -> None:
     """Install these versions of a CRD. The API server uses the former versions for another moment."""
     client.patch(
         DEFINITION, None, definition["metadata"]["name"], {"spec": {"versions": definition["spec"]["versions"]}}

@@ -4,11 +4,11 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from integration.client import STRICT_DRY_RUN, Client, path_of
+from integration.client import Client
 from integration.namespace import Namespace, Spec, server_manifest
 from integration.processes_under_test import THIS_VERSION
 from integration.sandbox import Sandbox
-from integration.schema import serve
+from integration.schema import another_definition
 from integration.versions import go_on_as, scale
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -22,24 +22,13 @@ _MARK = "marker"
 @contextmanager
 def _definition(client: Client, change: Callable[[Manifest], None]) -> Iterator[None]:
     """Let the API server use the CRD of another version for a while."""
-    own = DEFINITION.manifest()
-    other = copy.deepcopy(own)
+    other = copy.deepcopy(DEFINITION.manifest())
     [version] = other["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"][_MARK] = {"type": "string", "default": "there"}
     change(spec)
-    probe = server_manifest("probe", "default", {})
-
-    def is_there() -> bool:
-        return _MARK in client.request("POST", path_of(SERVER, "default"), probe, STRICT_DRY_RUN)["spec"]
-
-    serve(client, other)
-    try:
-        wait_for(is_there, "the other definition is served", bool)
+    with another_definition(client, DEFINITION, other, {}, lambda found: _MARK in found):
         yield
-    finally:
-        serve(client, own)
-        wait_for(is_there, "the own definition is served", lambda found: not found)
 
 
 def _apply(namespace: Namespace, name: str, spec: Spec) -> None:

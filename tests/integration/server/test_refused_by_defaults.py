@@ -1,23 +1,22 @@
 """This version refuses a default from the CRD of another version. No server is blocked by such a default."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from integration.client import STRICT_DRY_RUN, Client, path_of
+from integration.client import Client
 from integration.client_pods import benchmark, benchmark_manifest, create_benchmark, end_suite, running_pod
 from integration.client_pods import wait_for_reason as wait_for_benchmark
 from integration.kubelet import HELD
 from integration.namespace import condition_of, server_manifest
 from integration.processes_under_test import THIS_VERSION
 from integration.sandbox import Sandbox
-from integration.schema import serve
+from integration.schema import another_definition
 from integration.waiting import wait_for
 from kimi_linear_operator.benchmark.definition import DEFINITION as BENCHMARK_DEFINITION
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.crd import Definition
-from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
 from kimi_linear_operator.server.spec import SERVER
 
@@ -28,8 +27,7 @@ _SPEC = {"tensorParallelism": 1}
 @contextmanager
 def _default(client: Client, definition: Definition, path: str, value: Any) -> Iterator[None]:
     """Let the API server use the CRD of another version for a while, with a default for a field and other rules."""
-    kind, (part, name), stored = definition.model.KIND, path.split("."), definition.manifest()
-    other = copy.deepcopy(stored)
+    (part, name), other = path.split("."), copy.deepcopy(definition.manifest())
     [version] = other["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     schema = spec["properties"][part]
@@ -38,24 +36,9 @@ def _default(client: Client, definition: Definition, path: str, value: Any) -> I
     schema["properties"][name]["default"] = value
     for default in (schema["default"], *([spec["default"][part]] if "default" in spec else [])):
         default[name] = value
-    serve(client, other)
-    _wait_for(client, kind, lambda found: found[part].get(name) == value)
-    try:
+    valid = {} if definition.model.KIND == SERVER else _TARGET
+    with another_definition(client, definition, other, valid, lambda found: found[part].get(name) == value):
         yield
-    finally:
-        serve(client, stored)
-        _wait_for(client, kind, lambda found: found[part].get(name) != value)
-
-
-def _wait_for(client: Client, kind: Any, holds: Callable[[Manifest], bool]) -> None:
-    probe = (
-        server_manifest("probe", "default", {}) if kind == SERVER else benchmark_manifest("probe", "default", _TARGET)
-    )
-    wait_for(
-        lambda: client.request("POST", path_of(kind, "default"), probe, STRICT_DRY_RUN)["spec"],
-        "the API server uses the definition",
-        holds,
-    )
 
 
 def _restart(sandbox: Sandbox) -> None:
