@@ -104,14 +104,18 @@ def test_one_pod_is_verified_and_then_all_pods_with_its_template_serve_at_once(n
     assert event["type"] == "Normal"
 
 
+def measure_for_days(guests: Namespace, url: str) -> None:
+    """Let a benchmark measure an address for up to seven days."""
+    create_benchmark(guests, "guest", serverRef=None, endpoint={"url": url}, suites=LOW, timeoutSeconds=604_800)
+    running_pod(guests, "guest", "speed-low")
+
+
 def test_a_benchmark_of_another_namespace_does_not_block_the_verification_of_a_pod(
     namespace: Namespace, other_namespace: Namespace
 ) -> None:
     namespace.create_server("kimi", verified_spec("Block"))
     [pod] = pods_on_nodes(namespace, 1)
-    guessed = {"url": f"http://{address_of(pod)}:30000"}
-    create_benchmark(other_namespace, "guest", serverRef=None, endpoint=guessed, suites=LOW, timeoutSeconds=604_800)
-    running_pod(other_namespace, "guest", "speed-low")
+    measure_for_days(other_namespace, f"http://{address_of(pod)}:30000")
     verify(namespace, 0.7)
     serve(namespace, 1)
     namespace.wait_for_condition("kimi", "Verified", "True", "Verified")
@@ -122,9 +126,7 @@ def test_no_benchmark_of_another_namespace_keeps_a_server_from_being_verified(
 ) -> None:
     namespace.create_server("kimi", verified_spec("Warn"))
     [pod] = pods_on_nodes(namespace, 1)
-    service = {"url": f"http://kimi.{namespace.name}.svc:30000"}
-    create_benchmark(other_namespace, "guest", serverRef=None, endpoint=service, suites=LOW, timeoutSeconds=604_800)
-    running_pod(other_namespace, "guest", "speed-low")
+    measure_for_days(other_namespace, f"http://kimi.{namespace.name}.svc:30000")
     report(namespace, pod)
     answer(namespace, 0.7)
     namespace.wait_for_condition("kimi", "Verified", "True", "Verified")

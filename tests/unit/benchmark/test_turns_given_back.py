@@ -11,7 +11,7 @@ from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Adm
 from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.measurement import Measurement
-from kimi_linear_operator.benchmark.next_suite import NextSuite
+from kimi_linear_operator.benchmark.next_suite import NextSuite, Step
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.client import Cluster
@@ -348,29 +348,29 @@ def test_no_suite_starts_on_a_server_that_was_chosen_during_the_preparation() ->
     assert (step.reason.name, step.job, step.again) == ("ServerUnready", None, LEFTOVER_RETRY_SECONDS)
 
 
+def start_beside(world: World, key: Key, namespace: str) -> Step:
+    """Let a benchmark start while another one, of this namespace, is about to start on the same target."""
+    next_suite = NextSuite(make_context(world.cluster, world.cache))
+    benchmark = KimiLinearBenchmark.model_validate(world.cache.get(key.of(BENCHMARK)))
+    state = target_state(world.cache, benchmark)
+    assert state.target
+    other = (state.target.label, namespace)
+    next_suite._starting.add(other)
+    step = asyncio.run(next_suite._start(Measurement(key, benchmark, state), benchmark.spec.suites[0]))
+    assert next_suite._starting == {other}
+    return step
+
+
 def test_a_benchmark_does_not_block_its_worker_while_another_starts() -> None:
     """A waiting pass would block a worker that other keys need."""
-    world = World()
-    next_suite = NextSuite(make_context(world.cluster, world.cache))
-    benchmark = KimiLinearBenchmark.model_validate(world.cache.get(SECOND.of(BENCHMARK)))
-    aim = target_state(world.cache, benchmark)
-    assert aim.target
-    next_suite._starting.add((aim.target.label, "default"))
-    step = asyncio.run(next_suite._start(Measurement(SECOND, benchmark, aim), benchmark.spec.suites[0]))
+    step = start_beside(World(), SECOND, "default")
     assert (step.reason.name, step.again) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)
 
 
 def test_a_benchmark_starts_although_a_guest_of_its_server_is_about_to_start() -> None:
     world = World()
     world.cluster.put(SERVER, make_server())
-    next_suite = NextSuite(make_context(world.cluster, world.cache))
-    benchmark = KimiLinearBenchmark.model_validate(world.cache.get(FIRST.of(BENCHMARK)))
-    aim = target_state(world.cache, benchmark)
-    assert aim.target
-    next_suite._starting.add((aim.target.label, "elsewhere"))
-    step = asyncio.run(next_suite._start(Measurement(FIRST, benchmark, aim), benchmark.spec.suites[0]))
-    assert step.job
-    assert next_suite._starting == {(aim.target.label, "elsewhere")}
+    assert start_beside(world, FIRST, "elsewhere").job
 
 
 def test_no_guest_makes_a_suite_of_the_servers_own_namespace_give_its_turn_back() -> None:

@@ -169,11 +169,11 @@ def test_the_last_failure_outlives_its_pod() -> None:
     assert after["lastFailure"]["pod"] == "kimi-old"
 
 
-@pytest.mark.parametrize(("time", "told"), [("2026-11-24T09:40:00Z", "kimi-new"), ("2026-11-24T09:20:00Z", "kimi-old")])
-def test_the_later_of_two_failures_is_reported(time: str, told: str) -> None:
+@pytest.mark.parametrize(("time", "pod"), [("2026-11-24T09:40:00Z", "kimi-new"), ("2026-11-24T09:20:00Z", "kimi-old")])
+def test_the_later_of_two_failures_is_reported(time: str, pod: str) -> None:
     before = summary(deployment=STARTING, pods=[make_failed_pod("kimi-old", time="2026-11-24T09:30:00Z")])
     after = summary(server=with_status(before), deployment=STARTING, pods=[make_failed_pod("kimi-new", time=time)])
-    assert after["lastFailure"]["pod"] == told
+    assert after["lastFailure"]["pod"] == pod
 
 
 def test_the_end_of_a_deleted_pod_is_no_failure() -> None:
