@@ -190,8 +190,10 @@ export function carriedBy(all: readonly Choice[], hash: string): Carried {
 
 /** Return the parts of a text that a choice does not offer. */
 function unknownParts(choice: Choice | undefined, text: string): string[] {
-  if (!choice || tidied(choice, text) === undefined) return [text];
-  return choice.schema.items?.properties ? linesOf(text).filter((name) => !linesOf(choice.initial).includes(name)) : [];
+  const kept = choice && tidied(choice, text);
+  if (kept === undefined) return [text];
+  // A list of offered names loses the other names.
+  return choice?.schema.items?.properties ? linesOf(text).filter((name) => !linesOf(kept).includes(name)) : [];
 }
 
 function shown(text: string): string {
