@@ -219,13 +219,16 @@ def _node_reason(pod: Manifest) -> str | None:
 def _failure(end: _End, program: Program) -> Failure:
     pod, container, termination = end
     node_reason = _node_reason(pod)
-    node_message = foreigntext.one_line(pod.get("status", {}).get("message", ""))[:LONGEST_QUOTE]
+    if node_reason:
+        message = foreigntext.one_line(pod["status"].get("message", ""))[:LONGEST_QUOTE]
+    else:
+        message = Crash(pod, container, termination, program).message()
     return Failure.model_construct(
         pod=pod["metadata"]["name"],
         container=container["name"],
         reason=node_reason or termination.get("reason", "Error"),
         exit_code=termination["exitCode"],
-        message=node_message if node_reason else Crash(pod, container, termination, program).message(),
+        message=message,
         time=termination["finishedAt"],
     )
 

@@ -32,7 +32,7 @@ class ServerObservation:
         logged: What the log of the newest pod says about its start, None if it was not read.
         withheld: Why some optional children do not exist, or differ from the spec.
         routes: The live objects that lead to the server from outside the cluster.
-        records: The numbers of its recorded pod templates, None if they are unknown.
+        is_recorded: Whether the chosen pod template is recorded.
     """
 
     manifest: Manifest
@@ -48,7 +48,7 @@ class ServerObservation:
     logged: LoggedPhases | None = None
     withheld: tuple[Reason, ...] = ()
     routes: LiveRoutes = field(default_factory=dict)
-    records: frozenset[int] | None = None
+    is_recorded: bool = True
 
     @property
     def wanted(self) -> int:

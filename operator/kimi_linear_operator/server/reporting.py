@@ -46,7 +46,7 @@ class ServerReporting:
             outcome.server,
             not_applied,
             deployment=own_deployment(self._cache, key, uid),
-            records=frozenset(map(revision.number_of, self._cache.children(REVISION, key, uid))),
+            is_recorded=self._is_recorded(key, uid, outcome),
             pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
             autoscaler=own_child(self._cache, AUTOSCALER, key, uid) if _is_autoscaled(outcome) else None,
@@ -66,6 +66,14 @@ class ServerReporting:
         self._count_start(key, manifest, status)
         late = seconds_until_late(status.get("startup"), observation.startup_seconds, self._now())
         return min((seconds for seconds in (again, late) if seconds is not None), default=None)
+
+    def _is_recorded(self, key: Key, uid: str, outcome: Outcome) -> bool:
+        """Return whether the cache has the record of the chosen pod template."""
+        if outcome.decision is None:
+            return False
+        name = revision.record_name(key.name, outcome.decision.choice.current.number)
+        record = self._cache.find(Key(key.namespace, name, REVISION))
+        return record is not None and uid in record.owners
 
     def _count_start(self, key: Key, manifest: Manifest, status: Manifest) -> None:
         """Count a start that has just become complete, after its status was written."""

@@ -192,12 +192,17 @@ def number_on(deployment: Manifest | None) -> int:
     return int(number) if number.isdecimal() and len(number) <= _LONGEST_NUMBER else 0
 
 
+def record_name(server: str, number: int) -> str:
+    """Return the name of the ControllerRevision that holds a server's revision with this number."""
+    return f"{server}-{number}"
+
+
 def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     """Return the ControllerRevision that holds a revision."""
     data = {name: getattr(revision, name) for name in _DATA}
     if revision.defaulted is not None:
         data[_DEFAULTED] = list(map(list, revision.defaulted))
-    name = f"{server.metadata.name}-{revision.number}"
+    name = record_name(server.metadata.name, revision.number)
     manifest = metadata.build_manifest(server, REVISION, name, data=data, revision=revision.number)
     if revision.is_automatic:
         metadata.annotate(manifest, AUTOMATIC_ANNOTATION, "true")

@@ -33,7 +33,8 @@ def template_current(observation: ServerObservation) -> Condition:
 def _template_current(observation: ServerObservation) -> Condition:
     choice = observation.choice
     is_decided = choice is not None and (observation.deployment is not None or not choice.offer)
-    if choice is None or not is_decided or _lacks_record(observation, choice):
+    lacks_record = observation.not_applied is not None and not observation.is_recorded
+    if choice is None or not is_decided or lacks_record:
         message = "The spec was not applied, so the operator does not know which pods it needs"
         return condition("TemplateCurrent", None, Reason("SpecNotApplied", message))
     if choice.unready:
@@ -58,12 +59,6 @@ def _template_current(observation: ServerObservation) -> Condition:
         return condition("TemplateCurrent", True, Reason("RollingOutByItself", message))
     message = f"This version of the operator builds the same pods{_left_out_message(choice)}"
     return condition("TemplateCurrent", True, Reason("Newest", message))
-
-
-def _lacks_record(observation: ServerObservation, choice: TemplateChoice) -> bool:
-    """Return whether the pod template could not be recorded."""
-    records = observation.records
-    return observation.not_applied is not None and records is not None and choice.current.number not in records
 
 
 def _has_weights(observation: ServerObservation) -> bool:
