@@ -149,14 +149,23 @@ class Cache:
         cached = self._objects.get(key_of(kind, manifest))
         if cached and version_of(manifest) <= cached.version and not self._is_cut_version(cached, version_of(manifest)):
             return set()
-        return self.take(self.reader.read(kind, manifest))
+        return self._take(self.reader.read(kind, manifest), cached)
 
     def take(self, observed: CachedObject) -> set[Key]:
-        """Cache or delete an observed object, unless a newer state is cached. Return the resources to enqueue."""
+        """Cache or delete an object that a watch has shown, unless a newer state is known.
+
+        Return the resources to enqueue.
+        """
         key = observed.key
         cached = self._objects.get(key)
         if observed.is_deleted:
             return self._delete(observed, cached)
+        if cached is None and observed.version <= self._listed_version(key):
+            return set()  # A newer list did not contain the object, so it was deleted. The watch shows an older event.
+        return self._take(observed, cached)
+
+    def _take(self, observed: CachedObject, cached: CachedObject | None) -> set[Key]:
+        key = observed.key
         newest = max(self._deleted.get(key, 0), cached.version if cached else 0)
         if observed.version <= newest and not (cached and self._is_cut_version(cached, observed.version)):
             return set()
@@ -165,6 +174,10 @@ class Cache:
         self._forget(key)
         self._keep(kept)
         return self._keys_to_enqueue(cached, kept)
+
+    def _listed_version(self, key: Key) -> int:
+        """Return the version of the last list that covered an object, 0 without a list."""
+        return max(self._listed.get((key.kind, namespace), 0) for namespace in (key.namespace, None))
 
     def _with_room(self, observed: CachedObject, cached: CachedObject | None) -> CachedObject:
         """Return an observed object, or only its essence if there is no room for the whole object."""

@@ -77,10 +77,16 @@ async def _break(_: Configuration) -> None:
     raise RuntimeError("Token file exists but empty.")
 
 
+def _broken() -> Configuration:
+    """Return credentials that cannot be read again."""
+    configuration = Configuration(host="http://127.0.0.1:1", api_key={"BearerToken": "x"})
+    vars(configuration).update(refresh_api_key_hook=_break)
+    return configuration
+
+
 def test_unreadable_credentials_count_as_no_answer() -> None:
     async def test() -> None:
-        configuration = Configuration(host="http://127.0.0.1:1", api_key={"BearerToken": "x"})
-        configuration.refresh_api_key_hook = _break
+        configuration = _broken()
         async with connect_to(configuration) as cluster:
             for act in REQUESTS.values():
                 with pytest.raises(ApiError, match="cannot read the credentials: Token file") as raised:
@@ -92,8 +98,7 @@ def test_unreadable_credentials_count_as_no_answer() -> None:
 
 def test_unreadable_credentials_end_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """kopf retries after the error of a lost connection. Any other error would end all watches."""
-    configuration = Configuration(host="http://127.0.0.1:1", api_key={"BearerToken": "x"})
-    configuration.refresh_api_key_hook = _break
+    configuration = _broken()
 
     async def load() -> Configuration:
         return configuration
