@@ -243,9 +243,15 @@ class ServerReconciler:
         """
         live = own_router(self.cache, key, server.metadata.uid)
         is_routed = server.spec.router is not None and router.is_available(live)
-        others = self._needs_of_others(key, server, choice)
+        # Without a choice, the router keeps its pod template.
+        record = choice.router.current if choice and choice.router else self._templates.router_record(key, server)
         children = build_companions(
-            server, is_routed=is_routed, has_router=live is not None, may_grow=may_grow, others=others
+            server,
+            is_routed=is_routed,
+            has_router=live is not None,
+            router_record=record,
+            may_grow=may_grow,
+            others=self._needs_of_others(key, server, choice),
         )
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 

@@ -26,6 +26,8 @@ _NOT_IN_TEMPLATE = {
     "suspend",
     "verification",
 }
+# The part of `spec.router` on which the router's pod template does not depend.
+_NOT_IN_ROUTER = {"router": {"replicas"}}
 
 
 def template_inputs(spec: ServerSpec) -> Manifest:
@@ -38,6 +40,16 @@ def template_inputs(spec: ServerSpec) -> Manifest:
 def explicit_inputs(spec: ServerSpec) -> Manifest:
     """Return the part of the spec from which the pod template is built, with only the fields of the stored spec."""
     return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE) | _gate(spec)
+
+
+def router_inputs(spec: ServerSpec) -> Manifest:
+    """Return the part of `spec.router` from which the router's pod template is built, with all defaults."""
+    return spec.model_dump(by_alias=True, exclude_none=True, include={"router"}, exclude=_NOT_IN_ROUTER)
+
+
+def explicit_router_inputs(spec: ServerSpec) -> Manifest:
+    """Return the part of `spec.router` from which the template is built, with only the fields of the stored spec."""
+    return spec.model_dump(by_alias=True, exclude_unset=True, include={"router"}, exclude=_NOT_IN_ROUTER)
 
 
 def _gate(spec: ServerSpec) -> Manifest:

@@ -13,18 +13,20 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.live import read_unchanged
 from kimi_linear_operator.reconcile.resource_type import Context
-from kimi_linear_operator.server import model_location, revision, settling, unrequested
+from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
-from kimi_linear_operator.server.owned import own_pods
+from kimi_linear_operator.server.owned import own_pods, own_router
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec.traffic import Router
 from kimi_linear_operator.server.template_choice import (
     Decision,
     RolloutState,
+    TemplateChoice,
     abandons_newest,
     asks_for_newest,
     choose,
@@ -59,12 +61,14 @@ class _Case:
         key: The server.
         live: Its Deployment, None if there is none.
         history: Its revisions, according to the cache.
+        router: The record of its router's pod template, according to the cache; None if there is none.
         state: The other state that affects the choice.
     """
 
     key: Key
     live: Manifest | None
     history: History
+    router: Revision | None
     state: RolloutState
 
 
@@ -115,16 +119,18 @@ class Templates:
             ApiError: A request failed.
         """
         case = self._case(key, server, live)
-        case = replace(case, history=case.history.without(refused))
+        kept = router_template.without_refused(case.router, refused)
+        case = replace(case, history=case.history.without(refused), router=kept)
         if case.history.is_newer_than(server):
             raise BehindError("the operator has not seen the latest change of the spec yet")
         case = self._located(server, case)
         left_out = await self._unrequested_fields(server, case)
         if case.history.reference and (left_out or refused):
-            server = unrequested.without(server, left_out, case.history.reference)
+            server = unrequested.without(server, left_out, case.history.reference, case.router)
         history = await self._up_to_date(server, case)
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
+        choice = await self._with_router(server, case, choice, is_remade=applied is not None)
         doubtful = {path: answer.value for path, answer in left_out.items() if answer.is_doubtful}
         choice = replace(choice, current=replace(choice.current, left_out=doubtful))
         if case.state.is_chosen and key not in self.chosen:
@@ -174,7 +180,62 @@ class Templates:
             is_unserved=live is None and not was_ever_applied(server.status),
             is_rolling_out=is_rolling_out(server.status, server.metadata.generation),
         )
-        return _Case(key, live, history, state)
+        return _Case(key, live, history, self.router_record(key, server), state)
+
+    def router_record(self, key: Key, server: KimiLinearServer) -> Revision | None:
+        """Return the cached record of the router's pod template, None if there is none."""
+        if server.spec.router is None:
+            return None
+        return self._allowed_record(server, server.spec.router, own_router(self._cache, key, server.metadata.uid))
+
+    def _allowed_record(self, server: KimiLinearServer, options: Router, live: Manifest | None) -> Revision | None:
+        """Return the record on a router's Deployment, None if its template gives more access than is allowed.
+
+        Users can edit this record. See `_allowed_revisions`.
+        """
+        found = router_template.read(live)
+        if found is None or live is None or self._allows_node_access:
+            return found
+        allowed = access.reach([router.build_pod_template(server, options), live["spec"].get("template", {})])
+        return None if access.exceeds(found.template, allowed) else found
+
+    async def _with_router(
+        self, server: KimiLinearServer, case: _Case, choice: TemplateChoice, *, is_remade: bool
+    ) -> TemplateChoice:
+        """Add the pod template of the router, if the server has one.
+
+        Args:
+            server: The server.
+            case: The input of the decision.
+            choice: The pod template of the replicas.
+            is_remade: Whether its revision replaces one that somebody deleted, so that its number says nothing.
+        """
+        options, state = server.spec.router, case.state
+        if options is None:
+            return choice
+        kept, built = case.router, router.build_pod_template(server, options)
+        if state.is_unchanged and (kept is None or kept.number != choice.current.number):
+            kept = await self._running_router(server, case, choice, built) or kept
+        kept = replace(kept, number=choice.current.number) if kept and is_remade else kept
+        found = router_template.choose(
+            server, built, kept, choice.current, is_unchanged=state.is_unchanged, is_chosen=state.is_chosen
+        )
+        return replace(choice, router=found)
+
+    async def _running_router(
+        self, server: KimiLinearServer, case: _Case, choice: TemplateChoice, built: Manifest
+    ) -> Revision | None:
+        """Return the record of the router's pod template from the API server. The cache lacks it, or may be late.
+
+        If there is no record, return a record of the template that the operator applied. None if there is no router.
+        """
+        options, name = server.spec.router, router.name_of(server)
+        live = await self._cluster.get(DEPLOYMENT, case.key.namespace, name)
+        if options is None or live is None or not metadata.is_owned_by(live, server.metadata.uid):
+            return None
+        if found := self._allowed_record(server, options, live):
+            return replace(found, refused=case.router.refused if case.router else {})
+        return router_template.adopted(server, built, live, choice.running or choice.current)
 
     def _allowed_revisions(
         self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None
@@ -197,7 +258,7 @@ class Templates:
         They are defaults from the CRD of another version. A new value of the rollout annotation asks for the doubtful
         fields.
         """
-        uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now())
+        uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now(), case.router)
         answers = await self._answers(server, case, uncertain)
         takes_all = asks_for_newest(server, case.history)
         return {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
@@ -247,7 +308,7 @@ class Templates:
         if not case.live or case.history.revisions or not case.state.is_unchanged:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
-        return running_template(server, deployment) if deployment else None
+        return running_template(build_pod_template(server), deployment) if deployment else None
 
 
 def is_served_with(deployment: Manifest | None, current: Revision) -> bool:

@@ -3,8 +3,8 @@
 The API server has stored them as defaults from the CRD of another version.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,11 +15,17 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
 from kimi_linear_operator.server.previous_status import was_recorded
-from kimi_linear_operator.server.revision import History, Revision
+from kimi_linear_operator.server.revision import History, Revision, is_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.status import ServerStatus
-from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState, is_of
-from kimi_linear_operator.server.template_inputs import as_this_version_reads, changed_fields, template_inputs
+from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState
+from kimi_linear_operator.server.template_inputs import (
+    as_this_version_reads,
+    changed_fields,
+    router_inputs,
+    spec_of,
+    template_inputs,
+)
 
 # Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack a
 # user's last write. The operator assumes that nobody installs a CRD with other defaults within this time.
@@ -70,6 +76,7 @@ def uncertain_fields(
     history: History,
     state: RolloutState = NO_ROLLOUT,
     now: str = "",
+    router: Revision | None = None,
 ) -> UncertainFields:
     """Return the fields that are in the spec but not in a revision, and the revision's nulls that the spec has changed.
 
@@ -84,16 +91,32 @@ def uncertain_fields(
         history: Its revisions.
         state: The other state that affects the choice.
         now: The time as RFC 3339.
+        router: The record of the router's pod template, None if there is none.
     """
+    found = _of_replicas(server, history, state, now)
+    if router is None or server.spec.router is None:
+        return found
+    recorded = router.explicit_inputs
+    spec = spec_of(recorded)
+    changed = changed_fields(router_inputs(spec) if spec else recorded, router_inputs(server.spec))
+    return replace(found, paths=(*found.paths, *_added(changed, recorded)), recorded={**found.recorded, **recorded})
+
+
+def _of_replicas(server: KimiLinearServer, history: History, state: RolloutState, now: str) -> UncertainFields:
+    """Return the uncertain fields among the inputs of the replicas' pod template."""
     record = history.reference
     inputs = template_inputs(server.spec)
     if record is None or record.inputs == inputs:
         return UncertainFields()
     recorded = record.explicit_inputs
-    changed = changed_fields(as_this_version_reads(recorded), inputs)
-    paths = tuple(path for path in changed if stored.value_at(recorded, path) is None)
+    paths = _added(changed_fields(as_this_version_reads(recorded), inputs), recorded)
     is_applied = state.is_unchanged or is_of(record, server)
     return UncertainFields(paths, recorded, _END_OF_TIME if is_applied else _complete_until(record.created, now))
+
+
+def _added(changed: Iterable[FieldPath], recorded: Manifest) -> tuple[FieldPath, ...]:
+    """Return those of the changed fields that the record lacks, or has as null."""
+    return tuple(path for path in changed if stored.value_at(recorded, path) is None)
 
 
 def _complete_until(created: str, now: str) -> str:
@@ -261,7 +284,9 @@ def _is_default_in_object(path: FieldPath, spec: Manifest, remaining: FieldPath,
     return not (is_atomic and _is_written(path, spec, writes))
 
 
-def without(server: KimiLinearServer, answers: Answers, record: Revision) -> KimiLinearServer:
+def without(
+    server: KimiLinearServer, answers: Answers, record: Revision, router: Revision | None = None
+) -> KimiLinearServer:
     """Return a server with the recorded values of these fields, so that this version's defaults apply.
 
     The values that this version refuses are removed. The objects around them also get their recorded values.
@@ -270,8 +295,10 @@ def without(server: KimiLinearServer, answers: Answers, record: Revision) -> Kim
         server: The server.
         answers: Fields that nobody asked for.
         record: The revision with which the spec was compared.
+        router: The record of the router's pod template, None if there is none.
     """
-    recorded, spec = record.explicit_inputs, server.spec.model_dump(by_alias=True, exclude_unset=True)
+    recorded = {**record.explicit_inputs, **(router.explicit_inputs if router else {})}
+    spec = server.spec.model_dump(by_alias=True, exclude_unset=True)
     for path, answer in answers.items():
         is_given_up = not answer.is_doubtful and stored.holds(spec, path) and stored.holds(recorded, path)
         spec = stored.as_in(spec, path, stored.without(recorded, path) if is_given_up else recorded)
