@@ -79,6 +79,23 @@ def newer_definition(client: Client) -> Iterator[None]:
         yield
 
 
+ROUTER_CPU = "750m"
+"""The default that `definition_of_routers` sets in every router without resources."""
+
+
+@contextmanager
+def definition_of_routers(client: Client) -> Iterator[None]:
+    """Let the API server use the CRD of a newer version for a while, in which `spec.router.resources` has a default."""
+    newer = copy.deepcopy(SERVER_DEFINITION.manifest())
+    [version] = newer["spec"]["versions"]
+    router = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["router"]
+    router["properties"]["resources"]["default"] = {"requests": {"cpu": ROUTER_CPU}}
+    with another_definition(
+        client, SERVER_DEFINITION, newer, {"router": {}}, lambda found: ROUTER_CPU in str(found.get("router"))
+    ):
+        yield
+
+
 PULL_POLICY = "Always"
 """The default that `definition_of_containers` sets in every container of a podTemplate without this field."""
 

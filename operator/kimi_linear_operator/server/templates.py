@@ -18,7 +18,7 @@ from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
-from kimi_linear_operator.server.owned import own_pods, own_router
+from kimi_linear_operator.server.owned import own_pods
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -186,14 +186,15 @@ class Templates:
         """Return the cached record of the router's pod template, None if there is none."""
         if server.spec.router is None:
             return None
-        return self._allowed_record(server, server.spec.router, own_router(self._cache, key, server.metadata.uid))
+        live = self._cache.get(key._replace(name=router.name_of(server)).of(DEPLOYMENT))
+        return self._allowed_record(server, server.spec.router, live)
 
     def _allowed_record(self, server: KimiLinearServer, options: Router, live: Manifest | None) -> Revision | None:
         """Return the record on a router's Deployment, None if its template gives more access than is allowed.
 
-        Users can edit this record. See `_allowed_revisions`.
+        Users can edit this record. See `_allowed_revisions`. A record of another owner is left out.
         """
-        found = router_template.read(live)
+        found = router_template.read(live) if live and plan.may_be_taken(live, server) else None
         if found is None or live is None or self._allows_node_access:
             return found
         allowed = access.reach([router.build_pod_template(server, options), live["spec"].get("template", {})])
@@ -231,7 +232,7 @@ class Templates:
         """
         options, name = server.spec.router, router.name_of(server)
         live = await self._cluster.get(DEPLOYMENT, case.key.namespace, name)
-        if options is None or live is None or not metadata.is_owned_by(live, server.metadata.uid):
+        if options is None or live is None or not plan.may_be_taken(live, server):
             return None
         if found := self._allowed_record(server, options, live):
             return replace(found, refused=case.router.refused if case.router else {})
