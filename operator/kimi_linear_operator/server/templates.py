@@ -1,6 +1,5 @@
 """Finds out which pod template a server should have, from its revisions and its Deployment."""
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -9,9 +8,10 @@ from typing import Any
 from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
+from kimi_linear_operator.kubernetes.unrequested import Answers
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
-from kimi_linear_operator.reconcile.live import read_unchanged
+from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
@@ -32,25 +32,6 @@ from kimi_linear_operator.server.template_choice import (
     choose,
 )
 from kimi_linear_operator.weights.spec import WEIGHTS
-
-# The unrequested fields of at most this many servers are remembered. A cluster should have fewer servers. A forgotten
-# server is read again.
-_MOST_ANSWERS = 16_384
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Fields of a spec that perhaps nobody asked for.
-
-    Attributes:
-        uid: The UID of the server.
-        generation: The generation of the spec.
-        paths: The fields.
-    """
-
-    uid: str
-    generation: int
-    paths: tuple[FieldPath, ...]
 
 
 @dataclass(frozen=True)
@@ -84,13 +65,11 @@ class Templates:
         self._allows_node_access = context.options.allows_node_access
         self.chosen = context.about_to_change
         """Servers that take the newest pod template in their next pass."""
-        # Fields that nobody asked for, the oldest entry first. Each search for them costs a request, so they are kept
-        # until the spec changes.
-        self._unrequested: OrderedDict[Key, dict[_Question, unrequested.Answers]] = OrderedDict()
+        self._questions = Questions(context.cluster)
 
     def forget(self, key: Key) -> None:
         """Forget a deleted server."""
-        self._unrequested.pop(key, None)
+        self._questions.forget(key)
 
     def records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
         """Return the cached ControllerRevisions of a server. Revisions of other owners are left out."""
@@ -253,42 +232,22 @@ class Templates:
         allowed = access.reach([build_pod_template(server), *running])
         return [item for item in revisions if not access.exceeds(item.template, allowed)]
 
-    async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> unrequested.Answers:
+    async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Answers:
         """Return the fields of the spec that nobody asked for.
 
         They are defaults from the CRD of another version. A new value of the rollout annotation asks for the doubtful
         fields.
         """
         uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now(), case.router)
-        answers = await self._answers(server, case, uncertain)
-        takes_all = asks_for_newest(server, case.history)
-        return {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
 
-    async def _answers(
-        self, server: KimiLinearServer, case: _Case, uncertain: unrequested.UncertainFields
-    ) -> unrequested.Answers:
-        """Return those of the uncertain fields that nobody asked for.
-
-        Only managed fields show who asked for a field, and the cache does not contain managed fields. So this method
-        reads the server from the API server.
-        """
-        key, question = case.key, _Question(server.metadata.uid, server.metadata.generation, uncertain.paths)
-        if not question.paths:
-            self.forget(key)
-            return {}
-        spec = (question.uid, question.generation)
-        earlier = {item: answer for item, answer in self._unrequested.get(key, {}).items() if item.uid == question.uid}
-        answers = {item: answer for item, answer in earlier.items() if item.generation == question.generation}
-        if question not in answers:
-            live = await read_unchanged(self._cluster, key, *spec)
-            seen = {path: answer.value for item in earlier.values() for path, answer in item.items()}
+        def judge(live: Manifest, seen: Mapping[FieldPath, Any]) -> Answers:
             known = {**(case.history.reference.left_out if case.history.reference else {}), **seen}
             before = unrequested.Before(self._now(), known, case.live["spec"].get("replicas") if case.live else None)
-            answers[question] = unrequested.unrequested(uncertain, live, before)
-            self._unrequested[key] = answers
-            if len(self._unrequested) > _MOST_ANSWERS:
-                self._unrequested.popitem(last=False)
-        return answers[question]
+            return unrequested.unrequested(uncertain, live, before)
+
+        answers = await self._questions.answer(case.key, server, uncertain, judge)
+        takes_all = asks_for_newest(server, case.history)
+        return {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
 
     async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:
         """Return the revisions of a server, and the revision of its Deployment.

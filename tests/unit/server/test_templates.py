@@ -14,9 +14,9 @@ from kimi_linear_operator.kubernetes.kinds import (
     Manifest,
     kind_of,
 )
+from kimi_linear_operator.reconcile import questions
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
-from kimi_linear_operator.server import templates
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.reconcile import ServerReconciler
@@ -58,7 +58,7 @@ def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 
 def test_unrequested_fields_of_a_bounded_number_of_servers_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(templates, "_MOST_ANSWERS", 2)
+    monkeypatch.setattr(questions, "_MOST_ANSWERS", 2)
     cluster, cache, live = DefaultingCluster({}), new_cache(), {}
     for name in "abc":
         server = make_server(name, engine={"memoryFractionStatic": 0.85})
@@ -75,7 +75,7 @@ def test_unrequested_fields_of_a_bounded_number_of_servers_are_remembered(
         key, found = Key("default", name, SERVER), cluster.live[f"KimiLinearServer/{name}"]
         decision = asyncio.run(decider.decide(key, KimiLinearServer.model_validate(found), live[name]))
         assert decision.server.spec.engine.memory_fraction_static is None
-        return len(decider._unrequested)
+        return len(decider._questions._answers)
 
     assert [decide(name) for name in "aabc"] == [1, 1, 2, 2]
     assert cluster.reads.count("KimiLinearServer") == 3
