@@ -10,6 +10,7 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
+from kimi_linear_operator.reconcile.decoded import manifest_of
 from kimi_linear_operator.server.spec import SERVER
 
 # In place of a namespace: the benchmarks of all namespaces.
@@ -127,7 +128,7 @@ class BenchmarkIndex:
         own = (cached for cached in self._cache.cached_children(JOB, key) if owner in cached.owners)
         jobs = (cached for cached in own if isinstance(cached.facts, Task) and cached.facts.suite == suite)
         first = min(jobs, key=lambda cached: cached.key.name, default=None)
-        return first.manifest() if first else None
+        return manifest_of(first) if first else None
 
     def tasks(self, key: Key, owner: str) -> Iterator[Task]:
         """Yield the Jobs of a benchmark by its UID. Jobs of a former benchmark with the same name are left out."""

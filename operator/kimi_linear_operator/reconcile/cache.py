@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedType, Conditions, Key, Reader, key_of
+from kimi_linear_operator.reconcile.decoded import manifest_of
 
 # The maximum sum of all large children in a namespace, in bytes. The same maximum applies to all large specs. Beyond
 # it, only the essence of an object is cached.
@@ -96,9 +97,9 @@ class Cache:
         return next(index for index in self._indexes if isinstance(index, kind))
 
     def get(self, key: Key) -> Manifest | None:
-        """Return the manifest of an object, None if it is not cached."""
+        """Return the manifest of an object, None if it is not cached. No code may change the manifest."""
         cached = self._objects.get(key)
-        return cached.manifest() if cached else None
+        return manifest_of(cached) if cached else None
 
     def find(self, key: Key) -> CachedObject | None:
         """Return a cached object, None if it is not cached."""
@@ -107,6 +108,8 @@ class Cache:
     def children(self, kind: Kind, key: Key, owner: str | None = None) -> list[Manifest]:
         """Return the children of one kind, sorted by name, at most as many as one pass may read.
 
+        No code may change these manifests.
+
         Args:
             kind: The kind of the children.
             key: The resource that their label names.
@@ -114,7 +117,7 @@ class Cache:
         """
         labelled = self.cached_children(kind, key)
         own = sorted((cached for cached in labelled if owner is None or owner in cached.owners), key=_name_of)
-        return [cached.manifest() for cached in _bounded(own[: self._types[key.kind].most_children])]
+        return [manifest_of(cached) for cached in _bounded(own[: self._types[key.kind].most_children])]
 
     def cached_children(self, kind: Kind, key: Key) -> Collection[CachedObject]:
         """Return the cached objects of one kind whose label names a resource, in no particular order."""

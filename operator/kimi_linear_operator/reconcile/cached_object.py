@@ -1,6 +1,6 @@
 """Cached objects: JSON text without the parts that the operator never reads, and facts that were read in advance.
 
-JSON text needs a fifth of the memory of dictionaries, and code cannot change a cached object by accident.
+JSON text needs a fifth of the memory of dictionaries. `decoded.py` decodes it for a pass.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping

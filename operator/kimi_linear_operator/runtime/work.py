@@ -16,7 +16,7 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler, Scheduling, Types
-from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
+from kimi_linear_operator.runtime.dispatch import make_pass, reconcilers, shared_context
 from kimi_linear_operator.runtime.order import PROGRESS
 from kimi_linear_operator.runtime.queue import WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
@@ -132,7 +132,7 @@ class Work:
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
             return READ_AGAIN_SECONDS
         try:
-            return await by_kind[key.kind].reconcile(key, failures)
+            return await make_pass(by_kind, key, failures)
         except NotReadYetError:
             return READ_AGAIN_SECONDS
 
