@@ -12,10 +12,7 @@ from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedType, Conditions, Key, Reader, key_of
 from kimi_linear_operator.reconcile.decoded import manifest_of
-
-# The maximum sum of all large children in a namespace, in bytes. The same maximum applies to all large specs. Beyond
-# it, only the essence of an object is cached.
-MOST_OF_LARGE = 32 * 2**20
+from kimi_linear_operator.reconcile.room import Room
 
 # The maximum of bytes and of weight that a pass reads of objects of one kind. A server has at most a thousand replicas.
 # Their pods use a third of the bytes and nine tenths of the weight, and a pass reads them in a twentieth of a second.
@@ -83,8 +80,8 @@ class Cache:
         self._types = types
         self._objects: dict[Key, CachedObject] = {}
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
-        # Bytes of large children, and of large specs, by namespace.
-        self._large: dict[tuple[str, Kind | None], int] = {}
+        # For the large specs of each kind, and for all large children, by namespace.
+        self._rooms: dict[tuple[str, Kind | None], Room] = {}
         # Versions of objects that were deleted after the last list began, the latest at the end. An older state in that
         # list must not bring them back.
         self._deleted: OrderedDict[Key, int] = OrderedDict()
@@ -164,27 +161,27 @@ class Cache:
         if observed.version <= newest and not (cached and self._is_cut_version(cached, observed.version)):
             return set()
         # `_with_room` may raise, so call it before the old state is dropped.
-        kept = self._with_room(observed, cached)
+        kept = self._with_room(observed)
         self._forget(key)
         self._keep(kept)
         return self._keys_to_enqueue(cached, kept)
 
-    def _with_room(self, observed: CachedObject, cached: CachedObject | None) -> CachedObject:
+    def _with_room(self, observed: CachedObject) -> CachedObject:
         """Return an observed object, or only its essence if there is no room for the whole object."""
-        freed = cached.large if cached else 0
-        is_too_large = observed.large > 0 and not self._has_room(observed.key, observed.large - freed)
-        return observed.essence() if is_too_large else observed
+        room = self._room(observed.key)
+        is_too_large = observed.large > 0 and not room.can_hold(observed.key, observed.large)
+        return observed.essence(room.largest()) if is_too_large else observed
 
     def _keep(self, cached: CachedObject) -> None:
         self._objects[cached.key] = cached
-        self._count_large(cached, 1)
+        self._note_size(cached.key, cached.large)
         if cached.child_of:
             self._children.setdefault((cached.child_of, cached.key.kind), {})[cached.key] = cached
         for index in self._indexes:
             index.add(cached)
 
-    def _has_room(self, key: Key, size: int) -> bool:
-        return self._large.get(self._group(key), 0) + size <= MOST_OF_LARGE
+    def _room(self, key: Key) -> Room:
+        return self._rooms.get(self._group(key)) or Room()
 
     def _group(self, key: Key) -> tuple[str, Kind | None]:
         """Return the group whose room an object takes: its own kind for a resource, all children for a child."""
@@ -192,15 +189,15 @@ class Cache:
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
         """Return whether only the essence of this version was cached, but the whole object would fit now."""
-        return cached.cut > 0 and version == cached.version and self._has_room(cached.key, cached.cut)
+        return cached.cut > 0 and version == cached.version and self._room(cached.key).can_hold(cached.key, cached.cut)
 
-    def _count_large(self, cached: CachedObject, sign: int) -> None:
-        if not cached.large:
-            return
-        group = self._group(cached.key)
-        self._large[group] = self._large.get(group, 0) + sign * cached.large
-        if not self._large[group]:
-            del self._large[group]
+    def _note_size(self, key: Key, size: int) -> None:
+        """Note the bytes that a cached object takes of its room, 0 if it takes none."""
+        group = self._group(key)
+        room = self._rooms.setdefault(group, Room())
+        room.put(key, size)
+        if room.is_empty:
+            del self._rooms[group]
 
     def _delete(self, deleted: CachedObject, cached: CachedObject | None) -> set[Key]:
         if cached and cached.version > deleted.version:
@@ -244,7 +241,7 @@ class Cache:
 
     def clear(self) -> None:
         """Forget everything. After a restore of etcd, cached versions cannot be compared with new versions."""
-        for content in (self._objects, self._children, self._deleted, self._listed, self._large):
+        for content in (self._objects, self._children, self._deleted, self._listed, self._rooms):
             content.clear()
         for index in self._indexes:
             index.clear()
@@ -265,7 +262,7 @@ class Cache:
         cached = self._objects.pop(key, None)
         if cached is None:
             return
-        self._count_large(cached, -1)
+        self._note_size(key, 0)
         if cached.child_of:
             discard(self._children, (cached.child_of, key.kind), key)
         for index in self._indexes:

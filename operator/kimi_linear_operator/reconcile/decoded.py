@@ -28,6 +28,13 @@ def decoded_once() -> Iterator[None]:
         manifests.clear()  # a read of a log may outlive the pass that has started it
 
 
+def share(cached: CachedObject, whole: CachedObject) -> None:
+    """Let the current pass read a whole object of which the cache contains only the essence, if there is a pass."""
+    manifests = _CURRENT.get()
+    if manifests is not None:
+        manifests[cached.key] = cached, whole.manifest()
+
+
 def manifest_of(cached: CachedObject) -> Manifest:
     """Return the manifest of a cached object, which no code may change."""
     manifests = _CURRENT.get()
