@@ -78,7 +78,8 @@ class Cache:
         """
         self.reader = Reader(types)
         self._types = types
-        self._objects: dict[Key, CachedObject] = {}
+        # By kind and namespace, so that a list of one namespace does not read all objects.
+        self._objects: dict[tuple[Kind, str], dict[Key, CachedObject]] = {}
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
         # For the large specs of each kind, and for all large children, by namespace.
         self._rooms: dict[tuple[str, Kind | None], Room] = {}
@@ -95,12 +96,12 @@ class Cache:
 
     def get(self, key: Key) -> Manifest | None:
         """Return the manifest of an object, None if it is not cached. No code may change the manifest."""
-        cached = self._objects.get(key)
+        cached = self.find(key)
         return manifest_of(cached) if cached else None
 
     def find(self, key: Key) -> CachedObject | None:
         """Return a cached object, None if it is not cached."""
-        return self._objects.get(key)
+        return self._objects.get((key.kind, key.namespace), {}).get(key)
 
     def children(self, kind: Kind, key: Key, owner: str | None = None) -> list[Manifest]:
         """Return the children of one kind, sorted by name, at most as many as one pass may read.
@@ -126,7 +127,7 @@ class Cache:
         A new value of the annotation `deployment.kubernetes.io/revision` can only affect a status, too. It raises the
         generation, because the API server raises the generation of a Deployment when its annotations change.
         """
-        cached = self._objects.get(observed.key)
+        cached = self.find(observed.key)
         if observed.key.kind == POD or cached is None:
             return observed.key.kind == POD
         return 0 < observed.generation == cached.generation or observed.revision != cached.revision
@@ -141,12 +142,12 @@ class Cache:
             manifest: The object in the list.
             version: The resource version of the list.
         """
-        cached = self._objects.get(key_of(kind, manifest))
+        cached = self.find(key_of(kind, manifest))
         return cached is not None and version_of(manifest) < cached.version <= version
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         """Read a manifest and cache it, unless this state or a newer one is cached. Return the resources to enqueue."""
-        cached = self._objects.get(key_of(kind, manifest))
+        cached = self.find(key_of(kind, manifest))
         if cached and version_of(manifest) <= cached.version and not self._is_cut_version(cached, version_of(manifest)):
             return set()
         return self.take(self.reader.read(kind, manifest))
@@ -154,7 +155,7 @@ class Cache:
     def take(self, observed: CachedObject) -> set[Key]:
         """Cache or delete an observed object, unless a newer state is cached. Return the resources to enqueue."""
         key = observed.key
-        cached = self._objects.get(key)
+        cached = self.find(key)
         if observed.is_deleted:
             return self._delete(observed, cached)
         newest = max(self._deleted.get(key, 0), cached.version if cached else 0)
@@ -170,10 +171,12 @@ class Cache:
         """Return an observed object, or only its essence if there is no room for the whole object."""
         room = self._room(observed.key)
         is_too_large = observed.large > 0 and not room.can_hold(observed.key, observed.large)
-        return observed.essence(room.largest()) if is_too_large else observed
+        if not is_too_large:
+            return observed
+        return observed.essence(room.largest() if observed.is_resource else "")
 
     def _keep(self, cached: CachedObject) -> None:
-        self._objects[cached.key] = cached
+        self._objects.setdefault((cached.key.kind, cached.key.namespace), {})[cached.key] = cached
         self._note_size(cached.key, cached.large)
         if cached.child_of:
             self._children.setdefault((cached.child_of, cached.key.kind), {})[cached.key] = cached
@@ -226,18 +229,27 @@ class Cache:
         """
         kept = ((key, version) for key, version in self._deleted.items() if not _is_covered(key, kind, namespace))
         self._deleted = OrderedDict(kept)
-        seen = (cached.version for key, cached in self._objects.items() if _is_covered(key, kind, namespace))
+        seen = (cached.version for cached in self._covered(kind, namespace))
         return max(self._listed.get((kind, namespace), 0), max(seen, default=0))
 
     def end_list(self, kind: Kind, namespace: str | None, listed: set[Key], version: int) -> set[Key]:
         """Drop the objects that are not in a complete list. Return the resources to enqueue."""
         self._listed[kind, namespace] = version
         to_enqueue: set[Key] = set()
-        for key, cached in list(self._objects.items()):
-            if _is_covered(key, kind, namespace) and key not in listed and cached.version <= version:
-                self._forget(key)
+        for cached in list(self._covered(kind, namespace)):
+            if cached.key not in listed and cached.version <= version:
+                self._forget(cached.key)
                 to_enqueue |= self._keys_to_enqueue(cached, None)
         return to_enqueue
+
+    def _covered(self, kind: Kind, namespace: str | None) -> Iterator[CachedObject]:
+        """Yield the objects of a kind, in one namespace, or in all namespaces if that is None."""
+        if namespace is not None:
+            yield from self._objects.get((kind, namespace), {}).values()
+            return
+        for scope, objects in self._objects.items():
+            if scope[0] == kind:
+                yield from objects.values()
 
     def clear(self) -> None:
         """Forget everything. After a restore of etcd, cached versions cannot be compared with new versions."""
@@ -246,22 +258,23 @@ class Cache:
         for index in self._indexes:
             index.clear()
 
-    def resources(self) -> list[Key]:
-        """Return the keys of all our resources."""
-        return [key for key in self._objects if self.reader.is_resource(key.kind)]
+    def resources(self, namespace: str | None = None) -> list[Key]:
+        """Return the keys of our resources, in one namespace, or in all namespaces if that is None."""
+        return [cached.key for kind in self.reader.kinds for cached in self._covered(kind, namespace)]
 
     def conditions(self, kind: Kind) -> dict[Key, Conditions]:
         """Return the conditions of every resource of a kind."""
-        return {key: cached.conditions for key, cached in self._objects.items() if key.kind == kind}
+        return {cached.key: cached.conditions for cached in self._covered(kind, None)}
 
     def snapshot(self) -> list[CachedObject]:
         """Return all cached objects. They never change, so any thread may read them."""
-        return list(self._objects.values())
+        return [cached for objects in self._objects.values() for cached in objects.values()]
 
     def _forget(self, key: Key) -> None:
-        cached = self._objects.pop(key, None)
+        cached = self.find(key)
         if cached is None:
             return
+        discard(self._objects, (key.kind, key.namespace), key)
         self._note_size(key, 0)
         if cached.child_of:
             discard(self._children, (cached.child_of, key.kind), key)

@@ -131,7 +131,7 @@ class CachedObject:
         contains the rest.
 
         Args:
-            others: The objects that take most of the room, as text for people.
+            others: The resources that take most of the room, as text for people. Not used for a child.
         """
         manifest = without_room(self.manifest(), others) if self.is_resource else _small_part(self.manifest())
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)

@@ -105,7 +105,7 @@ class Work:
 
     def enqueue_scope(self, scope: Scope) -> None:
         """Enqueue all resources that may need a scope."""
-        keys = (key for key in self.cache.resources() if scope.covers(key.namespace))
+        keys = self.cache.resources(scope.namespace)
         self.enqueue(key for key in keys if scope.kind in self._may_need(key))
 
     def enqueue_askers(self, scope: Scope) -> None:
