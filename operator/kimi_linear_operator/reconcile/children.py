@@ -130,7 +130,7 @@ class Children:
 
         Args:
             key: The resource that their label names.
-            kinds: The kinds of the children.
+            kinds: The kinds of the children, the most important one first.
 
         Raises:
             ApiError: A child could not be read.
@@ -146,7 +146,10 @@ class Children:
                 self.enqueue(self._take(whole))
 
     def _parts(self, key: Key, kinds: Iterable[Kind]) -> list[CachedObject]:
-        """Return the children that are cached only in part. Those that a resource owns come first."""
+        """Return the children that are cached only in part.
+
+        Those that a resource owns come first. Of these, those with its name come first. Users can make many others.
+        """
         readable = [kind for kind in kinds if self.has_read(key.namespace, (kind,))]
         parts = [cached for kind in readable for cached in self.cache.cached_children(kind, key) if cached.cut]
         owner = self.cache.get(key) if parts else None
