@@ -8,7 +8,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, REVISION, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Manifest, kind_of
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all, write_groups
@@ -45,8 +45,8 @@ from kimi_linear_operator.server.waking import Waking
 # drop them and delete serving pods.
 _NUMBER_OF_PODS = ("replicas", "suspend")
 _ALWAYS_READ = frozenset(CHILDREN)
-# Records come first, because without them a pass does not know the pod template.
-_KINDS = tuple(dict.fromkeys((REVISION, *CHILDREN, *OPTIONAL_CHILDREN)))
+# Records are first, because without them a pass does not know the pod template.
+_KINDS = (*CHILDREN, *OPTIONAL_CHILDREN)
 
 
 @dataclass
