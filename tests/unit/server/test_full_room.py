@@ -19,7 +19,7 @@ from make import make_benchmark, make_pod, make_server, owned, stored
 from passes import CHILDREN, READER, Passes, make_context, new_cache
 
 KIMI = Key("default", "kimi", SERVER)
-LARGE = {"podTemplate": {"metadata": {"annotations": {"example.com/notes": "x" * 2 * LARGE_CHILD}}}}
+LARGE: Manifest = {"podTemplate": {"metadata": {"annotations": {"example.com/notes": "x" * 2 * LARGE_CHILD}}}}
 NOW = "2026-11-24T09:00:00Z"
 COUNTERS = ("replicas", "updatedReplicas", "availableReplicas", "readyReplicas")
 
