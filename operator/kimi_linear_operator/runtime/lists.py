@@ -244,7 +244,7 @@ class Lists:
         self._changed.set()
 
     def _update_metric(self, scope: Scope) -> None:
-        is_unreadable = scope in self.scopes.unreadable(self.clock())
+        is_unreadable = self.scopes.is_unreadable(scope, self.clock())
         counters.SCOPE_UNREADABLE.labels(scope.kind.plural, scope.namespace or "").set(is_unreadable)
 
     def _selector(self, kind: Kind) -> str:
