@@ -145,9 +145,10 @@ class Operator:
     def exposition(self) -> Iterator[bytes]:
         """Take a snapshot of the cache. Return its metrics in pieces, which any thread can make."""
         # A scope can become unreadable while its list waits, so no event shows it.
-        unreadable = self.scopes.unreadable(time.monotonic())
+        now = time.monotonic()
         for scope in self.scopes:
-            counters.SCOPE_UNREADABLE.labels(scope.kind.plural, scope.namespace or "").set(scope in unreadable)
+            gauge = counters.SCOPE_UNREADABLE.labels(scope.kind.plural, scope.namespace or "")
+            gauge.set(self.scopes.is_unreadable(scope, now))
         return exposition(self._types, self.cache.snapshot())
 
     async def _keep_listed(self) -> None:

@@ -16,7 +16,7 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler, Scheduling, Types
-from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
+from kimi_linear_operator.runtime.dispatch import make_pass, reconcilers, shared_context
 from kimi_linear_operator.runtime.order import PROGRESS
 from kimi_linear_operator.runtime.queue import WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
@@ -110,7 +110,7 @@ class Work:
 
     def enqueue_scope(self, scope: Scope) -> None:
         """Enqueue all resources that may need a scope."""
-        keys = (key for key in self.cache.resources() if scope.covers(key.namespace))
+        keys = self.cache.resources(scope.namespace)
         self.enqueue(key for key in keys if scope.kind in self._may_need(key))
 
     def enqueue_askers(self, scope: Scope) -> None:
@@ -139,7 +139,7 @@ class Work:
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
             return READ_AGAIN_SECONDS
         try:
-            return await by_kind[key.kind].reconcile(key, failures)
+            return await make_pass(by_kind, key, failures)
         except NotReadYetError:
             return READ_AGAIN_SECONDS
 
