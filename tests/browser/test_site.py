@@ -28,6 +28,9 @@ SAMPLE = (
 )
 
 
+SPEC = "KimiLinearServer.spec"
+
+
 class QuietHandler(SimpleHTTPRequestHandler):
     """Serves files of a folder, and prints nothing."""
 
@@ -86,6 +89,9 @@ def brightness(page: Page) -> float:
         ("kimi-linear status", "kimi-linear status", "command-line.html#kimi-linear-status"),
         ("--rollout-pause", "kimi-linear run --rollout-pause", "command-line.html#kimi-linear-run---rollout-pause"),
         ("kimi_linear_servers", "kimi_linear_servers", "metrics.html#kimi_linear_servers"),
+        ("tensor parallel", f"{SPEC}.tensorParallelism", f"reference.html#{SPEC}.tensorParallelism"),
+        ("shared memory", f"{SPEC}.preflight", f"reference.html#{SPEC}.preflight"),
+        ("too many GPUs partitioned", "Unschedulable", "reasons.html#Unschedulable"),
         ("uninstall", "Remove servers and the operator", "guide/remove.html"),
     ],
 )
