@@ -91,7 +91,7 @@ def brightness(page: Page) -> float:
         ("kimi_linear_servers", "kimi_linear_servers", "metrics.html#kimi_linear_servers"),
         ("tensor parallel", f"{SPEC}.tensorParallelism", f"reference.html#{SPEC}.tensorParallelism"),
         ("shared memory", f"{SPEC}.preflight", f"reference.html#{SPEC}.preflight"),
-        ("too many GPUs partitioned", "Unschedulable", "reasons.html#Unschedulable"),
+        ("partitioned GPUs", "Unschedulable", "reasons.html#Unschedulable"),
         ("uninstall", "Remove servers and the operator", "guide/remove.html"),
     ],
 )
