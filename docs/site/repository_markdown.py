@@ -25,8 +25,8 @@ _ROWS = {
 }
 _COMMAND = "command"
 _KEY = "rows"
-# Between a separator in a name and the next word.
-_SEPARATED = re.compile(r"(?<=[._/:=-])(?=\w)")
+# Between a separator in a name and the next word, and between two words of which the second one begins with a capital.
+_SEPARATED = re.compile(r"(?<=[._/:=-])(?=\w)|(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _lead_pictures(name: str, document: nodes.document) -> None:
 
 
 def _let_names_wrap(document: nodes.document) -> None:
-    """Let long names in tables wrap after their separators, and not within a word."""
+    """Let long names in tables wrap between their words, and not within a word."""
     for entry in document.findall(nodes.entry):
         for literal in entry.findall(nodes.literal):
             first, *others = _SEPARATED.split(literal.astext())

@@ -174,6 +174,15 @@ def test_the_pages_are_accessible_and_fit_their_windows(
     assert found == {name: [0] for name in (*SAMPLE, "results")}
 
 
+@pytest.mark.parametrize("width", [1280, 1151])
+def test_the_descriptions_of_fields_have_room(width: int, site: Path, browser: Browser) -> None:
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        rows = visit(context, site / "reference.html").locator("tr", has_text="spec.tensorParallelism")
+        box = rows.first.locator("td").last.bounding_box()
+    assert box
+    assert box["width"] >= 320
+
+
 @pytest.mark.parametrize("width", [1280, 1151, 1150, 360])
 def test_no_page_scrolls_sideways(width: int, site: Path, browser: Browser) -> None:
     with browser.new_context(viewport={"width": width, "height": 800}) as context:
