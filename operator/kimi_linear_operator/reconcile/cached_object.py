@@ -1,6 +1,6 @@
 """Cached objects: JSON text without the parts that the operator never reads, and facts that were read in advance.
 
-JSON text needs a fifth of the memory of dictionaries, and code cannot change a cached object by accident.
+JSON text needs a fifth of the memory of dictionaries. `decoded.py` decodes it for a pass.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -133,12 +133,16 @@ class CachedObject:
         """Return the owner of this child, None if it is not a child."""
         return self.parent if self.is_resource else self.owner
 
-    def essence(self) -> Self:
+    def essence(self, others: str) -> Self:
         """Return this object reduced to its essence.
 
-        The essence of a resource is everything except its spec, and except most of its status if that is large.
+        The essence of a resource is everything except its spec, and except most of its status if that is large. If only
+        the metadata makes a child large, its essence contains the rest.
+
+        Args:
+            others: The resources that take most of the room, as text for people. Not used for a child.
         """
-        manifest = _without_room(self.manifest()) if self.is_resource else _essence(self.manifest())
+        manifest = _without_room(self.manifest(), others) if self.is_resource else _small_part(self.manifest())
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
         return replace(self, text=text, weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
 
@@ -337,10 +341,16 @@ _READ_OF_POD_SPEC = (
 )
 
 
-def _without_room(manifest: Manifest) -> Manifest:
+def _without_room(manifest: Manifest, others: str) -> Manifest:
     status = manifest.get("status", {})
     is_large = len(jsontext.encode(status)) > LARGE_STATUS
-    return without_room({**manifest, "status": essential_status(status)} if is_large else manifest)
+    return without_room({**manifest, "status": essential_status(status)} if is_large else manifest, others)
+
+
+def _small_part(manifest: Manifest) -> Manifest:
+    """Return a child without the parts that make it large."""
+    reduced = _with_essential_metadata(manifest)
+    return reduced if len(jsontext.encode(reduced)) <= LARGE_CHILD else _essence(manifest)
 
 
 def _essence(manifest: Manifest) -> Manifest:
