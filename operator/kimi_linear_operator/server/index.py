@@ -1,10 +1,13 @@
 """Facts of servers, and an index of servers by the weights that they use. A look-up decodes no object."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.conditions import ready_condition
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
@@ -27,6 +30,7 @@ class ServerFacts:
         generation: The generation of its spec.
         ready: Status, reason and observed generation of Ready.
         image: The image in its status.
+        unowned: The fields of its spec that have no owner, None if they are unknown. No other resource reads them.
     """
 
     weights: str
@@ -35,6 +39,7 @@ class ServerFacts:
     generation: int
     ready: tuple[str, str, int]
     image: str
+    unowned: tuple[FieldPath, ...] | None = field(default=None, compare=False)
 
 
 def facts(kind: Kind, manifest: Manifest) -> ServerFacts | None:
@@ -50,7 +55,20 @@ def facts(kind: Kind, manifest: Manifest) -> ServerFacts | None:
         generation=int(metadata.get("generation", 0)),
         ready=(str(ready.get("status")), str(ready.get("reason")), int(ready.get("observedGeneration") or 0)),
         image=str(status.get("image", ""))[:_LONGEST_IMAGE],
+        unowned=_unowned(manifest),
     )
+
+
+def _unowned(manifest: Manifest) -> tuple[FieldPath, ...] | None:
+    spec = manifest.get("spec")
+    managed_fields = manifest["metadata"].get("managedFields", ())
+    return _shared(ownership.without_owner(spec, managed_fields)) if isinstance(spec, dict) else None
+
+
+@lru_cache(maxsize=1024)
+def _shared(unowned: tuple[FieldPath, ...] | None) -> tuple[FieldPath, ...] | None:
+    """Return the same tuple for equal fields, to save memory: most servers leave the same fields to defaults."""
+    return unowned
 
 
 _VERIFIED = ("Warn", "Block")

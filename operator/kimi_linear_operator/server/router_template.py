@@ -55,7 +55,9 @@ def read(router: Manifest | None) -> Revision | None:
 
 def text_of(record: Revision) -> str:
     """Return a record as text for the annotation, empty if it is too long."""
-    text = json.dumps({"number": record.number, **revision.data_of(record)}, sort_keys=True)
+    data = {name: value for name, value in revision.data_of(record).items() if name != revision.UNOWNED}
+    unowned = {revision.UNOWNED: record.unowned} if record.unowned else {}
+    text = json.dumps({**data, "number": record.number, **unowned}, sort_keys=True)
     return text if len(text) <= _LONGEST_RECORD else ""
 
 

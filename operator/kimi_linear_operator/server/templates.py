@@ -16,6 +16,7 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.owned import own_pods
@@ -31,6 +32,7 @@ from kimi_linear_operator.server.template_choice import (
     asks_for_newest,
     choose,
 )
+from kimi_linear_operator.server.template_inputs import explicit_inputs, explicit_router_inputs
 from kimi_linear_operator.weights.spec import WEIGHTS
 
 
@@ -110,6 +112,7 @@ class Templates:
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
         choice = await self._with_router(server, case, choice, is_remade=applied is not None)
+        choice = self._with_unowned(key, server, choice, left_out)
         doubtful = {path: answer.value for path, answer in left_out.items() if answer.is_doubtful}
         choice = replace(choice, current=replace(choice.current, left_out=doubtful))
         if case.state.is_chosen and key not in self.chosen:
@@ -119,6 +122,24 @@ class Templates:
         elif self.has_settled(key, live, choice.current):
             choice = choice.completed()
         return Decision(server, choice)
+
+    def _with_unowned(
+        self, key: Key, server: KimiLinearServer, choice: TemplateChoice, answers: Answers
+    ) -> TemplateChoice:
+        """Add the inputs that nobody has set, if the cache shows the owners of this spec."""
+        cached = self._cache.find(key)
+        facts = cached.facts if cached else None
+        about = server.metadata
+        if not isinstance(facts, ServerFacts) or (facts.uid, facts.generation) != (about.uid, about.generation):
+            return choice
+        if facts.unowned is None:
+            return choice
+        current = unrequested.unowned_inputs(choice.current, explicit_inputs(server.spec), facts.unowned, answers)
+        if choice.router is None:
+            return replace(choice, current=current)
+        inputs = explicit_router_inputs(server.spec)
+        record = unrequested.unowned_inputs(choice.router.current, inputs, facts.unowned, answers)
+        return replace(choice, current=current, router=replace(choice.router, current=record))
 
     def _located(self, server: KimiLinearServer, case: _Case) -> _Case:
         """Add the location of the server's model, or why it is unknown."""

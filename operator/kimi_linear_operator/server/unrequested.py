@@ -3,7 +3,7 @@
 The API server has stored them as defaults from the CRD of another version.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from kimi_linear_operator.kubernetes.unrequested import (
     recorded_again,
     reported_at,
 )
-from kimi_linear_operator.server.previous_status import was_recorded
+from kimi_linear_operator.server.previous_status import was_ever_applied, was_recorded
 from kimi_linear_operator.server.revision import History, Revision, is_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.status import ServerStatus
@@ -53,7 +53,9 @@ def uncertain_fields(
     defaults of the CRD, and these defaults get no owner. A null in `podTemplate` removes a field of the pod. If the CRD
     declares this field, the API server drops the null, or stores the default in its place.
 
-    Users asked for all other changes, because a default can only replace a null.
+    Users asked for all other changes, because a default can only replace a null, or another default that the CRD of
+    another version dropped. If somebody deleted a server without its children and created it again, its pods stay: the
+    owner of a list has written all of it again, so the fields in its items are older than the record.
 
     Args:
         server: The server.
@@ -68,7 +70,8 @@ def uncertain_fields(
     recorded = router.explicit_inputs
     spec = spec_of(recorded)
     changed = changed_fields(router_inputs(spec) if spec else recorded, router_inputs(server.spec))
-    return replace(found, paths=(*found.paths, *added(changed, recorded)), recorded={**found.recorded, **recorded})
+    paths = (*found.paths, *added(changed, recorded, router.unowned))
+    return replace(found, paths=paths, recorded={**found.recorded, **recorded})
 
 
 def _of_replicas(server: KimiLinearServer, history: History, state: RolloutState, now: str) -> UncertainFields:
@@ -78,8 +81,9 @@ def _of_replicas(server: KimiLinearServer, history: History, state: RolloutState
     if record is None or record.inputs == inputs:
         return UncertainFields()
     recorded = record.explicit_inputs
-    paths = added(changed_fields(as_this_version_reads(recorded), inputs), recorded)
-    is_applied = state.is_unchanged or is_of(record, server)
+    paths = added(changed_fields(as_this_version_reads(recorded), inputs), recorded, record.unowned)
+    is_adopted = record.uid != server.metadata.uid and not was_ever_applied(server.status)
+    is_applied = state.is_unchanged or is_of(record, server) or is_adopted
     return UncertainFields(paths, recorded, _END_OF_TIME if is_applied else complete_until(record.created, now))
 
 
@@ -151,6 +155,33 @@ def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -
     is_contested = find_condition(status, "Synced").get("status") == "False"
     has_other_replicas = bool(replicas) and server["spec"].get("replicas") != replicas
     return is_next and has_other_replicas and not is_contested and not server["spec"].get("suspend")
+
+
+def unowned_inputs(recorded: Revision, inputs: Manifest, unowned: Collection[FieldPath], answers: Answers) -> Revision:
+    """Return a record that names those of its inputs that nobody has set.
+
+    In a new record, these are the fields without an owner, and the fields that got their recorded values again. In an
+    older record, a field counts as set as soon as somebody owns its recorded value.
+
+    Args:
+        recorded: The record.
+        inputs: The inputs that are in the spec now, and in which these fields have their recorded values.
+        unowned: The fields of the spec that nobody owns.
+        answers: The fields that nobody asked for.
+    """
+    if recorded.data is None:
+        found = {path for path in (*unowned, *answers) if stored.holds(inputs, path)}
+        return replace(recorded, unowned=tuple(sorted(found, key=str)))
+    before = recorded.explicit_inputs
+    owned = {
+        path
+        for path in recorded.unowned
+        if path not in unowned
+        and path not in answers
+        and stored.holds(inputs, path)
+        and stored.value_at(inputs, path) == stored.value_at(before, path)
+    }
+    return replace(recorded, unowned=tuple(path for path in recorded.unowned if path not in owned))
 
 
 def without(
