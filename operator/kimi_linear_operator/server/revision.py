@@ -323,6 +323,11 @@ class History:
         """Return the history without these values in the inputs, because this version refuses them."""
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
+    def without_generations_after(self, generation: int) -> "History":
+        """Return the history without the generations that the spec does not have yet. Only inputs then count."""
+        known = [item if item.generation <= generation else replace(item, generation=0) for item in self.revisions]
+        return replace(self, revisions=known)
+
     @property
     def next_number(self) -> int:
         """Return a number that no revision has used."""

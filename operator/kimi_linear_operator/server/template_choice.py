@@ -223,7 +223,8 @@ def _revision_to_continue(
     Normally this is the newest revision. If its template never reached the Deployment, the API server may have refused
     it. Such a revision is dropped if this version builds a different template from the spec, or if nobody asks for it
     any more. It is not dropped if it was applied, and somebody has then moved the Deployment back, for example with
-    `kubectl rollout undo`.
+    `kubectl rollout undo`. That is known if its inputs are those of the spec and those of the running revision are not,
+    or if an automatic rollout of it is complete.
     """
     newest, running = history.newest, history.running
     if newest and newest.has_failed:
@@ -236,8 +237,19 @@ def _revision_to_continue(
         return newest if is_as_built else None
     if has_new_annotation(server, running) or (not state.is_unchanged and has_other_inputs(server, running)):
         return newest if is_as_built else None
-    was_moved_back = has_other_inputs(server, running) and not has_other_inputs(server, newest)
+    is_deployed = has_other_inputs(server, running) or _has_completed_rollout(newest, running)
+    was_moved_back = is_deployed and not has_other_inputs(server, newest)
     return newest if was_moved_back or (is_as_built and newest.is_automatic) else running
+
+
+def _has_completed_rollout(newest: Revision, running: Revision) -> bool:
+    """Return whether the newest revision has served in an automatic rollout.
+
+    Nobody asked for it, because it has the same inputs and the same annotation as the running one. So it was marked
+    when it was made, and the mark is removed only from a revision that has served.
+    """
+    asks_for_same = (newest.explicit_inputs, newest.rollout) == (running.explicit_inputs, running.rollout)
+    return asks_for_same and not newest.is_automatic
 
 
 def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None) -> bool:

@@ -11,6 +11,7 @@ from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.unrequested import Answers
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
+from kimi_linear_operator.reconcile.live import read_unchanged
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
@@ -103,7 +104,10 @@ class Templates:
         kept = router_template.without_refused(case.router, refused)
         case = replace(case, history=case.history.without(refused), router=kept)
         if case.history.is_newer_than(server):
-            raise BehindError("the operator has not seen the latest change of the spec yet")
+            # Either the cache is late, or etcd was restored and the records are from a time that is lost.
+            await read_unchanged(self._cluster, key, server.metadata.uid, server.metadata.generation)
+            known = case.history.without_generations_after(server.metadata.generation)
+            case = replace(case, history=known)
         case = self._located(server, case)
         left_out = await self._unrequested_fields(server, case)
         if case.history.reference and (left_out or refused):

@@ -3,7 +3,7 @@
 A Job is compared with the weights by what it was made for, as this version reads that.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -27,6 +27,7 @@ from kimi_linear_operator.kubernetes.unrequested import (
 )
 from kimi_linear_operator.reasons import REASONS
 from kimi_linear_operator.weights import job, job_inputs, progress
+from kimi_linear_operator.weights.job_inputs import Recorded
 from kimi_linear_operator.weights.labels import FETCH_ANNOTATION, WISH_ANNOTATION
 from kimi_linear_operator.weights.spec import KimiLinearWeights, WeightsSpec
 
@@ -98,10 +99,18 @@ def _name_of(wanted: Wanted, item: Manifest) -> str:
     return made_for.name if made_for else str(item["metadata"]["name"])
 
 
-def newest(jobs: Sequence[Manifest]) -> Manifest | None:
-    """Return the newest Job that says what it was made for, None if there is none."""
-    readable = [item for item in jobs if job_inputs.read(item)]
-    return max(readable, key=lambda item: str(item["metadata"].get("creationTimestamp", "")), default=None)
+def newest(jobs: Iterable[Manifest]) -> tuple[Manifest, Recorded] | None:
+    """Return the newest Job that says what it was made for, with that; None if there is none.
+
+    A Job that is being deleted was made for an older spec.
+    """
+    staying = [item for item in jobs if "deletionTimestamp" not in item["metadata"]]
+    found = [(item, recorded) for item in staying if (recorded := job_inputs.read(item))]
+    return max(found, key=lambda pair: (_created(pair[0]), pair[1].generation), default=None)
+
+
+def _created(item: Manifest) -> str:
+    return str(item["metadata"].get("creationTimestamp", ""))
 
 
 def uncertain_fields(weights: KimiLinearWeights, item: Manifest, recorded: Manifest, now: str) -> UncertainFields:
@@ -115,8 +124,7 @@ def uncertain_fields(weights: KimiLinearWeights, item: Manifest, recorded: Manif
     """
     before, inputs = job_inputs.spec_of(recorded), job_inputs.inputs_of(weights.spec)
     changed = changed_fields(job_inputs.inputs_of(before) if before else recorded, inputs)
-    created = str(item["metadata"].get("creationTimestamp", ""))
-    return UncertainFields(added(changed, recorded), recorded, complete_until(created, now))
+    return UncertainFields(added(changed, recorded), recorded, complete_until(_created(item), now))
 
 
 def unrequested(uncertain: UncertainFields, live: Manifest, seen: Mapping[FieldPath, Any], now: str) -> Answers:

@@ -140,10 +140,10 @@ class WeightsReconciler:
 
         A new value of the annotation that asks the hub again also asks for the doubtful fields.
         """
-        item = kept_job.newest(self._cache.children(JOB, key, weights.metadata.uid))
-        made_for = job_inputs.read(item) if item else None
-        if item is None or made_for is None or made_for.generation == weights.metadata.generation:
+        newest = kept_job.newest(self._cache.children(JOB, key, weights.metadata.uid))
+        if newest is None or newest[1].generation == weights.metadata.generation:
             return weights
+        item, made_for = newest
         recorded, now = job_inputs.without_refused(made_for.inputs, refused), self._now()
         uncertain = kept_job.uncertain_fields(weights, item, recorded, now)
 

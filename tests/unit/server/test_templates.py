@@ -32,10 +32,23 @@ from refusing import DefaultingCluster, RefusingCluster, kept_objects, one_pass,
 def test_a_late_watch_rolls_nothing_back() -> None:
     record, deployment = kept_objects(2, toolCallParser="enabled")
     record["data"]["generation"] = 7
-    cluster = RefusingCluster({})
+    cluster, newer = RefusingCluster({}), make_server(toolCallParser="enabled")
+    newer["metadata"]["generation"] = 7
+    cluster.live["KimiLinearServer/kimi"] = newer
     with pytest.raises(BehindError):
         one_pass(cluster, record, deployment)
     assert cluster.written == []
+
+
+@pytest.mark.parametrize("is_same", [True, False], ids=["the same spec", "another spec"])
+def test_after_a_restore_of_etcd_a_server_is_not_stuck_with_a_record_of_a_lost_time(*, is_same: bool) -> None:
+    """The API server's spec is older than the record. Its inputs decide."""
+    record, deployment = kept_objects(2, toolCallParser="enabled")
+    record["data"]["generation"] = 7
+    cluster = RefusingCluster({})
+    one_pass(cluster, record, deployment, **({"toolCallParser": "enabled"} if is_same else {}))
+    assert ("ControllerRevision/kimi-3" in cluster.written) is not is_same
+    assert find_condition(cluster.status, "TemplateCurrent")["reason"] == "Newest"
 
 
 def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 1, **metadata: Any) -> None:
