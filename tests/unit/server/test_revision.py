@@ -54,6 +54,35 @@ def test_a_record_contains_everything_that_was_kept() -> None:
     assert revision.read(manifest) == kept
 
 
+_OF_NEWER = "kimi-linear.io/of-a-newer-version"
+
+
+def test_a_record_keeps_what_only_another_version_knows() -> None:
+    """Data never change, so the API server would refuse a record without a key. Annotations would be removed."""
+    manifest = build_revision(server(), kept_by_older(is_automatic=True))
+    manifest["data"]["reason"] = "of a newer version"
+    manifest["metadata"]["annotations"] |= {_OF_NEWER: "1", "example.com/mine": "1"}
+    found = revision.read(manifest)
+    assert found
+    written = build_revision(server(), replace(found, is_automatic=False))
+    assert written["data"] == manifest["data"]
+    assert written["metadata"]["annotations"][_OF_NEWER] == "1"
+    assert "example.com/mine" not in written["metadata"]["annotations"]
+
+
+def test_annotations_without_end_are_not_kept() -> None:
+    manifest = build_revision(server(), kept_by_older())
+    manifest["metadata"]["annotations"][_OF_NEWER] = "x" * 200_000
+    found = revision.read(manifest)
+    assert found
+    assert _OF_NEWER not in build_revision(server(), found)["metadata"]["annotations"]
+
+
+def test_the_unowned_inputs_are_recorded_and_read_again() -> None:
+    kept = kept_by_older(unowned=(("engine", "version"), ("model", "variant")))
+    assert revision.read(build_revision(server(), kept)) == kept
+
+
 @pytest.mark.parametrize(
     "data", [None, [], {}, {"template": {}, "inputs": {}}, {"template": 1, "inputs": {}, "rollout": "", "uid": ""}]
 )
