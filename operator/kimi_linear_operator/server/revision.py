@@ -23,6 +23,7 @@ from kimi_linear_operator.server.labels import (
     LEFT_OUT_ANNOTATION,
     REVISION_ANNOTATION,
     ROLLOUT_ANNOTATION,
+    SEEN_ANNOTATION,
     UNOWNED_ANNOTATION,
     VERIFICATION_ANNOTATION,
 )
@@ -51,6 +52,7 @@ UNOWNED = "unowned"
 _KNOWN = (
     AUTOMATIC_ANNOTATION,
     LEFT_OUT_ANNOTATION,
+    SEEN_ANNOTATION,
     UNOWNED_ANNOTATION,
     VERIFICATION_ANNOTATION,
     metadata.ADOPT_ANNOTATION,
@@ -69,6 +71,22 @@ class Result:
 
     has_passed: bool
     message: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the operator saw of a spec that it did not apply.
+
+    Attributes:
+        uid: The UID of the server.
+        generation: The generation of the spec.
+        requested: The fields, with their values, in which the spec perhaps differed from the inputs of the record only
+            by defaults, but for which somebody had perhaps asked.
+    """
+
+    uid: str
+    generation: int
+    requested: Mapping[FieldPath, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,6 +109,7 @@ class Revision:
             are recorded, so that the next operator does not treat them as requests of the user.
         refused: Values in the spec that nobody asked for and that this version refuses. They are not recorded.
         unowned: Inputs from the spec that nobody had set. They were the defaults of the CRD of that time.
+        seen: What the operator saw of the last spec that it did not apply, None if it applied all specs.
         result: The result of its verification, None if it was not verified.
         data: The data of its ControllerRevision, which never change. They can contain keys of another version. None if
             the ControllerRevision does not exist yet.
@@ -109,6 +128,7 @@ class Revision:
     left_out: Mapping[FieldPath, Any] = field(default_factory=dict)
     refused: Mapping[FieldPath, Any] = field(default_factory=dict)
     unowned: tuple[FieldPath, ...] = ()
+    seen: Seen | None = None
     result: Result | None = None
     data: Manifest | None = field(default=None, compare=False, repr=False)
     others: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -145,7 +165,8 @@ def read(manifest: Manifest) -> Revision | None:
         found,
         is_automatic=AUTOMATIC_ANNOTATION in annotations,
         created=str(manifest["metadata"].get("creationTimestamp", "")),
-        left_out=_left_out(annotations.get(LEFT_OUT_ANNOTATION, "")),
+        left_out=_values(_decoded(annotations.get(LEFT_OUT_ANNOTATION, ""))),
+        seen=_seen(_decoded(annotations.get(SEEN_ANNOTATION, ""))),
         unowned=_paths(_decoded(annotations.get(UNOWNED_ANNOTATION, ""))) or (),
         result=_result(annotations.get(VERIFICATION_ANNOTATION, "")),
         others=_unknown(annotations),
@@ -181,9 +202,17 @@ def _result(text: str) -> Result | None:
     return Result(value["passed"], str(value.get("message", ""))) if is_readable else None
 
 
-def _left_out(text: str) -> Mapping[FieldPath, Any]:
-    """Return the recorded fields that were left out, empty if they cannot be read."""
-    entries = _decoded(text)
+def _seen(value: Any) -> Seen | None:
+    """Return what was recorded of a spec that was not applied, None if it is missing or cannot be read."""
+    if not isinstance(value, dict):
+        return None
+    uid, generation = value.get("uid"), value.get("generation")
+    is_readable = isinstance(uid, str) and isinstance(generation, int)
+    return Seen(uid, generation, _values(value.get("requested"))) if is_readable else None
+
+
+def _values(entries: Any) -> Mapping[FieldPath, Any]:
+    """Return recorded fields with their values, empty if they cannot be read."""
     pairs = isinstance(entries, list) and all(isinstance(entry, list) and len(entry) == 2 for entry in entries)
     paths = _paths([path for path, _ in entries]) if pairs else None
     return dict(zip(paths, (value for _, value in entries), strict=True)) if paths else {}
@@ -258,13 +287,27 @@ def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     if result := revision.result:
         text = json.dumps({"passed": result.has_passed, "message": result.message})
         metadata.annotate(manifest, VERIFICATION_ANNOTATION, text)
-    if text := _text([[path, value] for path, value in sorted(revision.left_out.items(), key=str)]):
+    if text := _text(_entries(revision.left_out)):
         metadata.annotate(manifest, LEFT_OUT_ANNOTATION, text)
+    if text := _seen_text(revision.seen):
+        metadata.annotate(manifest, SEEN_ANNOTATION, text)
     if text := _text(sorted(revision.unowned, key=str)):
         metadata.annotate(manifest, UNOWNED_ANNOTATION, text)
     for annotation, value in revision.others.items():
         metadata.annotate(manifest, annotation, value)
     return manifest
+
+
+def _entries(values: Mapping[FieldPath, Any]) -> list[Any]:
+    return [[path, value] for path, value in sorted(values.items(), key=str)]
+
+
+def _seen_text(seen: Seen | None) -> str:
+    """Return JSON with what was seen of a spec, empty if there is nothing, or too much to be recorded."""
+    if seen is None or len(seen.requested) > _MOST_PATHS:
+        return ""
+    text = json.dumps({"uid": seen.uid, "generation": seen.generation, "requested": _entries(seen.requested)})
+    return text if len(text) <= _LONGEST_FIELDS else ""
 
 
 def _text(entries: Sequence[Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
-from kimi_linear_operator.kubernetes.unrequested import Answers
+from kimi_linear_operator.kubernetes.unrequested import Answers, UncertainFields
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.live import read_unchanged
@@ -18,6 +18,7 @@ from kimi_linear_operator.server import model_location, revision, router, router
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.index import ServerFacts
+from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.owned import own_pods
@@ -264,15 +265,45 @@ class Templates:
         fields.
         """
         uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now(), case.router)
-
-        def judge(live: Manifest, seen: Mapping[FieldPath, Any]) -> Answers:
-            known = {**(case.history.reference.left_out if case.history.reference else {}), **seen}
-            before = unrequested.Before(self._now(), known, case.live["spec"].get("replicas") if case.live else None)
-            return unrequested.unrequested(uncertain, live, before)
-
-        answers = await self._questions.answer(case.key, server, uncertain, judge)
+        answers = await self._answers(case, server, uncertain)
         takes_all = asks_for_newest(server, case.history)
         return {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
+
+    async def _answers(self, case: _Case, server: KimiLinearServer, uncertain: UncertainFields) -> Answers:
+        """Return those of the uncertain fields that nobody asked for."""
+        record = case.history.reference
+
+        def judge(live: Manifest, answered: Mapping[FieldPath, Any]) -> Answers:
+            known = {**unrequested.known_answers(uncertain, record, server), **answered}
+            replicas = case.live["spec"].get("replicas") if case.live else None
+            before = unrequested.Before(self._now(), known, replicas, unrequested.last_seen(record, server))
+            return unrequested.unrequested(uncertain, live, before)
+
+        return await self._questions.answer(case.key, server, uncertain, judge)
+
+    async def unapplied(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Manifest | None:
+        """Return the record of the pods of a server whose spec is not applied, with what is seen of this spec.
+
+        None if there is no record, or if it already says so.
+
+        Args:
+            key: The key of the server.
+            server: The readable part of the server.
+            live: Its Deployment, None if there is none.
+
+        Raises:
+            BehindError: The cached spec is not the newest one.
+            GoneError: The server was deleted.
+            ApiError: A request failed.
+        """
+        deployed = revision.number_on(live)
+        history = revision.history_of(revision.newest(self.records(key, server), deployed), deployed)
+        record, case = history.reference, _Case(key, live, history, None, RolloutState())
+        if record is None:
+            return None
+        uncertain = unrequested.uncertain_fields(server, history, case.state, self._now())
+        found = unrequested.remembered(record, server, uncertain, await self._answers(case, server, uncertain))
+        return None if found == record else build_revision(server, found)
 
     async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:
         """Return the revisions of a server, and the revision of its Deployment.

@@ -42,6 +42,7 @@ class World:
     hours: Iterator[int] = field(default_factory=lambda: iter(range(1, 23)))
     uid: str = UID
     generation: int = 0
+    written: int = 0
 
     def __post_init__(self) -> None:
         self.cache = new_cache()
@@ -52,16 +53,37 @@ class World:
         self.operator = Passes(self.cluster, self.cache, now=lambda: _HOUR.format(23))
 
     def write(
-        self, owned: Manifest, *specs: Manifest, is_same: bool = False, rollout: str = "", **more: Any
+        self,
+        owned: Manifest,
+        *specs: Manifest,
+        is_same: bool = False,
+        is_scale: bool = False,
+        rollout: str = "",
+        **more: Any,
     ) -> "World":
-        """Let somebody who owns these fields write a spec, and make two passes."""
+        """Let somebody who owns these fields write a spec, and make two passes.
+
+        Args:
+            owned: The fields.
+            specs: The parts of the spec.
+            is_same: Whether the owner writes nothing: the spec only gets defaults.
+            is_scale: Whether the owner writes nothing: an autoscaler scales.
+            rollout: The value of the rollout annotation.
+            more: More fields of the spec.
+        """
         hour = next(self.hours)
+        self.written = self.written if is_same or is_scale else hour
         self.generation += not is_same
         spec: Manifest = {"tensorParallelism": 4, "replicas": 1, **more}
         for part in specs:
             spec |= part
         server = make_server(**spec)
-        entry = {"manager": "gitops", "operation": "Apply", "time": _HOUR.format(hour), "fieldsV1": {"f:spec": owned}}
+        entry = {
+            "manager": "gitops",
+            "operation": "Apply",
+            "time": _HOUR.format(self.written),
+            "fieldsV1": {"f:spec": owned},
+        }
         before = _HOUR.format(hour - 1).replace(":00:", ":30:")
         reported = {"manager": MANAGER, "subresource": "status", "time": before, "fieldsV1": {}}
         server["metadata"] |= {
