@@ -8,6 +8,7 @@ from integration.schema import definition_of_fraction
 from integration.versions import go_on_as, scale
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import REVISION
+from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.server.spec import SERVER
 
 _NAMES = ["scaled", "created-again"]
@@ -81,7 +82,7 @@ def test_a_record_keeps_what_only_another_version_knows(sandbox: Sandbox) -> Non
     about["annotations"] = {**about["annotations"], "kimi-linear.io/of-a-newer-version": "1"}
     newer = {**record, "metadata": about, "data": {**record["data"], "reason": "of a newer version"}}
     wait_for(lambda: namespace.find(REVISION, "scaled-1") is None, "the record is gone")
-    client.create(REVISION, newer)
+    client.apply(REVISION, newer, MANAGER)
     _apply(namespace, "scaled")
     namespace.wait_until_ready("scaled")
     adopted = namespace.existing(REVISION, "scaled-1")
