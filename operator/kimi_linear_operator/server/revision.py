@@ -144,6 +144,11 @@ class Revision:
         return self.result is not None and not self.result.has_passed
 
     @property
+    def refused_inputs(self) -> tuple[FieldPath, ...]:
+        """Return the inputs whose values this version refuses."""
+        return tuple(path for path, value in self.refused.items() if stored.value_at(self.inputs, path) == value)
+
+    @property
     def explicit_inputs(self) -> Manifest:
         """Return the inputs that were in the spec, without defaults.
 
@@ -151,8 +156,7 @@ class Revision:
         a change.
         """
         inputs = self.inputs
-        refused = (path for path, value in self.refused.items() if stored.value_at(inputs, path) == value)
-        for path in (*(self.defaulted or ()), *refused):
+        for path in (*(self.defaulted or ()), *self.refused_inputs):
             inputs = stored.without(inputs, path) if stored.holds(inputs, path) else inputs
         return inputs
 
@@ -207,8 +211,9 @@ def _seen(value: Any) -> Seen | None:
     if not isinstance(value, dict):
         return None
     uid, generation = value.get("uid"), value.get("generation")
-    is_readable = isinstance(uid, str) and isinstance(generation, int)
-    return Seen(uid, generation, _values(value.get("requested"))) if is_readable else None
+    if not isinstance(uid, str) or not isinstance(generation, int):
+        return None
+    return Seen(uid, generation, _values(value.get("requested")))
 
 
 def _values(entries: Any) -> Mapping[FieldPath, Any]:
