@@ -17,7 +17,7 @@ import pytest
 import chart
 from binaries import binary
 from chart import CHART, DEFINITIONS, INSTALL, NAMESPACE, RELEASE, ROOT
-from commands import run
+from commands import LocalClusterError, run
 from control_plane import LocalCluster
 from integration.waiting import wait_for
 from nodes import add_local_nodes
@@ -169,6 +169,19 @@ def test_definitions_and_servers_survive_an_uninstall_and_the_next_release_adopt
     wait_for(lambda: _of_release(release), "nothing of the release is left", lambda left: not left)
     assert [name for name in there(release, "clusterroles") if RELEASE in name] == []
     chart.install(release.kubeconfig)
+    assert there(release, "kimilinearserver/kimi")
+
+
+def test_an_upgrade_brings_back_the_definitions_that_a_release_gave_up(release: LocalCluster, tmp_path: Path) -> None:
+    """`crds.enabled=false` rolls back only the operator. After that, `helm rollback` cannot find the definitions."""
+    chart.install(release.kubeconfig, "--set=replicas=0")
+    release.kubectl("apply", "--filename=-", stdin=SERVER)
+    chart.install(release.kubeconfig, "--set=replicas=0,crds.enabled=false")
+    assert len(there(release, *OURS)) == len(OURS)
+    with pytest.raises(LocalClusterError, match="not found"):
+        chart.helm("rollback", RELEASE, "1", "--wait", *chart.of_release(release.kubeconfig), timeout=300)
+    chart.install(release.kubeconfig, "--set=replicas=0", source=marked_chart(tmp_path))
+    assert MARK in description(release)
     assert there(release, "kimilinearserver/kimi")
 
 
