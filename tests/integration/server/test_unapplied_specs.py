@@ -56,7 +56,7 @@ def test_a_default_that_appears_in_a_spec_that_is_not_applied_replaces_no_pod(sa
     for name, (mistake, reason) in _MISTAKES.items():
         _apply(namespace, name, mistake)
         namespace.wait_for_condition(name, "Ready", "False", reason)
-        _wait_for_note(namespace, name, SEEN_ANNOTATION, '"requested": []')
+        _wait_for_note(namespace, name, SEEN_ANNOTATION, '"generation": 2')
     _settle()
     with definition_of_containers(namespace.client):
         go_on_as(sandbox, THIS_VERSION)

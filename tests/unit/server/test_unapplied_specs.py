@@ -84,7 +84,7 @@ def test_a_scale_of_a_spec_that_is_not_applied_takes_no_default(
 
 
 def test_a_spec_that_is_applied_later_gets_no_default_that_appeared_in_the_meantime() -> None:
-    mistake = {"security": {"hostIPC": True}}
+    mistake: Manifest = {"security": {"hostIPC": True}}
     world = _mistaken(mistake, "InvalidSpec")
     world.operator = Passes(world.cluster, world.cache, allows_node_access=True, now=lambda: "2026-11-29T23:00:00Z")
     world.write(_owned(mistake), _list(**_DEFAULT), is_same=True, **mistake)
