@@ -46,7 +46,7 @@ def test_after_a_restore_of_etcd_a_server_is_not_stuck_with_a_record_of_a_lost_t
     record, deployment = kept_objects(2, toolCallParser="enabled")
     record["data"]["generation"] = 7
     cluster = RefusingCluster({})
-    one_pass(cluster, record, deployment, **({"toolCallParser": "enabled"} if is_same else {}))
+    one_pass(cluster, record, deployment, toolCallParser="enabled" if is_same else "disabled")
     assert ("ControllerRevision/kimi-3" in cluster.written) is not is_same
     assert find_condition(cluster.status, "TemplateCurrent")["reason"] == "Newest"
 
