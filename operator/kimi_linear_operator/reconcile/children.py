@@ -26,7 +26,7 @@ from kimi_linear_operator.reconcile.errors import (
     lasting_reason,
 )
 from kimi_linear_operator.reconcile.live import blocked_if_held
-from kimi_linear_operator.reconcile.repairs import Child, Repairs
+from kimi_linear_operator.reconcile.repairs import MOST_FIELDS, Child, Repairs
 
 logger = logging.getLogger(__name__)
 
@@ -275,7 +275,8 @@ class Children:
             return
         live = await self.cluster.get(child.key.kind, child.key.namespace, child.key.name) or step.live
         managed_fields = live["metadata"].get("managedFields", ())
-        self._repairs.blame(child, ownership.owners_of(managed_fields, step.fields, metadata.MANAGER))
+        counted = step.fields[:MOST_FIELDS]
+        self._repairs.blame(child, ownership.owners_of(managed_fields, counted, metadata.MANAGER))
 
     def _note_refused_fields(self, owner: Resource, applied: Manifest, wanted: Manifest) -> None:
         """Note the fields that an admission webhook or policy has changed during the write."""
