@@ -101,8 +101,12 @@ def last_seen(record: Revision | None, server: KimiLinearServer) -> Seen | None:
 def _without_requested(
     paths: tuple[FieldPath, ...], server: KimiLinearServer, seen: Seen | None
 ) -> tuple[FieldPath, ...]:
-    """Return the fields that had no value, or another one, in a spec that was not applied."""
-    return tuple(path for path in paths if not (seen and _is_same(path, server, seen.requested)))
+    """Return the fields without those for which somebody had perhaps asked in a spec that was not applied."""
+    return tuple(path for path in paths if not _is_same(path, server, _requested(seen)))
+
+
+def _requested(seen: Seen | None) -> Mapping[FieldPath, Any]:
+    return seen.requested if seen else {}
 
 
 def _is_same(path: FieldPath, server: KimiLinearServer, values: Mapping[FieldPath, Any]) -> bool:
@@ -200,18 +204,11 @@ def remembered(record: Revision, server: KimiLinearServer, uncertain: UncertainF
         uncertain: The uncertain fields.
         answers: Those that nobody asked for.
     """
-    spec, about = server.manifest()["spec"], server.metadata
-    requested = {path: stored.value_at(spec, path) for path in uncertain.paths if path not in answers}
-    before = last_seen(record, server)
-    is_new = before is None or before.generation != about.generation
-    if before and not is_new:
-        requested = dict(before.requested)
-    elif before:
-        requested |= {
-            path: value for path, value in before.requested.items() if _is_same(path, server, before.requested)
-        }
+    spec, about, before = server.manifest()["spec"], server.metadata, last_seen(record, server)
+    kept = {path: value for path, value in _requested(before).items() if _is_same(path, server, _requested(before))}
+    asked = {path: stored.value_at(spec, path) for path in uncertain.paths if path not in answers}
     doubtful = {path: answer.value for path, answer in answers.items() if answer.is_doubtful}
-    seen = Seen(about.uid, about.generation, requested)
+    seen = Seen(about.uid, about.generation, {**kept, **asked})
     return replace(record, seen=seen, left_out={**record.left_out, **doubtful})
 
 
