@@ -37,7 +37,7 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
 
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
-"""The kinds of children that every cluster has and that every Role of the operator allows."""
+"""The kinds of children that every cluster has and that every Role of the operator allows, the most important first."""
 
 OPTIONAL_CHILDREN: tuple[Kind, ...] = (AUTOSCALER, NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, INGRESS, HTTP_ROUTE)
 """The kinds of children that may be missing in a cluster. This affects only servers that ask for such a child."""

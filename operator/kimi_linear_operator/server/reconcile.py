@@ -45,6 +45,8 @@ from kimi_linear_operator.server.waking import Waking
 # drop them and delete serving pods.
 _NUMBER_OF_PODS = ("replicas", "suspend")
 _ALWAYS_READ = frozenset(CHILDREN)
+# Records are first, because without them a pass does not know the pod template.
+_KINDS = (*CHILDREN, *OPTIONAL_CHILDREN)
 
 
 @dataclass
@@ -123,6 +125,7 @@ class ServerReconciler:
             return None  # The garbage collector deletes its children.
         checked = self._check(manifest)
         try:
+            await self.children.read_whole(key, _KINDS)
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:

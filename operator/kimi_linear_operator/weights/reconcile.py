@@ -100,6 +100,7 @@ class WeightsReconciler:
             return None  # The garbage collector deletes the children, except a claim that outlives the weights.
         checked = self._check(manifest)
         try:
+            await self._children.read_whole(key, manifests.CHILDREN)
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, checked)
         except GoneError:
