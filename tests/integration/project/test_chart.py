@@ -17,7 +17,7 @@ import pytest
 import chart
 from binaries import binary
 from chart import CHART, DEFINITIONS, INSTALL, NAMESPACE, RELEASE, ROOT
-from commands import LocalClusterError, run
+from commands import run
 from control_plane import LocalCluster
 from integration.waiting import wait_for
 from nodes import add_local_nodes
@@ -172,16 +172,22 @@ def test_definitions_and_servers_survive_an_uninstall_and_the_next_release_adopt
     assert there(release, "kimilinearserver/kimi")
 
 
-def test_an_upgrade_brings_back_the_definitions_that_a_release_gave_up(release: LocalCluster, tmp_path: Path) -> None:
-    """`crds.enabled=false` rolls back only the operator. After that, `helm rollback` cannot find the definitions."""
-    chart.install(release.kubeconfig, "--set=replicas=0")
+def test_a_release_takes_back_the_definitions_that_it_gave_up(release: LocalCluster, tmp_path: Path) -> None:
+    """`crds.enabled=false` rolls back only the operator. The definitions stay, and are then in no release."""
+    marked, idle = marked_chart(tmp_path), "--set=replicas=0"
+    chart.install(release.kubeconfig, idle, source=marked)
     release.kubectl("apply", "--filename=-", stdin=SERVER)
-    chart.install(release.kubeconfig, "--set=replicas=0,crds.enabled=false")
-    assert len(there(release, *OURS)) == len(OURS)
-    with pytest.raises(LocalClusterError, match="not found"):
-        chart.helm("rollback", RELEASE, "1", "--wait", *chart.of_release(release.kubeconfig), timeout=300)
-    chart.install(release.kubeconfig, "--set=replicas=0", source=marked_chart(tmp_path))
+    chart.install(release.kubeconfig, f"{idle},crds.enabled=false")
     assert MARK in description(release)
+    chart.helm("rollback", RELEASE, "1", "--wait", *chart.of_release(release.kubeconfig), timeout=300)
+    chart.install(release.kubeconfig, idle)
+    assert MARK not in description(release)
+    chart.install(release.kubeconfig, f"{idle},crds.enabled=false")
+    helm_3(release, "rollback", "1")
+    assert MARK in description(release)
+    chart.install(release.kubeconfig, f"{idle},crds.enabled=false")
+    chart.install(release.kubeconfig, idle)
+    assert MARK not in description(release)
     assert there(release, "kimilinearserver/kimi")
 
 
