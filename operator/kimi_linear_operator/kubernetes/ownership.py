@@ -162,10 +162,20 @@ def without_owner(spec: Manifest, managed_fields: Sequence[Manifest]) -> tuple[F
         None if the owners are unknown, or if it would take long to find them.
     """
     sets = [(fields or {}).get("f:spec") or {} for _, fields in other_fields(managed_fields, "")]
-    fields = tuple(islice(unowned(spec, {}), _MOST_FIELDS + 1))
-    if not sets or len(sets) > _MOST_SETS or len(fields) > _MOST_FIELDS:
+    if not sets or len(sets) > _MOST_SETS:
         return None
-    return tuple(path for path in fields if all(remaining_path(owned, path, spec) is None for owned in sets))
+    found = tuple(islice(_without_owner(spec, sets), _MOST_FIELDS + 1))
+    return found if len(found) <= _MOST_FIELDS else None
+
+
+def _without_owner(value: Manifest, sets: Sequence[Fields], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the innermost fields of an object that are in no set. An empty set contains the whole object."""
+    for name, item in value.items():
+        below = [fields[key] for fields in sets if (key := f"f:{name}") in fields]
+        if not below:
+            yield from unowned({name: item}, {}, path)
+        elif isinstance(item, dict) and item and all(below):
+            yield from _without_owner(item, below, (*path, name))
 
 
 def written_after(managed_fields: Sequence[Manifest], time: str) -> list[Manifest]:

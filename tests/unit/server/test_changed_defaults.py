@@ -1,12 +1,14 @@
 """The CRD of another version drops a default and stores another one. Nobody asked for that, so the pods stay."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest, kind_of
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -16,6 +18,7 @@ from kimi_linear_operator.server.spec import SERVER
 from make import UID, make_server
 from passes import Passes, new_cache
 from refusing import RefusingCluster
+from unit.server.test_many_unowned_fields import MOST_SECONDS
 
 _KEY = Key("default", "kimi", SERVER)
 _HOUR = "2026-11-29T{:02}:00:00Z"
@@ -213,3 +216,34 @@ def test_the_routers_pods_stay_too_unless_the_owner_asks() -> None:
     assert _policy_in_pods(world.write(owned, router={"replicas": 2})) == before
     owned = {"f:router": {"f:policy": {}}}
     assert _policy_in_pods(world.write(owned, router={"replicas": 2, "policy": "CacheAware"})) != before
+
+
+@pytest.mark.parametrize(
+    ("owned", "unowned"),
+    [
+        ([], None),
+        ([{}], [("a", "b"), ("a", "c", "d"), ("e",), ("f",)]),
+        ([{"f:a": {}}], [("e",), ("f",)]),
+        ([{"f:a": {".": {}}}], [("a", "b"), ("a", "c", "d"), ("e",), ("f",)]),
+        ([{"f:a": {"f:b": {}}}, {"f:a": {"f:c": {}}, "f:e": {}}], [("f",)]),
+        ([{"f:a": {"f:b": {}}}, {"f:a": {}}], [("e",), ("f",)]),
+        ([{"f:e": {"k:{}": {}}, "f:f": {}}], [("a", "b"), ("a", "c", "d")]),
+        ([{}] * 1000, None),
+    ],
+    ids=str,
+)
+def test_fields_without_an_owner_are_found(owned: list[Manifest], unowned: list[tuple[str, ...]] | None) -> None:
+    spec = {"a": {"b": 1, "c": {"d": 2}}, "e": [{"g": 1}], "f": {}}
+    managed = [{"manager": "m", "fieldsV1": {"f:spec": fields}} for fields in owned]
+    found = ownership.without_owner(spec, managed)
+    assert found == (None if unowned is None else tuple(unowned))
+
+
+def test_fields_without_an_owner_are_found_in_little_time() -> None:
+    fields = {f"f:{number}": {} for number in range(100_000)}
+    managed = [{"manager": "m", "fieldsV1": {"f:spec": fields}}] * 16
+    spec = {str(number): 1 for number in range(5_000)}
+    began = time.thread_time()
+    assert ownership.without_owner(spec, managed) == ()
+    assert ownership.without_owner(spec, [{"manager": "m", "fieldsV1": {}}]) is None
+    assert time.thread_time() - began < MOST_SECONDS
