@@ -56,7 +56,7 @@ async def add_to(headers: dict[str, str], client: ApiClient, method: str, url: s
     try:
         await client.update_params_for_auth(headers, [], ["BearerToken"], url, method, None)
     except Exception as error:  # like the loader, the hook that reads a token again can raise any exception
-        raise ApiError(UNREACHABLE, f"cannot read the credentials: {str(error) or type(error).__name__}") from error
+        raise ApiError(UNREACHABLE, f"cannot authenticate: {str(error) or type(error).__name__}") from error
 
 
 async def renew_certificates(client: ApiClient) -> None:

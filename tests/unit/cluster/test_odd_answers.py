@@ -89,7 +89,7 @@ def test_unreadable_credentials_count_as_no_answer() -> None:
         configuration = _broken()
         async with connect_to(configuration) as cluster:
             for act in REQUESTS.values():
-                with pytest.raises(ApiError, match="cannot read the credentials: Token file") as raised:
+                with pytest.raises(ApiError, match="cannot authenticate: Token file") as raised:
                     await act(cluster)
                 assert raised.value.is_passing
 
@@ -110,7 +110,7 @@ def test_unreadable_credentials_end_no_watch(monkeypatch: pytest.MonkeyPatch) ->
         session = await watch_session({path: Listener(lambda verb, status: answers.append((verb, status)))})
         async with session.client as client:
             for query in ("", "?watch=true"):
-                with pytest.raises(aiohttp.ClientConnectionError, match="cannot read the credentials"):
+                with pytest.raises(aiohttp.ClientConnectionError, match="cannot authenticate"):
                     await client.get(f"{session.server}{path}{query}")
         assert answers == [("LIST", UNREACHABLE), ("WATCH", UNREACHABLE)]
 
