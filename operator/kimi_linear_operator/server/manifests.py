@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     POD_MONITOR,
     PROMETHEUS_RULE,
     REVISION,
+    SCALED_OBJECT,
     SERVICE,
     Kind,
     Manifest,
@@ -29,17 +30,27 @@ from kimi_linear_operator.server import (
     revision,
     router,
     routes,
+    scaled_object,
     service,
 )
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.network_policy import NO_NEEDS, Needs
+from kimi_linear_operator.server.sleeping import is_woken_by_router
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
 
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """The kinds of children that every cluster has and that every Role of the operator allows."""
 
-OPTIONAL_CHILDREN: tuple[Kind, ...] = (AUTOSCALER, NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, INGRESS, HTTP_ROUTE)
+OPTIONAL_CHILDREN: tuple[Kind, ...] = (
+    AUTOSCALER,
+    SCALED_OBJECT,
+    NETWORK_POLICY,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
+    INGRESS,
+    HTTP_ROUTE,
+)
 """The kinds of children that may be missing in a cluster. This affects only servers that ask for such a child."""
 
 
@@ -123,7 +134,9 @@ def _optional_companions(
 ) -> Iterator[Manifest]:
     spec = server.spec
     if autoscaler.needs_autoscaler(server):
-        yield autoscaler.build_autoscaler(server, may_grow=may_grow)
+        by_keda = spec.autoscaling is not None and spec.autoscaling.keda is not None
+        build_scaler = scaled_object.build_scaled_object if by_keda else autoscaler.build_autoscaler
+        yield build_scaler(server, may_grow=may_grow)
     if policy := spec.network_policy:
         yield network_policy.build_network_policy(server, policy, others)
         if spec.router or has_router:
@@ -131,4 +144,6 @@ def _optional_companions(
     if watched := spec.monitoring:
         yield monitoring.build_pod_monitor(server, watched)
         yield monitoring.build_alerts(server, watched)
+        if is_woken_by_router(spec):
+            yield monitoring.build_router_monitor(server, watched)
     yield from routes.build_routes(server)

@@ -10,6 +10,7 @@ from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS, grace
 from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, ROUTER_LABEL, ROUTER_SUFFIX
 from kimi_linear_operator.server.sglang import command_line, inline, router_flags
 from kimi_linear_operator.server.sglang.images import IMAGE_ARCHITECTURE, image_of
+from kimi_linear_operator.server.sleeping import is_woken_by_router
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.traffic import Router
 
@@ -46,8 +47,12 @@ def router_pods(server: Manifest) -> tuple[str, ...]:
 
 
 def wanted_routers(spec: ServerSpec) -> int:
-    """Return how many pods of the router should run. If no replica should run, the result is 0."""
-    return spec.router.replicas if spec.router and wanted_replicas(spec) else 0
+    """Return how many pods of the router should run.
+
+    If no replica should run, the result is 0, unless the router wakes replicas.
+    """
+    is_needed = wanted_replicas(spec) > 0 or is_woken_by_router(spec)
+    return spec.router.replicas if spec.router and is_needed else 0
 
 
 def is_available(router: Manifest | None) -> bool:
@@ -178,10 +183,10 @@ def _container(server: KimiLinearServer, router: Router) -> Manifest:
         "env": [*({"name": name, "value": value} for name, value in router_flags.ENVIRONMENT.items())],
         "ports": [
             {"name": command_line.PORT_NAME, "containerPort": command_line.PORT, "protocol": "TCP"},
-            {"name": "metrics", "containerPort": router_flags.METRICS_PORT, "protocol": "TCP"},
+            {"name": router_flags.METRICS_PORT_NAME, "containerPort": router_flags.METRICS_PORT, "protocol": "TCP"},
         ],
         "resources": _resources(router),
-        **_probes(),
+        **_probes(spec),
         # Requests arrive until every node has removed the pod from the Service, as they do for a replica.
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_PAUSE_SECONDS}}},
         "securityContext": {
@@ -208,11 +213,16 @@ def _resources(router: Router) -> Manifest:
     return {**chosen, "requests": {**own, **chosen.get("requests", {})}}
 
 
-def _probes() -> Manifest:
-    """Return the probes, which need no API key. /readiness answers 200 while the router has a replica."""
+def _probes(spec: ServerSpec) -> Manifest:
+    """Return the probes, which need no API key. /readiness answers 200 while the router has a replica.
+
+    A router that wakes replicas must get requests while there is none. When such a router starts, it repeats a request
+    for some seconds, and finds the replicas in this time.
+    """
+    path = "/liveness" if is_woken_by_router(spec) else "/readiness"
     return {
         "readinessProbe": {
-            "httpGet": {"path": "/readiness", "port": command_line.PORT_NAME},
+            "httpGet": {"path": path, "port": command_line.PORT_NAME},
             "periodSeconds": 2,
             "timeoutSeconds": 5,
             "failureThreshold": 3,
