@@ -26,8 +26,10 @@ from router.processes import RELEASES, Router, free_port, question
 
 pytestmark = pytest.mark.usefixtures("operator")
 
-# KEDA looks every 2 s in these tests.
+# KEDA looks every 2 s in the test of sleep, and Kubernetes' autoscaler in all tests.
 _SECONDS_TO_SCALE = 90
+# Two replicas are added, one after the other.
+_SECONDS_TO_SCALE_TO_THREE = 150
 # A request keeps the server awake for two minutes, and `idleSeconds` longer.
 _SECONDS_TO_SLEEP = 240
 _SECONDS_AT_REST = 30
@@ -115,8 +117,8 @@ def test_a_request_wakes_the_server_load_adds_replicas_and_without_requests_it_s
         assert router.ask("/v1/chat/completions", question(1))[0] == 503
         wait_for_pods(pods, 1, _SECONDS_TO_SCALE)
         namespace.wait_for_condition("kimi", "Autoscaling", "True", "FollowsLoad", _SECONDS_TO_SCALE)
-        with load(pods, users=12):
-            wait_for_pods(pods, 3, _SECONDS_TO_SCALE)
+        with load(pods, users=16):
+            wait_for_pods(pods, 3, _SECONDS_TO_SCALE_TO_THREE)
             namespace.wait_for_condition("kimi", "Autoscaling", "True", "MaximumReached", _SECONDS_TO_SCALE)
         wait_for_sleep(namespace, pods)
         audit_log.wait_until_quiet(0, USER, namespace.name)
