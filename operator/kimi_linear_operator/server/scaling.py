@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
+from kimi_linear_operator.reasons import ReasonName
 from kimi_linear_operator.server.autoscaler import serving
 from kimi_linear_operator.server.sleeping import is_asleep
 from kimi_linear_operator.server.spec import ServerSpec
@@ -86,7 +87,7 @@ def _by_keda(spec: ServerSpec, seen: Autoscalers) -> Condition | None:
     if not ready.get("reason"):
         return condition(CONDITION, None, _UNSEEN)
     if ready.get("status") != "True":
-        name = "MetricsMissing" if ready["reason"] in _NO_METRICS else "ScalingFailed"
+        name: ReasonName = "MetricsMissing" if ready["reason"] in _NO_METRICS else "ScalingFailed"
         return condition(CONDITION, False, Reason(name, str(ready.get("message") or ready["reason"])))
     if is_asleep(spec):
         return condition(CONDITION, True, Reason("ScaledToZero", "KEDA starts a replica when a request arrives"))
