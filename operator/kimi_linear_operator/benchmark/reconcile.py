@@ -128,22 +128,28 @@ class BenchmarkReconciler:
         await self._write(manifest, replace(refused, not_applied=not_applied, target=not_applied))
 
     async def _advance(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]) -> float | None:
-        """Do the possible work for a benchmark that is not complete, and write its status."""
+        """Do the possible work for a benchmark that is not complete, and write its status.
+
+        Raises:
+            ApiError: A request failed. A later pass does the rest.
+        """
         if checked.resource is None or not checked.is_valid:
             outcome = await self._refuse(key, manifest, checked)
         else:
             outcome = await self._run(key, manifest, checked.resource)
         observation = outcome.observation
         summary = benchmark_status(observation, self.now())
-        are_results_kept = True
+        not_kept = None
         if observation.is_complete and observation.benchmark and results_config_map.is_whole(summary):
             # The ConfigMap with the results is written before the verdict, so that readers of the verdict find it. If
             # this write fails, the verdict is still written.
-            are_results_kept = await self._stored_results.try_to_write(observation.benchmark, summary)
+            not_kept = await self._stored_results.try_to_write(observation.benchmark, summary)
         retry = await self._write(manifest, observation, summary)
-        if retry is not None or not are_results_kept:
-            # Nothing is deleted before the status and the results are written.
-            return retention.soonest([outcome.again, retry if are_results_kept else 0.0])
+        # Nothing is deleted before the status and the results are written.
+        if not_kept:
+            raise not_kept
+        if retry is not None:
+            return retention.soonest([outcome.again, retry])
         written = {**manifest, "status": summary}
         return retention.soonest([outcome.again, await self._clean_up.run(key, written, observation.benchmark)])
 

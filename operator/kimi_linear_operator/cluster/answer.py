@@ -39,11 +39,12 @@ def decoded(answer: Answer) -> Manifest:
     try:
         content: Any = jsontext.decode(answer.content)
     except ValueError as error:
-        # The API server answers with plain text when it gets too many requests.
-        text = answer.content[:200].decode(errors="replace").strip()
         if answer.status >= 400:
+            # The API server answers with plain text when it gets too many requests.
+            text = answer.content[:200].decode(errors="replace").strip()
             raise ApiError(answer.status, text, retry_seconds) from error
-        raise ApiError(UNREACHABLE, f"not readable ({error}): {text}") from error
+        # The message does not quote the answer, because an answer can contain secrets, and a status shows the message.
+        raise ApiError(UNREACHABLE, f"the answer is not readable: {error}") from error
     if answer.status >= 400:
         message = content.get("message", "") if isinstance(content, dict) else str(content)
         raise ApiError(answer.status, str(message), retry_seconds)

@@ -32,6 +32,8 @@ _CONFLICT = 409
 _INVALID = 422
 # The fields that identify an object and its spec. Each change of the spec raises the generation.
 _SAME_SPEC = ("uid", "generation")
+# The fields that identify an object and its whole state.
+_VERSION = ("uid", "resourceVersion")
 # The API server gives every object a newer version than this.
 _FIRST_VERSION = "1"
 # The longest part of a log that one request reads. Each of an engine's eight processes can write some 20 lines within
@@ -123,6 +125,11 @@ class Cluster:
 
         Our fields overwrite fields of other field managers. Fields that we applied before and now leave out are
         removed. https://kubernetes.io/docs/reference/using-api/server-side-apply/
+
+        Args:
+            kind: The object's kind.
+            manifest: The wanted object. See `for_state` for a manifest that changes only one state of an object.
+            dry_run: Whether to store nothing.
         """
         query = {"fieldManager": MANAGER, "force": "true", **_dry_run_query(dry_run)}
         return await self._send(Request("APPLY", path_of(kind, manifest), query, manifest))
@@ -145,9 +152,16 @@ class Cluster:
 
         The patch replaces whole lists, including the items of other managers. After the patch, we are two field
         managers of the object, so call `unify` afterwards.
+
+        Args:
+            kind: The object's kind.
+            manifest: The wanted object. See `for_state` for a manifest that changes only one state of an object.
+            dry_run: Whether to store nothing.
         """
         query = {"fieldManager": MANAGER, **_dry_run_query(dry_run)}
-        return await self._send(Request("PATCH", path_of(kind, manifest), query, {"spec": manifest["spec"]}))
+        version = {name: manifest["metadata"][name] for name in _VERSION if name in manifest["metadata"]}
+        body = {"metadata": version, "spec": manifest["spec"]}
+        return await self._send(Request("PATCH", path_of(kind, manifest), query, body))
 
     async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
         """Set only the replicas of exactly this object; return the new state.
@@ -227,10 +241,23 @@ class Cluster:
         query = {"fieldManager": MANAGER, "force": "true"}
         return await self._send(Request("APPLY", f"{path_of(kind, manifest)}/status", query, body))
 
-    async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
-        """Delete exactly this object. It is not an error if the object is already gone."""
+    async def delete(
+        self, kind: Kind, manifest: Manifest, *, children_first: bool = False, if_unchanged: bool = False
+    ) -> None:
+        """Delete exactly this object. It is not an error if the object is already gone.
+
+        Args:
+            kind: The object's kind.
+            manifest: The object.
+            children_first: Whether the object stays until its children are deleted.
+            if_unchanged: Whether to refuse with status 409 if the object has changed.
+        """
         policy = "Foreground" if children_first else "Background"
-        options = {"propagationPolicy": policy, "preconditions": {"uid": manifest["metadata"]["uid"]}}
+        same = _VERSION if if_unchanged else ("uid",)
+        options = {
+            "propagationPolicy": policy,
+            "preconditions": {name: manifest["metadata"][name] for name in same},
+        }
         try:
             await self._send(Request("DELETE", path_of(kind, manifest), body=options))
         except ApiError as error:
@@ -253,6 +280,15 @@ def _identity(kind: Kind, manifest: Manifest) -> Manifest:
     """Return the metadata with which an apply changes exactly this object."""
     names = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": names}
+
+
+def for_state(live: Manifest, manifest: Manifest) -> Manifest:
+    """Return a manifest whose write fails with status 409 if the live object has changed or is gone.
+
+    The version alone is not enough: if the object is gone, the API server ignores the version and creates the object.
+    """
+    version = {name: live["metadata"][name] for name in _VERSION}
+    return {**manifest, "metadata": {**manifest["metadata"], **version}}
 
 
 def _dry_run_query(dry_run: bool) -> dict[str, str]:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from kimi_linear_operator import cputime
-from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.client import Cluster, for_state
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
 from kimi_linear_operator.kubernetes import drift, metadata, ownership
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
@@ -26,7 +26,7 @@ from kimi_linear_operator.reconcile.errors import (
     lasting_reason,
 )
 from kimi_linear_operator.reconcile.live import blocked_if_held
-from kimi_linear_operator.reconcile.repairs import Child, Repairs
+from kimi_linear_operator.reconcile.repairs import MOST_FIELDS, Child, Repairs
 
 logger = logging.getLogger(__name__)
 
@@ -163,8 +163,9 @@ class Children:
         The cache contains only labelled objects, and may be late. An existing object is read only after the API server
         has reported it. This saves a request for each new child.
         """
-        if not await self._is_owner_there(owner):
-            raise GoneError
+        if "observedGeneration" in owner.status:
+            # A resource without a reported status is too new to need this check, and there can be thousands of them.
+            await self._check_owner(owner)
         kind = kind_of(wanted)
         try:
             created = await self.cluster.apply_new(kind, wanted)
@@ -182,21 +183,24 @@ class Children:
         _log("Created", created)
         return None
 
-    async def _is_owner_there(self, owner: Resource) -> bool:
-        """Return whether the owner of a missing child still exists. If both were deleted, the child must not come back.
+    async def _check_owner(self, owner: Resource) -> None:
+        """Check that a resource still exists before it gets a child. The cache can be late.
 
-        A resource without a reported status is too new to need this check, and there may be thousands of new ones.
+        If a resource and its child were deleted, the child must not come back. And if an orphan got an owner that no
+        longer exists, Kubernetes' garbage collector would delete the orphan with its pods.
+
+        Raises:
+            GoneError: The resource does not exist, or is being deleted.
         """
-        if "observedGeneration" not in owner.status:
-            return True
         live = await self.cluster.get(owner.KIND, owner.metadata.namespace, owner.metadata.name)
-        return live is not None and bool(live["metadata"]["uid"] == owner.metadata.uid)
+        if live is None or live["metadata"]["uid"] != owner.metadata.uid or "deletionTimestamp" in live["metadata"]:
+            raise GoneError
 
     async def _carry_out(self, owner: Resource, step: Step) -> None:
         if isinstance(step, Blocked):
             raise LeftoverError(step.message) if step.is_passing else NameTakenError(step.message)
         if isinstance(step, Apply) and not self._has_to_wait(owner, step):
-            await self._apply(owner, step)
+            await self._apply_to_current(owner, step)
 
     def _has_to_wait(self, owner: Resource, step: Apply) -> bool:
         child = _child(owner, step.wanted)
@@ -209,29 +213,60 @@ class Children:
         """
         return step.is_repair or self._repairs.was_applied(child, _fingerprint(step.wanted))
 
+    async def _apply_to_current(self, owner: Resource, step: Apply) -> None:
+        """Apply a child in the state from which the step was computed.
+
+        If the child has changed, read it into the cache. The next pass then computes another step.
+
+        Raises:
+            GoneError, ApiError: The child could not be written.
+        """
+        if not self._is_owned(owner, step.live):
+            await self._check_owner(owner)
+        try:
+            await self._apply(owner, step)
+        except ApiError as error:
+            if error.status == _CONFLICT:
+                await self._reread(owner, step.wanted)
+            raise
+
+    async def _reread(self, owner: Resource, wanted: Manifest) -> None:
+        kind = kind_of(wanted)
+        live = await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"])
+        if live and self._is_owned(owner, live):
+            self._note(self.cache.reader.read(kind, live))
+
     async def _apply(self, owner: Resource, step: Apply) -> None:
         kind, wanted, child = kind_of(step.wanted), step.wanted, _child(owner, step.wanted)
         if self._is_repair(child, step):
             await self._count(child, step)
-        if ownership.has_second_manager(step.live, metadata.MANAGER):
-            await self._unify(kind, wanted)
+        live = step.live
+        if ownership.has_second_manager(live, metadata.MANAGER):
+            live = await self._unified(kind, live)
         try:
-            applied = await self.cluster.apply(kind, wanted)
+            applied = await self.cluster.apply(kind, for_state(live, wanted))
         except ApiError as error:
             if (error.status, error.meaning) != (_INVALID, Meaning.WRONG_SPEC) or "spec" not in wanted:
                 raise
             # An apply keeps list items that others have written. So a changed port becomes two ports with the same
             # name, which is invalid.
-            await self.cluster.unify(kind, await self.cluster.overwrite(kind, wanted))
-            applied = await self.cluster.apply(kind, wanted)
+            live = await self.cluster.unify(kind, await self.cluster.overwrite(kind, for_state(live, wanted)))
+            applied = await self.cluster.apply(kind, for_state(live, wanted))
         self._note(self.cache.reader.read(kind, applied))
         self._repairs.note_applied(child, _fingerprint(wanted))
         self._note_refused_fields(owner, applied, wanted)
         _log("Applied", wanted)
 
-    async def _unify(self, kind: Kind, wanted: Manifest) -> None:
-        if live := await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"]):
-            await self.cluster.unify(kind, live)
+    async def _unified(self, kind: Kind, live: Manifest) -> Manifest:
+        """Return the new state of an object after our two field managers have become one.
+
+        Raises:
+            BehindError: The object has changed.
+        """
+        current = await self.cluster.get(kind, live["metadata"]["namespace"], live["metadata"]["name"])
+        if current is None or current["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
+            raise BehindError(f"{live['kind']} {live['metadata']['name']} has changed")
+        return await self.cluster.unify(kind, current)
 
     async def _count(self, child: Child, step: Apply) -> None:
         """Count a repair. If the fields are contested, find out who changes them."""
@@ -240,7 +275,8 @@ class Children:
             return
         live = await self.cluster.get(child.key.kind, child.key.namespace, child.key.name) or step.live
         managed_fields = live["metadata"].get("managedFields", ())
-        self._repairs.blame(child, ownership.owners_of(managed_fields, step.fields, metadata.MANAGER))
+        counted = step.fields[:MOST_FIELDS]
+        self._repairs.blame(child, ownership.owners_of(managed_fields, counted, metadata.MANAGER))
 
     def _note_refused_fields(self, owner: Resource, applied: Manifest, wanted: Manifest) -> None:
         """Note the fields that an admission webhook or policy has changed during the write."""

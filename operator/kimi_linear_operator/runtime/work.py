@@ -7,7 +7,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -50,6 +50,7 @@ class Work:
     list_at_once: Callable[[Iterable[Scope]], None] = lambda _: None
     # None while this replica does not lead.
     _queue: WorkQueue | None = None
+    _turnstile: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, cluster: Cluster) -> None:
         """Make passes over all resources, and then over each resource that changes, until the queue is closed.
@@ -125,8 +126,10 @@ class Work:
 
     async def _reconcile(self, by_kind: Mapping[Kind, Reconciler], key: Key, failures: int) -> float | None:
         """Make a pass over a resource if everything that the resource needs was read."""
-        # A pass without writes never waits. Thousands of such passes in a row would block all other tasks.
-        await asyncio.sleep(0)
+        # A pass without writes never waits. Many such passes in one turn of the event loop would block all other tasks,
+        # such as the renewal of the Lease. So one pass begins in each turn.
+        async with self._turnstile:
+            await asyncio.sleep(0)
         if not self._may_reconcile(key):
             return None  # The resource is enqueued again when its scopes are read.
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
