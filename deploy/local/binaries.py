@@ -106,8 +106,8 @@ CHART_TOOLS = (
 )
 AUTOSCALING = (Program("metrics-adapter", ".", _METRICS_ADAPTER, 120),)
 KEDA_PROGRAMS = (
-    Program("keda-operator", "github.com/kedacore/keda/v2/cmd/operator", KEDA, 500),
-    Program("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", KEDA, 30),
+    Program("keda-operator", "github.com/kedacore/keda/v2/cmd/operator", KEDA, 350),
+    Program("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", KEDA, 60),
 )
 GITOPS = (
     Program("argocd", "github.com/argoproj/argo-cd/v3/cmd", ARGO_CD, 200),
