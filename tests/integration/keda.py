@@ -20,7 +20,11 @@ def running_keda(cluster: LocalCluster, client: Client, folder: Path) -> Iterato
     ports = free_ports(4)
     prometheus = Prometheus(folder, ports[0])
     certificates = _certificates(cluster, folder / "certificates")
-    variables = {"KUBECONFIG": str(cluster.kubeconfig), "KEDA_CLUSTER_OBJECT_NAMESPACE": "default"}
+    variables = {
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "KEDA_CLUSTER_OBJECT_NAMESPACE": "default",
+        "WATCH_NAMESPACE": "",  # all namespaces
+    }
     operator = [
         str(binary("keda-operator")),
         "--enable-prometheus-metrics=false",
