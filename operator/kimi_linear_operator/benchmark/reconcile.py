@@ -8,6 +8,7 @@ from kimi_linear_operator.benchmark.clean_up import CleanUp
 from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.ended_suites import EndedSuites
 from kimi_linear_operator.benchmark.events import benchmark_event
+from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.measurement import Measurement
 from kimi_linear_operator.benchmark.next_suite import NextSuite
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
@@ -26,11 +27,12 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import REPORTED_FAILURES, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server.spec import SERVER
 
 _DONE = Reason("SuitesEnded", "every suite has ended")
 # The verdict depends on these fields, so a suite is judged only when all of them can be read. Until then, its Job
@@ -61,6 +63,7 @@ class BenchmarkReconciler:
     def __init__(self, context: Context) -> None:
         """Take the context that all reconcilers share."""
         self.cache = context.cache
+        self._index = context.cache.index(BenchmarkIndex)
         self.reporting = context.reporting
         self.now = context.now
         self._allows_node_access = context.options.allows_node_access
@@ -96,6 +99,7 @@ class BenchmarkReconciler:
         try:
             if is_complete(manifest.get("status", {})):
                 return await self._keep_complete(key, manifest)
+            await self._read_server(key)
             return await self._advance(key, manifest, await self._rechecker.recheck(key, manifest, checked))
         except GoneError:
             return None
@@ -103,6 +107,16 @@ class BenchmarkReconciler:
             if failures >= REPORTED_FAILURES:
                 await self._report_failure(manifest, checked, error)
             raise
+
+    async def _read_server(self, key: Key) -> None:
+        """Let the pass have the Deployment of the server that a benchmark names, even if the cache has no room for it.
+
+        Raises:
+            ApiError: The Deployment could not be read.
+        """
+        target = self._index.target(key)
+        if target and target.namespace == key.namespace:
+            await self._children.read_whole(Key(target.namespace, target.name, SERVER), [DEPLOYMENT])
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearBenchmark]:
         """Check a benchmark by its rules. Refuse access to nodes, unless the administrator allows such access."""

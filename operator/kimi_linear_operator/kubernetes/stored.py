@@ -3,7 +3,7 @@
 At that time, the definition of another version may have been installed.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args
 
@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource, Status
+from kimi_linear_operator.kubernetes.overlay import has_same_items
 
 FieldPath = tuple[str | int, ...]
 """The path to a field of an object: names of fields, and indexes of items of lists."""
@@ -216,3 +217,20 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((model for argument in get_args(annotation) if (model := _model_in(argument))), None)
+
+
+_ABSENT = object()
+
+
+def changed_fields(before: Any, after: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
+    """Yield the fields that differ. A list counts as one field, unless its items have the same identities as before."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in {**before, **after}:
+            yield from changed_fields(before.get(name, _ABSENT), after.get(name, _ABSENT), (*path, name))
+    elif before is _ABSENT and isinstance(after, dict) and after:
+        yield from changed_fields({}, after, path)
+    elif has_same_items(str(path[-1]), before, after):
+        for number, (old_item, new_item) in enumerate(zip(before, after, strict=True)):
+            yield from changed_fields(old_item, new_item, (*path, number))
+    elif before != after:
+        yield path

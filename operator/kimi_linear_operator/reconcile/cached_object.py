@@ -1,6 +1,6 @@
 """Cached objects: JSON text without the parts that the operator never reads, and facts that were read in advance.
 
-JSON text needs a fifth of the memory of dictionaries, and code cannot change a cached object by accident.
+JSON text needs a fifth of the memory of dictionaries. `decoded.py` decodes it for a pass.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -124,9 +124,16 @@ class CachedObject:
         """Return the owner of this child, None if it is not a child."""
         return self.parent if self.is_resource else self.owner
 
-    def essence(self) -> Self:
-        """Return this object reduced to its essence. The essence of a resource is everything except its spec."""
-        manifest = without_room(self.manifest()) if self.is_resource else _essence(self.manifest())
+    def essence(self, others: str) -> Self:
+        """Return this object reduced to its essence.
+
+        The essence of a resource is everything except its spec. If only the metadata makes a child large, its essence
+        contains the rest.
+
+        Args:
+            others: The resources that take most of the room, as text for people. Not used for a child.
+        """
+        manifest = without_room(self.manifest(), others) if self.is_resource else _small_part(self.manifest())
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
         return replace(self, text=text, weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
 
@@ -304,6 +311,12 @@ _READ_OF_POD_SPEC = (
     "terminationGracePeriodSeconds",
     "volumes",
 )
+
+
+def _small_part(manifest: Manifest) -> Manifest:
+    """Return a child without the parts that make it large."""
+    reduced = _with_essential_metadata(manifest)
+    return reduced if len(jsontext.encode(reduced)) <= LARGE_CHILD else _essence(manifest)
 
 
 def _essence(manifest: Manifest) -> Manifest:

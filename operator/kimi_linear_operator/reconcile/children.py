@@ -23,8 +23,9 @@ from kimi_linear_operator.kubernetes.kinds import (
 )
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
-from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, MOST_WEIGHT_OF_FEW, Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
+from kimi_linear_operator.reconcile.decoded import share
 from kimi_linear_operator.reconcile.errors import (
     BehindError,
     Failures,
@@ -133,9 +134,51 @@ class Children:
         for error in filter(None, errors):
             raise error
 
+    async def read_whole(self, key: Key, kinds: Iterable[Kind]) -> None:
+        """Let the current pass have the whole children that are cached only in part, because there is no room.
+
+        Without this, the pass would write these children again, and would not know the pod templates that are kept. It
+        reads at most as much as a pass reads of children of one kind.
+
+        Args:
+            key: The resource that their label names.
+            kinds: The kinds of the children, the most important one first.
+
+        Raises:
+            ApiError: A child could not be read.
+        """
+        size = weight = 0
+        for cached in self._parts(key, kinds):
+            size += cached.cut
+            if size > MOST_CHILDREN or weight > MOST_WEIGHT_OF_FEW:
+                return
+            if live := await self.cluster.get(cached.key.kind, cached.key.namespace, cached.key.name):
+                whole = self.cache.reader.read(cached.key.kind, live)
+                weight += whole.weight
+                self.enqueue(self._take(whole))
+
+    def _parts(self, key: Key, kinds: Iterable[Kind]) -> list[CachedObject]:
+        """Return the children that are cached only in part.
+
+        Those that a resource owns come first. Of these, those with its name come first. Users can make many others.
+        """
+        readable = [kind for kind in kinds if self.has_read(key.namespace, (kind,))]
+        parts = [cached for kind in readable for cached in self.cache.cached_children(kind, key) if cached.cut]
+        owner = self.cache.get(key) if parts else None
+        uid = owner["metadata"]["uid"] if owner else ""
+        return sorted(parts, key=lambda cached: (uid not in cached.owners, cached.key.name != key.name))
+
     def _note(self, observed: CachedObject) -> None:
         """Cache a written child. Its owner needs no other pass."""
-        self.enqueue(self.cache.take(observed) - {observed.owner})
+        self.enqueue(self._take(observed) - {observed.owner})
+
+    def _take(self, observed: CachedObject) -> set[Key]:
+        """Cache a child. If the cache has no room for it, the current pass still has the whole child."""
+        to_enqueue = self.cache.take(observed)
+        cached = self.cache.find(observed.key)
+        if cached and cached.cut and cached.version == observed.version:
+            share(cached, observed)
+        return to_enqueue
 
     def forget(self, owner: Key) -> None:
         """Forget the repairs of a deleted resource's children."""

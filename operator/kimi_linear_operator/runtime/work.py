@@ -16,7 +16,7 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler, Scheduling, Types
-from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
+from kimi_linear_operator.runtime.dispatch import make_pass, reconcilers, shared_context
 from kimi_linear_operator.runtime.order import PROGRESS
 from kimi_linear_operator.runtime.queue import WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
@@ -57,23 +57,27 @@ class Work:
 
         Args:
             cluster: The client that writes objects. Before each write, it asks the leader's fence.
+
+        Raises:
+            ExceptionGroup: A bug has ended a worker, or the other work of a reconciler. No such task ends silently.
         """
         queue = self._queue = WorkQueue(is_shared=len(self.scopes.namespaces) != 1)
         scheduling = Scheduling(self.enqueue, queue.postpone, self.scopes.has_read, self._ask)
         context = shared_context(self.types, cluster, self.cache, options=self.options, scheduling=scheduling)
         by_kind = reconcilers(self.types, context)
-        running = [
-            asyncio.ensure_future(reconciler.run(self.scopes.has_read_everything, self._unreadable))
-            for reconciler in by_kind.values()
-        ]
         try:
             self.enqueue(self.cache.resources())
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(WORKERS):
-                    workers.create_task(queue.work(functools.partial(self._reconcile, by_kind)))
+            async with asyncio.TaskGroup() as others:
+                running = [
+                    others.create_task(reconciler.run(self.scopes.has_read_everything, self._unreadable))
+                    for reconciler in by_kind.values()
+                ]
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(WORKERS):
+                        workers.create_task(queue.work(functools.partial(self._reconcile, by_kind)))
+                for task in running:
+                    task.cancel()
         finally:
-            for task in running:
-                task.cancel()
             queue.close()
             self._queue = None
             self.scopes.forget_askers()
@@ -106,7 +110,7 @@ class Work:
 
     def enqueue_scope(self, scope: Scope) -> None:
         """Enqueue all resources that may need a scope."""
-        keys = (key for key in self.cache.resources() if scope.covers(key.namespace))
+        keys = self.cache.resources(scope.namespace)
         self.enqueue(key for key in keys if scope.kind in self._may_need(key))
 
     def enqueue_askers(self, scope: Scope) -> None:
@@ -135,7 +139,7 @@ class Work:
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
             return READ_AGAIN_SECONDS
         try:
-            return await by_kind[key.kind].reconcile(key, failures)
+            return await make_pass(by_kind, key, failures)
         except NotReadYetError:
             return READ_AGAIN_SECONDS
 

@@ -20,6 +20,9 @@ LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
 VERIFICATION_ANNOTATION = f"{GROUP}/verification"
 """On a revision: the result of the verification of its pod template."""
 
+TEMPLATE_ANNOTATION = f"{GROUP}/pod-template"
+"""On a router's Deployment: the record of its pod template."""
+
 TEMPLATE_LABEL = f"{GROUP}/template"
 """On pods with a readiness gate: the hash of their pod template."""
 

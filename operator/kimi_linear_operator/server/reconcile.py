@@ -45,6 +45,8 @@ from kimi_linear_operator.server.waking import Waking
 # drop them and delete serving pods.
 _NUMBER_OF_PODS = ("replicas", "suspend")
 _ALWAYS_READ = frozenset(CHILDREN)
+# Records are first, because without them a pass does not know the pod template.
+_KINDS = (*CHILDREN, *OPTIONAL_CHILDREN)
 
 
 @dataclass
@@ -123,6 +125,7 @@ class ServerReconciler:
             return None  # The garbage collector deletes its children.
         checked = self._check(manifest)
         try:
+            await self.children.read_whole(key, _KINDS)
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
@@ -243,9 +246,15 @@ class ServerReconciler:
         """
         live = own_router(self.cache, key, server.metadata.uid)
         is_routed = server.spec.router is not None and router.is_available(live)
-        others = self._needs_of_others(key, server, choice)
+        # Without a choice, the router keeps its pod template.
+        record = choice.router.current if choice and choice.router else self._templates.router_record(key, server)
         children = build_companions(
-            server, is_routed=is_routed, has_router=live is not None, may_grow=may_grow, others=others
+            server,
+            is_routed=is_routed,
+            has_router=live is not None,
+            router_record=record,
+            may_grow=may_grow,
+            others=self._needs_of_others(key, server, choice),
         )
         unreadable = self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ)
         return split([child for child in children if not self._has_to_wait(key, server, child)], unreadable)

@@ -22,6 +22,7 @@ from kimi_linear_operator.server.labels import (
     AUTOMATIC_ANNOTATION,
     LEFT_OUT_ANNOTATION,
     REVISION_ANNOTATION,
+    ROLLOUT_ANNOTATION,
     VERIFICATION_ANNOTATION,
 )
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -121,20 +122,30 @@ class Revision:
 def read(manifest: Manifest) -> Revision | None:
     """Return the revision in a ControllerRevision, None if no operator wrote it."""
     data, annotations = manifest.get("data"), metadata.annotations(manifest)
+    found = of_data(data, number_of(manifest))
+    return found and replace(
+        found,
+        is_automatic=AUTOMATIC_ANNOTATION in annotations,
+        created=str(manifest["metadata"].get("creationTimestamp", "")),
+        left_out=_left_out(annotations.get(LEFT_OUT_ANNOTATION, "")),
+        result=_result(annotations.get(VERIFICATION_ANNOTATION, "")),
+    )
+
+
+def of_data(data: Any, number: int) -> Revision | None:
+    """Return the revision in data of a ControllerRevision or of an annotation, None if it cannot be read."""
     if not isinstance(data, dict):
         return None
     parts: dict[str, Any] = {name: data.get(name) for name in _DATA}
     if not all(isinstance(parts[name], kind) for name, kind in _DATA.items()) or not _has_containers(parts["template"]):
         return None
-    return Revision(
-        number_of(manifest),
-        **parts,
-        is_automatic=AUTOMATIC_ANNOTATION in annotations,
-        defaulted=_paths(data.get(_DEFAULTED)),
-        created=str(manifest["metadata"].get("creationTimestamp", "")),
-        left_out=_left_out(annotations.get(LEFT_OUT_ANNOTATION, "")),
-        result=_result(annotations.get(VERIFICATION_ANNOTATION, "")),
-    )
+    return Revision(number, **parts, defaulted=_paths(data.get(_DEFAULTED)))
+
+
+def data_of(revision: Revision) -> Manifest:
+    """Return the data that holds a revision."""
+    data = {name: getattr(revision, name) for name in _DATA}
+    return data if revision.defaulted is None else {**data, _DEFAULTED: list(map(list, revision.defaulted))}
 
 
 def _result(text: str) -> Result | None:
@@ -199,11 +210,8 @@ def record_name(server: str, number: int) -> str:
 
 def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     """Return the ControllerRevision that holds a revision."""
-    data = {name: getattr(revision, name) for name in _DATA}
-    if revision.defaulted is not None:
-        data[_DEFAULTED] = list(map(list, revision.defaulted))
     name = record_name(server.metadata.name, revision.number)
-    manifest = metadata.build_manifest(server, REVISION, name, data=data, revision=revision.number)
+    manifest = metadata.build_manifest(server, REVISION, name, data=data_of(revision), revision=revision.number)
     if revision.is_automatic:
         metadata.annotate(manifest, AUTOMATIC_ANNOTATION, "true")
     if result := revision.result:
@@ -219,6 +227,22 @@ def _left_out_text(revision: Revision) -> str:
     entries = [[path, value] for path, value in sorted(revision.left_out.items(), key=str)]
     text = json.dumps(entries) if entries and len(entries) <= _MOST_PATHS else ""
     return text if len(text) <= _LONGEST_LEFT_OUT else ""
+
+
+def is_of(revision: Revision, server: KimiLinearServer) -> bool:
+    """Return whether a revision was made for this generation of this server."""
+    return (revision.uid, revision.generation) == (server.metadata.uid, server.metadata.generation)
+
+
+def rollout_of(server: KimiLinearServer) -> str:
+    """Return the value of a server's rollout annotation, empty if it has none."""
+    return server.metadata.annotations.get(ROLLOUT_ANNOTATION, "")
+
+
+def has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
+    """Return whether the rollout annotation was changed after the revision was made."""
+    value = rollout_of(server)
+    return bool(value) and value != revision.rollout
 
 
 @dataclass(frozen=True)
@@ -254,6 +278,11 @@ class History:
     def without(self, refused: Mapping[FieldPath, Any]) -> "History":
         """Return the history without these values in the inputs, because this version refuses them."""
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
+
+    def without_generations_after(self, generation: int) -> "History":
+        """Return the history without the generations that the spec does not have yet. Only inputs then count."""
+        known = [item if item.generation <= generation else replace(item, generation=0) for item in self.revisions]
+        return replace(self, revisions=known)
 
     @property
     def next_number(self) -> int:

@@ -29,8 +29,9 @@ from kimi_linear_operator.kubernetes.kinds import (
 )
 from kimi_linear_operator.kubernetes.metadata import is_owned_by
 from kimi_linear_operator.kubernetes.plan import Apply, step_for
-from kimi_linear_operator.reconcile.cache import MOST_OF_LARGE, Cache
+from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import HEAVIEST_CHILD, LARGE_CHILD, LARGEST_CHILD, Key
+from kimi_linear_operator.reconcile.room import MOST_OF_LARGE
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.manifests import build, build_revision
 from kimi_linear_operator.server.revision import History
@@ -208,7 +209,9 @@ def test_large_specs_without_room_in_their_namespace_are_refused_with_the_reason
         cache.put(SERVER, large_server(number))
     assert MOST_OF_LARGE / 2 < kept_bytes(cache) < MOST_OF_LARGE + 50 * SMALL
     assert problem_of(cache, 0) == ""
-    assert problem_of(cache, MOST_SERVERS + 40).startswith("spec: too large for this namespace")
+    refused = problem_of(cache, MOST_SERVERS + 40)
+    assert refused.startswith("spec: too large for this namespace")
+    assert refused.endswith("The largest specs are those of s000 (254 KiB), s001 (254 KiB), s002 (254 KiB)")
     usual = make_server("usual", tensorParallelism=8)
     elsewhere = {**large_server(0), "metadata": {**large_server(0)["metadata"], "namespace": "other"}}
     for server in (usual, elsewhere):
@@ -222,6 +225,34 @@ def test_large_specs_without_room_in_their_namespace_are_refused_with_the_reason
     assert (cache.get(Key("default", "large", BENCHMARK)) or {})["spec"] == benchmark["spec"]
     cache.put(DEPLOYMENT, medium(0))
     assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0)
+
+
+def test_a_spec_in_a_full_room_can_become_smaller_and_makes_room_for_others() -> None:
+    cache = new_cache()
+    for number in range(MOST_SERVERS + 2):
+        cache.put(SERVER, large_server(number))
+    last = MOST_SERVERS + 1
+    assert problem_of(cache, last)
+    for number in range(2):
+        cache.put(SERVER, large_server(number, version=2, size=LARGEST_SPEC // 4))
+        assert problem_of(cache, number) == ""
+    cache.put(SERVER, large_server(last))
+    assert problem_of(cache, last) == ""
+    cache.put(SERVER, large_server(last, version=2, size=LARGE_CHILD // 2))
+    assert problem_of(cache, last) == ""
+
+
+def test_a_refused_spec_gives_the_same_reason_until_it_changes() -> None:
+    """Otherwise the operator would write its status each time that another object changes."""
+    cache = new_cache()
+    for number in range(MOST_SERVERS + 2):
+        cache.put(SERVER, large_server(number))
+    last = MOST_SERVERS + 1
+    refused = problem_of(cache, last)
+    seen = cache.get(Key("default", f"s{last:03}", SERVER)) or {}
+    cache.put(SERVER, large_server(0, version=2, size=LARGEST_SPEC // 2))
+    cache.put(SERVER, {**seen, "metadata": {**seen["metadata"], "resourceVersion": "2"}, "status": {"image": "x"}})
+    assert problem_of(cache, last) == refused
 
 
 def test_a_spec_without_room_comes_back_with_a_list_once_there_is_room() -> None:

@@ -229,7 +229,7 @@ def test_the_running_template_is_found_as_it_was_applied() -> None:
     deployment = deployment_of(OLD_TEMPLATE, {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}})
     pod = deployment["spec"]["template"]["spec"]
     pod |= {"dnsPolicy": "ClusterFirst", "containers": [*pod["containers"], {"name": "mesh", "image": "mesh:1"}]}
-    assert running_template(server(), deployment) == OLD_TEMPLATE
+    assert running_template(build_pod_template(server()), deployment) == OLD_TEMPLATE
 
 
 @pytest.mark.parametrize(
@@ -249,14 +249,14 @@ def test_the_running_template_is_found_as_it_was_applied() -> None:
 def test_an_edited_template_is_not_adopted(touched: Manifest, edit: Any) -> None:
     deployment = deployment_of(build_pod_template(server()), touched)
     edit(deployment["spec"]["template"]["spec"])
-    assert running_template(server(), deployment) is None
+    assert running_template(build_pod_template(server()), deployment) is None
 
 
 def test_with_too_many_managers_no_running_template_is_found() -> None:
     idle: Manifest = {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}}}}}
     template = build_pod_template(server())
-    assert running_template(server(), deployment_of(template, *[idle] * 90))
-    assert running_template(server(), deployment_of(template, *[idle] * 200)) is None
+    assert running_template(build_pod_template(server()), deployment_of(template, *[idle] * 90))
+    assert running_template(build_pod_template(server()), deployment_of(template, *[idle] * 200)) is None
 
 
 def test_a_null_that_removes_a_field_is_a_change_of_the_spec() -> None:
