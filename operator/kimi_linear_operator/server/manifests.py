@@ -61,7 +61,7 @@ def build(server: KimiLinearServer, location: Location | None = None) -> list[Ma
         server: The server.
         location: Where its model is, None if it comes from the hub or from a folder.
     """
-    companions = build_companions(server, is_routed=server.spec.router is not None)
+    companions = build_companions(server, leads_to="router" if server.spec.router else "replicas")
     return [*companions, build_deployment(server, deployment.build_pod_template(server, location))]
 
 
@@ -75,7 +75,7 @@ def build_pod_templates(server: KimiLinearServer) -> list[Manifest]:
 def build_companions(
     server: KimiLinearServer,
     *,
-    is_routed: bool = False,
+    leads_to: service.Backend = "replicas",
     has_router: bool = False,
     router_record: revision.Revision | None = None,
     may_grow: bool = True,
@@ -85,14 +85,14 @@ def build_companions(
 
     Args:
         server: The server.
-        is_routed: Whether requests go to the router instead of the replicas.
+        leads_to: Where its Service leads.
         has_router: Whether pods of a router exist. After the router was switched off, they can still finish requests.
         router_record: The record of the router's pod template, None to build the template.
         may_grow: Whether its autoscaler may add replicas now.
         others: The needs of pods with an older template, for the NetworkPolicy.
     """
     companions = (
-        *_companions(server, router_record, is_routed=is_routed),
+        *_companions(server, router_record, leads_to),
         *_optional_companions(server, has_router=has_router, may_grow=may_grow, others=others),
     )
     return [metadata.with_fingerprint(manifest) for manifest in companions]
@@ -118,9 +118,11 @@ def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manif
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
-def _companions(server: KimiLinearServer, record: revision.Revision | None, *, is_routed: bool) -> Iterator[Manifest]:
+def _companions(
+    server: KimiLinearServer, record: revision.Revision | None, leads_to: service.Backend
+) -> Iterator[Manifest]:
     spec = server.spec
-    yield service.build_service(server, is_routed=is_routed)
+    yield service.build_service(server, leads_to)
     if spec.service.headless or spec.router:
         yield service.build_headless_service(server)
     if disruption.needs_disruption_budget(server):

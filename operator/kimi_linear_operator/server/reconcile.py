@@ -16,7 +16,7 @@ from kimi_linear_operator.reconcile.errors import Failures, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Split, split
-from kimi_linear_operator.server import revision, router
+from kimi_linear_operator.server import revision, service
 from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deploying import Deploying
@@ -245,12 +245,11 @@ class ServerReconciler:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         live = own_router(self.cache, key, server.metadata.uid)
-        is_routed = server.spec.router is not None and router.is_available(live)
         # Without a choice, the router keeps its pod template.
         record = choice.router.current if choice and choice.router else self._templates.router_record(key, server)
         children = build_companions(
             server,
-            is_routed=is_routed,
+            leads_to=service.backend(server.spec, live, own_deployment(self.cache, key, server.metadata.uid)),
             has_router=live is not None,
             router_record=record,
             may_grow=may_grow,

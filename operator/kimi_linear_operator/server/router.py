@@ -201,7 +201,7 @@ def _container(server: KimiLinearServer, router: Router) -> Manifest:
             {"name": router_flags.METRICS_PORT_NAME, "containerPort": router_flags.METRICS_PORT, "protocol": "TCP"},
         ],
         "resources": _resources(router),
-        **_probes(spec),
+        **_probes(),
         # Requests arrive until every node has removed the pod from the Service, as they do for a replica.
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_PAUSE_SECONDS}}},
         "securityContext": {
@@ -228,16 +228,11 @@ def _resources(router: Router) -> Manifest:
     return {**chosen, "requests": {**own, **chosen.get("requests", {})}}
 
 
-def _probes(spec: ServerSpec) -> Manifest:
-    """Return the probes, which need no API key. /readiness answers 200 while the router has a replica.
-
-    A router that wakes replicas must get requests while there is none. When such a router starts, it repeats a request
-    for some seconds, and finds the replicas in this time.
-    """
-    path = "/liveness" if is_woken_by_router(spec) else "/readiness"
+def _probes() -> Manifest:
+    """Return the probes, which need no API key. /readiness answers 200 while the router has a replica."""
     return {
         "readinessProbe": {
-            "httpGet": {"path": path, "port": command_line.PORT_NAME},
+            "httpGet": {"path": "/readiness", "port": command_line.PORT_NAME},
             "periodSeconds": 2,
             "timeoutSeconds": 5,
             "failureThreshold": 3,

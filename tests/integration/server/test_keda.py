@@ -112,11 +112,13 @@ def test_a_request_wakes_the_server_load_adds_replicas_and_without_requests_it_s
         router_without_replicas(namespace, pods, tmp_path) as router,
     ):
         wait_for_sleep(namespace, pods)
-        assert namespace.service("kimi")["spec"]["selector"] == {"kimi-linear.io/router": "kimi"}
+        leads = namespace.service("kimi")["spec"]
+        assert (leads["selector"], leads["publishNotReadyAddresses"]) == ({"kimi-linear.io/router": "kimi"}, True)
         assert namespace.deployment("kimi-router")["spec"]["replicas"] == 1
         assert router.ask("/v1/chat/completions", question(1))[0] == 503
         wait_for_pods(pods, 1, _SECONDS_TO_SCALE)
         namespace.wait_for_condition("kimi", "Autoscaling", "True", "FollowsLoad", _SECONDS_TO_SCALE)
+        assert "publishNotReadyAddresses" not in namespace.service("kimi")["spec"]
         with load(pods, users=16):
             wait_for_pods(pods, 3, _SECONDS_TO_SCALE_TO_THREE)
             namespace.wait_for_condition("kimi", "Autoscaling", "True", "MaximumReached", _SECONDS_TO_SCALE)

@@ -104,18 +104,25 @@ def test_a_router_that_wakes_the_server_runs_and_gets_requests_without_replicas(
     assert wanted_routers(server(replicas=0, autoscaling=SLEEPING, suspend=True).spec) == 0
     own_query = {**SLEEPING, "keda": {**KEDA, "wakeQuery": "x"}}
     assert wanted_routers(server(replicas=0, autoscaling=own_query).spec) == 0
-    assert (_readiness(SLEEPING), _readiness(own_query), _readiness(AWAKE)) == (
-        "/liveness",
-        "/readiness",
-        "/readiness",
-    )
 
 
-def _readiness(autoscaling: Manifest) -> str:
-    children = manifests.build(server(autoscaling=autoscaling))
-    pods = {child["metadata"]["name"]: child["spec"]["template"] for child in children if child["kind"] == "Deployment"}
-    [container] = pods["kimi-router"]["spec"]["containers"]
-    return str(container["readinessProbe"]["httpGet"]["path"])
+def test_while_no_replica_serves_requests_reach_the_unready_router_that_wakes_one() -> None:
+    for serving, waking in ((0, True), (1, False)):
+        cluster = RefusingCluster({})
+        deployment = make_deployment(availableReplicas=serving)
+        one_pass(cluster, deployment, router={}, replicas=serving, autoscaling=SLEEPING)
+        [service] = [
+            child for child in cluster.applied if (child["kind"], child["metadata"]["name"]) == ("Service", "kimi")
+        ]
+        assert service["spec"].get("publishNotReadyAddresses", False) is waking
+        # No pod of the router is available here.
+        assert service["spec"]["selector"] == {f"kimi-linear.io/{'router' if waking else 'server'}": "kimi"}
+
+
+def test_the_pods_of_a_router_stay_when_the_server_may_sleep_or_no_longer_may() -> None:
+    built = [manifests.build(server(autoscaling=scaling)) for scaling in (AWAKE, SLEEPING)]
+    one, two = ([child for child in children if child["kind"] == "Deployment"] for children in built)
+    assert one == two
 
 
 def test_prometheus_scrapes_a_router_that_wakes_the_server() -> None:
