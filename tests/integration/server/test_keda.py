@@ -80,6 +80,18 @@ def wait_for_sleep(namespace: Namespace, pods: ServingPods) -> None:
     namespace.wait_for_condition("kimi", "Ready", "False", "ScaledToZero")
 
 
+def wait_for_service(namespace: Namespace, *, takes_unready: bool) -> None:
+    """Wait until the Service leads to the router, and takes pods of the router that are not ready only if it must."""
+    wait_for(
+        lambda: namespace.service("kimi")["spec"],
+        "the Service leads to the router",
+        lambda seen: (
+            (seen["selector"], seen.get("publishNotReadyAddresses", False))
+            == ({"kimi-linear.io/router": "kimi"}, takes_unready)
+        ),
+    )
+
+
 @contextmanager
 def router_without_replicas(namespace: Namespace, pods: ServingPods, folder: Path) -> Iterator[Router]:
     """Run the router of the server's one router pod, and let Prometheus scrape it. DNS has no replica for it."""
@@ -112,13 +124,12 @@ def test_a_request_wakes_the_server_load_adds_replicas_and_without_requests_it_s
         router_without_replicas(namespace, pods, tmp_path) as router,
     ):
         wait_for_sleep(namespace, pods)
-        leads = namespace.service("kimi")["spec"]
-        assert (leads["selector"], leads["publishNotReadyAddresses"]) == ({"kimi-linear.io/router": "kimi"}, True)
+        wait_for_service(namespace, takes_unready=True)
         assert namespace.deployment("kimi-router")["spec"]["replicas"] == 1
         assert router.ask("/v1/chat/completions", question(1))[0] == 503
         wait_for_pods(pods, 1, _SECONDS_TO_SCALE)
         namespace.wait_for_condition("kimi", "Autoscaling", "True", "FollowsLoad", _SECONDS_TO_SCALE)
-        assert "publishNotReadyAddresses" not in namespace.service("kimi")["spec"]
+        wait_for_service(namespace, takes_unready=False)
         with load(pods, users=16):
             wait_for_pods(pods, 3, _SECONDS_TO_SCALE_TO_THREE)
             namespace.wait_for_condition("kimi", "Autoscaling", "True", "MaximumReached", _SECONDS_TO_SCALE)
