@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedType, Conditions, Key, Reader, key_of
@@ -149,8 +150,24 @@ class Cache:
         """Read a manifest and cache it, unless this state or a newer one is cached. Return the resources to enqueue."""
         cached = self.find(key_of(kind, manifest))
         if cached and version_of(manifest) <= cached.version and not self._is_cut_version(cached, version_of(manifest)):
-            return set()
+            return self._put_defaults(cached, manifest)
         return self._take(self.reader.read(kind, manifest), cached)
+
+    def _put_defaults(self, cached: CachedObject, manifest: Manifest) -> set[Key]:
+        """Cache a resource again if the API server now shows it with other defaults. Return the resources to enqueue.
+
+        After a change of its CRD, a resource has other defaults in each answer of the API server, although nobody has
+        written it. The resource version stays the same, and there is no watch event. A list shows it.
+        """
+        is_same = self.reader.is_resource(cached.key.kind) and version_of(manifest) == cached.version and not cached.cut
+        if not is_same or jsontext.encode(manifest.get("spec")) in cached.text:
+            return set()
+        observed = self.reader.read(cached.key.kind, manifest)
+        if observed.large or observed.text == cached.text:
+            return set()
+        self._forget(observed.key)
+        self._keep(observed)
+        return self._keys_to_enqueue(cached, observed)
 
     def take(self, observed: CachedObject) -> set[Key]:
         """Cache or delete an object that a watch has shown, unless a newer state is known.

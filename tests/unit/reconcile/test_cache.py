@@ -203,6 +203,18 @@ def test_a_list_without_changes_enqueues_none() -> None:
     assert taken(cache, [make_pod("a", version=1), make_pod("b", version=2)], version=10) == set()
 
 
+def test_a_list_shows_the_defaults_of_another_crd_although_nobody_has_written_the_server() -> None:
+    """The resource version is the same, and there is no watch event."""
+    cache = new_cache()
+    cache.put(SERVER, make_server(tensorParallelism=4))
+    shown = make_server(tensorParallelism=4, engine={"memoryFractionStatic": 0.5})
+    for affected in ({KIMI}, set()):
+        listing = Listing(cache, SERVER)
+        listing.take([shown], version=10)
+        assert listing.end() == affected
+        assert (cache.get(KIMI) or {})["spec"] == shown["spec"]
+
+
 def test_a_list_may_come_in_pages() -> None:
     cache = filled(make_pod("a", version=1), make_pod("b", version=2), make_pod("c", version=3))
     listing = Listing(cache, POD)
