@@ -70,10 +70,7 @@ def newer_definition(client: Client) -> Iterator[None]:
     [version] = newer["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["warmUp"] = {"type": "string", "default": "enabled"}
-    engine = spec["properties"]["engine"]
-    engine["properties"]["memoryFractionStatic"]["default"] = FRACTION
-    for default in (engine["default"], spec["default"]["engine"]):
-        default["memoryFractionStatic"] = FRACTION
+    _set_fraction(spec, FRACTION)
     with another_definition(
         client, SERVER_DEFINITION, newer, {}, lambda found: found["engine"].get("memoryFractionStatic") == FRACTION
     ):
@@ -95,6 +92,33 @@ def definition_of_routers(client: Client) -> Iterator[None]:
         client, SERVER_DEFINITION, newer, {"router": {}}, lambda found: ROUTER_CPU in str(found.get("router"))
     ):
         yield
+
+
+@contextmanager
+def definition_of_fraction(client: Client, fraction: float | None) -> Iterator[None]:
+    """Let the API server use the CRD of another version for a while.
+
+    Args:
+        client: A client of the API server.
+        fraction: The default of `engine.memoryFractionStatic`, None if the other version does not have this field.
+    """
+    other = copy.deepcopy(SERVER_DEFINITION.manifest())
+    [version] = other["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["warmUp"] = {"type": "string", "default": str(fraction)}
+    if fraction is None:
+        del spec["properties"]["engine"]["properties"]["memoryFractionStatic"]
+    else:
+        _set_fraction(spec, fraction)
+    with another_definition(client, SERVER_DEFINITION, other, {}, lambda found: found.get("warmUp") == str(fraction)):
+        yield
+
+
+def _set_fraction(spec: Manifest, fraction: float) -> None:
+    engine = spec["properties"]["engine"]
+    engine["properties"]["memoryFractionStatic"]["default"] = fraction
+    for default in (engine["default"], spec["default"]["engine"]):
+        default["memoryFractionStatic"] = fraction
 
 
 PULL_POLICY = "Always"

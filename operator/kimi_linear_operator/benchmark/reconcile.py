@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from kimi_linear_operator.benchmark import job, results_config_map, retention
+from kimi_linear_operator.benchmark import job, results_config_map, retention, started
 from kimi_linear_operator.benchmark.clean_up import CleanUp
 from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.ended_suites import EndedSuites
@@ -27,7 +27,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import REPORTED_FAILURES, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -193,8 +193,21 @@ class BenchmarkReconciler:
             return _Outcome(replace(refused, target=_DONE))
         return _Outcome(refused, self._ended_suites.seconds_left_of(measurement, suites[len(results)]))
 
+    def _as_started(self, manifest: Manifest, benchmark: KimiLinearBenchmark) -> KimiLinearBenchmark:
+        """Return a benchmark without defaults that its spec got after the first suite had started.
+
+        Users can edit the record of its fields, so the rules must also accept the spec without them.
+        """
+        runner = self.cache.get(Key(benchmark.metadata.namespace, job.runner_name(benchmark), CONFIG_MAP))
+        found = started.as_started(benchmark, runner)
+        if found is benchmark:
+            return benchmark
+        checked = self._check({**manifest, "spec": found.manifest()["spec"]})
+        return found if checked.is_valid else benchmark
+
     async def _run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark) -> _Outcome:
         """Judge the suites that have ended and go on with the next one."""
+        benchmark = self._as_started(manifest, benchmark)
         state = target_state(self.cache, benchmark)
         measurement = Measurement(key, benchmark, state)
         restored = await self._stored_results.restored(benchmark)

@@ -4,7 +4,7 @@ With every write of an object, the API server stores the defaults of the current
 the operator. The managed fields show who set a field. A default has no owner.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,9 +56,31 @@ class UncertainFields:
     recorded_until: str = ""
 
 
-def added(changed: Iterable[FieldPath], recorded: Manifest) -> tuple[FieldPath, ...]:
-    """Return those of the changed fields that the record lacks, or has as null."""
-    return tuple(path for path in changed if stored.value_at(recorded, path) is None)
+def added(
+    changed: Iterable[FieldPath], recorded: Manifest, unowned: Collection[FieldPath] = ()
+) -> tuple[FieldPath, ...]:
+    """Return those of the changed fields that the record lacks or has as null, or that had no owner.
+
+    Args:
+        changed: The fields that differ from the record.
+        recorded: The recorded inputs.
+        unowned: The recorded inputs that nobody had set.
+    """
+    return tuple(
+        path for path in changed if stored.value_at(recorded, path) is None or _had_no_owner(path, recorded, unowned)
+    )
+
+
+def _had_no_owner(path: FieldPath, recorded: Manifest, unowned: Collection[FieldPath]) -> bool:
+    """Return whether nobody had set a recorded field, or any of the fields in it."""
+    if any(path[:length] in unowned for length in range(1, len(path) + 1)):
+        return True
+    value = stored.value_at(recorded, path)
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all((*path, *name) in unowned for name in ownership.unowned(value, {}))
+    )
 
 
 def complete_until(created: str, now: str) -> str:
@@ -120,6 +142,8 @@ def find(uncertain: UncertainFields, spec: Manifest, writes: Writes) -> Answers:
     """Return the uncertain fields that nobody asked for.
 
     - A field in the spec: nobody asked for it if it has no owner.
+    - A recorded value that nobody had set either: nobody asked for another value, or for none, as long as nobody owns
+      the field. The CRD of another version dropped the value, or has another default.
     - A null that is no longer in the spec: if the field still has an owner, the API server dropped the null, and nobody
       asked for that. A user who removes a null also gives up the ownership.
     - A field in a list that somebody owns as a whole, or a value in place of an owned null: ownership does not show
@@ -149,11 +173,13 @@ def _answer(path: FieldPath, spec: Manifest, owners: _Owned) -> Answer | None:
     """Return an uncertain field that nobody asked for, None if somebody asked for it."""
     value, is_there = stored.value_at(spec, path), stored.holds(spec, path)
     remaining = ownership.remaining_path(owners.owned, path, spec)
-    has_replaced_null = is_there and stored.holds(owners.recorded, path)
+    was_default = stored.value_at(owners.recorded, path) is not None
+    has_replaced_null = is_there and not was_default and stored.holds(owners.recorded, path)
     if remaining or (remaining == () and has_replaced_null):
         return Answer(value, is_doubtful=True) if _is_older(path, spec, remaining, owners) else None
     is_owned = remaining is not None
-    return Answer(value, is_doubtful=False) if is_owned != is_there else None
+    is_unrequested = not is_owned if was_default else is_owned != is_there
+    return Answer(value, is_doubtful=False) if is_unrequested else None
 
 
 def _is_older(path: FieldPath, spec: Manifest, remaining: FieldPath, owners: _Owned) -> bool:
@@ -194,6 +220,7 @@ def recorded_again(spec: Manifest, answers: Answers, recorded: Manifest) -> Mani
         recorded: The inputs with which the spec was compared.
     """
     for path, answer in answers.items():
-        is_given_up = not answer.is_doubtful and stored.holds(spec, path) and stored.holds(recorded, path)
+        is_null = stored.holds(recorded, path) and stored.value_at(recorded, path) is None
+        is_given_up = is_null and not answer.is_doubtful and stored.holds(spec, path)
         spec = stored.as_in(spec, path, stored.without(recorded, path) if is_given_up else recorded)
     return spec

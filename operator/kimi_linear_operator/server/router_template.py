@@ -34,7 +34,8 @@ class RouterChoice:
         current: The record of this template. Its number is that of the server's revision, because a router takes a new
             template whenever its server does.
         offer: The fields in which the template on offer differs from the current one; empty if there is no offer.
-        unknown: The inputs of the current template that this version does not know. The template on offer lacks them.
+        unknown: The inputs of the current template that this version does not know or refuses. The template on offer
+            lacks them.
     """
 
     current: Revision
@@ -55,7 +56,9 @@ def read(router: Manifest | None) -> Revision | None:
 
 def text_of(record: Revision) -> str:
     """Return a record as text for the annotation, empty if it is too long."""
-    text = json.dumps({"number": record.number, **revision.data_of(record)}, sort_keys=True)
+    data = {name: value for name, value in revision.data_of(record).items() if name != revision.UNOWNED}
+    unowned = {revision.UNOWNED: record.unowned} if record.unowned else {}
+    text = json.dumps({**data, "number": record.number, **unowned}, sort_keys=True)
     return text if len(text) <= _LONGEST_RECORD else ""
 
 
@@ -113,7 +116,7 @@ def choose(
     if kept is None or _is_another_requested(server, kept, current):
         return RouterChoice(new)
     offer = all_differences(kept.template, built)
-    unknown = unknown_fields(kept.explicit_inputs) if offer else ()
+    unknown = (*unknown_fields(kept.explicit_inputs), *kept.refused_inputs) if offer else ()
     if offer and is_chosen and not unknown:
         return RouterChoice(new)
     return RouterChoice(replace(kept, number=current.number), offer, unknown)

@@ -8,6 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
+from kimi_linear_operator.server.previous_status import was_rolled_back
 from kimi_linear_operator.server.revision import History, Revision, has_new_annotation, is_of, rollout_of
 from kimi_linear_operator.server.router_template import RouterChoice
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -32,8 +33,8 @@ class TemplateChoice:
         running: The revision whose template the Deployment has now, None if unknown.
         unready: Why the operator does not know whether there is a newer template: the weights have never been complete.
             None if it knows.
-        unknown: The inputs of the current template that this version does not know. The template on offer lacks these
-            inputs, so an automatic rollout does not take it.
+        unknown: The inputs of the current template that this version does not know or refuses. The template on offer
+            lacks these inputs, so an automatic rollout does not take it.
         verification: What is known about the answers with the current template, None if the template is not verified.
         verified: The last older revision with right answers, None if there is none. Pods may still have its template.
         goes_back: Whether the server goes back to `verified` when the answers with the current template are wrong.
@@ -130,7 +131,7 @@ def choose(
     choice = _chosen(server, history, applied, state)
     older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
     verified = max(older, key=lambda item: item.number, default=None)
-    return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified))
+    return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified, state))
 
 
 def _chosen(
@@ -163,7 +164,7 @@ def _chosen(
     if built is None:
         return TemplateChoice(current, running=running, unready=state.unready)
     offer = all_differences(current.template, built)
-    unknown = unknown_fields(current.explicit_inputs) if offer else ()
+    unknown = (*unknown_fields(current.explicit_inputs), *current.refused_inputs) if offer else ()
     if offer and state.is_chosen and not unknown:
         return TemplateChoice(_new(server, built, history, is_automatic=True), running=running)
     return TemplateChoice(current, offer, running, unknown=unknown)
@@ -252,11 +253,15 @@ def _has_completed_rollout(newest: Revision, running: Revision) -> bool:
     return asks_for_same and not newest.is_automatic
 
 
-def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None) -> bool:
-    """Return whether a server goes back to its last verified revision, or has gone back and stays there."""
+def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None, state: RolloutState) -> bool:
+    """Return whether a server goes back to its last verified revision, or has gone back and stays there.
+
+    While nobody changes the spec, it stays there even if the CRD of another version lacks `verification`.
+    """
     options = server.spec.verification
     is_there = verified is not None and history.running == verified
-    return options.mode == "Block" and (options.on_failure == "Rollback" or is_there)
+    stays = is_there and state.is_unchanged and was_rolled_back(server.status, server.metadata.generation)
+    return stays or (options.mode == "Block" and (options.on_failure == "Rollback" or is_there))
 
 
 def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_automatic: bool = False) -> Revision:

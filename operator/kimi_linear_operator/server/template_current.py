@@ -82,8 +82,8 @@ _TAKE = f"To take the new template, give the server's annotation {ROLLOUT_ANNOTA
 def _unknown_message(choice: TemplateChoice) -> str:
     names = _named([".".join(map(str, path)) for path in choice.unknown_inputs])
     return (
-        f"Another version of the operator has built the pods from fields that this version does not know ({names}). "
-        "The pod template of this version lacks these fields, so no automatic rollout uses it."
+        f"Another version of the operator has built the pods from fields that this version does not know or refuses "
+        f"({names}). The pod template of this version lacks them, so no automatic rollout uses it."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
-from kimi_linear_operator.kubernetes.unrequested import Answers
+from kimi_linear_operator.kubernetes.unrequested import Answers, UncertainFields
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.live import read_unchanged
@@ -17,6 +17,8 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.index import ServerFacts
+from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.owned import own_pods
@@ -32,6 +34,7 @@ from kimi_linear_operator.server.template_choice import (
     asks_for_newest,
     choose,
 )
+from kimi_linear_operator.server.template_inputs import explicit_inputs, explicit_router_inputs
 from kimi_linear_operator.weights.spec import WEIGHTS
 
 
@@ -114,6 +117,7 @@ class Templates:
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
         choice = await self._with_router(server, case, choice, is_remade=applied is not None)
+        choice = self._with_unowned(key, server, choice, left_out)
         doubtful = {path: answer.value for path, answer in left_out.items() if answer.is_doubtful}
         choice = replace(choice, current=replace(choice.current, left_out=doubtful))
         if case.state.is_chosen and key not in self.chosen:
@@ -123,6 +127,24 @@ class Templates:
         elif self.has_settled(key, live, choice.current):
             choice = choice.completed()
         return Decision(server, choice)
+
+    def _with_unowned(
+        self, key: Key, server: KimiLinearServer, choice: TemplateChoice, answers: Answers
+    ) -> TemplateChoice:
+        """Add the inputs that nobody has set, if the cache shows the owners of this spec."""
+        cached = self._cache.find(key)
+        facts = cached.facts if cached else None
+        about = server.metadata
+        if not isinstance(facts, ServerFacts) or (facts.uid, facts.generation) != (about.uid, about.generation):
+            return choice
+        if facts.unowned is None:
+            return choice
+        current = unrequested.unowned_inputs(choice.current, explicit_inputs(server.spec), facts.unowned, answers)
+        if choice.router is None:
+            return replace(choice, current=current)
+        inputs = explicit_router_inputs(server.spec)
+        record = unrequested.unowned_inputs(choice.router.current, inputs, facts.unowned, answers)
+        return replace(choice, current=current, router=replace(choice.router, current=record))
 
     def _located(self, server: KimiLinearServer, case: _Case) -> _Case:
         """Add the location of the server's model, or why it is unknown."""
@@ -241,15 +263,47 @@ class Templates:
         fields.
         """
         uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now(), case.router)
-
-        def judge(live: Manifest, seen: Mapping[FieldPath, Any]) -> Answers:
-            known = {**(case.history.reference.left_out if case.history.reference else {}), **seen}
-            before = unrequested.Before(self._now(), known, case.live["spec"].get("replicas") if case.live else None)
-            return unrequested.unrequested(uncertain, live, before)
-
-        answers = await self._questions.answer(case.key, server, uncertain, judge)
+        answers = await self._answers(case, server, uncertain)
         takes_all = asks_for_newest(server, case.history)
         return {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
+
+    async def _answers(self, case: _Case, server: KimiLinearServer, uncertain: UncertainFields) -> Answers:
+        """Return those of the uncertain fields that nobody asked for."""
+        record = case.history.reference
+
+        def judge(live: Manifest, answered: Mapping[FieldPath, Any]) -> Answers:
+            known = {**unrequested.known_answers(uncertain, record, server), **answered}
+            replicas = case.live["spec"].get("replicas") if case.live else None
+            before = unrequested.Before(self._now(), known, replicas, unrequested.last_seen(record, server))
+            return unrequested.unrequested(uncertain, live, before)
+
+        return await self._questions.answer(case.key, server, uncertain, judge)
+
+    async def unapplied(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Manifest | None:
+        """Return the record of the pods of a server whose spec is not applied, with what is seen of this spec.
+
+        None if there is no record, or if it already says so.
+
+        Args:
+            key: The key of the server.
+            server: The readable part of the server.
+            live: Its Deployment, None if there is none.
+
+        Raises:
+            BehindError: The cached spec is not the newest one.
+            GoneError: The server was deleted.
+            ApiError: A request failed.
+        """
+        deployed = revision.number_on(live)
+        history = revision.history_of(revision.newest(self.records(key, server), deployed), deployed)
+        record, case = history.reference, _Case(key, live, history, None, RolloutState())
+        if record is None:
+            return None
+        uncertain = unrequested.uncertain_fields(server, history, case.state, self._now())
+        found = unrequested.remembered(record, server, uncertain, await self._answers(case, server, uncertain))
+        has_settled = found.is_automatic and self.has_settled(key, live, found)
+        found = replace(found, is_automatic=found.is_automatic and not has_settled)
+        return None if found == record else build_revision(server, found)
 
     async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:
         """Return the revisions of a server, and the revision of its Deployment.

@@ -3,7 +3,7 @@
 The API server has stored them as defaults from the CRD of another version.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,8 +25,8 @@ from kimi_linear_operator.kubernetes.unrequested import (
     recorded_again,
     reported_at,
 )
-from kimi_linear_operator.server.previous_status import was_recorded
-from kimi_linear_operator.server.revision import History, Revision, is_of
+from kimi_linear_operator.server.previous_status import was_ever_applied, was_recorded
+from kimi_linear_operator.server.revision import History, Revision, Seen, is_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.status import ServerStatus
 from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState
@@ -53,7 +53,9 @@ def uncertain_fields(
     defaults of the CRD, and these defaults get no owner. A null in `podTemplate` removes a field of the pod. If the CRD
     declares this field, the API server drops the null, or stores the default in its place.
 
-    Users asked for all other changes, because a default can only replace a null.
+    Users asked for all other changes, because a default can only replace a null, or another default that the CRD of
+    another version dropped. If somebody deleted a server without its children and created it again, its pods stay: the
+    owner of a list has written all of it again, so the fields in its items are older than the record.
 
     Args:
         server: The server.
@@ -68,7 +70,8 @@ def uncertain_fields(
     recorded = router.explicit_inputs
     spec = spec_of(recorded)
     changed = changed_fields(router_inputs(spec) if spec else recorded, router_inputs(server.spec))
-    return replace(found, paths=(*found.paths, *added(changed, recorded)), recorded={**found.recorded, **recorded})
+    paths = (*found.paths, *added(changed, recorded, router.unowned))
+    return replace(found, paths=paths, recorded={**found.recorded, **recorded})
 
 
 def _of_replicas(server: KimiLinearServer, history: History, state: RolloutState, now: str) -> UncertainFields:
@@ -78,9 +81,55 @@ def _of_replicas(server: KimiLinearServer, history: History, state: RolloutState
     if record is None or record.inputs == inputs:
         return UncertainFields()
     recorded = record.explicit_inputs
-    paths = added(changed_fields(as_this_version_reads(recorded), inputs), recorded)
-    is_applied = state.is_unchanged or is_of(record, server)
+    paths = added(changed_fields(as_this_version_reads(recorded), inputs), recorded, record.unowned)
+    paths = _without_requested(paths, server, last_seen(record, server))
+    is_adopted = record.uid != server.metadata.uid and not was_ever_applied(server.status)
+    is_applied = state.is_unchanged or is_of(record, server) or is_adopted
     return UncertainFields(paths, recorded, _END_OF_TIME if is_applied else complete_until(record.created, now))
+
+
+def last_seen(record: Revision | None, server: KimiLinearServer) -> Seen | None:
+    """Return what the operator has seen of a spec that it did not apply, if it was the spec before the last change.
+
+    It can also be the current spec.
+    """
+    seen = record.seen if record else None
+    known = (server.metadata.generation, server.status.get("observedGeneration"))
+    return seen if seen and seen.uid == server.metadata.uid and seen.generation in known else None
+
+
+def _without_requested(
+    paths: tuple[FieldPath, ...], server: KimiLinearServer, seen: Seen | None
+) -> tuple[FieldPath, ...]:
+    """Return the fields without those for which somebody had perhaps asked in a spec that was not applied."""
+    return tuple(path for path in paths if not _is_same(path, server, _requested(seen)))
+
+
+def _requested(seen: Seen | None) -> Mapping[FieldPath, Any]:
+    return seen.requested if seen else {}
+
+
+def _is_same(path: FieldPath, server: KimiLinearServer, values: Mapping[FieldPath, Any]) -> bool:
+    return path in values and values[path] == stored.value_at(server.manifest()["spec"], path)
+
+
+def known_answers(
+    uncertain: UncertainFields, record: Revision | None, server: KimiLinearServer
+) -> dict[FieldPath, Any]:
+    """Return the doubtful fields, with their values, that nobody had asked for according to a record.
+
+    While the generation of a spec is the same, nobody asks for anything. So a field that was not in the spec when the
+    operator saw it first is a default.
+
+    Args:
+        uncertain: The uncertain fields.
+        record: The record, None if there is none.
+        server: The server.
+    """
+    seen, spec = last_seen(record, server), server.manifest()["spec"]
+    is_same_spec = seen is not None and seen.generation == server.metadata.generation
+    appeared = {path: stored.value_at(spec, path) for path in uncertain.paths} if is_same_spec else {}
+    return {**(record.left_out if record else {}), **appeared}
 
 
 @dataclass(frozen=True)
@@ -91,11 +140,13 @@ class Before:
         now: The time as RFC 3339.
         answers: Doubtful fields, with their values, that nobody had asked for when the operator last saw the spec.
         replicas: The replicas of the Deployment, None without a Deployment.
+        seen: What the operator has seen of a spec that it did not apply, see `last_seen`.
     """
 
     now: str = ""
     answers: Mapping[FieldPath, Any] = field(default_factory=dict)
     replicas: int | None = None
+    seen: Seen | None = None
 
 
 _NOTHING_KNOWN = Before()
@@ -127,17 +178,38 @@ def _written_since(
     written the spec.
     """
     status = stored.readable_status(ServerStatus, server.get("status"))
-    reported = reported_at(managed_fields) if _is_applied(status) else ""
+    reported = reported_at(managed_fields) if _is_known(status, before.seen) else ""
     newer = ownership.written_after(managed_fields, max(recorded_until, known_until(reported, before.now)))
     if not reported or not _was_scaled_once(server, status, before.replicas):
         return newer
     return [entry for entry in newer if "f:replicas" in owned_spec([entry])]
 
 
-def _is_applied(status: Manifest) -> bool:
-    """Return whether a status says that the spec of its time was applied."""
+def _is_known(status: Manifest, seen: Seen | None) -> bool:
+    """Return whether the spec at the time of a status was applied, or was recorded because it was not applied."""
     generation = status.get("observedGeneration")
-    return isinstance(generation, int) and was_recorded(status, generation)
+    is_seen = seen is not None and seen.generation == generation
+    return isinstance(generation, int) and (is_seen or was_recorded(status, generation))
+
+
+def remembered(record: Revision, server: KimiLinearServer, uncertain: UncertainFields, answers: Answers) -> Revision:
+    """Return a record that also says what the operator sees of a spec that it does not apply.
+
+    When the spec can be applied, it may have got defaults of another version in the meantime. Then the record shows
+    them.
+
+    Args:
+        record: The record with which the spec was compared.
+        server: The server.
+        uncertain: The uncertain fields.
+        answers: Those that nobody asked for.
+    """
+    spec, about, before = server.manifest()["spec"], server.metadata, last_seen(record, server)
+    kept = {path: value for path, value in _requested(before).items() if _is_same(path, server, _requested(before))}
+    asked = {path: stored.value_at(spec, path) for path in uncertain.paths if path not in answers}
+    doubtful = {path: answer.value for path, answer in answers.items() if answer.is_doubtful}
+    seen = Seen(about.uid, about.generation, {**kept, **asked})
+    return replace(record, seen=seen, left_out={**record.left_out, **doubtful})
 
 
 def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -> bool:
@@ -151,6 +223,33 @@ def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -
     is_contested = find_condition(status, "Synced").get("status") == "False"
     has_other_replicas = bool(replicas) and server["spec"].get("replicas") != replicas
     return is_next and has_other_replicas and not is_contested and not server["spec"].get("suspend")
+
+
+def unowned_inputs(recorded: Revision, inputs: Manifest, unowned: Collection[FieldPath], answers: Answers) -> Revision:
+    """Return a record that names those of its inputs that nobody has set.
+
+    In a new record, these are the fields without an owner, and the fields that got their recorded values again. In an
+    older record, a field counts as set as soon as somebody owns its recorded value.
+
+    Args:
+        recorded: The record.
+        inputs: The inputs that are in the spec now, and in which these fields have their recorded values.
+        unowned: The fields of the spec that nobody owns.
+        answers: The fields that nobody asked for.
+    """
+    if recorded.data is None:
+        found = {path for path in (*unowned, *answers) if stored.holds(inputs, path)}
+        return replace(recorded, unowned=tuple(sorted(found, key=str)))
+    before = recorded.explicit_inputs
+    owned = {
+        path
+        for path in recorded.unowned
+        if path not in unowned
+        and path not in answers
+        and stored.holds(inputs, path)
+        and stored.value_at(inputs, path) == stored.value_at(before, path)
+    }
+    return replace(recorded, unowned=tuple(path for path in recorded.unowned if path not in owned))
 
 
 def without(

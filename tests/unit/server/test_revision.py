@@ -15,12 +15,12 @@ from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_deployment, build_revision
-from kimi_linear_operator.server.revision import History, Revision
+from kimi_linear_operator.server.revision import History, Result, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose, has_other_inputs
 from kimi_linear_operator.server.template_inputs import explicit_inputs, template_inputs, unknown_fields
 from kimi_linear_operator.weights.location import on_claim
-from make import UID, make_server, stored
+from make import UID, make_condition, make_server, stored
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 LOCATED = RolloutState(location=on_claim("kimi", "instruct", "1" * 40))
@@ -52,6 +52,35 @@ def test_a_record_contains_everything_that_was_kept() -> None:
     manifest = build_revision(server(), kept)
     assert manifest["metadata"]["name"] == "kimi-1"
     assert revision.read(manifest) == kept
+
+
+_OF_NEWER = "kimi-linear.io/of-a-newer-version"
+
+
+def test_a_record_keeps_what_only_another_version_knows() -> None:
+    """Data never change, so the API server would refuse a record without a key. Annotations would be removed."""
+    manifest = build_revision(server(), kept_by_older(is_automatic=True))
+    manifest["data"]["reason"] = "of a newer version"
+    manifest["metadata"]["annotations"] |= {_OF_NEWER: "1", "example.com/mine": "1"}
+    found = revision.read(manifest)
+    assert found
+    written = build_revision(server(), replace(found, is_automatic=False))
+    assert written["data"] == manifest["data"]
+    assert written["metadata"]["annotations"][_OF_NEWER] == "1"
+    assert "example.com/mine" not in written["metadata"]["annotations"]
+
+
+def test_annotations_without_end_are_not_kept() -> None:
+    manifest = build_revision(server(), kept_by_older())
+    manifest["metadata"]["annotations"][_OF_NEWER] = "x" * 200_000
+    found = revision.read(manifest)
+    assert found
+    assert _OF_NEWER not in build_revision(server(), found)["metadata"]["annotations"]
+
+
+def test_the_unowned_inputs_are_recorded_and_read_again() -> None:
+    kept = kept_by_older(unowned=(("engine", "version"), ("model", "variant")))
+    assert revision.read(build_revision(server(), kept)) == kept
 
 
 @pytest.mark.parametrize(
@@ -178,6 +207,36 @@ def test_an_automatic_rollout_never_drops_inputs_of_another_version(inputs: Mani
     # If somebody asks for the template, the server gets it.
     asked = choose(server(annotations={ROLLOUT_ANNOTATION: "1"}), History([kept], deployed=1)).current
     assert (asked.number, asked.is_automatic) == (2, False)
+
+
+def test_an_automatic_rollout_never_drops_a_value_that_this_version_refuses() -> None:
+    """Nobody had set the value, so this version leaves it out of the spec and of the recorded inputs."""
+    path, value = ("security", "seccompProfile"), "Localhost"
+    inputs = template_inputs(server().spec)
+    kept = kept_by_older(inputs={**inputs, "security": {**inputs["security"], "seccompProfile": value}})
+    history = History([kept], deployed=1).without({path: value})
+    seen = choose(server(), history, state=RolloutState(is_chosen=True))
+    assert (seen.current.number, seen.unknown) == (1, (path,))
+    asked = choose(server(annotations={ROLLOUT_ANNOTATION: "1"}), history).current
+    assert (asked.number, asked.is_automatic) == (2, False)
+
+
+@pytest.mark.parametrize("reason", ["RolledBack", "TemplateRejected"])
+def test_a_server_that_went_back_stays_there_under_a_crd_without_verification(reason: str) -> None:
+    """An older CRD drops `verification`, and the generation stays the same."""
+    right = replace(choose(server(), History()).current, result=Result(True, "right"))
+    wrong = replace(choose(server(2, toolCallParser="enabled"), History([right], 1)).current, result=Result(False, ""))
+    history = History([right, wrong], deployed=1)
+    manifest = server(2, toolCallParser="enabled").model_copy(
+        update={
+            "status": {"observedGeneration": 2, "conditions": [make_condition("TemplateCurrent", "False", reason, "")]}
+        }
+    )
+    assert choose(manifest, history, state=RolloutState(is_unchanged=True)).deployed == right
+    # The owner has switched the verification off.
+    about = manifest.metadata.model_copy(update={"generation": 3})
+    changed = manifest.model_copy(update={"metadata": about})
+    assert choose(changed, history, state=RolloutState()).deployed == wrong
 
 
 def test_a_number_is_never_used_twice() -> None:
