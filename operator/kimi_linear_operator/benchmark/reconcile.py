@@ -25,6 +25,7 @@ from kimi_linear_operator.benchmark.stored_results import StoredResults
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
+from kimi_linear_operator.kubernetes.bounds import is_without_room
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, Manifest
@@ -129,7 +130,8 @@ class BenchmarkReconciler:
         Then delete its Jobs, its runner and the benchmark itself, each when it is due.
         """
         benchmark = CHECKER.read_stored(manifest, {"suites"})
-        if benchmark and results_config_map.is_whole(manifest["status"]):
+        is_whole = results_config_map.is_whole(manifest["status"]) and not is_without_room(manifest)
+        if benchmark and is_whole:
             await self._stored_results.write(benchmark, manifest["status"])
         return await self._clean_up.run(key, manifest, benchmark)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.overlay import has_same_items
@@ -19,16 +20,32 @@ FieldPath = tuple[str | int, ...]
 
 R = TypeVar("R", bound=Resource)
 
+# In characters: one more than the messages that the operator writes. So a longer message never looks like one of them,
+# and the next write of the status replaces it.
+_LONGEST_MESSAGE = LONGEST_MESSAGE + 1
+
 
 def readable_status(model: type[Status], status: Any) -> Manifest:
     """Return a stored status without its unreadable parts: fields are empty instead, and items of lists are left out.
 
     So code that reads a status can rely on the schema, and the next write of the status replaces the unreadable parts.
     Records keep all their objects. So code that reads an object of a record must first check that it is readable
-    (`is_readable`). Fields that the schema does not have are left as they are.
+    (`is_readable`). Fields that the schema does not have are left as they are. Long messages of conditions are cut.
     """
     if not isinstance(status, dict):
         return {}
+    fields = _readable_fields(model, status)
+    conditions = fields.get("conditions", ())
+    if all(len(condition["message"]) <= _LONGEST_MESSAGE for condition in conditions):
+        return fields
+    return {**fields, "conditions": [_with_short_message(condition) for condition in conditions]}
+
+
+def _with_short_message(condition: Manifest) -> Manifest:
+    return {**condition, "message": condition["message"][:_LONGEST_MESSAGE]}
+
+
+def _readable_fields(model: type[Status], status: Manifest) -> Manifest:
     fields = {field.alias: field for field in model.model_fields.values()}
     unreadable = _unreadable(status, model) | {key for key in status if status[key] is None and key in fields}
     if not unreadable:

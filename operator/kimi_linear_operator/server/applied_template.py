@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes import metadata, ownership
 from kimi_linear_operator.kubernetes.drift import has_drifted
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -9,6 +10,10 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 # A Deployment usually has one or two field managers in addition to the operator and the Deployment controller. If there
 # are more than this number, their changes are not examined.
 _MOST_MANAGERS = 100
+# The pod template is compared with our fields of each manager. This is the largest weight of all these comparisons
+# together (`jsontext.weight`). They then take a few tenths of a second. A usual template with 100 managers has less
+# than a tenth of it, and the largest template that the operator builds can have 20 managers.
+_MOST_WEIGHT = 500_000
 
 
 def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:
@@ -23,7 +28,8 @@ def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:
     """
     template: Manifest = deployment["spec"]["template"]
     managed_fields = deployment["metadata"].get("managedFields", ())
-    if len(managed_fields) > _MOST_MANAGERS:
+    weight = jsontext.weight(jsontext.encode(template))
+    if len(managed_fields) > _MOST_MANAGERS or len(managed_fields) * weight > _MOST_WEIGHT:
         return None
     others = (_in_template(fields) for _, fields in ownership.other_fields(managed_fields, metadata.MANAGER))
     if any(_is_edited(template, built, fields) for fields in others):

@@ -22,6 +22,8 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 
 # In characters, as for `spec.engine.image`. A limit is needed because users can write any text into a status.
 _LONGEST_IMAGE = 512
+# In characters. The API server refuses longer names.
+_LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def _server_facts(manifest: Manifest) -> ServerFacts:
     metadata, status = manifest["metadata"], manifest.get("status", {})
     ready, name = ready_condition(status), _value_in(manifest, "model", "weights")
     return ServerFacts(
-        weights=name if isinstance(name, str) else "",
+        weights=name if isinstance(name, str) and len(name) <= _LONGEST_NAME else "",
         is_verified=_value_in(manifest, "verification", "mode") in _VERIFIED,
         uid=str(metadata.get("uid", "")),
         generation=int(metadata.get("generation", 0)),
