@@ -114,7 +114,7 @@ def _choose_router_template(
     kept, is_applied = router_template.read(found), was_applied(server.status, server.metadata.generation)
     if kept is None and found and is_applied:
         kept = router_template.adopted(server, built, found, choice.running or choice.current)
-    return router_template.choose(server, built, kept, choice.current, is_unchanged=is_applied).current
+    return router_template.choose(server, built, kept, choice.current).current
 
 
 PREVIEW = Preview(build=_build, as_stored=_as_stored, desired=_desired, references=_references)
