@@ -240,7 +240,7 @@ def test_fields_without_an_owner_are_found(owned: list[Manifest], unowned: list[
 
 
 def test_fields_without_an_owner_are_found_in_little_time() -> None:
-    fields = {f"f:{number}": {} for number in range(100_000)}
+    fields: Manifest = {f"f:{number}": {} for number in range(100_000)}
     managed = [{"manager": "m", "fieldsV1": {"f:spec": fields}}] * 16
     spec = {str(number): 1 for number in range(5_000)}
     began = time.thread_time()
