@@ -11,9 +11,9 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 # are more than this number, their changes are not examined.
 _MOST_MANAGERS = 100
 # The pod template is compared with our fields of each manager. This is the largest weight of all these comparisons
-# together (`jsontext.weight`). They then take a few tenths of a second. A usual template with 100 managers has less
-# than a tenth of it, and the largest template that the operator builds can have 20 managers.
-_MOST_WEIGHT = 500_000
+# together (`jsontext.weight`). They then take a few tenths of a second. A usual template with 100 managers has an eighth
+# of it, and the largest template that the operator builds can have ten managers.
+_MOST_WEIGHT = 250_000
 
 
 def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:

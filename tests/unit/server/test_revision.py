@@ -325,13 +325,13 @@ def test_many_managers_of_a_large_template_are_examined_in_little_time() -> None
     engine = template["spec"]["containers"][0]
     name = engine["env"][0]["name"]
     ours: Manifest = {"f:spec": {"f:containers": {'k:{"name":"sglang"}': {"f:env": {f'k:{{"name":"{name}"}}': {}}}}}}
-    for managers in (5, 12, 20, 90):
+    for managers in (4, 5, 10, 90):
         deployment = deployment_of(template, *[ours] * managers)
         deployment["spec"]["template"]["spec"]["containers"][0]["env"] += [{"name": f"X{n}"} for n in range(18_000)]
         begin = time.thread_time()
         running_template(build_pod_template(server()), deployment)
         # A comparison for each of 90 managers would take two seconds.
-        assert time.thread_time() - begin < 0.7
+        assert time.thread_time() - begin < 1.2
 
 
 def test_a_null_that_removes_a_field_is_a_change_of_the_spec() -> None:
