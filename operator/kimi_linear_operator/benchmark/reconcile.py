@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from kimi_linear_operator.benchmark import job, results_config_map, retention
+from kimi_linear_operator.benchmark import job, results_config_map, retention, started
 from kimi_linear_operator.benchmark.clean_up import CleanUp
 from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.ended_suites import EndedSuites
@@ -25,9 +25,10 @@ from kimi_linear_operator.benchmark.stored_results import StoredResults
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
+from kimi_linear_operator.kubernetes.bounds import is_without_room
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import REPORTED_FAILURES, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -129,7 +130,8 @@ class BenchmarkReconciler:
         Then delete its Jobs, its runner and the benchmark itself, each when it is due.
         """
         benchmark = CHECKER.read_stored(manifest, {"suites"})
-        if benchmark and results_config_map.is_whole(manifest["status"]):
+        is_whole = results_config_map.is_whole(manifest["status"]) and not is_without_room(manifest)
+        if benchmark and is_whole:
             await self._stored_results.write(benchmark, manifest["status"])
         return await self._clean_up.run(key, manifest, benchmark)
 
@@ -193,8 +195,21 @@ class BenchmarkReconciler:
             return _Outcome(replace(refused, target=_DONE))
         return _Outcome(refused, self._ended_suites.seconds_left_of(measurement, suites[len(results)]))
 
+    def _as_started(self, manifest: Manifest, benchmark: KimiLinearBenchmark) -> KimiLinearBenchmark:
+        """Return a benchmark without defaults that its spec got after the first suite had started.
+
+        Users can edit the record of its fields, so the rules must also accept the spec without them.
+        """
+        runner = self.cache.get(Key(benchmark.metadata.namespace, job.runner_name(benchmark), CONFIG_MAP))
+        found = started.as_started(benchmark, runner)
+        if found is benchmark:
+            return benchmark
+        checked = self._check({**manifest, "spec": found.manifest()["spec"]})
+        return found if checked.is_valid else benchmark
+
     async def _run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark) -> _Outcome:
         """Judge the suites that have ended and go on with the next one."""
+        benchmark = self._as_started(manifest, benchmark)
         state = target_state(self.cache, benchmark)
         measurement = Measurement(key, benchmark, state)
         restored = await self._stored_results.restored(benchmark)

@@ -24,8 +24,9 @@ MOST_VALUES = 5_000
 
 # The bounds are in `reconcile/cached_object.py` and `reconcile/room.py`.
 _ROOM = (
-    "all specs of one kind that are larger than 16 KiB can have 32 MiB together in a namespace; put files into a "
-    "ConfigMap or a volume, or delete resources or make their specs smaller. The largest specs are those of"
+    "all specs of one kind that are larger than 16 KiB, and all statuses that are larger than 32 KiB, can have 32 MiB "
+    "together in a namespace; put files into a ConfigMap or a volume, or delete resources or make their specs smaller. "
+    "The largest resources are"
 )
 
 # A field of the spec lies within the spec, which lies within the resource.

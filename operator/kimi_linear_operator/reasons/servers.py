@@ -79,8 +79,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "InputsUnknown": Explanation(
         "server",
         "Another version of the operator, most likely a newer one, has built the pods from fields that this version "
-        "does not know. New pods of this version would ignore these fields, so no automatic rollout replaces the "
-        "running pods.",
+        "does not know, or from values that it refuses. New pods of this version would ignore them, so no automatic "
+        "rollout replaces the running pods.",
         "Run a version that knows the fields. If you want pods without them, give the server's annotation "
         "`kimi-linear.io/rollout` a new value.",
     ),

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedType, Conditions, Key, Reader, key_of
@@ -149,15 +150,40 @@ class Cache:
         """Read a manifest and cache it, unless this state or a newer one is cached. Return the resources to enqueue."""
         cached = self.find(key_of(kind, manifest))
         if cached and version_of(manifest) <= cached.version and not self._is_cut_version(cached, version_of(manifest)):
+            return self._put_defaults(cached, manifest)
+        return self._take(self.reader.read(kind, manifest), cached)
+
+    def _put_defaults(self, cached: CachedObject, manifest: Manifest) -> set[Key]:
+        """Cache a resource again if the API server now shows it with other defaults. Return the resources to enqueue.
+
+        After a change of its CRD, a resource has other defaults in each answer of the API server, although nobody has
+        written it. The resource version stays the same, and there is no watch event. A list shows it.
+        """
+        is_same = self.reader.is_resource(cached.key.kind) and version_of(manifest) == cached.version and not cached.cut
+        if not is_same or jsontext.encode(manifest.get("spec")) in cached.text:
             return set()
-        return self.take(self.reader.read(kind, manifest))
+        observed = self.reader.read(cached.key.kind, manifest)
+        if observed.large or observed.text == cached.text:
+            return set()
+        self._forget(observed.key)
+        self._keep(observed)
+        return self._keys_to_enqueue(cached, observed)
 
     def take(self, observed: CachedObject) -> set[Key]:
-        """Cache or delete an observed object, unless a newer state is cached. Return the resources to enqueue."""
+        """Cache or delete an object that a watch has shown, unless a newer state is known.
+
+        Return the resources to enqueue.
+        """
         key = observed.key
         cached = self.find(key)
         if observed.is_deleted:
             return self._delete(observed, cached)
+        if cached is None and observed.version <= self._listed_version(key):
+            return set()  # A newer list did not contain the object, so it was deleted. The watch shows an older event.
+        return self._take(observed, cached)
+
+    def _take(self, observed: CachedObject, cached: CachedObject | None) -> set[Key]:
+        key = observed.key
         newest = max(self._deleted.get(key, 0), cached.version if cached else 0)
         if observed.version <= newest and not (cached and self._is_cut_version(cached, observed.version)):
             return set()
@@ -166,6 +192,10 @@ class Cache:
         self._forget(key)
         self._keep(kept)
         return self._keys_to_enqueue(cached, kept)
+
+    def _listed_version(self, key: Key) -> int:
+        """Return the version of the last list that covered an object, 0 without a list."""
+        return max(self._listed.get((key.kind, namespace), 0) for namespace in (key.namespace, None))
 
     def _with_room(self, observed: CachedObject) -> CachedObject:
         """Return an observed object, or only its essence if there is no room for the whole object."""

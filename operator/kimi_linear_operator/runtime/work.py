@@ -57,23 +57,27 @@ class Work:
 
         Args:
             cluster: The client that writes objects. Before each write, it asks the leader's fence.
+
+        Raises:
+            ExceptionGroup: A bug has ended a worker, or the other work of a reconciler. No such task ends silently.
         """
         queue = self._queue = WorkQueue(is_shared=len(self.scopes.namespaces) != 1)
         scheduling = Scheduling(self.enqueue, queue.postpone, self.scopes.has_read, self._ask)
         context = shared_context(self.types, cluster, self.cache, options=self.options, scheduling=scheduling)
         by_kind = reconcilers(self.types, context)
-        running = [
-            asyncio.ensure_future(reconciler.run(self.scopes.has_read_everything, self._unreadable))
-            for reconciler in by_kind.values()
-        ]
         try:
             self.enqueue(self.cache.resources())
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(WORKERS):
-                    workers.create_task(queue.work(functools.partial(self._reconcile, by_kind)))
+            async with asyncio.TaskGroup() as others:
+                running = [
+                    others.create_task(reconciler.run(self.scopes.has_read_everything, self._unreadable))
+                    for reconciler in by_kind.values()
+                ]
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(WORKERS):
+                        workers.create_task(queue.work(functools.partial(self._reconcile, by_kind)))
+                for task in running:
+                    task.cancel()
         finally:
-            for task in running:
-                task.cancel()
             queue.close()
             self._queue = None
             self.scopes.forget_askers()

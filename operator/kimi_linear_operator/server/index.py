@@ -4,12 +4,15 @@ A look-up decodes no object.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.conditions import ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import annotations
+from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server import revision
@@ -19,6 +22,8 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 
 # In characters, as for `spec.engine.image`. A limit is needed because users can write any text into a status.
 _LONGEST_IMAGE = 512
+# In characters. The API server refuses longer names.
+_LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class ServerFacts:
         ready: Status, reason and observed generation of Ready.
         image: The image in its status.
         is_being_deleted: Whether it is being deleted.
+        unowned: The fields of its spec that have no owner, None if they are unknown. No other resource reads them.
     """
 
     weights: str
@@ -44,6 +50,7 @@ class ServerFacts:
     ready: tuple[str, str, int]
     image: str
     is_being_deleted: bool
+    unowned: tuple[FieldPath, ...] | None = field(default=None, compare=False)
 
 
 class DeploymentFacts(NamedTuple):
@@ -74,14 +81,27 @@ def _server_facts(manifest: Manifest) -> ServerFacts:
     metadata, status = manifest["metadata"], manifest.get("status", {})
     ready, name = ready_condition(status), _value_in(manifest, "model", "weights")
     return ServerFacts(
-        weights=name if isinstance(name, str) else "",
+        weights=name if isinstance(name, str) and len(name) <= _LONGEST_NAME else "",
         is_verified=_value_in(manifest, "verification", "mode") in _VERIFIED,
         uid=str(metadata.get("uid", "")),
         generation=int(metadata.get("generation", 0)),
         ready=(str(ready.get("status")), str(ready.get("reason")), int(ready.get("observedGeneration") or 0)),
         image=str(status.get("image", ""))[:_LONGEST_IMAGE],
         is_being_deleted="deletionTimestamp" in metadata,
+        unowned=_unowned(manifest),
     )
+
+
+def _unowned(manifest: Manifest) -> tuple[FieldPath, ...] | None:
+    spec = manifest.get("spec")
+    managed_fields = manifest["metadata"].get("managedFields", ())
+    return _shared(ownership.without_owner(spec, managed_fields)) if isinstance(spec, dict) else None
+
+
+@lru_cache(maxsize=1024)
+def _shared(unowned: tuple[FieldPath, ...] | None) -> tuple[FieldPath, ...] | None:
+    """Return the same tuple for equal fields, to save memory: most servers leave the same fields to defaults."""
+    return unowned
 
 
 _VERIFIED = ("Warn", "Block")

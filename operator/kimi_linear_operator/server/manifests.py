@@ -58,7 +58,7 @@ def build_pod_templates(server: KimiLinearServer) -> list[Manifest]:
     """Return the pod templates of the replicas and of the router, without the volume of the model."""
     replicas = deployment.build_pod_template(server)
     options = server.spec.router
-    return [replicas, *([router.build_router(server, options)["spec"]["template"]] if options else [])]
+    return [replicas, *([router.build_pod_template(server, options)] if options else [])]
 
 
 def build_companions(
@@ -66,6 +66,7 @@ def build_companions(
     *,
     is_routed: bool = False,
     has_router: bool = False,
+    router_record: revision.Revision | None = None,
     may_grow: bool = True,
     others: Needs = NO_NEEDS,
 ) -> list[Manifest]:
@@ -75,11 +76,12 @@ def build_companions(
         server: The server.
         is_routed: Whether requests go to the router instead of the replicas.
         has_router: Whether pods of a router exist. After the router was switched off, they can still finish requests.
+        router_record: The record of the router's pod template, None to build the template.
         may_grow: Whether its autoscaler may add replicas now.
         others: The needs of pods with an older template, for the NetworkPolicy.
     """
     companions = (
-        *_companions(server, is_routed=is_routed),
+        *_companions(server, router_record, is_routed=is_routed),
         *_optional_companions(server, has_router=has_router, may_grow=may_grow, others=others),
     )
     return [metadata.with_fingerprint(manifest) for manifest in companions]
@@ -105,7 +107,7 @@ def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manif
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
-def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manifest]:
+def _companions(server: KimiLinearServer, record: revision.Revision | None, *, is_routed: bool) -> Iterator[Manifest]:
     spec = server.spec
     yield service.build_service(server, is_routed=is_routed)
     if spec.service.headless or spec.router:
@@ -113,7 +115,7 @@ def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manife
     if disruption.needs_disruption_budget(server):
         yield disruption.build_disruption_budget(server)
     if spec.router:
-        yield router.build_router(server, spec.router)
+        yield router.build_router(server, spec.router, record)
     if router.wanted_routers(spec) > 1:
         yield router.build_disruption_budget(server)
 

@@ -246,9 +246,15 @@ class ServerReconciler:
         """
         live = own_router(self.cache, key, server.metadata.uid)
         is_routed = server.spec.router is not None and router.is_available(live)
-        others = self._needs_of_others(key, server, choice)
+        # Without a choice, the router keeps its pod template.
+        record = choice.router.current if choice and choice.router else self._templates.router_record(key, server)
         children = build_companions(
-            server, is_routed=is_routed, has_router=live is not None, may_grow=may_grow, others=others
+            server,
+            is_routed=is_routed,
+            has_router=live is not None,
+            router_record=record,
+            may_grow=may_grow,
+            others=self._needs_of_others(key, server, choice),
         )
         return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
 
@@ -272,25 +278,28 @@ class ServerReconciler:
         writes = self._writes(server, companions.writable)
         writes.needed += [
             self._deploying.shrink(key, server),
-            self._deploying.end_rollout(key, server),
+            self._deploying.remember(key, server),
             self._verifying.open_gates(key, server.metadata.uid),
         ]
         failures, optional = await writes.run()
+        is_seen = failures == Failures()
         failures = replace(failures, lasting=failures.lasting or reason)
-        return Outcome(checked, failures=failures, optional=optional, withheld=companions.withheld)
+        return Outcome(checked, failures=failures, optional=optional, withheld=companions.withheld, is_seen=is_seen)
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> Outcome:
-        """Leave a server with a refused spec as it is, with two exceptions.
+        """Leave a server with a refused spec as it is, with three exceptions.
 
         If the spec asks for fewer replicas, the Deployment is scaled down. The mark of a completed rollout is removed.
+        The record of the pods gets what the operator has seen of the spec.
         """
         server = _readable(manifest)
         writes = [self._verifying.open_gates(key, manifest["metadata"]["uid"])]
         if server:
-            writes += [self._deploying.shrink(key, server), self._deploying.end_rollout(key, server)]
+            writes += [self._deploying.shrink(key, server), self._deploying.remember(key, server)]
         failures = await write_all(writes)
+        is_seen = server is not None and failures == Failures()
         refused = Reason("InvalidSpec", checked.message, blames_spec=True)
-        return Outcome(checked, failures=replace(failures, lasting=refused))
+        return Outcome(checked, failures=replace(failures, lasting=refused), is_seen=is_seen)
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

@@ -61,7 +61,7 @@ class ServerReporting:
         builders = (verified_event, transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self._now()))), None)
         # Later, the time of this status shows which fields the spec already had: see `unrequested.py`.
-        is_recorded = was_recorded(status, observation.generation)
+        is_recorded = outcome.is_seen or was_recorded(status, observation.generation)
         again = await self._reporting.write(SERVER, manifest, status, event, if_unchanged=is_recorded)
         self._count_start(key, manifest, status)
         late = seconds_until_late(status.get("startup"), observation.startup_seconds, self._now())

@@ -138,6 +138,8 @@ class Rollouts:
         self._is_in_use = context.is_in_use
         self._now = context.now
         self._clock = clock
+        self.unreadable: Callable[[], Sequence[str]] = tuple
+        """Returns what cannot be read now. Nothing is known before `run`."""
         self._quiet_since: float | None = None
         self._chosen_since = 0.0
         self._not_before = 0.0
@@ -157,6 +159,7 @@ class Rollouts:
         """
         if self._pause is None:
             return
+        self.unreadable = unreadable
         try:
             while True:
                 await asyncio.sleep(min(_POLL_SECONDS, self._pause))
@@ -174,13 +177,14 @@ class Rollouts:
     def confirm(self, key: Key) -> None:
         """Drop the chosen server if a benchmark now measures it, or if it is no longer Ready.
 
-        It may have waited long for its pass.
+        Also drop it if something has become unreadable, because a benchmark or a failed server could be there. The
+        chosen server may have waited long for its pass.
         """
         cached = self.cache.find(key) if key in self.chosen else None
         if cached is None:
             return
         is_ready = candidate(key, cached.conditions, is_under_way=False).is_ready
-        if self._is_in_use(key) or not (is_ready or is_marked(self.cache, key)):
+        if self.unreadable() or self._is_in_use(key) or not (is_ready or is_marked(self.cache, key)):
             self.chosen.discard(key)
 
     async def step(self, unreadable: Sequence[str]) -> None:

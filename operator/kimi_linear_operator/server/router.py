@@ -7,7 +7,9 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, Manifest
 from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS, grace_seconds, wanted_replicas
-from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, ROUTER_LABEL, ROUTER_SUFFIX
+from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, ROUTER_LABEL, ROUTER_SUFFIX, TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.revision import Revision
+from kimi_linear_operator.server.router_template import text_of
 from kimi_linear_operator.server.sglang import command_line, inline, router_flags
 from kimi_linear_operator.server.sglang.images import IMAGE_ARCHITECTURE, image_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
@@ -95,12 +97,17 @@ def _is_refusal(condition: Manifest) -> bool:
     return (condition["type"], condition["status"]) == ("ReplicaFailure", "True") and bool(condition.get("message"))
 
 
-def build_router(server: KimiLinearServer, router: Router) -> Manifest:
+def build_router(server: KimiLinearServer, router: Router, record: Revision | None = None) -> Manifest:
     """Return the router's Deployment.
 
     A pod is replaced only when its successor serves. This needs no spare GPU.
+
+    Args:
+        server: The server.
+        router: Its `spec.router`.
+        record: The record of the router's pod template, None to build the template.
     """
-    return metadata.build_manifest(
+    manifest = metadata.build_manifest(
         server,
         DEPLOYMENT,
         name_of(server),
@@ -108,9 +115,17 @@ def build_router(server: KimiLinearServer, router: Router) -> Manifest:
             "replicas": wanted_routers(server.spec),
             "selector": {"matchLabels": selector(server)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": _pod_metadata(server), "spec": _pod_spec(server, router)},
+            "template": record.template if record else build_pod_template(server, router),
         },
     )
+    if text := text_of(record) if record else "":
+        metadata.annotate(manifest, TEMPLATE_ANNOTATION, text)
+    return manifest
+
+
+def build_pod_template(server: KimiLinearServer, router: Router) -> Manifest:
+    """Return the router's pod template."""
+    return {"metadata": _pod_metadata(server), "spec": _pod_spec(server, router)}
 
 
 def build_disruption_budget(server: KimiLinearServer) -> Manifest:

@@ -1,5 +1,7 @@
 """Whether the number of a server's replicas follows the load, as the autoscaler reports it."""
 
+from typing import Final
+
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
@@ -7,7 +9,7 @@ from kimi_linear_operator.server.autoscaler import serving
 from kimi_linear_operator.server.spec import ServerSpec
 from kimi_linear_operator.server.spec.autoscaling import Autoscaling
 
-CONDITION = "Autoscaling"
+CONDITION: Final = "Autoscaling"
 # The autoscaler has this reason if it checked a new server before the server's status had a selector. It checks again
 # after some seconds.
 _LOOKED_TOO_EARLY = "InvalidSelector"

@@ -463,8 +463,8 @@ def test_an_unreadable_scope_is_not_reported_when_no_server_waits(caplog: pytest
     assert not caplog.records
 
 
-@pytest.mark.parametrize("since", ["measured", "unready"])
-def test_a_chosen_server_that_was_measured_or_became_unready_loses_its_turn(since: str) -> None:
+@pytest.mark.parametrize("since", ["measured", "unready", "unreadable"])
+def test_a_chosen_server_that_was_measured_or_became_unready_or_unseen_loses_its_turn(since: str) -> None:
     world = World()
     world.step()
     assert world.step(60) == [A]
@@ -472,6 +472,8 @@ def test_a_chosen_server_that_was_measured_or_became_unready_loses_its_turn(sinc
     assert world.chosen == {A}
     if since == "measured":
         measure(world, NOW)
+    elif since == "unreadable":
+        world.rollouts.unreadable = lambda: ["jobs in namespace team-b"]
     else:
         world.server("a", is_offered=True, is_ready=False)
     world.rollouts.confirm(A)
