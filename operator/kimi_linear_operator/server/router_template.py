@@ -20,7 +20,7 @@ from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import explicit_router_inputs, router_inputs, spec_of, unknown_fields
 
-# Characters of the annotation. A record has about 6,000, unless the spec has long annotations and tolerations. All
+# Characters of the annotation. A record has about 8,000, unless the spec has long annotations and tolerations. All
 # annotations of an object together can have 256 KiB. A longer record is not written: `running_template` then finds the
 # template.
 _LONGEST_RECORD = 65_536
@@ -101,7 +101,6 @@ def choose(
     kept: Revision | None,
     current: Revision,
     *,
-    is_unchanged: bool = False,
     is_chosen: bool = False,
 ) -> RouterChoice:
     """Return the pod template that a server's router should have.
@@ -111,11 +110,10 @@ def choose(
         built: The template that this version builds.
         kept: The record of the router's template, None if there is no router yet.
         current: The revision that the server should have.
-        is_unchanged: Whether this generation of the spec was applied before.
         is_chosen: Whether the automatic rollout has chosen this server.
     """
     new = new_record(server, built, current.number)
-    if kept is None or _is_another_requested(server, kept, current, is_unchanged=is_unchanged):
+    if kept is None or _is_another_requested(server, kept, current):
         return RouterChoice(new)
     offer = all_differences(kept.template, built)
     unknown = (*unknown_fields(kept.explicit_inputs), *kept.refused_inputs) if offer else ()
@@ -124,12 +122,13 @@ def choose(
     return RouterChoice(replace(kept, number=current.number), offer, unknown)
 
 
-def _is_another_requested(server: KimiLinearServer, kept: Revision, current: Revision, *, is_unchanged: bool) -> bool:
-    """Return whether somebody has asked for another template since the record was made."""
-    # The server's revision is newer if anything but spec.router was asked for, or after `kubectl rollout undo`.
-    if kept.number < current.number or revision.has_new_annotation(server, kept):
-        return True
-    return not is_unchanged and _has_other_inputs(server, kept)
+def _is_another_requested(server: KimiLinearServer, kept: Revision, current: Revision) -> bool:
+    """Return whether somebody has asked for another template since the record was made.
+
+    After `kubectl rollout undo`, the record is older, and so is what it was made for.
+    """
+    is_older = kept.number < current.number
+    return is_older or revision.has_new_annotation(server, kept) or _has_other_inputs(server, kept)
 
 
 def _has_other_inputs(server: KimiLinearServer, kept: Revision) -> bool:

@@ -223,9 +223,7 @@ class Templates:
         if state.is_unchanged and (kept is None or kept.number != choice.current.number):
             kept = await self._running_router(server, case, choice, built) or kept
         kept = replace(kept, number=choice.current.number) if kept and is_remade else kept
-        found = router_template.choose(
-            server, built, kept, choice.current, is_unchanged=state.is_unchanged, is_chosen=state.is_chosen
-        )
+        found = router_template.choose(server, built, kept, choice.current, is_chosen=state.is_chosen)
         return replace(choice, router=found)
 
     async def _running_router(

@@ -202,6 +202,21 @@ def test_an_edited_router_gets_its_kept_template_again(world: World, monkeypatch
     assert world.pods == before
 
 
+@pytest.mark.parametrize("is_upgraded", [False, True])
+def test_a_router_that_somebody_rolled_back_gets_the_template_of_the_spec_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_upgraded: bool
+) -> None:
+    """`kubectl rollout undo` restores the older pod template, with our annotation."""
+    before = world.router
+    world.change(router={"policy": "RoundRobin"})
+    wanted = world.pods
+    if is_upgraded:
+        _upgrade(monkeypatch, world)
+    world.edit(before["spec"]["template"], metadata.annotations(before)[TEMPLATE_ANNOTATION])
+    world.passes(2)
+    assert ("--policy=round_robin" in str(world.pods), world.pods == wanted) == (True, not is_upgraded)
+
+
 def test_a_running_router_without_a_record_keeps_its_pods(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """An older version made it. Its record costs one write."""
     before = world.pods
