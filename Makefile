@@ -41,7 +41,7 @@ setup: .venv/installed  ## Make .venv with the kimi-linear command in it
 demo: setup  ## Start a local cluster with a Ready server, and show what happens after a mistake
 	@$(BIN)/python deploy/local/demo.py
 
-test: check  ## Run all tests; the first time, build what they need (about 20 minutes)
+test: check  ## Run all tests; the first time, build what they need (about half an hour)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment

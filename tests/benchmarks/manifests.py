@@ -56,7 +56,11 @@ EVERYTHING: Manifest = {
     "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chat"}}}]},
     "monitoring": {"labels": {"release": "prometheus"}},
 }
-"""The same with all optional children. Verification is left out, because it is a benchmark with its own cost."""
+"""The same with all optional children.
+
+Verification is left out, because it is a benchmark with its own cost. KEDA is left out, because a server with a
+ScaledObject has no HorizontalPodAutoscaler.
+"""
 
 
 def _is_true(kind: str, reason: str) -> dict[str, str]:

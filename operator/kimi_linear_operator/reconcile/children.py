@@ -12,7 +12,15 @@ from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster, for_state
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
 from kimi_linear_operator.kubernetes import drift, metadata, ownership
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    REVISION,
+    SCALED_OBJECT,
+    Kind,
+    Manifest,
+    kind_of,
+)
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
 from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, MOST_WEIGHT_OF_FEW, Cache
@@ -34,6 +42,10 @@ logger = logging.getLogger(__name__)
 # A resource has a few children to delete, but users can create thousands that look like its children. If the operator
 # opened a connection for each of them at the same time, it could not renew the Lease.
 _DELETIONS_AT_ONCE = 8
+
+# Other children wait until these are gone, so only a watch event says so, and causes the next pass. KEDA's finalizer
+# holds a ScaledObject.
+_GONE_BY_EVENT = (AUTOSCALER, DEPLOYMENT, SCALED_OBJECT)
 
 _CONFLICT = 409
 _INVALID = 422
@@ -331,9 +343,8 @@ class Children:
     async def _delete(self, owner: Resource, live: Manifest) -> None:
         kind = kind_of(live)
         # A Deployment stays until its pods have ended. So other children that the pods need can stay until then, too.
-        children_first = kind == DEPLOYMENT
-        await self.cluster.delete(kind, live, children_first=children_first)
-        if not children_first:
+        await self.cluster.delete(kind, live, children_first=kind == DEPLOYMENT)
+        if kind not in _GONE_BY_EVENT:
             # The watch event may come after the next pass, and that pass would delete the child again.
             self._note(self.cache.reader.read(kind, live, is_deleted=True))
         self._repairs.forget(_child(owner, live))

@@ -7,10 +7,10 @@ srt/observability/metrics_collector.py). /metrics needs no API key.
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
-from kimi_linear_operator.server import gpu_metrics
+from kimi_linear_operator.server import gpu_metrics, router
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.labels import SERVER_LABEL
-from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server.sglang import command_line, router_flags
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.spec.monitoring import Monitoring
 
@@ -52,12 +52,32 @@ def build_pod_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manif
     spec = {
         "selector": {"matchLabels": metadata.selector(server)},
         "podTargetLabels": [SERVER_LABEL],
-        # A pod can run any image. If Prometheus followed redirects, the pod could make it read any other address.
-        "podMetricsEndpoints": [{"port": command_line.PORT_NAME, "path": "/metrics", "followRedirects": False}],
+        **_scrapes(command_line.PORT_NAME),
+    }
+    return _build(server, monitoring, POD_MONITOR, spec)
+
+
+def build_router_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
+    """Return the PodMonitor of the router's pods. It has the name of the router.
+
+    Args:
+        server: A server with a router.
+        monitoring: Its spec.monitoring.
+    """
+    spec = {"selector": {"matchLabels": router.selector(server)}, **_scrapes(router_flags.METRICS_PORT_NAME)}
+    return _build(server, monitoring, POD_MONITOR, spec, router.name_of(server))
+
+
+def _scrapes(port: str) -> Manifest:
+    """Return how Prometheus scrapes a port of pods.
+
+    A pod can run any image. If Prometheus followed redirects, the pod could make it read any other address.
+    """
+    return {
+        "podMetricsEndpoints": [{"port": port, "path": "/metrics", "followRedirects": False}],
         "sampleLimit": _MOST_SAMPLES,
         "bodySizeLimit": _LARGEST_ANSWER,
     }
-    return _build(server, monitoring, POD_MONITOR, spec)
 
 
 def build_alerts(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
@@ -73,9 +93,9 @@ def build_alerts(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
     return _build(server, monitoring, PROMETHEUS_RULE, {"groups": [group]})
 
 
-def _build(server: KimiLinearServer, monitoring: Monitoring, kind: Kind, spec: Manifest) -> Manifest:
-    """Return an object with the labels by which a Prometheus selects it."""
-    manifest = metadata.build_manifest(server, kind, server.metadata.name, spec=spec)
+def _build(server: KimiLinearServer, monitoring: Monitoring, kind: Kind, spec: Manifest, name: str = "") -> Manifest:
+    """Return an object with the labels by which a Prometheus selects it. By default, it has the name of the server."""
+    manifest = metadata.build_manifest(server, kind, name or server.metadata.name, spec=spec)
     manifest["metadata"]["labels"] = {**monitoring.labels, **manifest["metadata"]["labels"]}
     return manifest
 

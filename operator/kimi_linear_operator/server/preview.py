@@ -8,7 +8,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, NETWORK_POLICY, RE
 from kimi_linear_operator.kubernetes.plan import may_be_taken
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
-from kimi_linear_operator.server import manifests, model_location, revision, router, router_template
+from kimi_linear_operator.server import manifests, model_location, revision, router, router_template, service
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.autoscaler import seconds_until_more
 from kimi_linear_operator.server.deployment import build_pod_template
@@ -59,7 +59,6 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     """Return the children of a server, with the pod template that the operator would give it."""
     choice = _choose_template(server, live, _weights(server, referenced))
     deployment = manifests.build_deployment(server, choice.deployed.template, choice.deployed.number)
-    is_routed = server.spec.router is not None and router.is_available(_live(server, live, router.name_of(server)))
     running = _live(server, live, server.metadata.name)
     # For the preview, it does not matter how long the newest replica has served.
     may_grow = not seconds_until_more(server.spec, running, (), "")
@@ -67,7 +66,7 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     others = needs_of_others(choice.running, choice.deployed, running, policy)
     companions = manifests.build_companions(
         server,
-        is_routed=is_routed,
+        leads_to=service.backend(server.spec, _live(server, live, router.name_of(server)), running),
         router_record=_choose_router_template(server, live, choice),
         may_grow=may_grow,
         others=others,

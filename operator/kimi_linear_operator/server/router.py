@@ -12,6 +12,7 @@ from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.router_template import text_of
 from kimi_linear_operator.server.sglang import command_line, inline, router_flags
 from kimi_linear_operator.server.sglang.images import IMAGE_ARCHITECTURE, image_of
+from kimi_linear_operator.server.sleeping import is_woken_by_router
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.traffic import Router
 
@@ -48,8 +49,12 @@ def router_pods(server: Manifest) -> tuple[str, ...]:
 
 
 def wanted_routers(spec: ServerSpec) -> int:
-    """Return how many pods of the router should run. If no replica should run, the result is 0."""
-    return spec.router.replicas if spec.router and wanted_replicas(spec) else 0
+    """Return how many pods of the router should run.
+
+    If no replica should run, the result is 0, unless the router wakes replicas.
+    """
+    is_needed = wanted_replicas(spec) > 0 or is_woken_by_router(spec)
+    return spec.router.replicas if spec.router and is_needed else 0
 
 
 def is_available(router: Manifest | None) -> bool:
@@ -193,7 +198,7 @@ def _container(server: KimiLinearServer, router: Router) -> Manifest:
         "env": [*({"name": name, "value": value} for name, value in router_flags.ENVIRONMENT.items())],
         "ports": [
             {"name": command_line.PORT_NAME, "containerPort": command_line.PORT, "protocol": "TCP"},
-            {"name": "metrics", "containerPort": router_flags.METRICS_PORT, "protocol": "TCP"},
+            {"name": router_flags.METRICS_PORT_NAME, "containerPort": router_flags.METRICS_PORT, "protocol": "TCP"},
         ],
         "resources": _resources(router),
         **_probes(),
