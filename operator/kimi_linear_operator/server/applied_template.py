@@ -11,8 +11,8 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 # are more than this number, their changes are not examined.
 _MOST_MANAGERS = 100
 # The pod template is compared with our fields of each manager. This is the largest weight of all these comparisons
-# together (`jsontext.weight`). They then take a few tenths of a second. A usual template with 100 managers has an eighth
-# of it, and the largest template that the operator builds can have ten managers.
+# together (`jsontext.weight`). They then take a few tenths of a second. A usual template with 100 managers has an
+# eighth of it, and the largest template that the operator builds can have ten managers.
 _MOST_WEIGHT = 250_000
 
 
