@@ -122,7 +122,7 @@ REAL_NODE = (
 # A kubelet runs on Linux only.
 E2E: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platform.system() == "Linux" else ()))
 EXPOSURE = (Program("contour", "github.com/projectcontour/contour/cmd/contour", CONTOUR, 120),)
-QUEUEING = (Program("kueue", "sigs.k8s.io/kueue/cmd/kueue", KUEUE, 150),)
+QUEUEING = (Program("kueue", "sigs.k8s.io/kueue/cmd/kueue", KUEUE, 200),)
 ENFORCING = (Program("network-policies", "sigs.k8s.io/kube-network-policies/cmd", NETWORK_POLICIES, 60),)
 PROGRAMS = (*E2E, *AUTOSCALING, *GITOPS, *EXPOSURE, *QUEUEING, *ENFORCING)
 E2E_ON_KIND = tuple(program for program in CHART_TOOLS if program.name == "helm")
