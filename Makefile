@@ -7,8 +7,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 SIZES ?= 200 1000 5000
 # A machine that many people share may stop for longer than a test waits. The output names tests that pass only the
 # second time; if a part has more than four of them, something is wrong. The output also lists the slowest tests.
-OF_CLUSTERS := --reruns=1 --max-suite-reruns=4 --rerun-show-tracebacks --rerun-exclude-path=tests/unit --rerun-exclude-path=tests/golden \
-	--durations=15 --durations-min=20
+OF_CLUSTERS := --reruns=1 --max-suite-reruns=4 --rerun-show-tracebacks --durations=15 --durations-min=20
 # The integration tests are three parts that take about the same time: tests of servers; tests of how the operator runs,
 # reaches the API server and is installed; and all others.
 SERVERS := tests/integration/server
@@ -18,10 +17,13 @@ PERMISSIONS := tests/integration/project/test_permissions.py
 ASKED := .local/asked
 # The parts of `make test`, longest first. `make` runs several at the same time, because most of them wait more than they
 # work. The parts do not depend on each other, so a failure of one hides no failure of another.
-PARTS := test-e2e test-operation test-servers test-engine test-others test-resources test-gitops
+PARTS := test-e2e test-servers test-operation test-engine test-sglang test-resources test-others test-units test-gitops
+# SGLang in a pod has its own node, so these tests do not have to wait for the other tests in pods.
+SGLANG := tests/e2e/test_sglang.py
+UNITS := tests/unit tests/golden
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-engine test-gitops test-others e2e bench check image sbom release generate page docs lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-sglang test-engine test-gitops test-units test-others e2e bench check image sbom release generate page docs lock cluster cluster-down cluster-env
 
 help:  ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,11 +41,11 @@ setup: .venv/installed  ## Make .venv with the kimi-linear command in it
 demo: setup  ## Start a local cluster with a Ready server, and show what happens after a mistake
 	@$(BIN)/python deploy/local/demo.py
 
-test: check  ## Run all tests; the first time, build what they need (about 20 minutes)
+test: check  ## Run all tests; the first time, build what they need (about half an hour)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
-	@echo "The tests run in seven parts, four at a time (50 minutes). You see the output of one part immediately, and the output of each other part when it has ended." >&2
+	@echo "The tests run in nine parts, four at a time (45 minutes). You see the output of one part immediately, and the output of each other part when it has ended." >&2
 	@rm -rf $(ASKED)
 	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(PARTS) test-permissions
 
@@ -64,11 +66,20 @@ test-servers:
 test-resources:
 	@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) $(addprefix --ignore=,$(OPERATION) $(SERVERS)) tests/integration
 
-test-e2e test-engine test-gitops: test-%:
+test-e2e:
+	@$(BIN)/pytest $(OF_CLUSTERS) --ignore=$(SGLANG) tests/e2e
+
+test-sglang:
+	@$(BIN)/pytest $(OF_CLUSTERS) $(SGLANG)
+
+test-engine test-gitops: test-%:
 	@$(BIN)/pytest $(OF_CLUSTERS) tests/$*
 
+test-units:
+	@$(BIN)/pytest $(UNITS)
+
 test-others:
-	@$(BIN)/pytest $(OF_CLUSTERS) $(addprefix --deselect=tests/,integration e2e engine gitops)
+	@$(BIN)/pytest $(OF_CLUSTERS) $(addprefix --deselect=,$(UNITS)) $(addprefix --deselect=tests/,integration e2e engine gitops)
 
 e2e: setup  ## Run the tests in real pods, on a real node (root on Debian) or on kind (other Linux with Docker)
 	@$(BIN)/python deploy/local/cluster.py build-e2e

@@ -9,6 +9,13 @@ from kubernetes.aio.client import Configuration
 
 from kimi_linear_operator.cluster.client import Cluster, connect_to
 from kimi_linear_operator.cluster.transport import Observe, ignore_answer
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+
+
+def stored_object(kind: Kind, name: str) -> Manifest:
+    """Return a stored object with nothing but its identity."""
+    identity = {"name": name, "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": identity}
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from kimi_linear_operator.reconcile.resource_type import (
     written_kinds,
 )
 from kimi_linear_operator.resource_types import TYPES
-from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
+from kimi_linear_operator.runtime.dispatch import make_pass, reconcilers, shared_context
 from kimi_linear_operator.runtime.scopes import Scopes
 
 READER = Reader(TYPES)
@@ -90,4 +90,4 @@ class Passes:
         self._reconcilers = reconcilers(TYPES, make_context(cluster, cache, options=options, **more))
 
     async def reconcile(self, key: Key, failures: int = 0) -> float | None:
-        return await self._reconcilers[key.kind].reconcile(key, failures)
+        return await make_pass(self._reconcilers, key, failures)

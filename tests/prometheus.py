@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -52,6 +53,27 @@ def _promtool(*arguments: str) -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
 
+@dataclass(frozen=True)
+class Target:
+    """What Prometheus scrapes.
+
+    Attributes:
+        address: Host and port.
+        labels: The labels that it adds to the metrics.
+        honor_labels: Whether a label of the metrics wins against an added label with the same name.
+    """
+
+    address: str
+    labels: Mapping[str, str]
+    honor_labels: bool = False
+
+    def job(self, name: str) -> dict[str, Any]:
+        """Return its part of Prometheus' configuration."""
+        targets = [{"targets": [self.address], "labels": dict(self.labels)}]
+        interval = {"scrape_interval": f"{_SCRAPE_SECONDS}s", "scrape_timeout": f"{_SCRAPE_SECONDS}s"}
+        return {"job_name": name, "honor_labels": self.honor_labels, **interval, "static_configs": targets}
+
+
 class Prometheus:
     """A running Prometheus."""
 
@@ -73,12 +95,11 @@ class Prometheus:
 
 
 @contextmanager
-def scraping(target: str, labels: Mapping[str, str], folder: Path) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes an address and adds labels to its metrics."""
+def scraping(folder: Path, *targets: Target) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes targets."""
     [port] = free_ports(1)
-    targets = [{"targets": [target], "labels": dict(labels)}]
-    job = {"job_name": "sglang", "scrape_interval": f"{_SCRAPE_SECONDS}s", "static_configs": targets}
-    config = _write(folder / "prometheus.yaml", {"scrape_configs": [job]})
+    jobs = [target.job(f"target-{number}") for number, target in enumerate(targets)]
+    config = _write(folder / "prometheus.yaml", {"scrape_configs": jobs})
     options = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     address = f"--web.listen-address=127.0.0.1:{port}"
     with (folder / "prometheus.log").open("wb") as log:

@@ -82,6 +82,7 @@ KUBERNETES = Module(_HERE / "kubernetes")
 _HELM = Module(_HERE / "helm")
 _GITOPS_TESTS = _HERE.parents[1] / "tests/gitops"
 _VERDICTS = Module(_GITOPS_TESTS / "verdicts")
+KEDA = Module(_HERE.parents[1] / "tests/integration/keda-module")
 _BUNDLE_VALIDATOR = Module(_HERE.parents[1] / "tests/integration/bundle-validator")
 ARGO_CD = Module(_GITOPS_TESTS / "argocd")
 FLUX = Module(_GITOPS_TESTS / "flux")
@@ -105,6 +106,10 @@ CHART_TOOLS = (
     Program("bundle-validator", ".", _BUNDLE_VALIDATOR, 60),
 )
 AUTOSCALING = (Program("metrics-adapter", ".", _METRICS_ADAPTER, 120),)
+KEDA_PROGRAMS = (
+    Program("keda-operator", "github.com/kedacore/keda/v2/cmd/operator", KEDA, 350),
+    Program("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", KEDA, 60),
+)
 GITOPS = (
     Program("argocd", "github.com/argoproj/argo-cd/v3/cmd", ARGO_CD, 200),
     Program("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", ARGO_CD, 5),
@@ -124,7 +129,7 @@ E2E: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platfor
 EXPOSURE = (Program("contour", "github.com/projectcontour/contour/cmd/contour", CONTOUR, 120),)
 QUEUEING = (Program("kueue", "sigs.k8s.io/kueue/cmd/kueue", KUEUE, 200),)
 ENFORCING = (Program("network-policies", "sigs.k8s.io/kube-network-policies/cmd", NETWORK_POLICIES, 60),)
-PROGRAMS = (*E2E, *AUTOSCALING, *GITOPS, *EXPOSURE, *QUEUEING, *ENFORCING)
+PROGRAMS = (*E2E, *AUTOSCALING, *KEDA_PROGRAMS, *GITOPS, *EXPOSURE, *QUEUEING, *ENFORCING)
 E2E_ON_KIND = tuple(program for program in CHART_TOOLS if program.name == "helm")
 
 

@@ -19,6 +19,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from kimi_linear_operator.server import gpu_metrics
 from kimi_linear_operator.server.monitoring import sglang as metric
 
 FOLDER = Path(__file__).parents[1] / "monitoring"
@@ -236,8 +237,6 @@ def _resources() -> list[Panel]:
 
 # The PodMonitor of a server gives its metrics the label `kimi_linear_io_server`.
 _SERVER = 'namespace=~"$namespace", kimi_linear_io_server=~"$server"'
-# The pods of these servers in the metrics of AMD's exporter. Its metrics contain no labels of pods.
-_GPUS = 'namespace=~"$namespace", pod=~"($server)-[0-9a-z]+-[0-9a-z]{5}"'
 
 
 def servers() -> dashboard.Dashboard:
@@ -245,11 +244,13 @@ def servers() -> dashboard.Dashboard:
     namespace = _choice("namespace", "Namespace", 'label_values(up{kimi_linear_io_server!=""}, namespace)')
     names = 'label_values(up{namespace=~"$namespace", kimi_linear_io_server!=""}, kimi_linear_io_server)'
     built = _dashboard("Kimi-Linear servers", "kimi-linear-servers", [namespace, _choice("server", "Server", names)])
-    prefix = dashboard.TextBoxVariable("gpu_prefix").label("Prefix of GPU metrics").default_value("")
-    built = built.with_variable(prefix)
-    for panel in (*_load(), *_latency(), *_memory(), *_gpus()):
+    for panel in (*_load(), *_latency(), *_memory()):
         built = built.with_panel(panel)
-    return built
+    # Grafana sends the queries of a collapsed row only when somebody opens the row.
+    row = dashboard.Row("GPUs (needs AMD's Device Metrics Exporter)").collapsed(True)
+    for panel in (*_gpu_numbers(), *_gpu_use(), *_gpu_state()):
+        row = row.with_panel(panel.no_value("No metrics of AMD's Device Metrics Exporter about these pods"))
+    return built.with_row(row)
 
 
 def _load() -> list[Panel]:
@@ -297,17 +298,61 @@ def _memory() -> list[Panel]:
     ]
 
 
-def _gpus() -> list[Panel]:
-    """Return the panels with metrics of AMD's Device Metrics Exporter (docs/configuration/metricslist.md).
+# The exporter counts memory in units of 1024 * 1024 bytes, and calls them MB (gpu-agent: api/smi/amdsmi/smi_api.cc).
+_BYTES = f"* {1024 * 1024}"
+_GPU = "{{pod}} {{gpu_id}}"
 
-    The exporter can be configured to put a prefix before all names.
-    """
-    memory = f"{_gpu('gpu_used_vram')} / {_gpu('gpu_total_vram')}"
+
+def _gpu_numbers() -> list[Panel]:
+    unhealthy, errors = f"{_gpu('gpu_health')} == bool 0", f"{_gpu('gpu_ecc_uncorrect_total')} > bool 0"
     return [
-        lines("GPU: compute units busy", "percent", Query(_gpu("gpu_gfx_activity"), "{{pod}} {{gpu_id}}"), width=6),
-        lines("GPU: memory in use", "percentunit", Query(memory, "{{pod}} {{gpu_id}}"), width=6),
-        lines("GPU: power", "watt", Query(_gpu("gpu_package_power"), "{{pod}} {{gpu_id}}"), width=6),
-        lines("GPU: hottest spot", "celsius", Query(_gpu("gpu_junction_temperature"), "{{pod}} {{gpu_id}}"), width=6),
+        number("GPUs", Query(f"count({_gpu('gpu_total_vram')})", "GPUs"), width=6),
+        number("Unhealthy GPUs", Query(f"sum({unhealthy})", "GPUs"), width=6, is_bad=True),
+        number("GPUs with uncorrectable errors", Query(f"sum({errors})", "GPUs"), width=6, is_bad=True),
+        number("Power of all GPUs (W)", Query(f"sum({_gpu('gpu_package_power')})", "W"), width=6),
+    ]
+
+
+def _gpu_use() -> list[Panel]:
+    total = f"max by (pod) ({_gpu('gpu_total_vram')}) {_BYTES}"
+    return [
+        lines("Compute units busy", "percent", Query(_gpu("gpu_gfx_activity"), _GPU)),
+        lines("Memory controller busy", "percent", Query(_gpu("gpu_umc_activity"), _GPU)),
+        lines(
+            "GPU memory in use",
+            "bytes",
+            Query(f"{_gpu('gpu_used_vram')} {_BYTES}", _GPU),
+            Query(total, "{{pod}}: size of each GPU"),
+        ),
+    ]
+
+
+def _gpu_state() -> list[Panel]:
+    """Return the panels about power, heat and errors.
+
+    On MI300X and newer, the exporter has neither the temperature of the edge nor those of the single stacks of memory
+    (docs/configuration/metricslist.md). Before 1.4.2, it wrote the types of clocks in another form.
+    """
+    clock = _gpu("gpu_clock", 'clock_type=~"system|GPU_CLOCK_TYPE_SYSTEM"')
+    return [
+        lines("Power", "watt", Query(_gpu("gpu_package_power"), _GPU), width=6),
+        lines(
+            "Temperature",
+            "celsius",
+            Query(_gpu("gpu_junction_temperature"), f"{_GPU}: hottest spot"),
+            Query(_gpu("gpu_memory_temperature"), f"{_GPU}: memory"),
+            width=6,
+        ),
+        lines("Clock", "hertz", Query(f"{clock} * 1e6", _GPU), width=6, about="The fastest core of each GPU."),
+        lines(
+            "Errors (ECC)",
+            "short",
+            Query(_gpu("gpu_ecc_uncorrect_total"), f"{_GPU}: uncorrectable"),
+            Query(f"sum by (pod) ({_gpu('gpu_ecc_deferred_total')})", "{{pod}}: deferred"),
+            Query(f"sum by (pod) ({_gpu('gpu_ecc_correct_total')})", "{{pod}}: corrected"),
+            width=6,
+            about="A deferred error is an uncorrectable one in data that nothing has read yet.",
+        ),
     ]
 
 
@@ -321,8 +366,8 @@ def _rate(counter: str) -> str:
     return f"sum(rate({metric(counter, _SERVER)}[$__rate_interval]))"
 
 
-def _gpu(gauge: str) -> str:
-    return f"max by (pod, gpu_id) (${{gpu_prefix}}{gauge}{{{_GPUS}}})"
+def _gpu(gauge: str, labels: str = "") -> str:
+    return gpu_metrics.of_pods(gauge, "$namespace", _SERVER, labels)
 
 
 def texts() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Sphinx's settings for the site, which `deploy/local/documentation_site.py` builds."""
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 from docutils import nodes
@@ -47,6 +48,7 @@ def _add_navigation(app: Sphinx, name: str, _: str, context: dict[str, Any], doc
         (part.title, here in part.names, [linked(page) for page in part.names]) for part in navigation
     ]
     context["search"] = link(name, SEARCH)
+    context["rows"] = [asdict(row) for row in repository_markdown.rows(app)] if name == SEARCH else []
     context["places"] = _places(document) if document else []
     context["body"] = _accessible(context.get("body", ""))
     order = [page for part in navigation for page in part.names if page in app.env.titles]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 
 from docutils import nodes
@@ -23,14 +24,32 @@ _ROWS = {
     "charts/kimi-linear-operator": "Helm value",
 }
 _COMMAND = "command"
-# Between a separator in a name and the next word.
-_SEPARATED = re.compile(r"(?<=[._/:=-])(?=\w)")
+_KEY = "rows"
+# Between a separator in a name and the next word, and between two words of which the second one begins with a capital.
+_SEPARATED = re.compile(r"(?<=[._/:=-])(?=\w)|(?<=[a-z])(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a search finds on a page: a row of a table, or a command.
+
+    Attributes:
+        page: The name of the page.
+        kind: What the row is about.
+        title: The name in its first cell.
+        anchor: Its anchor.
+        texts: The other cells.
+    """
+
+    page: str
+    kind: str
+    title: str
+    anchor: str
+    texts: list[str]
 
 
 def setup(app: Sphinx) -> None:
-    """Register the kinds of results, and what is done to each page that was read."""
-    for kind in (*_ROWS.values(), _COMMAND):
-        app.add_object_type(kind.replace(" ", "-"), kind.replace(" ", "-"), objname=kind)
+    """Register what is done to each page that was read."""
     # Sphinx collects the titles of sections at 500: they must have their anchors before.
     app.connect("doctree-read", _finish, priority=100)
 
@@ -41,10 +60,13 @@ def _finish(app: Sphinx, document: nodes.document) -> None:
     _lead_links(name, document)
     _lead_pictures(name, document)
     if name in _ROWS:
-        domain = app.env.get_domain("std")
-        for kind, title, anchor in _entries(name, document):
-            domain.note_object(kind.replace(" ", "-"), title, anchor)
+        app.env.metadata[name][_KEY] = list(_entries(name, document))
     _let_names_wrap(document)
+
+
+def rows(app: Sphinx) -> list[Row]:
+    """Return what a search finds on pages with tables."""
+    return [row for name in _ROWS for row in app.env.metadata[name][_KEY]]
 
 
 def _name_sections(document: nodes.document) -> None:
@@ -83,7 +105,7 @@ def _lead_pictures(name: str, document: nodes.document) -> None:
 
 
 def _let_names_wrap(document: nodes.document) -> None:
-    """Let long names in tables wrap after their separators, and not within a word."""
+    """Let long names in tables wrap between their words, and not within a word."""
     for entry in document.findall(nodes.entry):
         for literal in entry.findall(nodes.literal):
             first, *others = _SEPARATED.split(literal.astext())
@@ -92,14 +114,13 @@ def _let_names_wrap(document: nodes.document) -> None:
             literal += [nodes.Text(first), *chain.from_iterable(wraps)]
 
 
-def _entries(name: str, document: nodes.document) -> Iterator[tuple[str, str, str]]:
-    """Yield what a search finds on a page: kind, title and anchor."""
+def _entries(name: str, document: nodes.document) -> Iterator[Row]:
     for section in document.findall(nodes.section):
         heading = section.next_node(nodes.title).astext()
         if name == "command-line" and heading.startswith("kimi-linear "):
-            yield _COMMAND, heading, section["ids"][0]
+            yield Row(name, _COMMAND, heading, section["ids"][0], [section.next_node(nodes.paragraph).astext()])
         for table in _own_tables(section):
-            yield from _rows(_ROWS[name], _prefix(name, heading), table)
+            yield from _rows(name, _prefix(name, heading), table)
 
 
 def _own_tables(section: nodes.section) -> Iterator[nodes.table]:
@@ -113,7 +134,7 @@ def _prefix(name: str, heading: str) -> str:
     return {"reference": f"{heading}.", "command-line": f"{heading} "}.get(name, "")
 
 
-def _rows(kind: str, prefix: str, table: nodes.table) -> Iterator[tuple[str, str, str]]:
+def _rows(name: str, prefix: str, table: nodes.table) -> Iterator[Row]:
     """Give each row that begins with names an anchor, and yield the row by its last name, which is the long one."""
     for row in table.findall(nodes.row):
         names = list(row[0].findall(nodes.literal))
@@ -121,4 +142,4 @@ def _rows(kind: str, prefix: str, table: nodes.table) -> Iterator[tuple[str, str
             title = prefix + names[-1].astext()
             anchor = re.sub(r"[^\w.-]+", "-", title)
             row["ids"] = [anchor]
-            yield kind, title, anchor
+            yield Row(name, _ROWS[name], title, anchor, [text for cell in row[1:] if (text := cell.astext())])

@@ -1,4 +1,4 @@
-"""The clock for Leases and for the time limits of writes."""
+"""The clock for Leases and for the time limits of writes. It shows, too, whether the machine was suspended."""
 
 import time
 
@@ -6,6 +6,11 @@ import time
 # for a minute has lost its Lease, so this minute must count. macOS has no CLOCK_BOOTTIME, so this module uses the
 # monotonic clock there. https://man7.org/linux/man-pages/man2/clock_getres.2.html
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def suspended_seconds() -> float:
+    """Return for how many seconds the machine was suspended since it started; always 0 on macOS."""
+    return seconds() - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def seconds() -> float:

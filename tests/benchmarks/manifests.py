@@ -22,6 +22,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     Manifest,
     kind_of,
 )
+from kimi_linear_operator.server import router, router_template
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
@@ -55,7 +56,11 @@ EVERYTHING: Manifest = {
     "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chat"}}}]},
     "monitoring": {"labels": {"release": "prometheus"}},
 }
-"""The same with all optional children. Verification is left out, because it is a benchmark with its own cost."""
+"""The same with all optional children.
+
+Verification is left out, because it is a benchmark with its own cost. KEDA is left out, because a server with a
+ScaledObject has no HorizontalPodAutoscaler.
+"""
 
 
 def _is_true(kind: str, reason: str) -> dict[str, str]:
@@ -121,7 +126,10 @@ def build_children(spec: Manifest = README) -> list[Manifest]:
     server = _checked(spec)
     kept = choose(server, History()).current
     deployment = build_deployment(server, kept.template, kept.number)
-    return [build_revision(server, kept), *build_companions(server), deployment]
+    options = server.spec.router
+    built = router.build_pod_template(server, options) if options else None
+    record = router_template.choose(server, built, None, kept).current if built else None
+    return [build_revision(server, kept), *build_companions(server, router_record=record), deployment]
 
 
 def build_main_children(spec: Manifest = README) -> dict[Kind, Manifest]:

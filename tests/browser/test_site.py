@@ -28,6 +28,9 @@ SAMPLE = (
 )
 
 
+SPEC = "KimiLinearServer.spec"
+
+
 class QuietHandler(SimpleHTTPRequestHandler):
     """Serves files of a folder, and prints nothing."""
 
@@ -86,6 +89,9 @@ def brightness(page: Page) -> float:
         ("kimi-linear status", "kimi-linear status", "command-line.html#kimi-linear-status"),
         ("--rollout-pause", "kimi-linear run --rollout-pause", "command-line.html#kimi-linear-run---rollout-pause"),
         ("kimi_linear_servers", "kimi_linear_servers", "metrics.html#kimi_linear_servers"),
+        ("tensor parallel", f"{SPEC}.tensorParallelism", f"reference.html#{SPEC}.tensorParallelism"),
+        ("shared memory", f"{SPEC}.preflight", f"reference.html#{SPEC}.preflight"),
+        ("partitioned GPUs", "Unschedulable", "reasons.html#Unschedulable"),
         ("uninstall", "Remove servers and the operator", "guide/remove.html"),
     ],
 )
@@ -166,6 +172,15 @@ def test_the_pages_are_accessible_and_fit_their_windows(
         search(page, "tokenSecretRef")
         found["results"] = obstacles(page)
     assert found == {name: [0] for name in (*SAMPLE, "results")}
+
+
+@pytest.mark.parametrize("width", [1280, 1151])
+def test_the_descriptions_of_fields_have_room(width: int, site: Path, browser: Browser) -> None:
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        rows = visit(context, site / "reference.html").locator("tr", has_text="spec.tensorParallelism")
+        box = rows.first.locator("td").last.bounding_box()
+    assert box
+    assert box["width"] >= 320
 
 
 @pytest.mark.parametrize("width", [1280, 1151, 1150, 360])

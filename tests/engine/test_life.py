@@ -233,7 +233,8 @@ def test_prometheus_finds_every_metric_of_the_dashboard(server: Server, tmp_path
     wanted = [with_values(query, "60s") for query, names in asked.items() if names <= offered]
     assert len(wanted) >= 6
     pod = {"namespace": "default", "pod": "kimi-7d9c6f5b8-x2x4q", "kimi_linear_io_server": "kimi"}
-    with prometheus.scraping(server.url.removeprefix("http://"), pod, tmp_path) as running:
+    target = prometheus.Target(server.url.removeprefix("http://"), pod)
+    with prometheus.scraping(tmp_path, target) as running:
         wait_for(lambda: running.query("up == 1"), "Prometheus has scraped the server")
         _after_some_answers(server)
         wait_for(

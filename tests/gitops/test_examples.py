@@ -38,6 +38,7 @@ VERDICTS = {
     "status-exposed": ("Healthy", "Current"),
     "status-route-refused": ("Healthy", "Current"),
     "status-suspended": ("Healthy", "InProgress"),
+    "status-keda-asleep": ("Healthy", "InProgress"),
     "status-invalid-spec-old-generation-serves": ("Degraded", "Failed"),
     "status-progress-deadline-exceeded": ("Degraded", "Failed"),
 }

@@ -1,15 +1,22 @@
-"""CRDs of others, of the Gateway API and the Prometheus operator, and how a test removes a CRD."""
+"""CRDs of others: of the Gateway API, the Prometheus operator and KEDA. How a test installs and removes a CRD."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import yaml
 
-from binaries import CONTOUR, source_of
+from binaries import CONTOUR, KEDA, Module, source_of
 from control_plane import LocalCluster
 from integration.client import DEFINITION, Client
 from integration.waiting import wait_for
-from kimi_linear_operator.kubernetes.kinds import HTTP_ROUTE, POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import (
+    HTTP_ROUTE,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
+    SCALED_OBJECT,
+    Kind,
+    Manifest,
+)
 
 ROUTES = f"{HTTP_ROUTE.plural}.{HTTP_ROUTE.group}"
 """The name of the definition of HTTPRoute."""
@@ -17,7 +24,23 @@ ROUTES = f"{HTTP_ROUTE.plural}.{HTTP_ROUTE.group}"
 
 def gateway_api(channel: str = "standard") -> list[Manifest]:
     """Return the definitions of the Gateway API, in the release that the tests' gateway supports."""
-    files = sorted((source_of(CONTOUR, "sigs.k8s.io/gateway-api") / "config/crd" / channel).glob("*.yaml"))
+    return _in_module(CONTOUR, "sigs.k8s.io/gateway-api", f"config/crd/{channel}")
+
+
+def keda() -> list[Manifest]:
+    """Return KEDA's definitions."""
+    return _in_module(KEDA, "github.com/kedacore/keda/v2", "config/crd/bases")
+
+
+def scaled_object() -> list[Manifest]:
+    """Return KEDA's definition of ScaledObject."""
+    name = f"{SCALED_OBJECT.plural}.{SCALED_OBJECT.group}"
+    return [definition for definition in keda() if definition["metadata"]["name"] == name]
+
+
+def _in_module(module: Module, path: str, folder: str) -> list[Manifest]:
+    """Return the definitions in a folder of a Go module that our module requires."""
+    files = sorted((source_of(module, path) / folder).glob("*.yaml"))
     documents = (document for file in files for document in yaml.safe_load_all(file.read_text()))
     return [document for document in documents if document and document.get("kind") == DEFINITION.kind]
 
@@ -49,9 +72,8 @@ def _that_accepts_any_spec(kind: Kind) -> Manifest:
 
 
 @contextmanager
-def with_prometheus_operator(client: Client, cluster: LocalCluster) -> Iterator[None]:
-    """Install the CRDs of the Prometheus operator during the block."""
-    definitions = prometheus_operator()
+def with_definitions(client: Client, cluster: LocalCluster, definitions: Sequence[Manifest]) -> Iterator[None]:
+    """Install definitions during the block."""
     for definition in definitions:
         client.create(DEFINITION, definition)
     names = [definition["metadata"]["name"] for definition in definitions]

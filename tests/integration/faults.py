@@ -86,6 +86,15 @@ def refuse(status: int, headers: dict[str, str] | None = None) -> Fault:
     return fault
 
 
+def answer(content: dict[str, Any]) -> Fault:
+    """Answer with status 200 and this JSON, like a proxy in maintenance."""
+
+    async def fault(_: Call, __: Forward) -> web.StreamResponse:
+        return web.json_response(content)
+
+    return fault
+
+
 def refuse_every(nth: int, *statuses: int) -> Fault:
     """Answer every nth call with one of these errors, in turn."""
     count = 0

@@ -4,10 +4,11 @@ Simulated nodes run nothing. So a test runs a stand-in for SGLang for each pod, 
 """
 
 import json
+import os
 import random
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,6 @@ from integration.waiting import wait_for
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 PROMETHEUS = debian.unpacked("prometheus", cache_folder()) / "usr/bin/prometheus"
-_GROUP = "custom.metrics.k8s.io"
 _SCRAPE_SECONDS = 1
 _REQUEST_SECONDS = 30
 
@@ -63,10 +63,10 @@ class Prometheus:
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator[None]:
-    """Run a program during the block."""
+def running(command: Sequence[str], log: Path, variables: Mapping[str, str] = {}) -> Iterator[None]:
+    """Run a program during the block, with additional environment variables."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | variables)
     try:
         yield
     finally:
@@ -79,35 +79,48 @@ def adapted_metrics(cluster: LocalCluster, folder: Path) -> Iterator[Prometheus]
     """During the block, run Prometheus and the adapter, and offer custom metrics at the API server."""
     ports = free_ports(2)
     prometheus = Prometheus(folder, ports[0])
-    kubeconfigs = [
-        f"--{name}-kubeconfig={cluster.kubeconfig}" for name in ("lister", "authentication", "authorization")
-    ]
     adapter = [
         str(binary("metrics-adapter")),
-        *kubeconfigs,
+        *adapter_arguments(cluster, ports[1]),
         f"--prometheus={prometheus.url}",
-        f"--secure-port={ports[1]}",
-        "--bind-address=127.0.0.1",
         f"--cert-dir={folder / 'certificates'}",
     ]
     with ExitStack() as stack:
         stack.enter_context(running(prometheus.command(), folder / "prometheus.log"))
         stack.enter_context(running(adapter, folder / "adapter.log"))
-        cluster.kubectl.apply(_service(ports[1]))
-        try:
-            available = "--for=condition=Available"
-            cluster.kubectl("wait", available, f"apiservice/v1beta1.{_GROUP}", "--timeout=60s", timeout=70)
-            yield prometheus
-        finally:
-            # While an API service does not answer, no namespace can be deleted.
-            cluster.kubectl("delete", f"apiservice/v1beta1.{_GROUP}", "service/metrics-adapter")
+        stack.enter_context(registered(cluster, "custom.metrics.k8s.io", ports[1]))
+        yield prometheus
 
 
-def _service(port: int) -> list[Manifest]:
-    """Return the adapter's registration at the API server, which runs on the same machine."""
-    service = {"namespace": "default", "name": "metrics-adapter", "port": port}
+def adapter_arguments(cluster: LocalCluster, port: int) -> list[str]:
+    """Return the arguments that every program with the Kubernetes project's library for adapters has."""
+    kubeconfigs = ("lister", "authentication", "authorization")
+    return [
+        *(f"--{name}-kubeconfig={cluster.kubeconfig}" for name in kubeconfigs),
+        f"--secure-port={port}",
+        "--bind-address=127.0.0.1",
+    ]
+
+
+@contextmanager
+def registered(cluster: LocalCluster, group: str, port: int) -> Iterator[None]:
+    """Offer an adapter's API group at the API server during the block."""
+    name = f"{group.partition('.')[0]}-metrics-adapter"
+    cluster.kubectl.apply(_service(name, group, port))
+    try:
+        available = "--for=condition=Available"
+        cluster.kubectl("wait", available, f"apiservice/v1beta1.{group}", "--timeout=60s", timeout=70)
+        yield
+    finally:
+        # While an API service does not answer, no namespace can be deleted.
+        cluster.kubectl("delete", f"apiservice/v1beta1.{group}", f"service/{name}")
+
+
+def _service(name: str, group: str, port: int) -> list[Manifest]:
+    """Return the registration of an adapter that runs on the same machine as the API server."""
+    service = {"namespace": "default", "name": name, "port": port}
     spec = {
-        "group": _GROUP,
+        "group": group,
         "version": "v1beta1",
         "service": service,
         "insecureSkipTLSVerify": True,
@@ -118,13 +131,13 @@ def _service(port: int) -> list[Manifest]:
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": "metrics-adapter", "namespace": "default"},
+            "metadata": {"name": name, "namespace": "default"},
             "spec": {"type": "ExternalName", "externalName": "localhost"},
         },
         {
             "apiVersion": "apiregistration.k8s.io/v1",
             "kind": "APIService",
-            "metadata": {"name": f"v1beta1.{_GROUP}"},
+            "metadata": {"name": f"v1beta1.{group}"},
             "spec": spec,
         },
     ]
@@ -141,6 +154,7 @@ class ServingPods:
     """Whether new pods become Ready."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _engines: dict[str, StandIn] = field(default_factory=dict)
+    _others: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> "ServingPods":
         return self
@@ -155,6 +169,11 @@ class ServingPods:
     @property
     def urls(self) -> list[str]:
         return [engine.url for engine in self._engines.values()]
+
+    def scrape_also(self, pod: str, address: str) -> None:
+        """Let Prometheus scrape this address as the address of another pod."""
+        self._others[pod] = address
+        self._tell_prometheus()
 
     def tend(self) -> list[Manifest]:
         """Play the kubelets: start engines of new pods, and end engines of deleted pods. Return the pods."""
@@ -179,10 +198,11 @@ class ServingPods:
         self._tell_prometheus()
 
     def _tell_prometheus(self) -> None:
+        engines = {name: engine.url.removeprefix("http://") for name, engine in self._engines.items()}
         self.prometheus.scrape(
             [
-                (engine.url.removeprefix("http://"), {"namespace": self.namespace.name, "pod": name})
-                for name, engine in self._engines.items()
+                (address, {"namespace": self.namespace.name, "pod": pod})
+                for pod, address in {**self._others, **engines}.items()
             ]
         )
 

@@ -8,7 +8,7 @@ import sys
 from kimi_linear_operator.cli import main
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
-from kimi_linear_operator.server.sglang import environment, probes
+from kimi_linear_operator.server.sglang import environment, probes, router_flags
 from kimi_linear_operator.server.spec import ServerSpec
 
 MARK = "BUILT_BY_ANOTHER_VERSION"
@@ -18,6 +18,11 @@ def is_built_by_other(template: Manifest) -> bool:
     """Return whether a pod template was built by that version."""
     [engine_container] = [item for item in template["spec"]["containers"] if item["name"] == ENGINE_CONTAINER]
     return any(variable["name"] == MARK for variable in engine_container["env"])
+
+
+def is_router_of_other(template: Manifest) -> bool:
+    """Return whether a pod template of a router was built by that version."""
+    return MARK in str(template["spec"]["containers"])
 
 
 def build_otherwise() -> None:
@@ -32,6 +37,7 @@ def build_otherwise() -> None:
         return {**built, "livenessProbe": {**built["livenessProbe"], "periodSeconds": 31}}
 
     environment.variables, probes.build_probes = other_environment, other_probes
+    router_flags.ENVIRONMENT = {**router_flags.ENVIRONMENT, MARK: "1"}
 
 
 if __name__ == "__main__":

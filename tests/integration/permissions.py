@@ -18,7 +18,7 @@ KINDS = {
 _REVIEWS = Kind("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews")
 _PLACEHOLDER = "namespace-of-a-test"
 # The chart gives the operator these permissions only if they are asked for.
-EVERY_PERMISSION = ("--set=rbac.expose=true", "--set=rbac.monitoring=true")
+EVERY_PERMISSION = ("--set=rbac.expose=true", "--set=rbac.keda=true", "--set=rbac.monitoring=true")
 
 
 def grant(client: Client, namespace: str, account: str, *options: str) -> None:

@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.resource_types import DEFINITIONS
 from kimi_linear_operator.server.definition import DEFINITION as SERVER_DEFINITION
 from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.weights.definition import DEFINITION as WEIGHTS_DEFINITION
 
 UNREADABLE = {"tensorParallelism": "four"}
 """Refused by the schema, and by the model KimiLinearServer."""
@@ -69,14 +70,55 @@ def newer_definition(client: Client) -> Iterator[None]:
     [version] = newer["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["warmUp"] = {"type": "string", "default": "enabled"}
-    engine = spec["properties"]["engine"]
-    engine["properties"]["memoryFractionStatic"]["default"] = FRACTION
-    for default in (engine["default"], spec["default"]["engine"]):
-        default["memoryFractionStatic"] = FRACTION
+    _set_fraction(spec, FRACTION)
     with another_definition(
         client, SERVER_DEFINITION, newer, {}, lambda found: found["engine"].get("memoryFractionStatic") == FRACTION
     ):
         yield
+
+
+ROUTER_CPU = "750m"
+"""The default that `definition_of_routers` sets in every router without resources."""
+
+
+@contextmanager
+def definition_of_routers(client: Client) -> Iterator[None]:
+    """Let the API server use the CRD of a newer version for a while, in which `spec.router.resources` has a default."""
+    newer = copy.deepcopy(SERVER_DEFINITION.manifest())
+    [version] = newer["spec"]["versions"]
+    router = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["router"]
+    router["properties"]["resources"]["default"] = {"requests": {"cpu": ROUTER_CPU}}
+    with another_definition(
+        client, SERVER_DEFINITION, newer, {"router": {}}, lambda found: ROUTER_CPU in str(found.get("router"))
+    ):
+        yield
+
+
+@contextmanager
+def definition_of_fraction(client: Client, fraction: float | None) -> Iterator[None]:
+    """Let the API server use the CRD of another version for a while.
+
+    Args:
+        client: A client of the API server.
+        fraction: The default of `engine.memoryFractionStatic`, None if the other version does not have this field.
+    """
+    other = copy.deepcopy(SERVER_DEFINITION.manifest())
+    [version] = other["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["warmUp"] = {"type": "string", "default": str(fraction)}
+    if fraction is None:
+        del spec["properties"]["engine"]["properties"]["memoryFractionStatic"]
+    else:
+        _set_fraction(spec, fraction)
+    with another_definition(client, SERVER_DEFINITION, other, {}, lambda found: found.get("warmUp") == str(fraction)):
+        yield
+
+
+def _set_fraction(spec: Manifest, fraction: float) -> None:
+    engine = spec["properties"]["engine"]
+    engine["properties"]["memoryFractionStatic"]["default"] = fraction
+    for default in (engine["default"], spec["default"]["engine"]):
+        default["memoryFractionStatic"] = fraction
 
 
 PULL_POLICY = "Always"
@@ -98,6 +140,25 @@ def definition_of_containers(client: Client) -> Iterator[None]:
     pod["hostAliases"] = {"type": "array", "maxItems": 16, "items": item}
     container = {"podTemplate": {"spec": {"containers": [{"name": "sglang"}]}}}
     with another_definition(client, SERVER_DEFINITION, newer, container, lambda found: PULL_POLICY in str(found)):
+        yield
+
+
+MIRROR = "https://mirror.example.com"
+"""The default that `definition_of_mirrors` sets in all weights without an address."""
+
+
+@contextmanager
+def definition_of_mirrors(client: Client) -> Iterator[None]:
+    """Let the API server use a newer version's CRD of weights for a while, with a default in lists and one outside."""
+    newer = copy.deepcopy(WEIGHTS_DEFINITION.manifest())
+    [version] = newer["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    spec["source"]["properties"]["endpoint"]["default"] = MIRROR
+    containers = spec["podTemplate"]["properties"]["spec"]["properties"]["containers"]
+    containers["items"]["properties"]["imagePullPolicy"] = {"type": "string", "default": PULL_POLICY}
+    with another_definition(
+        client, WEIGHTS_DEFINITION, newer, {"source": {}}, lambda found: found["source"].get("endpoint") == MIRROR
+    ):
         yield
 
 
@@ -136,7 +197,7 @@ def another_definition(
         shows_other: Whether this spec has defaults of the other version, as the API server reads it.
     """
     kind = own.model.KIND
-    probe = (server_manifest if kind == SERVER else benchmark_manifest)("probe", "default", spec)
+    probe = {**_server(spec), "kind": kind.kind}
 
     def wait_until_used(*, is_other: bool) -> None:
         wait_for(

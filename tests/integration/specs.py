@@ -75,13 +75,26 @@ _SCALARS: Mapping[str, tuple[Strategy, Strategy]] = {
     "reasoningParser": (st.just("disabled"), st.sampled_from(("enabled", False, "Disabled", "kimi_k2"))),
     "toolCallParser": (st.sampled_from(("disabled", "enabled")), st.sampled_from((True, "kimi_k2"))),
     "replicas": (st.sampled_from((0, 1, 2, 1000)), st.sampled_from((1001, -1, 2.0, "1"))),
-    "autoscaling.minReplicas": (st.sampled_from((1, 2, 1000)), st.sampled_from((0, 1001, "1", 2.0))),
+    "autoscaling.minReplicas": (st.sampled_from((0, 1, 2, 1000)), st.sampled_from((-1, 1001, "1", 2.0))),
     "autoscaling.maxReplicas": (st.sampled_from((1, 4, 1000)), st.sampled_from((0, 1001, "4", 4.0))),
     "autoscaling.target.queuedRequests": (st.sampled_from((1, 4, 10_000)), st.sampled_from((0, 10_001, "4"))),
     "autoscaling.target.runningRequests": (st.sampled_from((1, 100, 10_000)), st.sampled_from((0, 10_001, 0.5))),
     "autoscaling.scaleUp.replicas": (st.sampled_from((1, 100)), st.sampled_from((0, 101, "1"))),
     "autoscaling.scaleUp.stabilizationSeconds": (st.sampled_from((0, 3600)), st.sampled_from((-1, 3601, "1m"))),
     "autoscaling.scaleDown.stabilizationSeconds": (st.sampled_from((0, 3600)), st.sampled_from((-1, 3601, "1m"))),
+    "autoscaling.keda.prometheusAddress": (
+        st.sampled_from(("http://p:9090", "https://prometheus.monitoring.svc/a-b/", "http://[::1]:9090")),
+        st.sampled_from(
+            ("p:9090", "http://user:word@p", "http://p?x=1", "http://p\n", "http://p/ a", "ftp://p", "http://")
+        ),
+    ),
+    "autoscaling.keda.wakeQuery": (st.sampled_from(("sum(requests)", "é\n", "x" * 2048)), st.sampled_from(("", 1))),
+    "autoscaling.keda.idleSeconds": (st.sampled_from((1, 604_800)), st.sampled_from((0, 604_801, "1h"))),
+    "autoscaling.keda.authentication.triggerAuthentication": (_NAMES, _ODD_NAMES),
+    "autoscaling.keda.authentication.modes": (
+        st.sampled_from((["bearer"], ["tls", "basic"])),
+        st.sampled_from(([], ["oauth"], "bearer", ["tls"] * 5)),
+    ),
     "suspend": (st.booleans(), st.sampled_from(("yes", 0, 1, "false"))),
     "engine.version": (
         st.sampled_from(("v0.5.7", "v0.5.8", "v0.5.7.post1", "v0.6.0rc1", "v10.20.30")),
@@ -402,6 +415,10 @@ def _good(draw: st.DrawFn) -> dict[str, Json]:
         put(spec, "model.tokenSecretRef.name", "hf-token")
     if "autoscaling" in spec:
         spec["autoscaling"].setdefault("maxReplicas", 4)
+        if "keda" in spec["autoscaling"]:
+            spec["autoscaling"]["keda"].setdefault("prometheusAddress", "http://p:9090")
+        if "authentication" in spec["autoscaling"].get("keda", {}):
+            put(spec, "autoscaling.keda.authentication.triggerAuthentication", "prometheus")
     if "key" in spec.get("auth", {}).get("apiKeySecretRef", {}):
         put(spec, "auth.apiKeySecretRef.name", "clients")
     return spec

@@ -86,6 +86,7 @@ class Router:
     folder: Path
     replicas_port: int
     port: int = field(default_factory=free_port)
+    metrics_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
@@ -95,7 +96,7 @@ class Router:
             str(PORT): str(self.replicas_port),
             "/etc/kimi-linear/api-key": str(self.folder / "key"),
             f"--port={PORT}": f"--port={self.port}",
-            f"--prometheus-port={METRICS_PORT}": f"--prometheus-port={free_port()}",
+            f"--prometheus-port={METRICS_PORT}": f"--prometheus-port={self.metrics_port}",
         }
         program = _DNS.format(file=str(self.folder / "dns")) + found["command"][2]
         words = [own.get(word, word) for word in found["args"]]

@@ -1,11 +1,13 @@
 """Two releases of SGLang's router in front of three replicas: what happens to requests."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -132,6 +134,28 @@ def test_replicas_stay_for_a_while_without_an_address_in_dns(router: Router) -> 
     router.publish([])
     stays(lambda: router.listed, "the router keeps all replicas", lambda seen: seen == set(HOSTS), seconds=3)
     router.publish(HOSTS)
+
+
+def test_a_request_counts_even_if_no_replica_answers_and_a_probe_does_not(router: Router) -> None:
+    before = counted(router)
+    assert router.ask("/liveness", key=None)[0] == 200
+    assert router.ask("/workers")[0] == 200
+    assert counted(router) == before
+    router.publish([])
+    router.wait_until_listed()
+    try:
+        assert router.ask("/v1/chat/completions", question(1))[0] == 503
+        assert counted(router) == before + 1
+    finally:
+        router.publish(HOSTS)
+        router.wait_until_listed(*HOSTS)
+
+
+def counted(router: Router) -> float:
+    """Return the sum of the counter that the query of a ScaledObject reads."""
+    with urlopen(f"http://127.0.0.1:{router.metrics_port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return sum(float(value) for value in re.findall(r"^smg_router_requests_total{.*} (\S+)$", text, re.MULTILINE))
 
 
 # This is the last test with each router, because it ends the router.

@@ -33,6 +33,12 @@
   resources: [podmonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
+{{- if .Values.rbac.keda }}
+# For spec.autoscaling.keda of a server. The definition belongs to KEDA, which is perhaps not installed.
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
 {{- if .Values.rbac.networkPolicies }}
 # For spec.networkPolicy of a server.
 - apiGroups: [networking.k8s.io]

@@ -11,8 +11,9 @@ from typing import TypeVar
 from kimi_linear_operator.benchmark import holding, job, job_status, turn
 from kimi_linear_operator.benchmark.claims import Claim, failed_start
 from kimi_linear_operator.benchmark.holding import Asker
-from kimi_linear_operator.benchmark.index import FEW_RIVALS, BenchmarkIndex
+from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL, SUITE_LABEL, TARGET_LABEL
+from kimi_linear_operator.benchmark.line import FEW_RIVALS
 from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS, Looks
 from kimi_linear_operator.benchmark.patience import Patience
 from kimi_linear_operator.benchmark.spec import BENCHMARK
@@ -153,11 +154,11 @@ class Admission:
 
     def has_rivals(self, key: Key) -> bool:
         """Return whether a benchmark takes turns with another one that wants to run."""
-        return any(claim.is_willing for rival, claim in self._index.line(key.of(BENCHMARK)).items() if rival != key)
+        return self._index.line(key.of(BENCHMARK)).has_rivals(key.of(BENCHMARK))
 
     def _line(self, key: Key) -> dict[Key, Claim]:
         """Return a copy of the claims that decide when a benchmark may start. There may be thousands."""
-        return dict(self._index.line(key.of(BENCHMARK)))
+        return dict(self._index.line(key.of(BENCHMARK)).claims)
 
     def _contenders(self, rivals: Mapping[Key, Claim], asker: Asker) -> Iterator[Contender]:
         """Yield the benchmarks that hold the target or want to run now."""

@@ -27,6 +27,9 @@ _MAY_RUN = 2
 _MOST_OWNERS = 16
 # The limit of `spec.timeoutSeconds`.
 _LONGEST_SECONDS = 604_800.0
+# In characters. Everyone who can write a status can write any text into it. A time has at most 35 characters, the name
+# of a suite 22.
+_LONGEST_TEXT = 64
 _DEFAULT_SECONDS = float(BenchmarkSpec.model_fields["timeout_seconds"].default)
 
 
@@ -106,7 +109,7 @@ def claim_of(manifest: Manifest) -> Claim | None:
         is_willing=is_willing(manifest),
         suites=() if limit is None else _suites(spec),
         timeout_seconds=limit or 0.0,
-        last_end=str(last_result(status).get("completionTime", "")),
+        last_end=_short(last_result(status).get("completionTime", "")),
         ended=len(_results(status)),
     )
 
@@ -137,7 +140,11 @@ def is_willing(manifest: Manifest) -> bool:
 
 def failed_start(manifest: Manifest) -> str:
     """Return when a benchmark gave its turn back, as RFC 3339; empty if it did not."""
-    return str(manifest.get("status", {}).get("failedStart", {}).get("time", ""))
+    return _short(manifest.get("status", {}).get("failedStart", {}).get("time", ""))
+
+
+def _short(value: object) -> str:
+    return str(value)[:_LONGEST_TEXT]
 
 
 def task_of(manifest: Manifest) -> Task:
@@ -169,7 +176,7 @@ def _contender(manifest: Manifest, target: TargetKey) -> Contender:
         namespace=metadata["namespace"],
         name=metadata["name"],
         created=str(metadata.get("creationTimestamp", "")),
-        started=str(manifest.get("status", {}).get("startTime", "")),
+        started=_short(manifest.get("status", {}).get("startTime", "")),
         is_active=False,
         failed=failed_start(manifest),
         is_guest=is_guest(target, metadata["namespace"]),
@@ -217,12 +224,12 @@ def measured_by(manifest: Manifest) -> Measured | None:
     target = target_of(manifest) if is_complete(status) else None
     if target is None:
         return None
-    return Measured(target, str(status.get("completionTime", "")), _shared_names(_suites_with_results(status)))
+    return Measured(target, _short(status.get("completionTime", "")), _shared_names(_suites_with_results(status)))
 
 
 def _suites_with_results(status: Manifest) -> tuple[str, ...]:
     """Return the names of the suites with a result, at most as many as a spec can contain."""
-    return tuple(str(result.get("name")) for result in status.get("results", ())[:MOST_SUITES])
+    return tuple(_short(result.get("name")) for result in status.get("results", ())[:MOST_SUITES])
 
 
 @lru_cache(maxsize=1024)

@@ -78,5 +78,5 @@ class CleanUp:
         benchmark = CHECKER.read_stored(live)
         is_due = retention.seconds_to_live(benchmark, live.get("status", {}), self._now()) == 0.0
         if is_due and retention.is_wanted(live):
-            await self._cluster.delete(BENCHMARK, live)
+            await self._cluster.delete(BENCHMARK, live, if_unchanged=True)
             logger.info("Deleted the benchmark, because spec.ttlSecondsAfterFinished has passed")

@@ -50,7 +50,13 @@ class EndedSuites:
         return results
 
     def seconds_left_of(self, measurement: Measurement, suite: Suite) -> float | None:
-        """Return in how many seconds a suite ends at the latest, None if it has no Job or its Job is being deleted."""
+        """Return in how many seconds a suite ends at the latest.
+
+        None if it has no Job, if its Job is being deleted, or if this version does not know its load. Another version
+        judges a suite with an unknown load.
+        """
+        if not load.is_known(suite):
+            return None
         job = self._index.job_of(measurement.key, measurement.benchmark.metadata.uid, suite.name)
         return self._seconds_left(measurement, job) if job else None
 

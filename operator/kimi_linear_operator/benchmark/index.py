@@ -1,25 +1,18 @@
-"""An index of the benchmarks that are not done, by target. It uses facts, and decodes no object.
+"""An index of the benchmarks that are not done, by target. It uses facts, and decodes no object."""
 
-A target may have thousands of benchmarks. If every change of one benchmark enqueued all others, each change would cost
-thousands of passes. So if a target has more than `FEW_RIVALS` benchmarks, only those near the front of the queue are
-enqueued. The rest are *far*.
-"""
-
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from heapq import nsmallest
-from itertools import islice
 
 from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.benchmark.claims import Claim, Client, Task, is_guest
+from kimi_linear_operator.benchmark.line import FEW_RIVALS, Line
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
-from kimi_linear_operator.reconcile.cache import Cache, discard
+from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
+from kimi_linear_operator.reconcile.decoded import manifest_of
 from kimi_linear_operator.server.spec import SERVER
 
-# If a target has at most this number of benchmarks, a change of one enqueues all. If there are more, a benchmark with
-# at least this number of others ahead is far: it is enqueued only when fewer are ahead.
-FEW_RIVALS = 8
 # In place of a namespace: the benchmarks of all namespaces.
 _ALL = ""
 
@@ -30,24 +23,49 @@ class BenchmarkIndex:
     def __init__(self, cache: Cache) -> None:
         """Create an empty index of an empty cache."""
         self._cache = cache
-        # By target and namespace of the benchmarks, and again by target and `_ALL`.
-        self._claims: dict[tuple[TargetKey, str], dict[Key, Claim]] = {}
+        # By target and then by namespace of the benchmarks, and once more for `_ALL`.
+        self._lines: dict[TargetKey, dict[str, Line]] = {}
+        # How many Jobs that have not ended each benchmark has, by UID of the benchmark.
+        self._unended: Counter[tuple[Key, str]] = Counter()
 
     def add(self, cached: CachedObject) -> None:
         """Add an object that is new in the cache."""
         if isinstance(claim := cached.facts, Claim):
+            lines = self._lines.setdefault(claim.target, {})
             for namespace in (cached.key.namespace, _ALL):
-                self._claims.setdefault((claim.target, namespace), {})[cached.key] = claim
+                line = lines.setdefault(namespace, Line())
+                line.add(cached.key, claim, is_at_work=self._is_at_work(cached.key, claim))
+        self._count_job(cached, 1)
 
     def remove(self, cached: CachedObject) -> None:
         """Remove an object that the cache has dropped or replaced."""
         if isinstance(claim := cached.facts, Claim):
+            lines = self._lines[claim.target]
             for namespace in (cached.key.namespace, _ALL):
-                discard(self._claims, (claim.target, namespace), cached.key)
+                lines[namespace].remove(cached.key)
+                if not lines[namespace].claims:
+                    del lines[namespace]
+            if not lines:
+                del self._lines[claim.target]
+        self._count_job(cached, -1)
+
+    def _count_job(self, cached: CachedObject, sign: int) -> None:
+        """Count a Job that has not ended for each of its owners."""
+        if cached.owner is None or not isinstance(cached.facts, Task) or cached.facts.has_ended:
+            return
+        for uid in set(cached.owners):
+            self._unended[cached.owner, uid] += sign
+            if not self._unended[cached.owner, uid]:
+                del self._unended[cached.owner, uid]
+        if claim := self.claim(cached.owner):
+            for namespace in (cached.owner.namespace, _ALL):
+                is_at_work = self._is_at_work(cached.owner, claim)
+                self.line_of(claim.target, namespace).note_work(cached.owner, is_at_work=is_at_work)
 
     def clear(self) -> None:
         """Remove everything."""
-        self._claims.clear()
+        self._lines.clear()
+        self._unended.clear()
 
     def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return the benchmarks to enqueue after an object changed: those that measure it or wait for it."""
@@ -65,24 +83,28 @@ class BenchmarkIndex:
         """Return the claim of a benchmark, None if it does not exist or is done."""
         return _claim(self._cache.find(key))
 
-    def claims(self, target: TargetKey, namespace: str = _ALL) -> Mapping[Key, Claim]:
-        """Return the claims of a target by benchmark, in no particular order.
+    def line_of(self, target: TargetKey, namespace: str = _ALL) -> Line:
+        """Return the benchmarks of a target.
 
         Args:
             target: The target.
-            namespace: Only claims of benchmarks in this namespace, if it is not empty.
+            namespace: Only benchmarks in this namespace, if it is not empty.
         """
-        return self._claims.get((target, namespace), {})
+        return self._lines.get(target, {}).get(namespace) or Line()
 
-    def line(self, key: Key) -> Mapping[Key, Claim]:
-        """Return the claims that decide when a benchmark may start, its own claim included.
+    def claims(self, target: TargetKey, namespace: str = _ALL) -> Mapping[Key, Claim]:
+        """Return the claims of these benchmarks, in no particular order."""
+        return self.line_of(target, namespace).claims
+
+    def line(self, key: Key) -> Line:
+        """Return the benchmarks that decide when a benchmark may start, the benchmark itself included.
 
         A guest waits for every benchmark of the server. Any other benchmark waits only for those of its namespace.
         Otherwise, users of one namespace could keep users of another namespace from measuring their own server, or an
         address that is no server.
         """
         claim = self.claim(key)
-        return self._line(key.namespace, claim.target) if claim else {}
+        return self._line(key.namespace, claim.target) if claim else Line()
 
     def waits_for(self, key: Key, namespace: str) -> bool:
         """Return whether a benchmark waits for benchmarks of a namespace that have the same target."""
@@ -106,7 +128,7 @@ class BenchmarkIndex:
         own = (cached for cached in self._cache.cached_children(JOB, key) if owner in cached.owners)
         jobs = (cached for cached in own if isinstance(cached.facts, Task) and cached.facts.suite == suite)
         first = min(jobs, key=lambda cached: cached.key.name, default=None)
-        return first.manifest() if first else None
+        return manifest_of(first) if first else None
 
     def tasks(self, key: Key, owner: str) -> Iterator[Task]:
         """Yield the Jobs of a benchmark by its UID. Jobs of a former benchmark with the same name are left out."""
@@ -120,27 +142,26 @@ class BenchmarkIndex:
         return {uid for pod in pods if isinstance(pod.facts, Client) and test(pod.facts) for uid in pod.owners}
 
     def is_far(self, key: Key) -> bool:
-        """Return whether a benchmark is far: at least `FEW_RIVALS` others that want to run are ahead of it.
-
-        A far benchmark waits until most of these are done. Their single changes do not enqueue it.
-
-        A benchmark whose Job has not ended is far only if `FEW_RIVALS` other benchmarks with such Jobs are ahead. There
-        must be a limit for such benchmarks, too, because a user can create a Job for each of thousands of benchmarks.
-        """
+        """Return whether so many others are ahead of a benchmark that their single changes do not enqueue it."""
         claim = self.claim(key)
-        return claim is not None and self._is_far(key, claim.target, [claim])
+        return claim is not None and self._is_far(key, claim)
 
-    def _line(self, namespace: str, target: TargetKey) -> Mapping[Key, Claim]:
-        """Return the claims that decide when a benchmark of a namespace may start on a target."""
-        return self.claims(target, self._scope(namespace, target))
+    def _is_far(self, key: Key, claim: Claim) -> bool:
+        """Return whether a benchmark is far with this claim, which it may have had before a change."""
+        line = self._line(key.namespace, claim.target)
+        return line.is_far(claim, is_at_work=self._is_at_work(key, claim))
+
+    def _line(self, namespace: str, target: TargetKey) -> Line:
+        """Return the benchmarks that decide when a benchmark of a namespace may start on a target."""
+        return self.line_of(target, self._scope(namespace, target))
 
     def _scope(self, namespace: str, target: TargetKey) -> str:
         """Return the namespace of the benchmarks for which a benchmark of this namespace waits, or `_ALL`."""
         return _ALL if is_guest(target, namespace) and self._is_server(target) else namespace
 
-    def _affected_line(self, namespace: str, target: TargetKey) -> Mapping[Key, Claim]:
-        """Return claims that include those of all benchmarks that wait for a benchmark of a namespace."""
-        return self.claims(target, _ALL if self._is_server(target) else namespace)
+    def _affected_line(self, namespace: str, target: TargetKey) -> Line:
+        """Return benchmarks that include all that wait for a benchmark of a namespace."""
+        return self.line_of(target, _ALL if self._is_server(target) else namespace)
 
     def _is_server(self, target: TargetKey) -> bool:
         """Return whether a target is a server in the cluster. An address may only look like the name of a Service."""
@@ -153,12 +174,10 @@ class BenchmarkIndex:
         whether there is a server.
         """
         target = TargetKey(key.namespace, key.name)
-        line = self.claims(target, key.namespace)
-        own = {*line} if len(line) <= FEW_RIVALS else self._near(line)
+        own = _to_enqueue(self.line_of(target, key.namespace))
         if len(versions) == 2:
             return own if versions[0].facts != versions[1].facts else set()
-        scopes = {_ALL, *(benchmark.namespace for benchmark in self.claims(target))}
-        return own.union(*(self._near(self.claims(target, scope)) for scope in scopes))
+        return own.union(*(line.near() for line in self._lines.get(target, {}).values()))
 
     def _affected_by_claim(self, key: Key, target: TargetKey, claims: Sequence[Claim | None]) -> set[Key]:
         """Return the benchmarks of a target whose turn may depend on a change of another benchmark.
@@ -169,68 +188,41 @@ class BenchmarkIndex:
             claims: Its claims before and after the change.
         """
         line = self._affected_line(key.namespace, target)
-        if len(line) <= FEW_RIVALS:
-            return {*line}
-        present = [claim for claim in claims if claim]
-        return set() if claims[0] == claims[1] or self._is_far(key, target, present) else self._near(line)
-
-    def _is_far(self, key: Key, target: TargetKey, claims: Sequence[Claim]) -> bool:
-        """Return whether a benchmark is far on a target with each of these claims."""
-        rank = min(claim.rank for claim in claims)
-        rivals = self._line(key.namespace, target).items()
-        ahead = (rival for rival, claim in rivals if claim.rank < rank and _stays_ahead(claim) and rival != key)
-        if not _are_many(ahead):
-            return False
-        at_work = (
-            rival for rival, claim in rivals if claim.rank < rank and rival != key and self._would_go_on(rival, claim)
-        )
-        return not any(self._is_at_work(key, claim) for claim in claims) or _are_many(at_work)
-
-    def _would_go_on(self, key: Key, claim: Claim) -> bool:
-        """Return whether a benchmark wants to run and has a Job that has not ended."""
-        return claim.is_willing and self._is_at_work(key, claim)
+        here = [claim for claim in claims if claim and claim.target == target]
+        is_news = claims[0] != claims[1] and not all(self._is_far(key, claim) for claim in here)
+        return _to_enqueue(line) if is_news or _has_few(line) else set()
 
     def _is_at_work(self, key: Key, claim: Claim) -> bool:
         """Return whether a benchmark has a Job that has not ended."""
-        return any(not task.has_ended for task in self.tasks(key, claim.uid))
-
-    def _near(self, line: Mapping[Key, Claim]) -> set[Key]:
-        """Return the benchmarks of a line that are not far, and the first far one: it may have been near before."""
-        willing = {key: claim for key, claim in line.items() if claim.is_willing}
-        first = nsmallest(FEW_RIVALS + 1, (claim.rank for claim in willing.values() if _stays_ahead(claim)))
-        if len(first) <= FEW_RIVALS:
-            return {*willing}
-        at_work = [key for key, claim in willing.items() if self._would_go_on(key, claim)]
-        first_at_work = nsmallest(FEW_RIVALS + 1, at_work, key=lambda key: willing[key].rank)
-        return {*first_at_work, *(key for key, claim in willing.items() if claim.rank <= first[-1])}
+        return (key, claim.uid) in self._unended
 
     def _affected_by_job(self, owner: Key, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return the benchmarks whose turn may depend on a change of another benchmark's Job."""
         claim = self.claim(owner)
-        line = self._affected_line(owner.namespace, claim.target) if claim else {}
-        if claim is None or len(line) <= FEW_RIVALS:
-            return {*line}
-        tasks = [cached.facts if cached and claim.uid in cached.owners else None for cached in (before, after)]
-        if tasks[0] == tasks[1]:
+        if claim is None:
             return set()
-        # If the benchmark already has a Job, another Job changes nothing.
-        others = (task for task in self.tasks(owner, claim.uid) if task is not tasks[1])
-        is_one_more = tasks[0] is None and any(not task.has_ended for task in others)
-        return set() if is_one_more else self._near(line)
+        line = self._affected_line(owner.namespace, claim.target)
+        tasks = [cached.facts if cached and claim.uid in cached.owners else None for cached in (before, after)]
+        is_news = tasks[0] != tasks[1] and not (tasks[0] is None and self._has_another(owner, claim, tasks[1]))
+        return _to_enqueue(line) if is_news or _has_few(line) else set()
+
+    def _has_another(self, key: Key, claim: Claim, task: object) -> bool:
+        """Return whether a benchmark already had a Job that has not ended, so that this new Job changes nothing."""
+        is_counted = isinstance(task, Task) and not task.has_ended
+        return self._unended[key, claim.uid] > is_counted
+
+
+def _has_few(line: Line) -> bool:
+    return len(line.claims) <= FEW_RIVALS
+
+
+def _to_enqueue(line: Line) -> set[Key]:
+    """Return the benchmarks to enqueue after a change that can alter the order."""
+    return {*line.claims} if _has_few(line) else line.near()
 
 
 def _claim(cached: CachedObject | None) -> Claim | None:
     return cached.facts if cached and isinstance(cached.facts, Claim) else None
-
-
-def _stays_ahead(claim: Claim) -> bool:
-    """Return whether a benchmark goes before those with a higher rank, because it wants to run and does not rest."""
-    return claim.is_willing and not claim.contender.failed
-
-
-def _are_many(keys: Iterable[Key]) -> bool:
-    """Return whether there are at least `FEW_RIVALS` keys. Counting stops at this number."""
-    return len([*islice(keys, FEW_RIVALS)]) == FEW_RIVALS
 
 
 def _targets(claims: Iterable[Claim | None]) -> set[TargetKey]:

@@ -9,5 +9,8 @@ SUITE_LABEL = f"{GROUP}/suite"
 TARGET_LABEL = f"{GROUP}/target"
 """On Jobs and pods: a value for the server to which they send requests."""
 
+FIELDS_ANNOTATION = f"{GROUP}/fields"
+"""On the ConfigMap with the runner: the fields of the benchmark's spec when the first suite started."""
+
 TARGET_ANNOTATION = f"{GROUP}/target"
 """On Jobs: the snapshot of the server before the suite."""

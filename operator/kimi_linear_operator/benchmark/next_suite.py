@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 
-from kimi_linear_operator.benchmark import job, job_reasons, job_status, retention, turn
+from kimi_linear_operator.benchmark import job, job_reasons, job_status, retention, started, turn
 from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission, Wait
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.measurement import Measurement
@@ -167,7 +167,9 @@ class NextSuite:
             wait = await self._admission.wait(measurement.key, state.target, self._now())
             if wait := wait or self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
-            await self._children.apply(benchmark, metadata.with_fingerprint(job.build_runner(benchmark)))
+            runner = job.build_runner(benchmark)
+            started.note_fields(runner, benchmark)
+            await self._children.apply(benchmark, metadata.with_fingerprint(runner))
             # A write may take long, and the automatic rollout only checks for Jobs.
             if wait := self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)

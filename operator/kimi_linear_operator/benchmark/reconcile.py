@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from kimi_linear_operator.benchmark import job, results_config_map, retention
+from kimi_linear_operator.benchmark import job, results_config_map, retention, started
 from kimi_linear_operator.benchmark.clean_up import CleanUp
 from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.ended_suites import EndedSuites
 from kimi_linear_operator.benchmark.events import benchmark_event
+from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.measurement import Measurement
 from kimi_linear_operator.benchmark.next_suite import NextSuite
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
@@ -24,13 +25,15 @@ from kimi_linear_operator.benchmark.stored_results import StoredResults
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
+from kimi_linear_operator.kubernetes.bounds import is_without_room
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import REPORTED_FAILURES, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server.spec import SERVER
 
 _DONE = Reason("SuitesEnded", "every suite has ended")
 # The verdict depends on these fields, so a suite is judged only when all of them can be read. Until then, its Job
@@ -61,6 +64,7 @@ class BenchmarkReconciler:
     def __init__(self, context: Context) -> None:
         """Take the context that all reconcilers share."""
         self.cache = context.cache
+        self._index = context.cache.index(BenchmarkIndex)
         self.reporting = context.reporting
         self.now = context.now
         self._allows_node_access = context.options.allows_node_access
@@ -96,6 +100,7 @@ class BenchmarkReconciler:
         try:
             if is_complete(manifest.get("status", {})):
                 return await self._keep_complete(key, manifest)
+            await self._read_server(key)
             return await self._advance(key, manifest, await self._rechecker.recheck(key, manifest, checked))
         except GoneError:
             return None
@@ -103,6 +108,16 @@ class BenchmarkReconciler:
             if failures >= REPORTED_FAILURES:
                 await self._report_failure(manifest, checked, error)
             raise
+
+    async def _read_server(self, key: Key) -> None:
+        """Let the pass have the Deployment of the server that a benchmark names, even if the cache has no room for it.
+
+        Raises:
+            ApiError: The Deployment could not be read.
+        """
+        target = self._index.target(key)
+        if target and target.namespace == key.namespace:
+            await self._children.read_whole(Key(target.namespace, target.name, SERVER), [DEPLOYMENT])
 
     def _check(self, manifest: Manifest) -> Checked[KimiLinearBenchmark]:
         """Check a benchmark by its rules. Refuse access to nodes, unless the administrator allows such access."""
@@ -115,7 +130,8 @@ class BenchmarkReconciler:
         Then delete its Jobs, its runner and the benchmark itself, each when it is due.
         """
         benchmark = CHECKER.read_stored(manifest, {"suites"})
-        if benchmark and results_config_map.is_whole(manifest["status"]):
+        is_whole = results_config_map.is_whole(manifest["status"]) and not is_without_room(manifest)
+        if benchmark and is_whole:
             await self._stored_results.write(benchmark, manifest["status"])
         return await self._clean_up.run(key, manifest, benchmark)
 
@@ -128,22 +144,28 @@ class BenchmarkReconciler:
         await self._write(manifest, replace(refused, not_applied=not_applied, target=not_applied))
 
     async def _advance(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]) -> float | None:
-        """Do the possible work for a benchmark that is not complete, and write its status."""
+        """Do the possible work for a benchmark that is not complete, and write its status.
+
+        Raises:
+            ApiError: A request failed. A later pass does the rest.
+        """
         if checked.resource is None or not checked.is_valid:
             outcome = await self._refuse(key, manifest, checked)
         else:
             outcome = await self._run(key, manifest, checked.resource)
         observation = outcome.observation
         summary = benchmark_status(observation, self.now())
-        are_results_kept = True
+        not_kept = None
         if observation.is_complete and observation.benchmark and results_config_map.is_whole(summary):
             # The ConfigMap with the results is written before the verdict, so that readers of the verdict find it. If
             # this write fails, the verdict is still written.
-            are_results_kept = await self._stored_results.try_to_write(observation.benchmark, summary)
+            not_kept = await self._stored_results.try_to_write(observation.benchmark, summary)
         retry = await self._write(manifest, observation, summary)
-        if retry is not None or not are_results_kept:
-            # Nothing is deleted before the status and the results are written.
-            return retention.soonest([outcome.again, retry if are_results_kept else 0.0])
+        # Nothing is deleted before the status and the results are written.
+        if not_kept:
+            raise not_kept
+        if retry is not None:
+            return retention.soonest([outcome.again, retry])
         written = {**manifest, "status": summary}
         return retention.soonest([outcome.again, await self._clean_up.run(key, written, observation.benchmark)])
 
@@ -173,8 +195,21 @@ class BenchmarkReconciler:
             return _Outcome(replace(refused, target=_DONE))
         return _Outcome(refused, self._ended_suites.seconds_left_of(measurement, suites[len(results)]))
 
+    def _as_started(self, manifest: Manifest, benchmark: KimiLinearBenchmark) -> KimiLinearBenchmark:
+        """Return a benchmark without defaults that its spec got after the first suite had started.
+
+        Users can edit the record of its fields, so the rules must also accept the spec without them.
+        """
+        runner = self.cache.get(Key(benchmark.metadata.namespace, job.runner_name(benchmark), CONFIG_MAP))
+        found = started.as_started(benchmark, runner)
+        if found is benchmark:
+            return benchmark
+        checked = self._check({**manifest, "spec": found.manifest()["spec"]})
+        return found if checked.is_valid else benchmark
+
     async def _run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark) -> _Outcome:
         """Judge the suites that have ended and go on with the next one."""
+        benchmark = self._as_started(manifest, benchmark)
         state = target_state(self.cache, benchmark)
         measurement = Measurement(key, benchmark, state)
         restored = await self._stored_results.restored(benchmark)

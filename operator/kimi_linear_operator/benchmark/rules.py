@@ -22,10 +22,8 @@ def _is_one_of(variable: str, metrics: Iterable[Metric]) -> str:
     return f"{variable} in {list(dict.fromkeys(item.name for item in metrics))}"
 
 
-_CHANGEABLE = ("suspend", "ttlSecondsAfterFinished")
-_FIXED = [
-    field.alias for field in BenchmarkSpec.model_fields.values() if field.alias and field.alias not in _CHANGEABLE
-]
+CHANGEABLE = ("suspend", "ttlSecondsAfterFinished")
+_FIXED = [field.alias for field in BenchmarkSpec.model_fields.values() if field.alias and field.alias not in CHANGEABLE]
 _DIRECTED = [item for metrics in metric.METRICS.values() for item in metrics if item.better]
 _IS_ACCURACY = "(s.name == 'gsm8k' || has(s.accuracy))"
 _LOADS = "[has(s.speed), has(s.accuracy), has(s.toolCalls)]"

@@ -79,14 +79,17 @@ class StoredResults:
         self._remember(benchmark, live)
         return None
 
-    async def try_to_write(self, benchmark: KimiLinearBenchmark, status: Manifest) -> bool:
-        """Try to write the ConfigMap with the results; return False to retry. If the name is taken, do not retry."""
+    async def try_to_write(self, benchmark: KimiLinearBenchmark, status: Manifest) -> ApiError | None:
+        """Try to write the ConfigMap with the results. Return the error if a retry can help.
+
+        If the name is taken, a retry does not help.
+        """
         try:
             await self.write(benchmark, status)
         except ApiError as error:
             logger.warning("Could not write the results, trying again after the verdict: %s", error)
-            return False
-        return True
+            return error
+        return None
 
     async def write(self, benchmark: KimiLinearBenchmark, status: Manifest) -> None:
         """Write the ConfigMap with the results if it differs. A ConfigMap of this name with another owner stays.

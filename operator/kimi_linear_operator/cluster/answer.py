@@ -39,17 +39,54 @@ def decoded(answer: Answer) -> Manifest:
     try:
         content: Any = jsontext.decode(answer.content)
     except ValueError as error:
-        # The API server answers with plain text when it gets too many requests.
-        text = answer.content[:200].decode(errors="replace").strip()
         if answer.status >= 400:
+            # The API server answers with plain text when it gets too many requests.
+            text = answer.content[:200].decode(errors="replace").strip()
             raise ApiError(answer.status, text, retry_seconds) from error
-        raise ApiError(UNREACHABLE, f"not readable ({error}): {text}") from error
+        # The message does not quote the answer, because an answer can contain secrets, and a status shows the message.
+        raise ApiError(UNREACHABLE, f"the answer is not readable: {error}") from error
     if answer.status >= 400:
         message = content.get("message", "") if isinstance(content, dict) else str(content)
         raise ApiError(answer.status, str(message), retry_seconds)
     if not isinstance(content, dict):
         raise ApiError(UNREACHABLE, f"not an object, but a JSON {type(content).__name__}")
     return content
+
+
+def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -> Manifest:
+    """Return the object of Kubernetes in an answer.
+
+    A proxy in front of the API server can answer with status 200 and some other JSON object. Callers need not expect
+    that: the metadata of what they get is complete.
+
+    Args:
+        answer: The answer.
+        kind: The object's kind.
+        name: The object's name, empty if the API server chooses it.
+        is_stored: Whether the object is stored. An object of a dry run may have no resource version.
+
+    Raises:
+        ApiError: The answer is an error, or is not this object.
+    """
+    content = decoded(answer)
+    metadata = content.get("metadata")
+    if content.get("kind") != kind or not _is_complete(metadata, name, is_stored=is_stored):
+        found = str(content.get("kind") or "JSON object without a kind")[:64]
+        raise ApiError(UNREACHABLE, f"the answer is not the {kind} {name}, but a {found}")
+    return content
+
+
+def _is_complete(metadata: Any, name: str, *, is_stored: bool) -> bool:
+    """Return whether an object's metadata has this name, a UID, and a resource version if the object is stored."""
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("uid"), str):
+        return False
+    found = metadata.get("name")
+    is_named = found == name if name else isinstance(found, str)
+    return is_named and (_is_version(metadata.get("resourceVersion")) or not is_stored)
+
+
+def _is_version(version: Any) -> bool:
+    return isinstance(version, str) and _RESOURCE_VERSION.fullmatch(version) is not None
 
 
 def text_of(answer: Answer) -> str:
@@ -95,6 +132,6 @@ def resource_version(answer: Any) -> str:
     """
     metadata = answer.get("metadata") if isinstance(answer, dict) else None
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-    if not isinstance(version, str) or not _RESOURCE_VERSION.fullmatch(version):
+    if not _is_version(version):
         raise ApiError(UNREACHABLE, "not a list: it has no metadata.resourceVersion")
-    return version
+    return str(version)

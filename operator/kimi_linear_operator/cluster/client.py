@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from kubernetes.aio.client import Configuration
 
 from kimi_linear_operator.cluster import credentials
-from kimi_linear_operator.cluster.answer import decoded, text_of
+from kimi_linear_operator.cluster.answer import decoded, object_in, text_of
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.pages import Page, Pages
 from kimi_linear_operator.cluster.paths import path, path_of
@@ -32,8 +32,12 @@ _CONFLICT = 409
 _INVALID = 422
 # The fields that identify an object and its spec. Each change of the spec raises the generation.
 _SAME_SPEC = ("uid", "generation")
+# The fields that identify an object and its whole state.
+_VERSION = ("uid", "resourceVersion")
 # The API server gives every object a newer version than this.
 _FIRST_VERSION = "1"
+# The kind of the answer to a write of a status (`cluster/request.py`).
+_METADATA_KIND = "PartialObjectMetadata"
 # The longest part of a log that one request reads. Each of an engine's eight processes can write some 20 lines within
 # seconds.
 TAIL_LINES = 500
@@ -70,7 +74,7 @@ class Cluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if there is none."""
         try:
-            return await self._send(Request("GET", path(kind, namespace, name)))
+            return await self._send(Request("GET", path(kind, namespace, name)), kind.kind, name)
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -123,9 +127,14 @@ class Cluster:
 
         Our fields overwrite fields of other field managers. Fields that we applied before and now leave out are
         removed. https://kubernetes.io/docs/reference/using-api/server-side-apply/
+
+        Args:
+            kind: The object's kind.
+            manifest: The wanted object. See `for_state` for a manifest that changes only one state of an object.
+            dry_run: Whether to store nothing.
         """
         query = {"fieldManager": MANAGER, "force": "true", **_dry_run_query(dry_run)}
-        return await self._send(Request("APPLY", path_of(kind, manifest), query, manifest))
+        return await self._write(kind, Request("APPLY", path_of(kind, manifest), query, manifest), manifest)
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Apply an object that does not exist yet. An existing object stays as it is.
@@ -138,16 +147,24 @@ class Cluster:
             ApiError: With status 409, if an object with this name exists.
         """
         guarded = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": _FIRST_VERSION}}
-        return await self._send(Request("APPLY", path_of(kind, manifest), {"fieldManager": MANAGER}, guarded))
+        request = Request("APPLY", path_of(kind, manifest), {"fieldManager": MANAGER}, guarded)
+        return await self._write(kind, request, manifest)
 
     async def overwrite(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Merge-patch an object's spec; return the new state.
 
         The patch replaces whole lists, including the items of other managers. After the patch, we are two field
         managers of the object, so call `unify` afterwards.
+
+        Args:
+            kind: The object's kind.
+            manifest: The wanted object. See `for_state` for a manifest that changes only one state of an object.
+            dry_run: Whether to store nothing.
         """
         query = {"fieldManager": MANAGER, **_dry_run_query(dry_run)}
-        return await self._send(Request("PATCH", path_of(kind, manifest), query, {"spec": manifest["spec"]}))
+        version = {name: manifest["metadata"][name] for name in _VERSION if name in manifest["metadata"]}
+        request = Request("PATCH", path_of(kind, manifest), query, {"metadata": version, "spec": manifest["spec"]})
+        return await self._write(kind, request, manifest)
 
     async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
         """Set only the replicas of exactly this object; return the new state.
@@ -156,7 +173,7 @@ class Cluster:
         patch, we are two field managers of the object, so call `unify` afterwards.
         """
         body = {"metadata": {"uid": live["metadata"]["uid"]}, "spec": {"replicas": replicas}}
-        return await self._send(Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, body))
+        return await self._write(kind, Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, body), live)
 
     async def unify(self, kind: Kind, live: Manifest) -> Manifest:
         """After a patch, merge our two entries as field managers of an object into one; return the new state.
@@ -175,7 +192,7 @@ class Cluster:
             {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
             {"op": "replace", "path": "/metadata/managedFields", "value": fields},
         ]
-        return await self._send(Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, patch))
+        return await self._write(kind, Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, patch), live)
 
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
         """Set one annotation of exactly this object; return the new state.
@@ -186,7 +203,7 @@ class Cluster:
         body = _identity(kind, manifest)
         body["metadata"]["annotations"] = {name: value}
         query = {"fieldManager": f"{MANAGER}-annotations", "force": "true"}
-        return await self._send(Request("APPLY", path_of(kind, manifest), query, body))
+        return await self._write(kind, Request("APPLY", path_of(kind, manifest), query, body), manifest)
 
     async def patch_status(
         self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
@@ -208,7 +225,8 @@ class Cluster:
         body = _exact_patch(manifest["metadata"], before, status) if if_unchanged else merged
         target = f"{path_of(kind, manifest)}/status"
         try:
-            answer = await self._send(Request("STATUS", target, {"fieldManager": MANAGER}, body))
+            request = Request("STATUS", target, {"fieldManager": MANAGER}, body)
+            answer = await self._send(request, _METADATA_KIND, manifest["metadata"]["name"])
         except ApiError as error:
             # If a test in the patch fails, the API server gives the same answer as for a status that the CRD refuses.
             if if_unchanged and error.status == _INVALID and await self._has_changed(kind, manifest):
@@ -225,34 +243,61 @@ class Cluster:
         """Set one condition in the status of exactly this object of a Kubernetes kind; return the new state."""
         body = {**_identity(kind, manifest), "status": {"conditions": [condition]}}
         query = {"fieldManager": MANAGER, "force": "true"}
-        return await self._send(Request("APPLY", f"{path_of(kind, manifest)}/status", query, body))
+        return await self._write(kind, Request("APPLY", f"{path_of(kind, manifest)}/status", query, body), manifest)
 
-    async def delete(self, kind: Kind, manifest: Manifest, *, children_first: bool = False) -> None:
-        """Delete exactly this object. It is not an error if the object is already gone."""
+    async def delete(
+        self, kind: Kind, manifest: Manifest, *, children_first: bool = False, if_unchanged: bool = False
+    ) -> None:
+        """Delete exactly this object. It is not an error if the object is already gone.
+
+        Args:
+            kind: The object's kind.
+            manifest: The object.
+            children_first: Whether the object stays until its children are deleted.
+            if_unchanged: Whether to refuse with status 409 if the object has changed.
+        """
         policy = "Foreground" if children_first else "Background"
-        options = {"propagationPolicy": policy, "preconditions": {"uid": manifest["metadata"]["uid"]}}
+        same = _VERSION if if_unchanged else ("uid",)
+        options = {
+            "propagationPolicy": policy,
+            "preconditions": {name: manifest["metadata"][name] for name in same},
+        }
         try:
-            await self._send(Request("DELETE", path_of(kind, manifest), body=options))
+            decoded(await self.transport.answer(Request("DELETE", path_of(kind, manifest), body=options)))
         except ApiError as error:
             if error.status != 404:
                 raise
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Create an object. It is an error if an object with this name exists."""
-        return await self._send(Request("POST", path(kind, manifest["metadata"]["namespace"]), body=manifest))
+        request = Request("POST", path(kind, manifest["metadata"]["namespace"]), body=manifest)
+        return await self._write(kind, request, manifest)
 
     async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Replace an object. It is an error if its resource version is not the version in the manifest."""
-        return await self._send(Request("PUT", path_of(kind, manifest), body=manifest))
+        return await self._write(kind, Request("PUT", path_of(kind, manifest), body=manifest), manifest)
 
-    async def _send(self, request: Request) -> Manifest:
-        return decoded(await self.transport.answer(request))
+    async def _write(self, kind: Kind, request: Request, manifest: Manifest) -> Manifest:
+        # With `generateName`, the API server chooses the name.
+        return await self._send(request, kind.kind, manifest["metadata"].get("name", ""))
+
+    async def _send(self, request: Request, kind: str, name: str) -> Manifest:
+        return object_in(await self.transport.answer(request), kind, name, is_stored="dryRun" not in request.query)
 
 
 def _identity(kind: Kind, manifest: Manifest) -> Manifest:
     """Return the metadata with which an apply changes exactly this object."""
     names = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": names}
+
+
+def for_state(live: Manifest, manifest: Manifest) -> Manifest:
+    """Return a manifest whose write fails with status 409 if the live object has changed or is gone.
+
+    The version alone is not enough: if the object is gone, the API server ignores the version and creates the object.
+    """
+    version = {name: live["metadata"][name] for name in _VERSION}
+    return {**manifest, "metadata": {**manifest["metadata"], **version}}
 
 
 def _dry_run_query(dry_run: bool) -> dict[str, str]:

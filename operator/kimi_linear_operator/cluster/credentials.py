@@ -47,6 +47,18 @@ async def load(into: Configuration) -> None:
         raise _no_cluster_error(error) from error
 
 
+async def add_to(headers: dict[str, str], client: ApiClient, method: str, url: str) -> None:
+    """Add the current credentials to the headers of a request. The client library reads a token again once a minute.
+
+    Raises:
+        ApiError: The credentials cannot be read at this moment, for example because the file with the token is empty.
+    """
+    try:
+        await client.update_params_for_auth(headers, [], ["BearerToken"], url, method, None)
+    except Exception as error:  # like the loader, the hook that reads a token again can raise any exception
+        raise ApiError(UNREACHABLE, f"cannot authenticate: {str(error) or type(error).__name__}") from error
+
+
 async def renew_certificates(client: ApiClient) -> None:
     """Read the cluster's certificate authorities and the client's certificate again.
 

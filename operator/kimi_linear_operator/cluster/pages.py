@@ -36,6 +36,8 @@ MOST_PAGE_ATTEMPTS = 10
 PAGE_BACKOFF = Backoff(first=0.5, longest=5.0)
 # Pauses end this long after the first request for the page, so that other lists get their turn.
 PAGE_SECONDS = LIST_SECONDS
+# Within this time, all pages of Events must be read. The same pass has other work.
+EVENTS_SECONDS = LIST_SECONDS
 # A kubelet writes some dozens of Events about a pod. Users can write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 8
 
@@ -119,7 +121,17 @@ class Pages:
         """Return the essence of the Events about an object: usually some dozens, because they expire after an hour.
 
         Reads MOST_EVENT_PAGES pages at most, with one page in memory at a time.
+
+        Raises:
+            ApiError: A page could not be read, or all pages took longer than EVENTS_SECONDS.
         """
+        try:
+            async with asyncio.timeout(EVENTS_SECONDS):
+                return await self._events_of(involved)
+        except TimeoutError as error:
+            raise ApiError(UNREACHABLE, f"the Events could not be read within {EVENTS_SECONDS:.0f} s") from error
+
+    async def _events_of(self, involved: Manifest) -> list[Manifest]:
         metadata = involved["metadata"]
         target = path(EVENT, metadata["namespace"])
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}

@@ -190,7 +190,7 @@ class Transport:
     async def _send(self, request: Request, seconds: float, deadline: float | None) -> aiohttp.ClientResponse:
         configuration, method, url = self.client.configuration, request.method, request.url(self.server)
         headers = request.headers()
-        await self.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, request.body)
+        await credentials.add_to(headers, self.client, method, url)
         return await self.session.request(
             method,
             url,

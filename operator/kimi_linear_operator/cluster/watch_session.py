@@ -3,9 +3,10 @@
 import asyncio
 import functools
 import gc
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -31,8 +32,11 @@ _ERROR = "ERROR"
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
 # The part of a list that kopf needs.
 _EMPTY_LIST = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
-# A watch that ends without a line before this time counts as failed. The API server keeps a watch open for minutes.
-_SHORTEST_WATCH_SECONDS = 1.0
+# A watch that ends before this time counts as failed. The API server keeps a watch open for minutes.
+SHORTEST_WATCH_SECONDS = 5.0
+# The pause after failed watches. kopf itself lists and watches again every two seconds, or without any pause. client-go
+# also waits for up to 30 s (https://pkg.go.dev/k8s.io/client-go/tools/cache, Reflector).
+WATCH_BACKOFF = Backoff(first=2.0, longest=30.0)
 # How often to check whether a dormant path may be watched. Its objects are listed by then, and kopf itself takes some
 # seconds to reconnect.
 _DORMANT_SECONDS = 5.0
@@ -87,6 +91,34 @@ async def watch_session(listeners: Mapping[str, Listener], observe: Observe = ig
     return WatchSession(address, session)
 
 
+@dataclass
+class Pause:
+    """How long the requests for a path must wait after failed watches."""
+
+    _failures: int = 0
+    _ends_at: float = float("-inf")
+
+    def note_end(self, began: float, now: float, retry_seconds: float = 0.0, *, has_failed: bool) -> None:
+        """Note that a watch ended. If it ended soon or has failed, a pause begins, longer each time in a row.
+
+        Args:
+            began: When the watch began.
+            now: The time.
+            retry_seconds: The seconds of the answer's `Retry-After`.
+            has_failed: Whether the watch ended with an error.
+        """
+        if now - began >= SHORTEST_WATCH_SECONDS:
+            self._failures = 0
+            if not has_failed:
+                return
+        self._ends_at = now + max(retry_seconds, WATCH_BACKOFF.delay(self._failures))
+        self._failures += 1
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds until the pause ends."""
+        return max(0.0, self._ends_at - now)
+
+
 @dataclass(frozen=True)
 class _AnswersForKopf:
     """Answers kopf's requests.
@@ -102,11 +134,25 @@ class _AnswersForKopf:
     prefix: str
     listeners: Mapping[str, Listener]
     observe: Observe
+    _pauses: defaultdict[str, Pause] = field(default_factory=lambda: defaultdict(Pause))
 
     async def authenticated(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Send a request until the API server accepts its credentials; return the answer."""
+        """Send a request until the API server accepts its credentials; return the answer.
+
+        Raises:
+            ClientConnectionError: The credentials cannot be read at this moment. kopf retries, and would end after
+                other errors.
+        """
+        try:
+            return await self._accepted(request, handler)
+        except ApiError as error:
+            raise aiohttp.ClientConnectionError(str(error)) from error
+
+    async def _accepted(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
         delays = iter(_REFUSED_BACKOFF)
         while (response := await self._exchange(request, handler)).status == 401:
             response.release()
@@ -117,12 +163,13 @@ class _AnswersForKopf:
     async def _exchange(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        await self._add_credentials(request)
-        listener = self.listeners.get(request.url.path.removeprefix(self.prefix))
+        path = request.url.path.removeprefix(self.prefix)
+        listener, pause = self.listeners.get(path), self._pauses[path]
         if listener is None:
             return await self._send(request, handler)
         while not listener.may_ask():  # noqa: ASYNC110 - another thread knows
             await asyncio.sleep(_DORMANT_SECONDS)
+        await asyncio.sleep(pause.remaining(clock.seconds()))
         verb = "WATCH" if "watch" in request.url.query else "LIST"
         if verb == "LIST":
             request.url = request.url.update_query(fieldSelector=_MATCHES_NOTHING, resourceVersion="0")
@@ -136,11 +183,12 @@ class _AnswersForKopf:
         return (
             response
             if status == 401
-            else await _answer_for_kopf(verb, response, status, functools.partial(listener.note_answer, verb))
+            else await _answer_for_kopf(verb, response, status, functools.partial(listener.note_answer, verb), pause)
         )
 
     async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         """Send a request. If the certificates are not trusted, read them again for the next request. kopf retries."""
+        await self._add_credentials(request)
         try:
             return await handler(request)
         except aiohttp.ClientSSLError:
@@ -150,8 +198,7 @@ class _AnswersForKopf:
 
     async def _add_credentials(self, request: aiohttp.ClientRequest) -> None:
         headers: dict[str, str] = {"User-Agent": USER_AGENT}
-        url, method = str(request.url), request.method
-        await self.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, None)
+        await credentials.add_to(headers, self.client, request.method, str(request.url))
         request.headers.update(headers)
 
 
@@ -174,28 +221,32 @@ async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
 
 
 async def _answer_for_kopf(
-    verb: str, response: aiohttp.ClientResponse, status: int, on_error: Callable[[int], None]
+    verb: str, response: aiohttp.ClientResponse, status: int, on_error: Callable[[int], None], pause: Pause
 ) -> aiohttp.ClientResponse:
     """Return an answer after which kopf retries.
 
     Other answers would end kopf, for example the answer that a kind does not exist.
 
-    kopf reads the body and the headers of errors, and ends if it cannot read them. So kopf never gets errors, and this
-    function itself waits for the time of `Retry-After`.
+    kopf reads the body and the headers of errors, and ends if it cannot read them. So kopf never gets errors, and the
+    next request waits for the time of `Retry-After`.
 
     Raises:
         ClientConnectionError: kopf cannot use the answer, and retries after a while.
     """
     if status == 200 and verb == "LIST":
         return response
+    retry_seconds = retry_seconds_of(response.headers.get("Retry-After", ""))
     is_refused = 400 <= status < 500 and status not in (403, 429)
+    if is_refused and verb == "WATCH":
+        now = clock.seconds()
+        pause.note_end(now, now, retry_seconds, has_failed=True)
     if verb == "WATCH" and (is_refused or status == 200):
-        lines = _WatchLines(response.content, on_error, is_refused=is_refused)
+        lines = _WatchLines(response.content, on_error, pause, is_refused=is_refused)
         response.content = cast(aiohttp.StreamReader, lines)
         response.status = 200
         return response
     response.release()
-    await asyncio.sleep(retry_seconds_of(response.headers.get("Retry-After", "")))
+    await asyncio.sleep(retry_seconds)
     raise aiohttp.ClientConnectionError(f"the answer to the {verb.lower()} was {status or 'something else'}")
 
 
@@ -207,13 +258,19 @@ class _WatchLines:
     Args:
         content: The body of the API server's answer.
         on_error: Called with the code of each error, except when the watch has only expired.
+        pause: The pause of the path. It gets longer with each watch that fails.
         is_refused: Whether the API server refused the watch, so that the only line is the error.
     """
 
-    def __init__(self, content: aiohttp.StreamReader, on_error: Callable[[int], None], *, is_refused: bool) -> None:
+    def __init__(
+        self, content: aiohttp.StreamReader, on_error: Callable[[int], None], pause: Pause, *, is_refused: bool
+    ) -> None:
         self._content = content
         self._on_error = on_error
+        self._pause = pause
         self._is_refused = is_refused
+        self._began = clock.seconds()
+        self._has_ended = False
         self._unfreed = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -225,7 +282,19 @@ class _WatchLines:
         if self._is_refused:
             yield _EXPIRED
             return
-        began, is_silent = clock.seconds(), True
+        is_silent = True
+        try:
+            async for line in self._lines(size):
+                is_silent = False
+                yield self._checked(line)
+                self._collect_garbage_after(line)
+        finally:
+            self._note_end(has_failed=False)
+        if is_silent and clock.seconds() - self._began < SHORTEST_WATCH_SECONDS:
+            self._on_error(UNREACHABLE)
+            yield _EXPIRED
+
+    async def _lines(self, size: int) -> AsyncIterator[bytes]:
         # Chunks are collected first, because joining a line of megabytes again at each chunk would take seconds.
         parts: list[bytes] = []
         async for chunk in self._content.iter_chunked(size):
@@ -233,12 +302,13 @@ class _WatchLines:
             lines = [b"".join([*parts, line_ends[0]]), *line_ends[1:]] if line_ends else []
             parts = [remainder] if line_ends else [*parts, remainder]
             for line in filter(bytes.strip, lines):
-                is_silent = False
-                yield self._checked(line)
-                self._collect_garbage_after(line)
-        if is_silent and clock.seconds() - began < _SHORTEST_WATCH_SECONDS:
-            self._on_error(UNREACHABLE)
-            yield _EXPIRED
+                yield line
+
+    def _note_end(self, *, has_failed: bool) -> None:
+        """Note the end of the watch. After an error, kopf no longer reads, and the end itself comes later."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._pause.note_end(self._began, clock.seconds(), has_failed=has_failed)
 
     def _collect_garbage_after(self, line: bytes) -> None:
         """Free events that kopf leaves in reference cycles.
@@ -258,6 +328,7 @@ class _WatchLines:
             event = None
         if _is_event(event):
             return line + b"\n"
+        self._note_end(has_failed=True)
         code = _error_code(event)
         if code != GONE:
             self._on_error(code)

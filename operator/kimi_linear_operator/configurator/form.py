@@ -33,6 +33,7 @@ class Layout:
     choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+_CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _SWITCH = {"disabled": "Disabled", "enabled": "Enabled"}
 
 SERVER = Layout(
@@ -129,4 +130,4 @@ def _field(path: str, names: list[str] | tuple[str, ...], layout: Layout) -> Man
 
 def _words(name: str) -> str:
     """Return a field's name as words: tokenSecretRef becomes Token secret ref."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: " " + match[1].lower(), name).capitalize()
+    return _CAPITAL.sub(lambda match: " " + match[1].lower(), name).capitalize()

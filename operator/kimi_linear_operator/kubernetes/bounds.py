@@ -22,10 +22,11 @@ LARGEST_SPEC = 256 * 1024
 # pass over a spec of this size takes about 40 ms of processor time.
 MOST_VALUES = 5_000
 
-# The bounds are in `reconcile/cache.py`.
+# The bounds are in `reconcile/cached_object.py` and `reconcile/room.py`.
 _ROOM = (
-    "all specs of one kind that are larger than 16 KiB can have 32 MiB together in a namespace; put files into a "
-    "ConfigMap or a volume, or delete resources"
+    "all specs of one kind that are larger than 16 KiB, and all statuses that are larger than 32 KiB, can have 32 MiB "
+    "together in a namespace; put files into a ConfigMap or a volume, or delete resources or make their specs smaller. "
+    "The largest resources are"
 )
 
 # A field of the spec lies within the spec, which lies within the resource.
@@ -71,7 +72,7 @@ class _ExcessiveField(NamedTuple):
 def excess(manifest: Mapping[str, Any]) -> Problem | None:
     """Return the problem of a resource that is nested too deeply or too large, None if it is within bounds."""
     if is_without_room(manifest):
-        return Problem("error", "spec", f"too large for this namespace: {_ROOM}")
+        return Problem("error", "spec", f"too large for this namespace: {_ROOM} {manifest['spec'][_NO_ROOM]}")
     field = _excessive_field(manifest)
     if field is None:
         return None
@@ -97,14 +98,20 @@ def within_bounds(manifest: Manifest) -> Manifest:
     return {**manifest, part: {field: stand_in} if field else stand_in}
 
 
-def without_room(manifest: Manifest) -> Manifest:
-    """Replace a spec for which there is no room by a small one, which `excess` refuses."""
-    return {**manifest, "spec": _NO_ROOM}
+def without_room(manifest: Manifest, others: str) -> Manifest:
+    """Replace a spec for which there is no room by a small one, which `excess` refuses.
+
+    Args:
+        manifest: The resource.
+        others: The names of the resources that take most of the room, as text for people.
+    """
+    return {**manifest, "spec": {_NO_ROOM: others}}
 
 
 def is_without_room(manifest: Mapping[str, Any]) -> bool:
     """Return whether the spec of a resource was replaced because there is no room for it."""
-    return bool(manifest.get("spec") == _NO_ROOM)
+    spec = manifest.get("spec")
+    return isinstance(spec, dict) and spec.keys() == {_NO_ROOM}
 
 
 def count_values(value: Any) -> int:
@@ -120,7 +127,7 @@ def _nested(levels: int) -> list[Any]:
 
 
 # No field of a spec has this name.
-_NO_ROOM: Manifest = {"": "no room"}
+_NO_ROOM = ""
 _TOO_DEEP = _nested(DEEPEST_LEVEL)
 _TOO_LARGE = [0] * (MOST_VALUES + 1)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from kimi_linear_operator import foreigntext
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -10,6 +10,24 @@ from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.reasons import ReasonName
 
 LONGEST_MESSAGE = 1024
+
+ConditionType = Literal[
+    "Accepted",
+    "Autoscaling",
+    "Available",
+    "Complete",
+    "Exposed",
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "Succeeded",
+    "Synced",
+    "TargetReady",
+    "TemplateCurrent",
+    "Verified",
+]
+CONDITION_TYPES: frozenset[str] = frozenset(get_args(ConditionType))
+"""The types of all conditions of our resources."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +45,7 @@ class Reason:
     blames_spec: bool = False
 
 
-def condition(kind: str, holds: bool | None, reason: Reason) -> Condition:
+def condition(kind: ConditionType, holds: bool | None, reason: Reason) -> Condition:
     """Return a condition without its time and generation.
 
     Args:

@@ -99,6 +99,11 @@ def differences(live: Any, wanted: Any, path: str = "", field: str = "") -> Iter
         yield path
 
 
+def all_differences(first: Manifest, second: Manifest) -> tuple[str, ...]:
+    """Return the paths of the fields in which two objects differ, also of fields that only one of them has."""
+    return () if first == second else tuple(sorted({*differences(first, second), *differences(second, first)}))
+
+
 def _field_differences(live: Manifest, key: str, wanted: Any, *, parent_path: str, parent: str) -> Iterator[str]:
     path = f"{parent_path}.{key}".removeprefix(".")
     if key not in live:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.kubernetes.conditions import CONDITION_TYPES
 from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY
 
@@ -49,6 +50,12 @@ def essence(manifest: Manifest) -> Manifest:
         "spec": _plain(manifest.get("spec") or {}),
         "status": status if len(jsontext.encode(status)) <= _LARGEST_STATUS else {},
     }
+
+
+def essential_status(status: Manifest) -> Manifest:
+    """Return the plain fields and the known conditions in a readable status (`stored.readable_status`)."""
+    conditions = [item for item in status.get("conditions", ()) if item["type"] in CONDITION_TYPES]
+    return {**_plain(status), **({"conditions": conditions} if conditions else {})}
 
 
 def event_essence(event: Manifest) -> Manifest:

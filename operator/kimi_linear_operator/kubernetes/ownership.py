@@ -5,6 +5,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-manageme
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -18,13 +19,20 @@ Fields = Mapping[str, Any]
 list with these key fields, `v:VALUE` for an item with this value, and `.` for the object itself."""
 
 # A user who can write an object can add thousands of managers, each with thousands of fields. So the search for an
-# owner reads at most this many entries. They are a hundred times as many as usual, and reading them takes a few
-# hundredths of a second.
-MOST_STEPS = 20_000
-# The key fields of an item are for example a name, a port or a path.
-_LONGEST_KEY = 4096
+# owner makes at most this many steps: it reads an entry, or compares its name with a path. This is a hundred times as
+# much as usual, and takes a few hundredths of a second.
+MOST_STEPS = 40_000
+# The key fields of an item are for example a name, a path, or a port and its protocol.
+_LONGEST_KEY = 1024
+_MOST_KEY_FIELDS = 4
+# An item of a list without key fields is named by its whole value.
+_LONGEST_VALUE = 4096
 # All items of a list have the same key fields. Another version of the kind may have had other key fields.
 _MOST_KEY_FIELD_SETS = 4
+# A spec has about forty fields, and an object about five managers. Each observed resource is searched for fields
+# without an owner. At these limits, a search takes a hundredth of a second.
+_MOST_FIELDS = 512
+_MOST_SETS = 16
 
 
 def _is_patched(entry: Manifest, manager: str) -> bool:
@@ -67,47 +75,57 @@ def other_fields(managed_fields: Sequence[Manifest], manager: str) -> Iterator[t
 
 
 def owners_of(managed_fields: Sequence[Manifest], paths: Iterable[str], manager: str) -> Iterator[str]:
-    """Yield the other managers that own one of these fields, or a part of one. Stop after MOST_STEPS entries.
+    """Yield the other managers that own one of these fields, or a part of one. Stop after MOST_STEPS steps.
 
     Args:
         managed_fields: The managed fields of the object.
         paths: The fields, in the format of `drift.differences`.
         manager: The manager to leave out.
     """
-    wanted, steps = [path for path in paths if len(path) <= _LONGEST_KEY], iter(range(MOST_STEPS))
+    wanted, steps = [path for path in paths if len(path) <= _LONGEST_VALUE], iter(range(MOST_STEPS))
     for (name, fields), _ in zip(other_fields(managed_fields, manager), steps, strict=False):
-        if any(_owns(fields, path, steps) for path in wanted):
+        if _owns(fields, wanted, steps):
             yield name
 
 
-def _owns(fields: Fields, path: str, steps: Iterator[int]) -> bool:
-    """Return whether a set contains the field at a path.
+def _owns(fields: Fields, paths: Sequence[str], steps: Iterator[int]) -> bool:
+    """Return whether a set contains the field at one of these paths.
 
-    In the path, the value of any key field can stand for an item.
+    In a path, the value of any key field can stand for an item. Each entry of the set is read once for all paths,
+    because it takes long to read the key fields of an item.
     """
     entries = zip(fields.items(), steps, strict=False)
-    return not path or any(_leads(key, below, path, steps) for (key, below), _ in entries)
+    return "" in paths or any(_leads(key, below, paths, steps) for (key, below), _ in entries)
 
 
-def _leads(key: str, below: Fields, path: str, steps: Iterator[int]) -> bool:
-    """Return whether an entry of a set contains the field at a path."""
+def _leads(key: str, below: Fields, paths: Sequence[str], steps: Iterator[int]) -> bool:
+    """Return whether an entry of a set contains the field at one of these paths."""
     names = map(str, _keys(key).values()) if key.startswith("k:") else [key.removeprefix("f:")]
-    return any(
-        f"{path}.".startswith((f"{name}.", f"{name}[", f"{name}]"))
-        and (not below or _owns(below, path[len(name) :].lstrip(".[]"), steps))
-        for name in names
-    )
+    for name in names:
+        rest = [_below(path, name) for path, _ in zip(paths, steps, strict=False) if _begins_with(path, name)]
+        if rest and (not below or _owns(below, rest, steps)):
+            return True
+    return False
+
+
+def _begins_with(path: str, name: str) -> bool:
+    """Return whether the first name in a path is this one. The name can contain the characters of a path."""
+    return path.startswith(name) and path[len(name) : len(name) + 1] in ("", ".", "[", "]")
+
+
+def _below(path: str, name: str) -> str:
+    return path[len(name) :].lstrip(".[]")
 
 
 def _keys(key: str) -> Manifest:
     """Return the key fields of an item of a list with their values, empty if they cannot be read."""
-    keys = _decoded(key)
-    return keys if isinstance(keys, dict) else {}
+    keys = _decoded(key, _LONGEST_KEY)
+    return keys if isinstance(keys, dict) and len(keys) <= _MOST_KEY_FIELDS else {}
 
 
-def _decoded(key: str) -> Any:
+def _decoded(key: str, longest: int) -> Any:
     try:
-        return jsontext.decode(key[2:]) if len(key) <= _LONGEST_KEY else None
+        return jsontext.decode(key[2:]) if len(key) <= longest else None
     except ValueError:
         return None
 
@@ -129,6 +147,35 @@ def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iter
             yield from unowned(item, below or {}, (*path, name))
         elif below is None:
             yield (*path, name)
+
+
+def without_owner(spec: Manifest, managed_fields: Sequence[Manifest]) -> tuple[FieldPath, ...] | None:
+    """Return the innermost fields of a spec that nobody owns, not even with the whole object around the field.
+
+    A list counts as one field.
+
+    Args:
+        spec: The spec.
+        managed_fields: The managed fields of its object.
+
+    Returns:
+        None if the owners are unknown, or if it would take long to find them.
+    """
+    sets = [(fields or {}).get("f:spec") or {} for _, fields in other_fields(managed_fields, "")]
+    if not sets or len(sets) > _MOST_SETS:
+        return None
+    found = tuple(islice(_without_owner(spec, sets), _MOST_FIELDS + 1))
+    return found if len(found) <= _MOST_FIELDS else None
+
+
+def _without_owner(value: Manifest, sets: Sequence[Fields], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the innermost fields of an object that are in no set. An empty set contains the whole object."""
+    for name, item in value.items():
+        below = [fields[key] for fields in sets if (key := f"f:{name}") in fields]
+        if not below:
+            yield from unowned({name: item}, {}, path)
+        elif isinstance(item, dict) and item and all(below):
+            yield from _without_owner(item, below, (*path, name))
 
 
 def written_after(managed_fields: Sequence[Manifest], time: str) -> list[Manifest]:
@@ -161,10 +208,24 @@ def remaining_path(fields: Fields, path: FieldPath, value: Any) -> FieldPath | N
 
 
 def _item_key(fields: Fields, item: Any) -> str:
-    """Return the key that an item of a list has in a set. All items of a list have the same key fields."""
-    readable = (keys for key in islice(fields, _MOST_KEY_FIELD_SETS) if key.startswith("k:") and (keys := _keys(key)))
-    names = next(readable, {}) if isinstance(item, dict) else {}
-    return "k:" + jsontext.encode({name: item.get(name) for name in names}).decode()
+    """Return the key that an item of a list has in a set, empty if it can have none.
+
+    All items of a list have the same key fields.
+    """
+    readable = (names for key in islice(fields, _MOST_KEY_FIELD_SETS) if (names := _key_fields(key)))
+    values = {name: item.get(name) for name in next(readable, ())} if isinstance(item, dict) else {}
+    # An item can have anything in place of a name, and it would take long to encode that for each field of the item.
+    is_possible = not any(isinstance(value, dict | list) or len(str(value)) > _LONGEST_KEY for value in values.values())
+    return "k:" + jsontext.encode(values).decode() if is_possible else ""
+
+
+# The fields of a spec are looked up one after the other, each along its own path. Fields of the same item follow each
+# other, so the entries of the lists around the last field are enough. A spec has at most 64 levels, and up to four
+# entries of each list are read.
+@lru_cache(maxsize=256)
+def _key_fields(key: str) -> tuple[str, ...]:
+    """Return the names of the key fields in an entry of a set, none if the entry names no item by its key fields."""
+    return tuple(_keys(key)) if key.startswith("k:") else ()
 
 
 def extract(value: Any, fields: Fields) -> Any:
@@ -206,7 +267,7 @@ def selected_items(items: Iterable[Any], fields: Fields) -> Iterator[SelectedIte
     entries: dict[tuple[tuple[str, ...], bytes | None], tuple[Manifest, Fields]] = {}
     for key, below in fields.items():
         if key.startswith("v:"):
-            entries[(), jsontext.encode(_decoded(key))] = {}, below
+            entries[(), jsontext.encode(_decoded(key, _LONGEST_VALUE))] = {}, below
         elif key.startswith("k:") and (keys := _keys(key)):
             names = tuple(sorted(keys))
             entries[names, _identity(keys, names)] = keys, below

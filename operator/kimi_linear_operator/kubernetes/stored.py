@@ -3,20 +3,26 @@
 At that time, the definition of another version may have been installed.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource, Status
+from kimi_linear_operator.kubernetes.overlay import has_same_items
 
 FieldPath = tuple[str | int, ...]
 """The path to a field of an object: names of fields, and indexes of items of lists."""
 
 R = TypeVar("R", bound=Resource)
+
+# In characters: one more than the messages that the operator writes. So a longer message never looks like one of them,
+# and the next write of the status replaces it.
+_LONGEST_MESSAGE = LONGEST_MESSAGE + 1
 
 
 def readable_status(model: type[Status], status: Any) -> Manifest:
@@ -24,10 +30,22 @@ def readable_status(model: type[Status], status: Any) -> Manifest:
 
     So code that reads a status can rely on the schema, and the next write of the status replaces the unreadable parts.
     Records keep all their objects. So code that reads an object of a record must first check that it is readable
-    (`is_readable`). Fields that the schema does not have are left as they are.
+    (`is_readable`). Fields that the schema does not have are left as they are. Long messages of conditions are cut.
     """
     if not isinstance(status, dict):
         return {}
+    fields = _readable_fields(model, status)
+    conditions = fields.get("conditions", ())
+    if all(len(condition["message"]) <= _LONGEST_MESSAGE for condition in conditions):
+        return fields
+    return {**fields, "conditions": [_with_short_message(condition) for condition in conditions]}
+
+
+def _with_short_message(condition: Manifest) -> Manifest:
+    return {**condition, "message": condition["message"][:_LONGEST_MESSAGE]}
+
+
+def _readable_fields(model: type[Status], status: Manifest) -> Manifest:
     fields = {field.alias: field for field in model.model_fields.values()}
     unreadable = _unreadable(status, model) | {key for key in status if status[key] is None and key in fields}
     if not unreadable:
@@ -216,3 +234,20 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((model for argument in get_args(annotation) if (model := _model_in(argument))), None)
+
+
+_ABSENT = object()
+
+
+def changed_fields(before: Any, after: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
+    """Yield the fields that differ. A list counts as one field, unless its items have the same identities as before."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in {**before, **after}:
+            yield from changed_fields(before.get(name, _ABSENT), after.get(name, _ABSENT), (*path, name))
+    elif before is _ABSENT and isinstance(after, dict) and after:
+        yield from changed_fields({}, after, path)
+    elif has_same_items(str(path[-1]), before, after):
+        for number, (old_item, new_item) in enumerate(zip(before, after, strict=True)):
+            yield from changed_fields(old_item, new_item, (*path, number))
+    elif before != after:
+        yield path

@@ -28,6 +28,12 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "Remove the cause that the message names. The rollout then continues by itself.",
     ),
     "NoReplicas": Explanation("server", "`replicas` is 0.", "Scale the server up to use it."),
+    "ScaledToZero": Explanation(
+        "server",
+        "KEDA has removed the last replica, because no request needed it (`autoscaling.minReplicas` is 0).",
+        "Send a request: KEDA then starts a replica. Repeat the request until the replica serves. To keep a replica, "
+        "for example for a benchmark, set `autoscaling.minReplicas` to 1. `suspend` switches the server off.",
+    ),
     "AllReplicasServe": Explanation("server", "Every replica serves with the current spec (`Ready`).", NOTHING),
     "Serving": Explanation("server", "At least one replica serves (`Available`).", NOTHING),
     # Reasons of the condition `Autoscaling`. Servers with `autoscaling` have it.
@@ -51,19 +57,26 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "The autoscaler cannot get a metric, so it neither adds nor removes replicas. The message quotes the "
         "autoscaler. In the first minute after a start, this is normal.",
         "Check each step from the server to the autoscaler with the commands in [the "
-        "metrics](guide/scale.md#the-metrics).",
+        "metrics](guide/scale.md#the-metrics), or in [KEDA](guide/scale.md#keda).",
     ),
     "ScalingFailed": Explanation(
         "server",
         "The autoscaler cannot read or cannot change the server's subresource `/scale`. The message quotes the "
         "autoscaler.",
         "Correct what the message names. Most often somebody has changed Kubernetes' own role for autoscalers, or "
-        "an admission policy refuses the change.",
+        "an admission policy refuses the change. With KEDA, also check the TriggerAuthentication that the spec names.",
     ),
     "AutoscalerPending": Explanation(
         "server",
-        "No controller has handled the HorizontalPodAutoscaler yet.",
-        "Wait some seconds. If the reason stays, kube-controller-manager does not run the controller of autoscalers.",
+        "No controller has handled the HorizontalPodAutoscaler or the ScaledObject yet. Or the spec has changed from "
+        "one to the other, and the former one still exists.",
+        "Wait some seconds. If the reason stays, kube-controller-manager does not run the controller of autoscalers, "
+        "or KEDA's operator does not run.",
+    ),
+    "AutoscalerPaused": Explanation(
+        "server",
+        "Somebody has paused KEDA with an annotation of the ScaledObject.",
+        "To continue, remove the annotations that begin with `autoscaling.keda.sh/paused` from the ScaledObject.",
     ),
     # Conditions that say nothing about readiness (`TemplateCurrent`, `Synced`). Tools that wait for readiness ignore
     # them.
@@ -79,8 +92,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "InputsUnknown": Explanation(
         "server",
         "Another version of the operator, most likely a newer one, has built the pods from fields that this version "
-        "does not know. New pods of this version would ignore these fields, so no automatic rollout replaces the "
-        "running pods.",
+        "does not know, or from values that it refuses. New pods of this version would ignore them, so no automatic "
+        "rollout replaces the running pods.",
         "Run a version that knows the fields. If you want pods without them, give the server's annotation "
         "`kimi-linear.io/rollout` a new value.",
     ),
@@ -154,7 +167,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "all other objects of the server.",
         "Give the operator the rules of the Role in its chart. Some rules need a value of the chart: `rbac.expose` "
         "for an Ingress and an HTTPRoute, `rbac.networkPolicies` for a NetworkPolicy, `rbac.monitoring` for a "
-        "PodMonitor and a PrometheusRule. The operator creates the object within a minute, without a restart.",
+        "PodMonitor and a PrometheusRule, `rbac.keda` for a ScaledObject. The operator creates the object within a "
+        "minute, without a restart.",
     ),
     "KindUnreadable": Explanation(
         "server",

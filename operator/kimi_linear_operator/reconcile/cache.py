@@ -8,13 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedType, Conditions, Key, Reader, key_of
-
-# The maximum sum of all large children in a namespace, in bytes. The same maximum applies to all large specs. Beyond
-# it, only the essence of an object is cached.
-MOST_OF_LARGE = 32 * 2**20
+from kimi_linear_operator.reconcile.decoded import manifest_of
+from kimi_linear_operator.reconcile.room import Room
 
 # The maximum of bytes and of weight that a pass reads of objects of one kind. A server has at most a thousand replicas.
 # Their pods use a third of the bytes and nine tenths of the weight, and a pass reads them in a twentieth of a second.
@@ -80,10 +79,11 @@ class Cache:
         """
         self.reader = Reader(types)
         self._types = types
-        self._objects: dict[Key, CachedObject] = {}
+        # By kind and namespace, so that a list of one namespace does not read all objects.
+        self._objects: dict[tuple[Kind, str], dict[Key, CachedObject]] = {}
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
-        # Bytes of large children, and of large specs, by namespace.
-        self._large: dict[tuple[str, Kind | None], int] = {}
+        # For the large specs of each kind, and for all large children, by namespace.
+        self._rooms: dict[tuple[str, Kind | None], Room] = {}
         # Versions of objects that were deleted after the last list began, the latest at the end. An older state in that
         # list must not bring them back.
         self._deleted: OrderedDict[Key, int] = OrderedDict()
@@ -96,16 +96,18 @@ class Cache:
         return next(index for index in self._indexes if isinstance(index, kind))
 
     def get(self, key: Key) -> Manifest | None:
-        """Return the manifest of an object, None if it is not cached."""
-        cached = self._objects.get(key)
-        return cached.manifest() if cached else None
+        """Return the manifest of an object, None if it is not cached. No code may change the manifest."""
+        cached = self.find(key)
+        return manifest_of(cached) if cached else None
 
     def find(self, key: Key) -> CachedObject | None:
         """Return a cached object, None if it is not cached."""
-        return self._objects.get(key)
+        return self._objects.get((key.kind, key.namespace), {}).get(key)
 
     def children(self, kind: Kind, key: Key, owner: str | None = None) -> list[Manifest]:
         """Return the children of one kind, sorted by name, at most as many as one pass may read.
+
+        No code may change these manifests.
 
         Args:
             kind: The kind of the children.
@@ -114,7 +116,7 @@ class Cache:
         """
         labelled = self.cached_children(kind, key)
         own = sorted((cached for cached in labelled if owner is None or owner in cached.owners), key=_name_of)
-        return [cached.manifest() for cached in _bounded(own[: self._types[key.kind].most_children])]
+        return [manifest_of(cached) for cached in _bounded(own[: self._types[key.kind].most_children])]
 
     def cached_children(self, kind: Kind, key: Key) -> Collection[CachedObject]:
         """Return the cached objects of one kind whose label names a resource, in no particular order."""
@@ -126,7 +128,7 @@ class Cache:
         A new value of the annotation `deployment.kubernetes.io/revision` can only affect a status, too. It raises the
         generation, because the API server raises the generation of a Deployment when its annotations change.
         """
-        cached = self._objects.get(observed.key)
+        cached = self.find(observed.key)
         if observed.key.kind == POD or cached is None:
             return observed.key.kind == POD
         return 0 < observed.generation == cached.generation or observed.revision != cached.revision
@@ -141,47 +143,78 @@ class Cache:
             manifest: The object in the list.
             version: The resource version of the list.
         """
-        cached = self._objects.get(key_of(kind, manifest))
+        cached = self.find(key_of(kind, manifest))
         return cached is not None and version_of(manifest) < cached.version <= version
 
     def put(self, kind: Kind, manifest: Manifest) -> set[Key]:
         """Read a manifest and cache it, unless this state or a newer one is cached. Return the resources to enqueue."""
-        cached = self._objects.get(key_of(kind, manifest))
+        cached = self.find(key_of(kind, manifest))
         if cached and version_of(manifest) <= cached.version and not self._is_cut_version(cached, version_of(manifest)):
+            return self._put_defaults(cached, manifest)
+        return self._take(self.reader.read(kind, manifest), cached)
+
+    def _put_defaults(self, cached: CachedObject, manifest: Manifest) -> set[Key]:
+        """Cache a resource again if the API server now shows it with other defaults. Return the resources to enqueue.
+
+        After a change of its CRD, a resource has other defaults in each answer of the API server, although nobody has
+        written it. The resource version stays the same, and there is no watch event. A list shows it.
+        """
+        is_same = self.reader.is_resource(cached.key.kind) and version_of(manifest) == cached.version and not cached.cut
+        if not is_same or jsontext.encode(manifest.get("spec")) in cached.text:
             return set()
-        return self.take(self.reader.read(kind, manifest))
+        observed = self.reader.read(cached.key.kind, manifest)
+        if observed.large or observed.text == cached.text:
+            return set()
+        self._forget(observed.key)
+        self._keep(observed)
+        return self._keys_to_enqueue(cached, observed)
 
     def take(self, observed: CachedObject) -> set[Key]:
-        """Cache or delete an observed object, unless a newer state is cached. Return the resources to enqueue."""
+        """Cache or delete an object that a watch has shown, unless a newer state is known.
+
+        Return the resources to enqueue.
+        """
         key = observed.key
-        cached = self._objects.get(key)
+        cached = self.find(key)
         if observed.is_deleted:
             return self._delete(observed, cached)
+        if cached is None and observed.version <= self._listed_version(key):
+            return set()  # A newer list did not contain the object, so it was deleted. The watch shows an older event.
+        return self._take(observed, cached)
+
+    def _take(self, observed: CachedObject, cached: CachedObject | None) -> set[Key]:
+        key = observed.key
         newest = max(self._deleted.get(key, 0), cached.version if cached else 0)
         if observed.version <= newest and not (cached and self._is_cut_version(cached, observed.version)):
             return set()
         # `_with_room` may raise, so call it before the old state is dropped.
-        kept = self._with_room(observed, cached)
+        kept = self._with_room(observed)
         self._forget(key)
         self._keep(kept)
         return self._keys_to_enqueue(cached, kept)
 
-    def _with_room(self, observed: CachedObject, cached: CachedObject | None) -> CachedObject:
+    def _listed_version(self, key: Key) -> int:
+        """Return the version of the last list that covered an object, 0 without a list."""
+        return max(self._listed.get((key.kind, namespace), 0) for namespace in (key.namespace, None))
+
+    def _with_room(self, observed: CachedObject) -> CachedObject:
         """Return an observed object, or only its essence if there is no room for the whole object."""
-        freed = cached.large if cached else 0
-        is_too_large = observed.large > 0 and not self._has_room(observed.key, observed.large - freed)
-        return observed.essence() if is_too_large else observed
+        room = self._room(observed.key)
+        is_too_large = observed.large > 0 and not room.can_hold(observed.key, observed.large)
+        if not is_too_large:
+            return observed
+        return observed.essence(room.largest() if observed.is_resource else "")
 
     def _keep(self, cached: CachedObject) -> None:
-        self._objects[cached.key] = cached
-        self._count_large(cached, 1)
+        self._objects.setdefault((cached.key.kind, cached.key.namespace), {})[cached.key] = cached
+        self._note_size(cached.key, cached.large)
         if cached.child_of:
             self._children.setdefault((cached.child_of, cached.key.kind), {})[cached.key] = cached
         for index in self._indexes:
             index.add(cached)
 
-    def _has_room(self, key: Key, size: int) -> bool:
-        return self._large.get(self._group(key), 0) + size <= MOST_OF_LARGE
+    def _room(self, key: Key) -> Room:
+        return self._rooms.get(self._group(key)) or Room()
 
     def _group(self, key: Key) -> tuple[str, Kind | None]:
         """Return the group whose room an object takes: its own kind for a resource, all children for a child."""
@@ -189,15 +222,15 @@ class Cache:
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
         """Return whether only the essence of this version was cached, but the whole object would fit now."""
-        return cached.cut > 0 and version == cached.version and self._has_room(cached.key, cached.cut)
+        return cached.cut > 0 and version == cached.version and self._room(cached.key).can_hold(cached.key, cached.cut)
 
-    def _count_large(self, cached: CachedObject, sign: int) -> None:
-        if not cached.large:
-            return
-        group = self._group(cached.key)
-        self._large[group] = self._large.get(group, 0) + sign * cached.large
-        if not self._large[group]:
-            del self._large[group]
+    def _note_size(self, key: Key, size: int) -> None:
+        """Note the bytes that a cached object takes of its room, 0 if it takes none."""
+        group = self._group(key)
+        room = self._rooms.setdefault(group, Room())
+        room.put(key, size)
+        if room.is_empty:
+            del self._rooms[group]
 
     def _delete(self, deleted: CachedObject, cached: CachedObject | None) -> set[Key]:
         if cached and cached.version > deleted.version:
@@ -226,43 +259,53 @@ class Cache:
         """
         kept = ((key, version) for key, version in self._deleted.items() if not _is_covered(key, kind, namespace))
         self._deleted = OrderedDict(kept)
-        seen = (cached.version for key, cached in self._objects.items() if _is_covered(key, kind, namespace))
+        seen = (cached.version for cached in self._covered(kind, namespace))
         return max(self._listed.get((kind, namespace), 0), max(seen, default=0))
 
     def end_list(self, kind: Kind, namespace: str | None, listed: set[Key], version: int) -> set[Key]:
         """Drop the objects that are not in a complete list. Return the resources to enqueue."""
         self._listed[kind, namespace] = version
         to_enqueue: set[Key] = set()
-        for key, cached in list(self._objects.items()):
-            if _is_covered(key, kind, namespace) and key not in listed and cached.version <= version:
-                self._forget(key)
+        for cached in list(self._covered(kind, namespace)):
+            if cached.key not in listed and cached.version <= version:
+                self._forget(cached.key)
                 to_enqueue |= self._keys_to_enqueue(cached, None)
         return to_enqueue
 
+    def _covered(self, kind: Kind, namespace: str | None) -> Iterator[CachedObject]:
+        """Yield the objects of a kind, in one namespace, or in all namespaces if that is None."""
+        if namespace is not None:
+            yield from self._objects.get((kind, namespace), {}).values()
+            return
+        for scope, objects in self._objects.items():
+            if scope[0] == kind:
+                yield from objects.values()
+
     def clear(self) -> None:
         """Forget everything. After a restore of etcd, cached versions cannot be compared with new versions."""
-        for content in (self._objects, self._children, self._deleted, self._listed, self._large):
+        for content in (self._objects, self._children, self._deleted, self._listed, self._rooms):
             content.clear()
         for index in self._indexes:
             index.clear()
 
-    def resources(self) -> list[Key]:
-        """Return the keys of all our resources."""
-        return [key for key in self._objects if self.reader.is_resource(key.kind)]
+    def resources(self, namespace: str | None = None) -> list[Key]:
+        """Return the keys of our resources, in one namespace, or in all namespaces if that is None."""
+        return [cached.key for kind in self.reader.kinds for cached in self._covered(kind, namespace)]
 
     def conditions(self, kind: Kind) -> dict[Key, Conditions]:
         """Return the conditions of every resource of a kind."""
-        return {key: cached.conditions for key, cached in self._objects.items() if key.kind == kind}
+        return {cached.key: cached.conditions for cached in self._covered(kind, None)}
 
     def snapshot(self) -> list[CachedObject]:
         """Return all cached objects. They never change, so any thread may read them."""
-        return list(self._objects.values())
+        return [cached for objects in self._objects.values() for cached in objects.values()]
 
     def _forget(self, key: Key) -> None:
-        cached = self._objects.pop(key, None)
+        cached = self.find(key)
         if cached is None:
             return
-        self._count_large(cached, -1)
+        discard(self._objects, (key.kind, key.namespace), key)
+        self._note_size(key, 0)
         if cached.child_of:
             discard(self._children, (cached.child_of, key.kind), key)
         for index in self._indexes:

@@ -1,6 +1,6 @@
 """Cached objects: JSON text without the parts that the operator never reads, and facts that were read in advance.
 
-JSON text needs a fifth of the memory of dictionaries, and code cannot change a cached object by accident.
+JSON text needs a fifth of the memory of dictionaries. `decoded.py` decodes it for a pass.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -10,13 +10,15 @@ from typing import Any, NamedTuple, Protocol, Self, cast
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, is_without_room, within_bounds, without_room
+from kimi_linear_operator.kubernetes.conditions import CONDITION_TYPES
 from kimi_linear_operator.kubernetes.drift import with_digests
-from kimi_linear_operator.kubernetes.essence import essence, essential_metadata
+from kimi_linear_operator.kubernetes.essence import essence, essential_metadata, essential_status
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER, owner_uids, version_of
 from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.ownership import has_second_manager
 from kimi_linear_operator.kubernetes.stored import readable_status
+from kimi_linear_operator.reasons import REASONS
 
 # https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
@@ -31,7 +33,11 @@ HEAVIEST_CHILD = 60_000
 # In bytes, several times the usual length of a child or a spec. The cache limits the total length of longer ones.
 LARGE_CHILD = 16 * 2**10
 
-# In bytes. The total length of large children and specs is limited, but the total length of resources' metadata is not.
+# In bytes. A status with the results of eight suites is about this long. The limit of a namespace counts longer ones.
+LARGE_STATUS = 32 * 2**10
+
+# In bytes. The total length of large children, specs and statuses is limited, but the total length of resources'
+# metadata is not.
 # Passes read only the essential part of a resource's metadata.
 _LARGEST_METADATA = LARGE_CHILD
 
@@ -54,7 +60,10 @@ class Key(NamedTuple):
 
 
 Conditions = tuple[tuple[str, str, str], ...]
-"""Type, status and reason of each condition."""
+"""Type, status and reason of each condition that the operator knows."""
+
+OTHER_REASON = "other"
+"""Stands for all reasons that the operator does not know."""
 
 
 class CachedType(Protocol):
@@ -93,8 +102,8 @@ class CachedObject:
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
-        large: The bytes that count towards the limit of the namespace: the text of a child, or the spec of a resource,
-            if it is much longer than usual; otherwise 0.
+        large: The bytes that count towards the limit of the namespace: the text of a child, or the spec and the status
+            of a resource, if they are much longer than usual; otherwise 0.
         cut: The value of `large` for the whole object, if only its essence was cached for lack of room. Otherwise 0.
     """
 
@@ -124,9 +133,16 @@ class CachedObject:
         """Return the owner of this child, None if it is not a child."""
         return self.parent if self.is_resource else self.owner
 
-    def essence(self) -> Self:
-        """Return this object reduced to its essence. The essence of a resource is everything except its spec."""
-        manifest = without_room(self.manifest()) if self.is_resource else _essence(self.manifest())
+    def essence(self, others: str) -> Self:
+        """Return this object reduced to its essence.
+
+        The essence of a resource is everything except its spec, and except most of its status if that is large. If only
+        the metadata makes a child large, its essence contains the rest.
+
+        Args:
+            others: The resources that take most of the room, as text for people. Not used for a child.
+        """
+        manifest = _without_room(self.manifest(), others) if self.is_resource else _small_part(self.manifest())
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
         return replace(self, text=text, weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
 
@@ -191,7 +207,7 @@ class Reader:
             text=kept.text,
             weight=kept.weight,
             is_deleted=is_deleted,
-            large=_large_bytes(kept, is_resource=kind in self._types),
+            large=_large_bytes_of_resource(kept) if kind in self._types else _large_bytes_of_child(kept),
             # If this manifest comes from the cache, for example with a new status, the original size of the spec is
             # unknown.
             cut=LARGE_CHILD if kind in self._types and is_without_room(manifest) else 0,
@@ -240,12 +256,21 @@ class Reader:
             yield _essence(manifest)
 
 
-def _large_bytes(kept: _Kept, *, is_resource: bool) -> int:
-    """Return the bytes of a child, or of the spec of a resource, 0 if these are not many."""
+def _large_bytes_of_child(kept: _Kept) -> int:
+    """Return the bytes of a child, 0 if these are not many."""
+    return _if_more(len(kept.text), LARGE_CHILD)
+
+
+def _large_bytes_of_resource(kept: _Kept) -> int:
+    """Return the bytes of the spec and of the status of a resource, 0 for a part with few bytes."""
     if len(kept.text) <= LARGE_CHILD:
         return 0
-    size = len(jsontext.encode(kept.manifest.get("spec"))) if is_resource else len(kept.text)
-    return size if size > LARGE_CHILD else 0
+    spec, status = (len(jsontext.encode(kept.manifest.get(part))) for part in ("spec", "status"))
+    return _if_more(spec, LARGE_CHILD) + _if_more(status, LARGE_STATUS)
+
+
+def _if_more(size: int, usual: int) -> int:
+    return size if size > usual else 0
 
 
 def key_of(kind: Kind, manifest: Manifest) -> Key:
@@ -255,8 +280,17 @@ def key_of(kind: Kind, manifest: Manifest) -> Key:
 
 
 def _conditions(manifest: Manifest) -> Conditions:
+    """Return the conditions of a type that the operator knows. Anybody may have written others, with any reason."""
     conditions = manifest.get("status", {}).get("conditions", [])
-    return tuple((condition["type"], condition["status"], condition.get("reason", "")) for condition in conditions)
+    return tuple(
+        (condition["type"], condition["status"], _known(condition.get("reason", "")))
+        for condition in conditions
+        if condition["type"] in CONDITION_TYPES
+    )
+
+
+def _known(reason: str) -> str:
+    return reason if reason in REASONS or reason == "" else OTHER_REASON
 
 
 def _source(manifest: Manifest) -> str:
@@ -269,7 +303,8 @@ def _source(manifest: Manifest) -> str:
 
 
 def _owner_uids(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(map(_shared, owner_uids(manifest)))
+    """Return the UIDs of the owners. Real UIDs are short, but an owner reference can contain any text."""
+    return tuple(_shared(uid) for uid in owner_uids(manifest) if len(uid) <= _LONGEST_SHARED)
 
 
 def _shared(text: str) -> str:
@@ -304,6 +339,18 @@ _READ_OF_POD_SPEC = (
     "terminationGracePeriodSeconds",
     "volumes",
 )
+
+
+def _without_room(manifest: Manifest, others: str) -> Manifest:
+    status = manifest.get("status", {})
+    is_large = len(jsontext.encode(status)) > LARGE_STATUS
+    return without_room({**manifest, "status": essential_status(status)} if is_large else manifest, others)
+
+
+def _small_part(manifest: Manifest) -> Manifest:
+    """Return a child without the parts that make it large."""
+    reduced = _with_essential_metadata(manifest)
+    return reduced if len(jsontext.encode(reduced)) <= LARGE_CHILD else _essence(manifest)
 
 
 def _essence(manifest: Manifest) -> Manifest:

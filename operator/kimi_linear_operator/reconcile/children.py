@@ -9,14 +9,23 @@ from itertools import islice
 from typing import Any
 
 from kimi_linear_operator import cputime
-from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.cluster.client import Cluster, for_state
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
 from kimi_linear_operator.kubernetes import drift, metadata, ownership
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    REVISION,
+    SCALED_OBJECT,
+    Kind,
+    Manifest,
+    kind_of,
+)
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
-from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, MOST_WEIGHT_OF_FEW, Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
+from kimi_linear_operator.reconcile.decoded import share
 from kimi_linear_operator.reconcile.errors import (
     BehindError,
     Failures,
@@ -26,13 +35,17 @@ from kimi_linear_operator.reconcile.errors import (
     lasting_reason,
 )
 from kimi_linear_operator.reconcile.live import blocked_if_held
-from kimi_linear_operator.reconcile.repairs import Child, Repairs
+from kimi_linear_operator.reconcile.repairs import MOST_FIELDS, Child, Repairs
 
 logger = logging.getLogger(__name__)
 
 # A resource has a few children to delete, but users can create thousands that look like its children. If the operator
 # opened a connection for each of them at the same time, it could not renew the Lease.
 _DELETIONS_AT_ONCE = 8
+
+# Other children wait until these are gone, so only a watch event says so, and causes the next pass. KEDA's finalizer
+# holds a ScaledObject.
+_GONE_BY_EVENT = (AUTOSCALER, DEPLOYMENT, SCALED_OBJECT)
 
 _CONFLICT = 409
 _INVALID = 422
@@ -121,9 +134,51 @@ class Children:
         for error in filter(None, errors):
             raise error
 
+    async def read_whole(self, key: Key, kinds: Iterable[Kind]) -> None:
+        """Let the current pass have the whole children that are cached only in part, because there is no room.
+
+        Without this, the pass would write these children again, and would not know the pod templates that are kept. It
+        reads at most as much as a pass reads of children of one kind.
+
+        Args:
+            key: The resource that their label names.
+            kinds: The kinds of the children, the most important one first.
+
+        Raises:
+            ApiError: A child could not be read.
+        """
+        size = weight = 0
+        for cached in self._parts(key, kinds):
+            size += cached.cut
+            if size > MOST_CHILDREN or weight > MOST_WEIGHT_OF_FEW:
+                return
+            if live := await self.cluster.get(cached.key.kind, cached.key.namespace, cached.key.name):
+                whole = self.cache.reader.read(cached.key.kind, live)
+                weight += whole.weight
+                self.enqueue(self._take(whole))
+
+    def _parts(self, key: Key, kinds: Iterable[Kind]) -> list[CachedObject]:
+        """Return the children that are cached only in part.
+
+        Those that a resource owns come first. Of these, those with its name come first. Users can make many others.
+        """
+        readable = [kind for kind in kinds if self.has_read(key.namespace, (kind,))]
+        parts = [cached for kind in readable for cached in self.cache.cached_children(kind, key) if cached.cut]
+        owner = self.cache.get(key) if parts else None
+        uid = owner["metadata"]["uid"] if owner else ""
+        return sorted(parts, key=lambda cached: (uid not in cached.owners, cached.key.name != key.name))
+
     def _note(self, observed: CachedObject) -> None:
         """Cache a written child. Its owner needs no other pass."""
-        self.enqueue(self.cache.take(observed) - {observed.owner})
+        self.enqueue(self._take(observed) - {observed.owner})
+
+    def _take(self, observed: CachedObject) -> set[Key]:
+        """Cache a child. If the cache has no room for it, the current pass still has the whole child."""
+        to_enqueue = self.cache.take(observed)
+        cached = self.cache.find(observed.key)
+        if cached and cached.cut and cached.version == observed.version:
+            share(cached, observed)
+        return to_enqueue
 
     def forget(self, owner: Key) -> None:
         """Forget the repairs of a deleted resource's children."""
@@ -163,8 +218,9 @@ class Children:
         The cache contains only labelled objects, and may be late. An existing object is read only after the API server
         has reported it. This saves a request for each new child.
         """
-        if not await self._is_owner_there(owner):
-            raise GoneError
+        if "observedGeneration" in owner.status:
+            # A resource without a reported status is too new to need this check, and there can be thousands of them.
+            await self._check_owner(owner)
         kind = kind_of(wanted)
         try:
             created = await self.cluster.apply_new(kind, wanted)
@@ -182,21 +238,24 @@ class Children:
         _log("Created", created)
         return None
 
-    async def _is_owner_there(self, owner: Resource) -> bool:
-        """Return whether the owner of a missing child still exists. If both were deleted, the child must not come back.
+    async def _check_owner(self, owner: Resource) -> None:
+        """Check that a resource still exists before it gets a child. The cache can be late.
 
-        A resource without a reported status is too new to need this check, and there may be thousands of new ones.
+        If a resource and its child were deleted, the child must not come back. And if an orphan got an owner that no
+        longer exists, Kubernetes' garbage collector would delete the orphan with its pods.
+
+        Raises:
+            GoneError: The resource does not exist, or is being deleted.
         """
-        if "observedGeneration" not in owner.status:
-            return True
         live = await self.cluster.get(owner.KIND, owner.metadata.namespace, owner.metadata.name)
-        return live is not None and bool(live["metadata"]["uid"] == owner.metadata.uid)
+        if live is None or live["metadata"]["uid"] != owner.metadata.uid or "deletionTimestamp" in live["metadata"]:
+            raise GoneError
 
     async def _carry_out(self, owner: Resource, step: Step) -> None:
         if isinstance(step, Blocked):
             raise LeftoverError(step.message) if step.is_passing else NameTakenError(step.message)
         if isinstance(step, Apply) and not self._has_to_wait(owner, step):
-            await self._apply(owner, step)
+            await self._apply_to_current(owner, step)
 
     def _has_to_wait(self, owner: Resource, step: Apply) -> bool:
         child = _child(owner, step.wanted)
@@ -209,29 +268,60 @@ class Children:
         """
         return step.is_repair or self._repairs.was_applied(child, _fingerprint(step.wanted))
 
+    async def _apply_to_current(self, owner: Resource, step: Apply) -> None:
+        """Apply a child in the state from which the step was computed.
+
+        If the child has changed, read it into the cache. The next pass then computes another step.
+
+        Raises:
+            GoneError, ApiError: The child could not be written.
+        """
+        if not self._is_owned(owner, step.live):
+            await self._check_owner(owner)
+        try:
+            await self._apply(owner, step)
+        except ApiError as error:
+            if error.status == _CONFLICT:
+                await self._reread(owner, step.wanted)
+            raise
+
+    async def _reread(self, owner: Resource, wanted: Manifest) -> None:
+        kind = kind_of(wanted)
+        live = await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"])
+        if live and self._is_owned(owner, live):
+            self._note(self.cache.reader.read(kind, live))
+
     async def _apply(self, owner: Resource, step: Apply) -> None:
         kind, wanted, child = kind_of(step.wanted), step.wanted, _child(owner, step.wanted)
         if self._is_repair(child, step):
             await self._count(child, step)
-        if ownership.has_second_manager(step.live, metadata.MANAGER):
-            await self._unify(kind, wanted)
+        live = step.live
+        if ownership.has_second_manager(live, metadata.MANAGER):
+            live = await self._unified(kind, live)
         try:
-            applied = await self.cluster.apply(kind, wanted)
+            applied = await self.cluster.apply(kind, for_state(live, wanted))
         except ApiError as error:
             if (error.status, error.meaning) != (_INVALID, Meaning.WRONG_SPEC) or "spec" not in wanted:
                 raise
             # An apply keeps list items that others have written. So a changed port becomes two ports with the same
             # name, which is invalid.
-            await self.cluster.unify(kind, await self.cluster.overwrite(kind, wanted))
-            applied = await self.cluster.apply(kind, wanted)
+            live = await self.cluster.unify(kind, await self.cluster.overwrite(kind, for_state(live, wanted)))
+            applied = await self.cluster.apply(kind, for_state(live, wanted))
         self._note(self.cache.reader.read(kind, applied))
         self._repairs.note_applied(child, _fingerprint(wanted))
         self._note_refused_fields(owner, applied, wanted)
         _log("Applied", wanted)
 
-    async def _unify(self, kind: Kind, wanted: Manifest) -> None:
-        if live := await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"]):
-            await self.cluster.unify(kind, live)
+    async def _unified(self, kind: Kind, live: Manifest) -> Manifest:
+        """Return the new state of an object after our two field managers have become one.
+
+        Raises:
+            BehindError: The object has changed.
+        """
+        current = await self.cluster.get(kind, live["metadata"]["namespace"], live["metadata"]["name"])
+        if current is None or current["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
+            raise BehindError(f"{live['kind']} {live['metadata']['name']} has changed")
+        return await self.cluster.unify(kind, current)
 
     async def _count(self, child: Child, step: Apply) -> None:
         """Count a repair. If the fields are contested, find out who changes them."""
@@ -240,7 +330,8 @@ class Children:
             return
         live = await self.cluster.get(child.key.kind, child.key.namespace, child.key.name) or step.live
         managed_fields = live["metadata"].get("managedFields", ())
-        self._repairs.blame(child, ownership.owners_of(managed_fields, step.fields, metadata.MANAGER))
+        counted = step.fields[:MOST_FIELDS]
+        self._repairs.blame(child, ownership.owners_of(managed_fields, counted, metadata.MANAGER))
 
     def _note_refused_fields(self, owner: Resource, applied: Manifest, wanted: Manifest) -> None:
         """Note the fields that an admission webhook or policy has changed during the write."""
@@ -252,9 +343,8 @@ class Children:
     async def _delete(self, owner: Resource, live: Manifest) -> None:
         kind = kind_of(live)
         # A Deployment stays until its pods have ended. So other children that the pods need can stay until then, too.
-        children_first = kind == DEPLOYMENT
-        await self.cluster.delete(kind, live, children_first=children_first)
-        if not children_first:
+        await self.cluster.delete(kind, live, children_first=kind == DEPLOYMENT)
+        if kind not in _GONE_BY_EVENT:
             # The watch event may come after the next pass, and that pass would delete the child again.
             self._note(self.cache.reader.read(kind, live, is_deleted=True))
         self._repairs.forget(_child(owner, live))

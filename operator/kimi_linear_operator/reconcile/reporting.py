@@ -5,11 +5,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.kubernetes.events import refusal_event
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import own_annotations
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 _CONFLICT = 409
 _INVALID = 422
+# After such an answer or a worse one, the API server may have stored the status.
+_FIRST_SERVER_ERROR = 500
 # The codes for bad request, forbidden, too large and invalid. The API server refuses the same request until somebody
 # changes something.
 _REFUSALS = (400, 403, 413, _INVALID)
@@ -28,8 +31,9 @@ _REFUSALS = (400, 403, 413, _INVALID)
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
 # How often to retry while the cache differs from the cluster.
 BEHIND_RETRY_SECONDS = 5.0
-# How many refusals to remember, more than any cluster should have. A forgotten refusal is reported again.
-_MOST_REFUSALS = 4096
+# How many refusals and unanswered writes to remember, more than any cluster should have. A forgotten refusal is
+# reported again.
+_MOST_REMEMBERED = 4096
 
 
 def _unchanged(status: Manifest) -> Manifest:
@@ -75,6 +79,8 @@ class Reporting:
     _limiter: EventLimiter = field(default_factory=EventLimiter)
     # By UID, the oldest first.
     _refusals: OrderedDict[str, _Refusal] = field(default_factory=OrderedDict)
+    # The UIDs of resources whose last status may have been stored although no answer has said so, the oldest first.
+    _unanswered: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     async def write(
         self,
@@ -102,6 +108,7 @@ class Reporting:
             The seconds until the resource is requeued, None for no requeue. They are 0 if the spec has changed since
             the status was computed. While the API server refuses the status, they grow up to five minutes.
         """
+        manifest = await self._with_stored_status(kind, manifest)
         if status == manifest.get("status"):
             return None
         refusal = self._refusals.get(manifest["metadata"]["uid"])
@@ -122,6 +129,24 @@ class Reporting:
         if not has_same_spec:
             return await self._reread(kind, metadata)
         return None if self._has_same_wishes(kind, manifest) else 0.0
+
+    async def _with_stored_status(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Return a resource with the status that the next write changes.
+
+        After a write without an answer, this status is read again, because the cached status can be the one before the
+        write. A patch of the cached status would leave fields that only the unanswered write contained.
+
+        Raises:
+            ApiError: The resource could not be read.
+        """
+        metadata = manifest["metadata"]
+        if metadata["uid"] not in self._unanswered:
+            return manifest
+        live = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
+        self._unanswered.pop(metadata["uid"], None)
+        if live is None or live["metadata"]["uid"] != metadata["uid"]:
+            return manifest
+        return {**manifest, "status": live.get("status", {})}
 
     def _take(self, kind: Kind, manifest: Manifest) -> bool:
         """Cache a resource, and enqueue the resources that depend on it. Return whether the cache has accepted it."""
@@ -173,6 +198,9 @@ class Reporting:
         Raises:
             ApiError: The error may end in a moment, so it is not a refusal.
         """
+        if error.status == UNREACHABLE or error.status >= _FIRST_SERVER_ERROR:
+            self._unanswered[manifest["metadata"]["uid"]] = None
+            _forget_oldest(self._unanswered)
         if error.status not in _REFUSALS:
             raise error
         counters.STATUS_REFUSED.labels(kind.kind, error.status).inc()
@@ -182,8 +210,7 @@ class Reporting:
         seconds = REFUSED_RETRY.delay(attempts)
         again_at = time.monotonic() + seconds
         self._refusals[metadata["uid"]] = _Refusal(metadata["resourceVersion"], attempts + 1, again_at)
-        if len(self._refusals) > _MOST_REFUSALS:
-            self._refusals.popitem(last=False)
+        _forget_oldest(self._refusals)
         if not previous:
             logger.warning("The API server refuses the status. The operator tries again later: %s", error)
             await self._publish(refusal_event(manifest, str(error), self.now()))
@@ -201,3 +228,8 @@ class Reporting:
             await self.cluster.create(EVENT, allowed)
         except ApiError as error:
             logger.warning("Could not record the event %s: %s", event["reason"], error)
+
+
+def _forget_oldest(remembered: OrderedDict[str, Any]) -> None:
+    if len(remembered) > _MOST_REMEMBERED:
+        remembered.popitem(last=False)

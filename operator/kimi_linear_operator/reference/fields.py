@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.reference import guides
 from kimi_linear_operator.resource_types import DEFINITIONS
 
 _HEADER = """\
@@ -14,6 +15,8 @@ Fields without a default may be left out.
 """
 _TABLE = """
 ## {kind}
+
+{guide}
 
 | field | type | default | |
 |---|---|---|---|
@@ -27,15 +30,18 @@ def page() -> str:
 
 def _section(definition: Manifest) -> str:
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    rows = [*_rows("spec", schema["properties"]["spec"]), *_rows("status", schema["properties"]["status"])]
-    return _TABLE.format(kind=definition["spec"]["names"]["kind"]) + "".join(f"{row}\n" for row in rows)
+    kind = definition["spec"]["names"]["kind"]
+    rows = [row for part in ("spec", "status") for row in _rows(kind, part, schema["properties"][part])]
+    return _TABLE.format(kind=kind, guide=guides.of_kind(kind)) + "".join(f"{row}\n" for row in rows)
 
 
-def _rows(path: str, schema: Manifest) -> Iterator[str]:
+def _rows(kind: str, path: str, schema: Manifest) -> Iterator[str]:
     for name, field in schema.get("properties", {}).items():
+        place = f"{path}.{name}"
         description = field.get("description", "").replace("|", "\\|")
-        yield f"| `{path}.{name}` | {_type(field)} | {_default(field)} | {description} |"
-        yield from _rows(f"{path}.{name}" + ("[]" if "items" in field else ""), field.get("items", field))
+        told = " ".join(filter(None, (description, guides.of_field(kind, place))))
+        yield f"| `{place}` | {_type(field)} | {_default(field)} | {told} |"
+        yield from _rows(kind, place + ("[]" if "items" in field else ""), field.get("items", field))
 
 
 def _type(field: Manifest) -> str:

@@ -1,17 +1,19 @@
 """Liveness and readiness of a replica."""
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.runtime.endpoints import Readiness
 from kimi_linear_operator.runtime.kopf_watch import Watch
-from kimi_linear_operator.runtime.scopes import Scopes
+from kimi_linear_operator.runtime.scopes import Scope, Scopes
 from kimi_linear_operator.runtime.unreadable import Unreadable
 from kimi_linear_operator.runtime.work import Work
 
 # If no worker finishes a pass for this long, the workers are stuck. Even with a slow API server, not all passes take so
-# long: a pass requests a few pages of Events, each with a timeout of 90 s, and makes a dozen other requests, each with
-# a timeout of 30 s. Only checks before a start may take longer, and only a few of these run at a time.
+# long: a pass reads Events for 90 s at most, lists the pods of a suite (90 s for a page), and makes a dozen other
+# requests, each with a timeout of 30 s. Only checks before a start may take longer, and only a few of these run at a
+# time.
 STUCK_SECONDS = 900.0
 SILENT_SECONDS = 60.0
 
@@ -56,6 +58,10 @@ class Health:
         ]
         if not self.has_read:
             return Readiness(["the operator has not read the cluster yet"], degraded)
-        if not self.scopes.is_anything_readable() or len(unwatched) == len(tuple(self.scopes)):
+        if not self.scopes.is_anything_readable() or not self._is_anything_watched(unwatched):
             return Readiness(["the operator cannot read any kind of objects"], degraded)
         return Readiness([], degraded)
+
+    def _is_anything_watched(self, unwatched: Collection[Scope]) -> bool:
+        """Return whether the watch of any scope works. Dormant scopes have no watch."""
+        return any(scope not in unwatched and not self.scopes.is_dormant(scope) for scope in self.scopes)

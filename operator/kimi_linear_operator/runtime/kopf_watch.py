@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -116,8 +117,10 @@ class Watch:
     def restart(self) -> None:
         """Start all watches again with a list, and drop the events of the old watches; any thread may call this."""
         self._is_ending = True
-        if self._loop and self._stop_flag and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop_flag.set)
+        if self._loop and self._stop_flag:
+            # The loop of a kopf that has just ended is closed. A new kopf starts with a list anyway.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stop_flag.set)
 
     async def _watch(self) -> None:
         self._loop, self._stop_flag, self._is_ending = asyncio.get_running_loop(), asyncio.Event(), False

@@ -11,16 +11,18 @@ server may come back with data from a backup. https://kubernetes.io/docs/concept
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from kimi_linear_operator import clock, counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import ApiError, Meaning
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, Meaning
 from kimi_linear_operator.cluster.transport import PendingWrites
 from kimi_linear_operator.kubernetes.kinds import LEASE
-from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS, SeenLease
+from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS, SeenLease, proves_write
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +31,13 @@ TRUST_SECONDS = 10.0
 RENEW_SECONDS = 3.0
 # How often waiting replicas read the Lease. After a release, no replica works for up to this time.
 LOOK_SECONDS = 1.0
+# The holder renews the lease in time as long as two requests in a row end within TRUST_SECONDS.
 REQUEST_SECONDS = 5.0
+# A pod has 30 s to stop. Before this, passes end (10 s), and a renewal is answered (REQUEST_SECONDS).
+RELEASE_SECONDS = 10.0
 _BACKOFF = Backoff(first=0.5, longest=5.0)
+
+_Result = TypeVar("_Result")
 
 
 class NotLeadingError(ApiError):
@@ -100,7 +107,7 @@ class Leader:
         """
         try:
             await self._look(REQUEST_SECONDS)
-        except (ApiError, TimeoutError):
+        except ApiError:
             return  # The holder is unknown.
         self._lease.is_untouched = not self._lease.exists or self._lease.is_released
 
@@ -117,7 +124,7 @@ class Leader:
         while not self.is_leading:
             try:
                 await self._take_if_free()
-            except (ApiError, TimeoutError) as error:
+            except ApiError as error:
                 self._log_error(error)
                 await asyncio.sleep(_BACKOFF.delay(failures))
                 failures += 1
@@ -146,7 +153,8 @@ class Leader:
 
         Keep the lease while a write may still be committed. The lease expires only after the deadlines of all writes.
         """
-        if not self.is_leading:
+        self._trusted_until = float("-inf")
+        if not self._lease.may_be_ours:
             return
         if self._pending:
             self._log(
@@ -155,21 +163,32 @@ class Leader:
             )
             return
         try:
-            await self._write("", REQUEST_SECONDS)
-        except (ApiError, TimeoutError) as error:
+            await self._write_released(self.clock() + RELEASE_SECONDS)
+        except ApiError as error:
             self._log_error(error)
-        self._trusted_until = float("-inf")
+
+    async def _write_released(self, until: float) -> None:
+        """Write that nobody holds the lease.
+
+        If that fails, an earlier write of this replica may have been stored without an answer. In this case, try again.
+        """
+        try:
+            await self._write("", until - self.clock())
+        except ApiError:
+            await self._look(until - self.clock())
+            if self._lease.holder == self.identity:
+                await self._write("", until - self.clock())
 
     async def _renew(self) -> None:
         """Renew the lease until it is lost."""
         failures = 0
         while self.is_leading:
-            pause = _BACKOFF.delay(failures - 1) if failures else RENEW_SECONDS
+            pause = _BACKOFF.delay(failures - 1) if failures else self._until_renewal()
             await asyncio.sleep(min(pause, self._remaining()))
             try:
                 await self._write(self.identity, self._remaining())
                 failures = 0
-            except (ApiError, TimeoutError) as error:
+            except ApiError as error:
                 failures += 1
                 self._has_renewal_failed = True
                 self._log_error(error)
@@ -185,7 +204,7 @@ class Leader:
         """After a failed write, read whether the lease is still ours. If the read fails, assume that it is."""
         try:
             await self._look(self._remaining())
-        except (ApiError, TimeoutError):
+        except ApiError:
             return True
         return self._lease.holder == self.identity
 
@@ -202,41 +221,76 @@ class Leader:
             )
 
     async def _look(self, seconds: float) -> None:
-        """Read the lease, and note when it changed."""
-        async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
-            lease = await self.cluster.get(LEASE, self.namespace, self.name)
+        """Read the lease, and note when it changed.
+
+        Raises:
+            ApiError: The lease could not be read.
+        """
+        lease = await _answered(self.cluster.get(LEASE, self.namespace, self.name), seconds)
         if self._lease.observe(lease, self.clock(), is_leading=self.is_leading):
             self.restored()
 
     async def _write(self, holder: str, seconds: float) -> None:
         """Write the lease, if its version still is the one that was read last.
 
+        A request that was sent is not cancelled. Without its answer, nobody would know who holds the lease.
+
         Raises:
-            ApiError: The write failed, for example because another replica wrote meanwhile.
-            TimeoutError: It is unknown whether the lease was written.
+            ApiError: The write failed, for example because another replica wrote meanwhile, or it is unknown whether
+                the lease was written.
         """
+        writing = asyncio.ensure_future(self._write_once(holder, seconds))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            with suppress(ApiError):
+                await writing
+            raise
+
+    async def _write_once(self, holder: str, seconds: float) -> None:
         started = self.clock()
         lease = self._lease.build(holder)
         write = self.cluster.replace if self._lease.exists else self.cluster.create
-        async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
-            written = await write(LEASE, lease)
+        written = await _answered(write(LEASE, lease), seconds)
+        if not proves_write(written, lease):
+            raise ApiError(UNREACHABLE, "the answer to a write of the lease shows another state")
         self._lease.note_written(written, self.clock())
-        self._trusted_until, self._has_renewal_failed = started + TRUST_SECONDS, False
+        self._trusted_until = started + TRUST_SECONDS if holder else float("-inf")
+        self._has_renewal_failed = False
+
+    def _until_renewal(self) -> float:
+        """Return the seconds until RENEW_SECONDS after the last renewal was sent."""
+        return max(0.0, self._remaining() - (TRUST_SECONDS - RENEW_SECONDS))
 
     def _remaining(self) -> float:
         return max(0.0, self._trusted_until - self.clock())
 
-    def _log_error(self, error: Exception) -> None:
-        self._log(
-            logging.WARNING,
-            f"Could not read or write the lease {self.namespace}/{self.name}: {str(error) or type(error).__name__}",
-        )
+    def _log_error(self, error: ApiError) -> None:
+        self._log(logging.WARNING, f"Could not read or write the lease {self.namespace}/{self.name}: {error}")
 
     def _log(self, level: int, text: str) -> None:
         """Log a message, unless it is the same as the last one."""
         if text != self._logged:
             self._logged = text
             logger.log(level, text)
+
+
+async def _answered(request: Awaitable[_Result], seconds: float) -> _Result:
+    """Return the answer to a request for the lease.
+
+    Raises:
+        ApiError: There is no answer in time, or no usable one. No failure of a request may end the process, so a bug
+            raises this error, too.
+    """
+    try:
+        async with asyncio.timeout(min(seconds, REQUEST_SECONDS)):
+            return await request
+    except ApiError:
+        raise
+    except TimeoutError as error:
+        raise ApiError(UNREACHABLE, "no answer in time") from error
+    except Exception as error:
+        raise ApiError(UNREACHABLE, f"{type(error).__name__}: {error}") from error
 
 
 async def _cancel(*tasks: asyncio.Future[None]) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
-from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -85,8 +84,6 @@ class Lists:
         self._due = {scope: asyncio.Event() for scope in self.scopes}
         self._urgent = {scope: asyncio.Event() for scope in self.scopes}
         self._lanes = {scope.kind: Lanes() for scope in self.scopes}
-        for scope in self.scopes:
-            self._update_metric(scope)
 
     def ask_for(self, scope: Scope) -> None:
         """Request a list of a scope."""
@@ -226,7 +223,6 @@ class Lists:
     def _note_success(self, scope: Scope) -> None:
         if self._logged.pop(scope, None):
             logger.info("Listed %s again", scope)
-        self._update_metric(scope)
         self._changed.set()
 
     def _note_failure(self, scope: Scope, error: ApiError, bug: Exception | None) -> None:
@@ -240,12 +236,7 @@ class Lists:
             self._logged[scope] = str(error)
             hint = f" ({_hint(scope.kind)})" if error.status == 404 else ""
             logger.warning("Cannot list %s%s, retrying until it works: %s", scope, hint, error, exc_info=bug)
-        self._update_metric(scope)
         self._changed.set()
-
-    def _update_metric(self, scope: Scope) -> None:
-        is_unreadable = scope in self.scopes.unreadable(self.clock())
-        counters.SCOPE_UNREADABLE.labels(scope.kind.plural, scope.namespace or "").set(is_unreadable)
 
     def _selector(self, kind: Kind) -> str:
         return "" if self.cache.reader.is_resource(kind) else SELECTOR

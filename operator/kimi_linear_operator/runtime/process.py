@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kimi_linear_operator import counters
+from kimi_linear_operator import clock, counters
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -35,6 +35,9 @@ GARBAGE = 50_000
 # How often to measure the lag of the event loop. This notices a blocked loop, and costs little when the operator is
 # idle.
 LAG_SECONDS = 0.25
+# If the machine was suspended for longer than this, its watches do not count. A watch whose connection is dead shows
+# nothing, and kopf notices that only after a minute.
+SUSPENDED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class Operator:
         """Create the parts, which watch and list the same scopes."""
         self._types = types
         self._leader = leader
+        self._suspended_seconds = clock.suspended_seconds()
         self.cache = Cache(types)
         self.scopes = Scopes(namespaces, (*kinds_of_children(types), *types), optional_kinds(types))
         self.work = Work(types, self.scopes, self.cache, options, lambda scopes: self.lists.list_at_once(scopes))
@@ -140,6 +144,11 @@ class Operator:
 
     def exposition(self) -> Iterator[bytes]:
         """Take a snapshot of the cache. Return its metrics in pieces, which any thread can make."""
+        # A scope can become unreadable while its list waits, so no event shows it.
+        now = time.monotonic()
+        for scope in self.scopes:
+            gauge = counters.SCOPE_UNREADABLE.labels(scope.kind.plural, scope.namespace or "")
+            gauge.set(self.scopes.is_unreadable(scope, now))
         return exposition(self._types, self.cache.snapshot())
 
     async def _keep_listed(self) -> None:
@@ -164,15 +173,32 @@ class Operator:
         self.health.has_read = True
         try:
             while True:
-                if await self._leader.acquire():
-                    # No other replica has worked, so the working watches have shown every change.
-                    self.lists.relist_broken(self.watch.watched.broken())
-                else:
-                    self.lists.relist_all()
+                self._catch_up(is_untouched=await self._leader.acquire())
                 if await self._leader.hold(self._work()):
                     return
         finally:
             await self._leader.release()
+
+    def _catch_up(self, *, is_untouched: bool) -> None:
+        """Request the lists that a new term needs.
+
+        Args:
+            is_untouched: Whether no other replica can have worked since this replica last led.
+        """
+        if self._was_suspended():
+            logger.warning("The machine was suspended, so everything is watched and listed again")
+            self.watch.restart()
+            self.lists.relist_all()
+        elif is_untouched:
+            # No other replica has worked, so the working watches have shown every change.
+            self.lists.relist_broken(self.watch.watched.broken())
+        else:
+            self.lists.relist_all()
+
+    def _was_suspended(self) -> bool:
+        """Return whether the machine was suspended since the last call. The connections of watches can then be dead."""
+        before, self._suspended_seconds = self._suspended_seconds, clock.suspended_seconds()
+        return self._suspended_seconds - before > SUSPENDED_SECONDS
 
     async def _work(self) -> None:
         await self.work.run(self._leader.fenced())

@@ -25,6 +25,9 @@ from kimi_linear_operator.runtime.order import PROGRESS, Due, Order, Shares, Tur
 logger = logging.getLogger(__name__)
 
 BACKOFF = Backoff(first=0.5, longest=30.0)
+# A key that asks for a shorter delay waits for this time. If it does so again and again, it waits as after failures.
+# Otherwise a resource whose state nobody expected could keep a worker and the API server busy for ever.
+SHORTEST_SECONDS = 1.0
 # If a change can only affect a status, the pass waits for further changes. So a burst of a pod's watch events causes
 # one write.
 QUIET_SECONDS = 1.5
@@ -56,6 +59,8 @@ class WorkQueue:
         # Keys that `add_when_quiet` has added and whose timer runs, with the time of the first addition.
         self._settling: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
+        # How often in a row a key has asked for a delay below SHORTEST_SECONDS.
+        self._hasty: dict[Key, int] = {}
         self._wake = asyncio.Event()
         self._closed = False
         # When a worker last took or finished a key.
@@ -152,7 +157,7 @@ class WorkQueue:
         else:
             self._failures.pop(key, None)
             counters.RECONCILES.labels("succeeded").inc()
-            self._finish(key, delay)
+            self._finish(key, self._spaced(key, delay))
 
     async def _next(self) -> Key | None:
         while not (key := self._take()):
@@ -191,6 +196,14 @@ class WorkQueue:
             self.add(key, source)
         if delay is not None:
             self.add_after(key, delay)
+
+    def _spaced(self, key: Key, delay: float | None) -> float | None:
+        """Return a requeue's delay, at least SHORTEST_SECONDS, and more if the key asks for short delays repeatedly."""
+        if delay is None or delay >= SHORTEST_SECONDS:
+            self._hasty.pop(key, None)
+            return delay
+        self._hasty[key] = self._hasty.get(key, 0) + 1
+        return max(SHORTEST_SECONDS, BACKOFF.delay(self._hasty[key] - 1))
 
     def _backoff(self, key: Key) -> float:
         """Count a failure of a key. Return how long to wait before the retry, twice as long each time."""

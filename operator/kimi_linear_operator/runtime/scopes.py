@@ -234,8 +234,12 @@ class Scopes:
         return {
             scope: str(state.error or "it is still being listed")
             for scope, state in self._states.items()
-            if self._is_unreadable(state, now) and not self.is_unasked(scope)
+            if self.is_unreadable(scope, now)
         }
+
+    def is_unreadable(self, scope: Scope, now: float) -> bool:
+        """Return whether a scope is one of the unreadable scopes."""
+        return self._is_unreadable(self._states[scope], now) and not self.is_unasked(scope)
 
     def has_read(self, namespace: str, kinds: Iterable[Kind]) -> bool:
         """Return whether all objects of these kinds in a namespace are read."""

@@ -16,8 +16,16 @@ from kimi_linear_operator.kubernetes.metadata import version_of
 LEASE_SECONDS = 15
 # The duration in a released Lease, as client-go writes it.
 _RELEASED_SECONDS = 1
+# The fields of a Lease that are different in each write of each replica.
+_PROOFS = ("holderIdentity", "renewTime")
 # More than the number of writes within the time limit of a request. Earlier writes can no longer be committed.
 _MOST_WRITTEN = 32
+
+
+def proves_write(answer: Manifest, sent: Manifest) -> bool:
+    """Return whether the answer to a write shows the Lease that was sent. Otherwise other replicas may not see it."""
+    stored = answer.get("spec")
+    return isinstance(stored, dict) and all(stored.get(name) == sent["spec"][name] for name in _PROOFS)
 
 
 @dataclass
@@ -59,6 +67,11 @@ class SeenLease:
     def is_held_by_another(self) -> bool:
         """Return whether the lease names another replica."""
         return self.holder not in ("", self.identity)
+
+    @property
+    def may_be_ours(self) -> bool:
+        """Return whether a write of this replica, with or without an answer, may be the current state of the Lease."""
+        return bool(self._written_specs)
 
     @property
     def is_released(self) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -16,7 +16,7 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler, Scheduling, Types
-from kimi_linear_operator.runtime.dispatch import reconcilers, shared_context
+from kimi_linear_operator.runtime.dispatch import make_pass, reconcilers, shared_context
 from kimi_linear_operator.runtime.order import PROGRESS
 from kimi_linear_operator.runtime.queue import WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
@@ -50,29 +50,34 @@ class Work:
     list_at_once: Callable[[Iterable[Scope]], None] = lambda _: None
     # None while this replica does not lead.
     _queue: WorkQueue | None = None
+    _turnstile: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, cluster: Cluster) -> None:
         """Make passes over all resources, and then over each resource that changes, until the queue is closed.
 
         Args:
             cluster: The client that writes objects. Before each write, it asks the leader's fence.
+
+        Raises:
+            ExceptionGroup: A bug has ended a worker, or the other work of a reconciler. No such task ends silently.
         """
         queue = self._queue = WorkQueue(is_shared=len(self.scopes.namespaces) != 1)
         scheduling = Scheduling(self.enqueue, queue.postpone, self.scopes.has_read, self._ask)
         context = shared_context(self.types, cluster, self.cache, options=self.options, scheduling=scheduling)
         by_kind = reconcilers(self.types, context)
-        running = [
-            asyncio.ensure_future(reconciler.run(self.scopes.has_read_everything, self._unreadable))
-            for reconciler in by_kind.values()
-        ]
         try:
             self.enqueue(self.cache.resources())
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(WORKERS):
-                    workers.create_task(queue.work(functools.partial(self._reconcile, by_kind)))
+            async with asyncio.TaskGroup() as others:
+                running = [
+                    others.create_task(reconciler.run(self.scopes.has_read_everything, self._unreadable))
+                    for reconciler in by_kind.values()
+                ]
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(WORKERS):
+                        workers.create_task(queue.work(functools.partial(self._reconcile, by_kind)))
+                for task in running:
+                    task.cancel()
         finally:
-            for task in running:
-                task.cancel()
             queue.close()
             self._queue = None
             self.scopes.forget_askers()
@@ -105,7 +110,7 @@ class Work:
 
     def enqueue_scope(self, scope: Scope) -> None:
         """Enqueue all resources that may need a scope."""
-        keys = (key for key in self.cache.resources() if scope.covers(key.namespace))
+        keys = self.cache.resources(scope.namespace)
         self.enqueue(key for key in keys if scope.kind in self._may_need(key))
 
     def enqueue_askers(self, scope: Scope) -> None:
@@ -125,14 +130,16 @@ class Work:
 
     async def _reconcile(self, by_kind: Mapping[Kind, Reconciler], key: Key, failures: int) -> float | None:
         """Make a pass over a resource if everything that the resource needs was read."""
-        # A pass without writes never waits. Thousands of such passes in a row would block all other tasks.
-        await asyncio.sleep(0)
+        # A pass without writes never waits. Many such passes in one turn of the event loop would block all other tasks,
+        # such as the renewal of the Lease. So one pass begins in each turn.
+        async with self._turnstile:
+            await asyncio.sleep(0)
         if not self._may_reconcile(key):
             return None  # The resource is enqueued again when its scopes are read.
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
             return READ_AGAIN_SECONDS
         try:
-            return await by_kind[key.kind].reconcile(key, failures)
+            return await make_pass(by_kind, key, failures)
         except NotReadYetError:
             return READ_AGAIN_SECONDS
 

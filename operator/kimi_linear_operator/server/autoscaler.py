@@ -8,6 +8,7 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS
+from kimi_linear_operator.server.sleeping import is_asleep
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.autoscaling import Autoscaling
 
@@ -22,7 +23,7 @@ _LONGEST_PERIOD_SECONDS = 1800
 
 
 def needs_autoscaler(server: KimiLinearServer) -> bool:
-    """Return whether a server has an autoscaler.
+    """Return whether a server has an autoscaler: a HorizontalPodAutoscaler or a ScaledObject.
 
     A suspended server has none, because without pods there are no metrics.
     """
@@ -38,22 +39,40 @@ def build_autoscaler(server: KimiLinearServer, *, may_grow: bool = True) -> Mani
     """
     scaling = server.spec.autoscaling
     assert scaling  # noqa: S101 - see needs_autoscaler
-    name = server.metadata.name
     spec = {
-        "scaleTargetRef": {"apiVersion": SERVER.api_version, "kind": SERVER.kind, "name": name},
+        "scaleTargetRef": scale_target(server),
         "minReplicas": scaling.min_replicas,
-        "maxReplicas": scaling.max_replicas if may_grow else _held(scaling, server.spec.replicas),
+        "maxReplicas": most_replicas(server.spec, scaling, may_grow=may_grow),
         "metrics": [
             _metric(QUEUED_REQUESTS, scaling.target.queued_requests),
             _metric(RUNNING_REQUESTS, scaling.target.running_requests),
         ],
-        "behavior": _behaviour(server.spec, scaling),
+        "behavior": behaviour(server.spec, scaling),
     }
-    return metadata.build_manifest(server, AUTOSCALER, name, spec=spec)
+    return metadata.build_manifest(server, AUTOSCALER, server.metadata.name, spec=spec)
+
+
+def scale_target(server: KimiLinearServer) -> Manifest:
+    """Return the reference to the server by which an autoscaler finds its `/scale`."""
+    return {"apiVersion": SERVER.api_version, "kind": SERVER.kind, "name": server.metadata.name}
+
+
+def most_replicas(spec: ServerSpec, scaling: Autoscaling, *, may_grow: bool) -> int:
+    """Return the maximum for the autoscaler now.
+
+    Args:
+        spec: The server's spec.
+        scaling: Its `autoscaling`.
+        may_grow: Whether replicas may be added now. If not, the autoscaler adds none at this maximum.
+    """
+    held = max(scaling.min_replicas, min(scaling.max_replicas, spec.replicas), 1)
+    return scaling.max_replicas if may_grow else held
 
 
 def seconds_until_more(spec: ServerSpec, deployment: Manifest | None, pods: Sequence[Manifest], now: str) -> float:
     """Return the seconds until the autoscaler may add replicas: infinity while a replica does not serve.
+
+    A server without replicas begins with one.
 
     The autoscaler counts a loading replica as idle, so it would add more replicas until the first one serves. After
     that, the new replica takes its part of the load only slowly, because requests that wait in other replicas stay
@@ -67,7 +86,7 @@ def seconds_until_more(spec: ServerSpec, deployment: Manifest | None, pods: Sequ
     """
     if spec.autoscaling is None or deployment is None:
         return 0.0
-    if serving(deployment) < spec.replicas:
+    if serving(deployment) < spec.replicas or is_asleep(spec):
         return math.inf
     newest = max((_ready_since(pod) for pod in pods), default="")
     waited, pause = seconds_between(newest, now), spec.autoscaling.scale_up.stabilization_seconds
@@ -84,18 +103,13 @@ def _ready_since(pod: Manifest) -> str:
     return str(ready.get("lastTransitionTime", "")) if ready.get("status") == "True" else ""
 
 
-def _held(scaling: Autoscaling, replicas: int) -> int:
-    """Return a maximum at which the autoscaler adds no replica."""
-    return max(scaling.min_replicas, min(scaling.max_replicas, replicas))
-
-
 def _metric(name: str, target: int) -> Manifest:
     average = {"type": "AverageValue", "averageValue": str(target)}
     return {"type": "Pods", "pods": {"metric": {"name": name}, "target": average}}
 
 
-def _behaviour(spec: ServerSpec, scaling: Autoscaling) -> Manifest:
-    """Return how fast replicas are added and removed.
+def behaviour(spec: ServerSpec, scaling: Autoscaling) -> Manifest:
+    """Return how fast an autoscaler adds and removes replicas.
 
     Between two removals, the first replica has time to drain.
     """

@@ -112,6 +112,23 @@ class Deploying:
         if live and wanted_replicas(server.spec) < live["spec"].get("replicas", 1):
             await self._children.scale(live, wanted_replicas(server.spec))
 
+    async def remember(self, key: Key, server: KimiLinearServer) -> None:
+        """Record what the operator sees of a spec that it does not apply, and end a rollout that is complete.
+
+        Args:
+            key: The server.
+            server: Its readable part.
+
+        Raises:
+            BehindError: The cached spec is not the newest one.
+            NameTakenError, LeftoverError, GoneError, ApiError: The server could not be read, or the revision could not
+                be written.
+        """
+        live = own_deployment(self._cache, key, server.metadata.uid)
+        if record := await self._templates.unapplied(key, server, live):
+            await self._children.apply(server, record)
+        await self.end_rollout(key, server)
+
     async def end_rollout(self, key: Key, server: KimiLinearServer) -> None:
         """Remove the mark of an automatic rollout from the running revision if all replicas have served with it.
 

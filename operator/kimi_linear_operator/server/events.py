@@ -17,7 +17,7 @@ _IN_PROGRESS: tuple[ReasonName, ...] = (
     "WeightsDownloading",
 )
 # The server has no replicas, because its spec asks for none.
-WITHOUT_REPLICAS: tuple[ReasonName, ...] = ("NoReplicas", "Suspended")
+WITHOUT_REPLICAS: tuple[ReasonName, ...] = ("NoReplicas", "ScaledToZero", "Suspended")
 NORMAL_REASONS: tuple[ReasonName, ...] = (*_IN_PROGRESS, "AllReplicasServe", *WITHOUT_REPLICAS)
 
 

@@ -1,17 +1,29 @@
-"""Facts of servers, and an index of servers by the weights that they use. A look-up decodes no object."""
+"""Facts of servers and their children, and an index of servers by their weights and by the marks of rollouts.
 
-from dataclasses import dataclass
-from typing import Any
+A look-up decodes no object.
+"""
 
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.conditions import ready_condition
-from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import annotations
+from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.spec import WEIGHTS
 
 # In characters, as for `spec.engine.image`. A limit is needed because users can write any text into a status.
 _LONGEST_IMAGE = 512
+# In characters. The API server refuses longer names.
+_LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,8 @@ class ServerFacts:
         generation: The generation of its spec.
         ready: Status, reason and observed generation of Ready.
         image: The image in its status.
+        is_being_deleted: Whether it is being deleted.
+        unowned: The fields of its spec that have no owner, None if they are unknown. No other resource reads them.
     """
 
     weights: str
@@ -35,22 +49,59 @@ class ServerFacts:
     generation: int
     ready: tuple[str, str, int]
     image: str
+    is_being_deleted: bool
+    unowned: tuple[FieldPath, ...] | None = field(default=None, compare=False)
 
 
-def facts(kind: Kind, manifest: Manifest) -> ServerFacts | None:
-    """Return the facts of a server, None for a child."""
-    if kind != SERVER:
+class DeploymentFacts(NamedTuple):
+    """The facts of a Deployment: whether somebody has paused it."""
+
+    is_paused: bool
+
+
+class Mark(NamedTuple):
+    """The facts of a record with the mark of an automatic rollout: whether its verification has failed."""
+
+    has_failed: bool
+
+
+def facts(kind: Kind, manifest: Manifest) -> object | None:
+    """Return the facts of a server, a Deployment or a marked record; None for any other child."""
+    if kind == SERVER:
+        return _server_facts(manifest)
+    if kind == DEPLOYMENT:
+        return DeploymentFacts((manifest.get("spec") or {}).get("paused") is True)
+    if kind != REVISION or AUTOMATIC_ANNOTATION not in annotations(manifest):
         return None
+    record = revision.read(manifest)
+    return Mark(record is not None and record.has_failed)
+
+
+def _server_facts(manifest: Manifest) -> ServerFacts:
     metadata, status = manifest["metadata"], manifest.get("status", {})
     ready, name = ready_condition(status), _value_in(manifest, "model", "weights")
     return ServerFacts(
-        weights=name if isinstance(name, str) else "",
+        weights=name if isinstance(name, str) and len(name) <= _LONGEST_NAME else "",
         is_verified=_value_in(manifest, "verification", "mode") in _VERIFIED,
         uid=str(metadata.get("uid", "")),
         generation=int(metadata.get("generation", 0)),
         ready=(str(ready.get("status")), str(ready.get("reason")), int(ready.get("observedGeneration") or 0)),
         image=str(status.get("image", ""))[:_LONGEST_IMAGE],
+        is_being_deleted="deletionTimestamp" in metadata,
+        unowned=_unowned(manifest),
     )
+
+
+def _unowned(manifest: Manifest) -> tuple[FieldPath, ...] | None:
+    spec = manifest.get("spec")
+    managed_fields = manifest["metadata"].get("managedFields", ())
+    return _shared(ownership.without_owner(spec, managed_fields)) if isinstance(spec, dict) else None
+
+
+@lru_cache(maxsize=1024)
+def _shared(unowned: tuple[FieldPath, ...] | None) -> tuple[FieldPath, ...] | None:
+    """Return the same tuple for equal fields, to save memory: most servers leave the same fields to defaults."""
+    return unowned
 
 
 _VERIFIED = ("Warn", "Block")
@@ -64,25 +115,53 @@ def _value_in(manifest: Manifest, group: str, name: str) -> Any:
 
 
 class ServerIndex:
-    """Finds the servers that use given weights."""
+    """Finds the servers that use given weights, and those with a marked record."""
 
     def __init__(self, _: Cache) -> None:
         """Create an empty index."""
         self._users: dict[Key, dict[Key, None]] = {}
+        # The number of marked records by server, and then by UID of the owner and by the mark.
+        self._marks: dict[Key, Counter[tuple[str, Mark]]] = {}
 
     def add(self, cached: CachedObject) -> None:
         """Add an object that is new in the cache."""
         if used := _used(cached):
             self._users.setdefault(used, {})[cached.key] = None
+        self._count_mark(cached, 1)
 
     def remove(self, cached: CachedObject) -> None:
         """Remove an object that the cache has dropped or replaced."""
         if used := _used(cached):
             discard(self._users, used, cached.key)
+        self._count_mark(cached, -1)
 
     def clear(self) -> None:
         """Remove everything."""
         self._users.clear()
+        self._marks.clear()
+
+    def has_mark(self, key: Key, uid: str, *, is_ready: bool) -> bool:
+        """Return whether a server owns a marked record. A record that failed verification marks no Ready server.
+
+        Args:
+            key: The server.
+            uid: Its UID.
+            is_ready: Whether it is Ready.
+        """
+        marks = self._marks.get(key, Counter())
+        return marks[uid, Mark(has_failed=False)] > 0 or (not is_ready and marks[uid, Mark(has_failed=True)] > 0)
+
+    def _count_mark(self, cached: CachedObject, sign: int) -> None:
+        """Count a marked record for each of its owners."""
+        if cached.owner is None or not isinstance(cached.facts, Mark):
+            return
+        marks = self._marks.setdefault(cached.owner, Counter())
+        for uid in set(cached.owners):
+            marks[uid, cached.facts] += sign
+            if not marks[uid, cached.facts]:
+                del marks[uid, cached.facts]
+        if not marks:
+            del self._marks[cached.owner]
 
     def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
         """Return the servers to enqueue after the facts of their weights have changed."""

@@ -17,8 +17,17 @@ AUTOMATIC_ANNOTATION = f"{GROUP}/automatic-rollout"
 LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
 """On a revision: fields of the server's spec that are perhaps only defaults. The pod template ignores these fields."""
 
+SEEN_ANNOTATION = f"{GROUP}/seen"
+"""On a revision: what the operator saw of a later spec that it did not apply."""
+
+UNOWNED_ANNOTATION = f"{GROUP}/unowned"
+"""On a revision: fields of the server's spec that nobody had set. They had the defaults of the CRD of that time."""
+
 VERIFICATION_ANNOTATION = f"{GROUP}/verification"
 """On a revision: the result of the verification of its pod template."""
+
+TEMPLATE_ANNOTATION = f"{GROUP}/pod-template"
+"""On a router's Deployment: the record of its pod template."""
 
 TEMPLATE_LABEL = f"{GROUP}/template"
 """On pods with a readiness gate: the hash of their pod template."""

@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     POD_MONITOR,
     PROMETHEUS_RULE,
     REVISION,
+    SCALED_OBJECT,
     SERVICE,
     Kind,
     Manifest,
@@ -29,17 +30,27 @@ from kimi_linear_operator.server import (
     revision,
     router,
     routes,
+    scaled_object,
     service,
 )
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.network_policy import NO_NEEDS, Needs
+from kimi_linear_operator.server.sleeping import is_woken_by_router
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
 
 CHILDREN = (REVISION, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
-"""The kinds of children that every cluster has and that every Role of the operator allows."""
+"""The kinds of children that every cluster has and that every Role of the operator allows, the most important first."""
 
-OPTIONAL_CHILDREN: tuple[Kind, ...] = (AUTOSCALER, NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, INGRESS, HTTP_ROUTE)
+OPTIONAL_CHILDREN: tuple[Kind, ...] = (
+    AUTOSCALER,
+    SCALED_OBJECT,
+    NETWORK_POLICY,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
+    INGRESS,
+    HTTP_ROUTE,
+)
 """The kinds of children that may be missing in a cluster. This affects only servers that ask for such a child."""
 
 
@@ -50,7 +61,7 @@ def build(server: KimiLinearServer, location: Location | None = None) -> list[Ma
         server: The server.
         location: Where its model is, None if it comes from the hub or from a folder.
     """
-    companions = build_companions(server, is_routed=server.spec.router is not None)
+    companions = build_companions(server, leads_to="router" if server.spec.router else "replicas")
     return [*companions, build_deployment(server, deployment.build_pod_template(server, location))]
 
 
@@ -58,14 +69,15 @@ def build_pod_templates(server: KimiLinearServer) -> list[Manifest]:
     """Return the pod templates of the replicas and of the router, without the volume of the model."""
     replicas = deployment.build_pod_template(server)
     options = server.spec.router
-    return [replicas, *([router.build_router(server, options)["spec"]["template"]] if options else [])]
+    return [replicas, *([router.build_pod_template(server, options)] if options else [])]
 
 
 def build_companions(
     server: KimiLinearServer,
     *,
-    is_routed: bool = False,
+    leads_to: service.Backend = "replicas",
     has_router: bool = False,
+    router_record: revision.Revision | None = None,
     may_grow: bool = True,
     others: Needs = NO_NEEDS,
 ) -> list[Manifest]:
@@ -73,13 +85,14 @@ def build_companions(
 
     Args:
         server: The server.
-        is_routed: Whether requests go to the router instead of the replicas.
+        leads_to: Where its Service leads.
         has_router: Whether pods of a router exist. After the router was switched off, they can still finish requests.
+        router_record: The record of the router's pod template, None to build the template.
         may_grow: Whether its autoscaler may add replicas now.
         others: The needs of pods with an older template, for the NetworkPolicy.
     """
     companions = (
-        *_companions(server, is_routed=is_routed),
+        *_companions(server, router_record, leads_to),
         *_optional_companions(server, has_router=has_router, may_grow=may_grow, others=others),
     )
     return [metadata.with_fingerprint(manifest) for manifest in companions]
@@ -105,15 +118,17 @@ def build_revision(server: KimiLinearServer, record: revision.Revision) -> Manif
     return {**metadata.with_fingerprint({**manifest, "data": {}}), "data": manifest["data"]}
 
 
-def _companions(server: KimiLinearServer, *, is_routed: bool) -> Iterator[Manifest]:
+def _companions(
+    server: KimiLinearServer, record: revision.Revision | None, leads_to: service.Backend
+) -> Iterator[Manifest]:
     spec = server.spec
-    yield service.build_service(server, is_routed=is_routed)
+    yield service.build_service(server, leads_to)
     if spec.service.headless or spec.router:
         yield service.build_headless_service(server)
     if disruption.needs_disruption_budget(server):
         yield disruption.build_disruption_budget(server)
     if spec.router:
-        yield router.build_router(server, spec.router)
+        yield router.build_router(server, spec.router, record)
     if router.wanted_routers(spec) > 1:
         yield router.build_disruption_budget(server)
 
@@ -123,7 +138,9 @@ def _optional_companions(
 ) -> Iterator[Manifest]:
     spec = server.spec
     if autoscaler.needs_autoscaler(server):
-        yield autoscaler.build_autoscaler(server, may_grow=may_grow)
+        by_keda = spec.autoscaling is not None and spec.autoscaling.keda is not None
+        build_scaler = scaled_object.build_scaled_object if by_keda else autoscaler.build_autoscaler
+        yield build_scaler(server, may_grow=may_grow)
     if policy := spec.network_policy:
         yield network_policy.build_network_policy(server, policy, others)
         if spec.router or has_router:
@@ -131,4 +148,6 @@ def _optional_companions(
     if watched := spec.monitoring:
         yield monitoring.build_pod_monitor(server, watched)
         yield monitoring.build_alerts(server, watched)
+        if is_woken_by_router(spec):
+            yield monitoring.build_router_monitor(server, watched)
     yield from routes.build_routes(server)

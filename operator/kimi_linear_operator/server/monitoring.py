@@ -7,14 +7,12 @@ srt/observability/metrics_collector.py). /metrics needs no API key.
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
+from kimi_linear_operator.server import gpu_metrics, router
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.labels import SERVER_LABEL
-from kimi_linear_operator.server.sglang import command_line
+from kimi_linear_operator.server.sglang import command_line, router_flags
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.spec.monitoring import Monitoring
-
-# A label of a pod as Prometheus names it: https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
-_SERVER = SERVER_LABEL.replace("-", "_").replace(".", "_").replace("/", "_")
 
 # The used share of a pool at which the pool counts as full. At 1, SGLang takes memory back from running requests
 # (scheduler.py, retract_decode).
@@ -54,12 +52,32 @@ def build_pod_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manif
     spec = {
         "selector": {"matchLabels": metadata.selector(server)},
         "podTargetLabels": [SERVER_LABEL],
-        # A pod can run any image. If Prometheus followed redirects, the pod could make it read any other address.
-        "podMetricsEndpoints": [{"port": command_line.PORT_NAME, "path": "/metrics", "followRedirects": False}],
+        **_scrapes(command_line.PORT_NAME),
+    }
+    return _build(server, monitoring, POD_MONITOR, spec)
+
+
+def build_router_monitor(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
+    """Return the PodMonitor of the router's pods. It has the name of the router.
+
+    Args:
+        server: A server with a router.
+        monitoring: Its spec.monitoring.
+    """
+    spec = {"selector": {"matchLabels": router.selector(server)}, **_scrapes(router_flags.METRICS_PORT_NAME)}
+    return _build(server, monitoring, POD_MONITOR, spec, router.name_of(server))
+
+
+def _scrapes(port: str) -> Manifest:
+    """Return how Prometheus scrapes a port of pods.
+
+    A pod can run any image. If Prometheus followed redirects, the pod could make it read any other address.
+    """
+    return {
+        "podMetricsEndpoints": [{"port": port, "path": "/metrics", "followRedirects": False}],
         "sampleLimit": _MOST_SAMPLES,
         "bodySizeLimit": _LARGEST_ANSWER,
     }
-    return _build(server, monitoring, POD_MONITOR, spec)
 
 
 def build_alerts(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
@@ -75,18 +93,20 @@ def build_alerts(server: KimiLinearServer, monitoring: Monitoring) -> Manifest:
     return _build(server, monitoring, PROMETHEUS_RULE, {"groups": [group]})
 
 
-def _build(server: KimiLinearServer, monitoring: Monitoring, kind: Kind, spec: Manifest) -> Manifest:
-    """Return an object with the labels by which a Prometheus selects it."""
-    manifest = metadata.build_manifest(server, kind, server.metadata.name, spec=spec)
+def _build(server: KimiLinearServer, monitoring: Monitoring, kind: Kind, spec: Manifest, name: str = "") -> Manifest:
+    """Return an object with the labels by which a Prometheus selects it. By default, it has the name of the server."""
+    manifest = metadata.build_manifest(server, kind, name or server.metadata.name, spec=spec)
     manifest["metadata"]["labels"] = {**monitoring.labels, **manifest["metadata"]["labels"]}
     return manifest
 
 
 def _rules(server: KimiLinearServer, monitoring: Monitoring) -> list[Manifest]:
-    pods = f'namespace="{server.metadata.namespace}", {_SERVER}="{server.metadata.name}"'
+    namespace = server.metadata.namespace
+    pods = f'namespace="{namespace}", {gpu_metrics.SERVER}="{server.metadata.name}"'
     # A server without replicas serves nobody, and needs no alert.
     unserved = [_not_serving(server, pods)] if wanted_replicas(server.spec) else []
-    return [*unserved, _stopped(pods), _restarts(server), *_load(pods, monitoring), *_pools(pods)]
+    always = [_stopped(pods), _restarts(server), *_load(pods, monitoring), *_pools(pods), _gpu_errors(namespace, pods)]
+    return [*unserved, *always]
 
 
 def _not_serving(server: KimiLinearServer, pods: str) -> Manifest:
@@ -187,6 +207,21 @@ def _pools(pods: str) -> list[Manifest]:
             ("KimiLinearStatePoolFull", "mamba_usage", "pool of states"),
         )
     ]
+
+
+def _gpu_errors(namespace: str, pods: str) -> Manifest:
+    """Return the alert for uncorrectable errors. AMD's exporter also calls a GPU unhealthy after the first one."""
+    return {
+        "alert": "KimiLinearGPUErrors",
+        "expr": f"{gpu_metrics.of_pods('gpu_ecc_uncorrect_total', namespace, pods)} > 0",
+        "labels": {"severity": "warning"},
+        "annotations": {
+            "summary": "GPU {{ $labels.gpu_id }} of node {{ $labels.hostname }}, which pod {{ $labels.pod }} uses, has "
+            "{{ $value | humanize }} uncorrectable errors.",
+            "description": "The GPU has lost data, so SGLang can crash or give wrong answers. Cordon the node and "
+            "delete the pod. Then reset the GPU or restart the node. If the errors come back, replace the GPU.",
+        },
+    }
 
 
 def _labelled(server: KimiLinearServer, rule: Manifest) -> Manifest:

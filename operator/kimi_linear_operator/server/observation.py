@@ -26,6 +26,7 @@ class ServerObservation:
         pods: The server's pods.
         choice: The pod template that the server should have, None if the pass did not choose one.
         autoscaler: The live HorizontalPodAutoscaler, None if there is none.
+        scaled_object: The live ScaledObject, None if there is none.
         may_grow: Whether the autoscaler may add replicas now.
         contested: Sentences about children's fields that others keep changing.
         router: The live Deployment of its router, None if there is none.
@@ -42,6 +43,7 @@ class ServerObservation:
     pods: list[Manifest] = field(default_factory=list)
     choice: TemplateChoice | None = None
     autoscaler: Manifest | None = None
+    scaled_object: Manifest | None = None
     may_grow: bool = True
     contested: tuple[str, ...] = ()
     router: Manifest | None = None

@@ -32,6 +32,7 @@ class Outcome:
         withheld: Why some optional children do not exist.
         is_first: Whether this is the first pass over a new server.
         until_more: The seconds until the autoscaler may add replicas.
+        is_seen: Whether the record of the pods says what the operator has seen of this spec, which it has not applied.
     """
 
     checked: Checked[KimiLinearServer]
@@ -42,6 +43,7 @@ class Outcome:
     withheld: tuple[Reason, ...] = ()
     is_first: bool = False
     until_more: float = 0.0
+    is_seen: bool = False
 
     @property
     def server(self) -> KimiLinearServer | None:

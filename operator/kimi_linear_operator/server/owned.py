@@ -1,7 +1,17 @@
 """A server's own objects in the cache."""
 
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, HTTP_ROUTE, INGRESS, POD, SERVICE, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    INGRESS,
+    POD,
+    SCALED_OBJECT,
+    SERVICE,
+    Kind,
+    Manifest,
+)
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.exposure import LiveRoutes, is_exposed
@@ -30,6 +40,29 @@ def own_deployment(cache: Cache, key: Key, uid: str) -> Manifest | None:
 def own_router(cache: Cache, key: Key, uid: str) -> Manifest | None:
     """Return the Deployment of the server's router."""
     return own_deployment(cache, key._replace(name=key.name + ROUTER_SUFFIX), uid)
+
+
+def kedas_autoscaler(cache: Cache, key: Key) -> Manifest | None:
+    """Return the HorizontalPodAutoscaler that KEDA has made for the server's ScaledObject, None if it is not cached.
+
+    KEDA copies our labels to it (`newHPAForScaledObject` of KEDA 2.17 to 2.21).
+    """
+    found = cache.get(key.of(AUTOSCALER)._replace(name=f"keda-hpa-{key.name}"))
+    return found if found and metadata.is_controlled_by(found, SCALED_OBJECT.kind) else None
+
+
+def other_autoscaler(cache: Cache, kind: Kind, key: Key, uid: str) -> Manifest | None:
+    """Return the server's autoscaler of another kind. Two autoscalers would scale the server against each other.
+
+    Args:
+        cache: Where objects are read.
+        kind: The kind of a child. It may be no autoscaler.
+        key: The server.
+        uid: Its UID.
+    """
+    if kind == AUTOSCALER:
+        return own_child(cache, SCALED_OBJECT, key, uid) or kedas_autoscaler(cache, key)
+    return own_child(cache, AUTOSCALER, key, uid) if kind == SCALED_OBJECT else None
 
 
 def own_pods(cache: Cache, key: Key) -> list[Manifest]:

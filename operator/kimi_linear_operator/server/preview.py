@@ -8,11 +8,13 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, NETWORK_POLICY, RE
 from kimi_linear_operator.kubernetes.plan import may_be_taken
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
-from kimi_linear_operator.server import manifests, model_location, revision, router
+from kimi_linear_operator.server import manifests, model_location, revision, router, router_template, service
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.autoscaler import seconds_until_more
+from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.network_policy import needs_of_others
 from kimi_linear_operator.server.previous_status import was_applied
+from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
@@ -57,13 +59,18 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     """Return the children of a server, with the pod template that the operator would give it."""
     choice = _choose_template(server, live, _weights(server, referenced))
     deployment = manifests.build_deployment(server, choice.deployed.template, choice.deployed.number)
-    is_routed = server.spec.router is not None and router.is_available(_live(server, live, router.name_of(server)))
     running = _live(server, live, server.metadata.name)
     # For the preview, it does not matter how long the newest replica has served.
     may_grow = not seconds_until_more(server.spec, running, (), "")
     policy = _live(server, live, server.metadata.name, NETWORK_POLICY)
     others = needs_of_others(choice.running, choice.deployed, running, policy)
-    companions = manifests.build_companions(server, is_routed=is_routed, may_grow=may_grow, others=others)
+    companions = manifests.build_companions(
+        server,
+        leads_to=service.backend(server.spec, _live(server, live, router.name_of(server)), running),
+        router_record=_choose_router_template(server, live, choice),
+        may_grow=may_grow,
+        others=others,
+    )
     records = [manifests.build_revision(server, item) for item in (choice.current, choice.verified) if item]
     return [*records, *companions, deployment]
 
@@ -89,11 +96,25 @@ def _choose_template(
         if _is_child(server, deployment, server.metadata.name, DEPLOYMENT):
             deployed = revision.number_on(deployment)
             if not records and is_applied:
-                applied = running_template(server, deployment)
+                applied = running_template(build_pod_template(server), deployment)
     history = revision.history_of(records, deployed)
     location = model_location.preview(server.spec, weights, history.revisions)
     state = RolloutState(is_unchanged=is_applied, location=location)
     return choose(server, history, applied=applied, state=state)
+
+
+def _choose_router_template(
+    server: KimiLinearServer, live: Sequence[Manifest], choice: TemplateChoice
+) -> Revision | None:
+    """Return the record of the router's pod template, None if the server has no router."""
+    options = server.spec.router
+    if options is None:
+        return None
+    found, built = _live(server, live, router.name_of(server)), router.build_pod_template(server, options)
+    kept, is_applied = router_template.read(found), was_applied(server.status, server.metadata.generation)
+    if kept is None and found and is_applied:
+        kept = router_template.adopted(server, built, found, choice.running or choice.current)
+    return router_template.choose(server, built, kept, choice.current).current
 
 
 PREVIEW = Preview(build=_build, as_stored=_as_stored, desired=_desired, references=_references)

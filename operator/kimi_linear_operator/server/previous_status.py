@@ -7,6 +7,7 @@ from kimi_linear_operator.reasons import REASONS, ReasonName
 # Ready has one of these reasons if the spec was not applied.
 AWAITED_WEIGHTS: tuple[ReasonName, ...] = ("WeightsDownloading", "WeightsMissing", "WeightsUnready")
 NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing", *AWAITED_WEIGHTS)
+_ROLLED_BACK = ("RolledBack", "TemplateRejected")
 APPLIED_BEFORE = ("AppliedBefore", "InputsUnknown", "NewTemplateAvailable", "RolledBack", "TemplateRejected")
 """TemplateCurrent has one of these reasons only if the spec was applied before in this generation."""
 
@@ -29,6 +30,12 @@ def was_recorded(previous: Manifest, generation: int) -> bool:
     template = find_condition(previous, "TemplateCurrent")
     is_recorded = template.get("status") == "True" and template.get("observedGeneration") == generation
     return was_applied(previous, generation) or (previous.get("observedGeneration") == generation and is_recorded)
+
+
+def was_rolled_back(previous: Manifest, generation: int) -> bool:
+    """Return whether a status says that the pods went back to an older template, because the answers were wrong."""
+    template = find_condition(previous, "TemplateCurrent")
+    return previous.get("observedGeneration") == generation and template.get("reason") in _ROLLED_BACK
 
 
 def was_ever_applied(previous: Manifest) -> bool:

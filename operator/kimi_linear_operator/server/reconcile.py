@@ -16,7 +16,7 @@ from kimi_linear_operator.reconcile.errors import Failures, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Split, split
-from kimi_linear_operator.server import revision, router
+from kimi_linear_operator.server import revision, service
 from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deploying import Deploying
@@ -30,7 +30,7 @@ from kimi_linear_operator.server.manifests import (
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.network_policy import NO_NEEDS, Needs, needs_of_others
 from kimi_linear_operator.server.outcome import Outcome
-from kimi_linear_operator.server.owned import own_child, own_deployment, own_pods, own_router
+from kimi_linear_operator.server.owned import other_autoscaler, own_child, own_deployment, own_pods, own_router
 from kimi_linear_operator.server.reporting import ServerReporting
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
@@ -45,6 +45,8 @@ from kimi_linear_operator.server.waking import Waking
 # drop them and delete serving pods.
 _NUMBER_OF_PODS = ("replicas", "suspend")
 _ALWAYS_READ = frozenset(CHILDREN)
+# Records are first, because without them a pass does not know the pod template.
+_KINDS = (*CHILDREN, *OPTIONAL_CHILDREN)
 
 
 @dataclass
@@ -123,6 +125,7 @@ class ServerReconciler:
             return None  # The garbage collector deletes its children.
         checked = self._check(manifest)
         try:
+            await self.children.read_whole(key, _KINDS)
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
@@ -242,12 +245,25 @@ class ServerReconciler:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         live = own_router(self.cache, key, server.metadata.uid)
-        is_routed = server.spec.router is not None and router.is_available(live)
-        others = self._needs_of_others(key, server, choice)
+        # Without a choice, the router keeps its pod template.
+        record = choice.router.current if choice and choice.router else self._templates.router_record(key, server)
         children = build_companions(
-            server, is_routed=is_routed, has_router=live is not None, may_grow=may_grow, others=others
+            server,
+            leads_to=service.backend(server.spec, live, own_deployment(self.cache, key, server.metadata.uid)),
+            has_router=live is not None,
+            router_record=record,
+            may_grow=may_grow,
+            others=self._needs_of_others(key, server, choice),
         )
-        return split(children, self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ))
+        unreadable = self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ)
+        return split([child for child in children if not self._has_to_wait(key, server, child)], unreadable)
+
+    def _has_to_wait(self, key: Key, server: KimiLinearServer, child: Manifest) -> bool:
+        """Return whether a child is an autoscaler, and the server's autoscaler of another kind still exists.
+
+        The pass deletes that one as unwanted. Its end causes the next pass.
+        """
+        return other_autoscaler(self.cache, kind_of(child), key, server.metadata.uid) is not None
 
     def _needs_of_others(self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None) -> Needs:
         """Return the needs of running pods whose template is not the template of the spec, for the NetworkPolicy."""
@@ -269,25 +285,28 @@ class ServerReconciler:
         writes = self._writes(server, companions.writable)
         writes.needed += [
             self._deploying.shrink(key, server),
-            self._deploying.end_rollout(key, server),
+            self._deploying.remember(key, server),
             self._verifying.open_gates(key, server.metadata.uid),
         ]
         failures, optional = await writes.run()
+        is_seen = failures == Failures()
         failures = replace(failures, lasting=failures.lasting or reason)
-        return Outcome(checked, failures=failures, optional=optional, withheld=companions.withheld)
+        return Outcome(checked, failures=failures, optional=optional, withheld=companions.withheld, is_seen=is_seen)
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> Outcome:
-        """Leave a server with a refused spec as it is, with two exceptions.
+        """Leave a server with a refused spec as it is, with three exceptions.
 
         If the spec asks for fewer replicas, the Deployment is scaled down. The mark of a completed rollout is removed.
+        The record of the pods gets what the operator has seen of the spec.
         """
         server = _readable(manifest)
         writes = [self._verifying.open_gates(key, manifest["metadata"]["uid"])]
         if server:
-            writes += [self._deploying.shrink(key, server), self._deploying.end_rollout(key, server)]
+            writes += [self._deploying.shrink(key, server), self._deploying.remember(key, server)]
         failures = await write_all(writes)
+        is_seen = server is not None and failures == Failures()
         refused = Reason("InvalidSpec", checked.message, blames_spec=True)
-        return Outcome(checked, failures=replace(failures, lasting=refused))
+        return Outcome(checked, failures=replace(failures, lasting=refused), is_seen=is_seen)
 
 
 def _readable(manifest: Manifest) -> KimiLinearServer | None:

@@ -2,14 +2,21 @@
 
 from kimi_linear_operator import counters
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, REVISION, SCALED_OBJECT, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.outcome import Outcome
-from kimi_linear_operator.server.owned import own_child, own_deployment, own_pods, own_router, own_routes
+from kimi_linear_operator.server.owned import (
+    kedas_autoscaler,
+    own_child,
+    own_deployment,
+    own_pods,
+    own_router,
+    own_routes,
+)
 from kimi_linear_operator.server.previous_status import was_recorded
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.start_logs import StartLogs
@@ -49,7 +56,8 @@ class ServerReporting:
             is_recorded=self._is_recorded(key, uid, outcome),
             pods=pods,
             choice=outcome.decision.choice if outcome.decision else None,
-            autoscaler=own_child(self._cache, AUTOSCALER, key, uid) if _is_autoscaled(outcome) else None,
+            autoscaler=self._autoscaler(key, uid, outcome),
+            scaled_object=own_child(self._cache, SCALED_OBJECT, key, uid) if _is_scaled_by_keda(outcome) else None,
             may_grow=not outcome.until_more,
             contested=outcome.contested,
             router=own_router(self._cache, key, uid) if _has_router(outcome.server) else None,
@@ -61,11 +69,17 @@ class ServerReporting:
         builders = (verified_event, transition_event, contested_event)
         event = next((event for build in builders if (event := build(manifest, status, self._now()))), None)
         # Later, the time of this status shows which fields the spec already had: see `unrequested.py`.
-        is_recorded = was_recorded(status, observation.generation)
+        is_recorded = outcome.is_seen or was_recorded(status, observation.generation)
         again = await self._reporting.write(SERVER, manifest, status, event, if_unchanged=is_recorded)
         self._count_start(key, manifest, status)
         late = seconds_until_late(status.get("startup"), observation.startup_seconds, self._now())
         return min((seconds for seconds in (again, late) if seconds is not None), default=None)
+
+    def _autoscaler(self, key: Key, uid: str, outcome: Outcome) -> Manifest | None:
+        """Return the live HorizontalPodAutoscaler of a server, or KEDA's if KEDA scales the server."""
+        if _is_scaled_by_keda(outcome):
+            return kedas_autoscaler(self._cache, key)
+        return own_child(self._cache, AUTOSCALER, key, uid) if _is_autoscaled(outcome) else None
 
     def _is_recorded(self, key: Key, uid: str, outcome: Outcome) -> bool:
         """Return whether the cache has the record of the chosen pod template."""
@@ -89,3 +103,8 @@ def _has_router(server: KimiLinearServer | None) -> bool:
 
 def _is_autoscaled(outcome: Outcome) -> bool:
     return bool(outcome.server and outcome.server.spec.autoscaling)
+
+
+def _is_scaled_by_keda(outcome: Outcome) -> bool:
+    scaling = outcome.server.spec.autoscaling if outcome.server else None
+    return scaling is not None and scaling.keda is not None

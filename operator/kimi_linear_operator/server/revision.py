@@ -16,12 +16,15 @@ from typing import Any
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes import metadata, stored
-from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import GROUP, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.labels import (
     AUTOMATIC_ANNOTATION,
     LEFT_OUT_ANNOTATION,
     REVISION_ANNOTATION,
+    ROLLOUT_ANNOTATION,
+    SEEN_ANNOTATION,
+    UNOWNED_ANNOTATION,
     VERIFICATION_ANNOTATION,
 )
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -35,15 +38,26 @@ _MOST_READ = 32
 # The models have about thirty fields with a default, and the lists of a spec have up to a thousand items. For most
 # servers, the length of the annotation allows fewer paths than this.
 _MOST_PATHS = 1024
-# Characters of the annotation with the fields that were left out. All annotations of an object together can have 256
-# KiB.
-_LONGEST_LEFT_OUT = 32_768
+# Characters of an annotation with fields. All annotations of an object together can have 256 KiB.
+_LONGEST_FIELDS = 32_768
 # Characters of the annotation with the result of a verification: the message of a condition, and a name.
 _LONGEST_RESULT = 4096
 # The data of a ControllerRevision, without the optional "defaulted".
 _DATA: Mapping[str, type] = {"inputs": dict, "template": dict, "rollout": str, "uid": str, "generation": int}
 # Revisions of older versions lack this part of the data.
 _DEFAULTED = "defaulted"
+UNOWNED = "unowned"
+"""The unowned inputs in the record of a router. A ControllerRevision has them in an annotation, because they change."""
+# The annotations of ours that this version sets, or that users set. All others are of another version.
+_KNOWN = (
+    AUTOMATIC_ANNOTATION,
+    LEFT_OUT_ANNOTATION,
+    SEEN_ANNOTATION,
+    UNOWNED_ANNOTATION,
+    VERIFICATION_ANNOTATION,
+    metadata.ADOPT_ANNOTATION,
+    metadata.FINGERPRINT_ANNOTATION,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,22 @@ class Result:
 
     has_passed: bool
     message: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the operator saw of a spec that it did not apply.
+
+    Attributes:
+        uid: The UID of the server.
+        generation: The generation of the spec.
+        requested: The fields, with their values, in which the spec perhaps differed from the inputs of the record only
+            by defaults, but for which somebody had perhaps asked.
+    """
+
+    uid: str
+    generation: int
+    requested: Mapping[FieldPath, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,7 +108,12 @@ class Revision:
         left_out: Fields of the spec, with their values, that are perhaps only defaults. The template ignores them. They
             are recorded, so that the next operator does not treat them as requests of the user.
         refused: Values in the spec that nobody asked for and that this version refuses. They are not recorded.
+        unowned: Inputs from the spec that nobody had set. They were the defaults of the CRD of that time.
+        seen: What the operator saw of the last spec that it did not apply, None if it applied all specs.
         result: The result of its verification, None if it was not verified.
+        data: The data of its ControllerRevision, which never change. They can contain keys of another version. None if
+            the ControllerRevision does not exist yet.
+        others: Annotations of another version that this version does not know.
     """
 
     number: int
@@ -92,7 +127,11 @@ class Revision:
     created: str = ""
     left_out: Mapping[FieldPath, Any] = field(default_factory=dict)
     refused: Mapping[FieldPath, Any] = field(default_factory=dict)
+    unowned: tuple[FieldPath, ...] = ()
+    seen: Seen | None = None
     result: Result | None = None
+    data: Manifest | None = field(default=None, compare=False, repr=False)
+    others: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def has_passed(self) -> bool:
@@ -105,6 +144,11 @@ class Revision:
         return self.result is not None and not self.result.has_passed
 
     @property
+    def refused_inputs(self) -> tuple[FieldPath, ...]:
+        """Return the inputs whose values this version refuses."""
+        return tuple(path for path, value in self.refused.items() if stored.value_at(self.inputs, path) == value)
+
+    @property
     def explicit_inputs(self) -> Manifest:
         """Return the inputs that were in the spec, without defaults.
 
@@ -112,8 +156,7 @@ class Revision:
         a change.
         """
         inputs = self.inputs
-        refused = (path for path, value in self.refused.items() if stored.value_at(inputs, path) == value)
-        for path in (*(self.defaulted or ()), *refused):
+        for path in (*(self.defaulted or ()), *self.refused_inputs):
             inputs = stored.without(inputs, path) if stored.holds(inputs, path) else inputs
         return inputs
 
@@ -121,20 +164,36 @@ class Revision:
 def read(manifest: Manifest) -> Revision | None:
     """Return the revision in a ControllerRevision, None if no operator wrote it."""
     data, annotations = manifest.get("data"), metadata.annotations(manifest)
+    found = of_data(data, number_of(manifest))
+    return found and replace(
+        found,
+        is_automatic=AUTOMATIC_ANNOTATION in annotations,
+        created=str(manifest["metadata"].get("creationTimestamp", "")),
+        left_out=_values(_decoded(annotations.get(LEFT_OUT_ANNOTATION, ""))),
+        seen=_seen(_decoded(annotations.get(SEEN_ANNOTATION, ""))),
+        unowned=_paths(_decoded(annotations.get(UNOWNED_ANNOTATION, ""))) or (),
+        result=_result(annotations.get(VERIFICATION_ANNOTATION, "")),
+        others=_unknown(annotations),
+    )
+
+
+def of_data(data: Any, number: int) -> Revision | None:
+    """Return the revision in data of a ControllerRevision or of an annotation, None if it cannot be read."""
     if not isinstance(data, dict):
         return None
     parts: dict[str, Any] = {name: data.get(name) for name in _DATA}
     if not all(isinstance(parts[name], kind) for name, kind in _DATA.items()) or not _has_containers(parts["template"]):
         return None
-    return Revision(
-        number_of(manifest),
-        **parts,
-        is_automatic=AUTOMATIC_ANNOTATION in annotations,
-        defaulted=_paths(data.get(_DEFAULTED)),
-        created=str(manifest["metadata"].get("creationTimestamp", "")),
-        left_out=_left_out(annotations.get(LEFT_OUT_ANNOTATION, "")),
-        result=_result(annotations.get(VERIFICATION_ANNOTATION, "")),
-    )
+    defaulted, unowned = _paths(data.get(_DEFAULTED)), _paths(data.get(UNOWNED))
+    return Revision(number, **parts, defaulted=defaulted, unowned=unowned or (), data=data)
+
+
+def data_of(revision: Revision) -> Manifest:
+    """Return the data that holds a revision. Recorded data never change."""
+    if revision.data is not None:
+        return revision.data
+    data = {name: getattr(revision, name) for name in _DATA}
+    return data if revision.defaulted is None else {**data, _DEFAULTED: list(map(list, revision.defaulted))}
 
 
 def _result(text: str) -> Result | None:
@@ -147,15 +206,42 @@ def _result(text: str) -> Result | None:
     return Result(value["passed"], str(value.get("message", ""))) if is_readable else None
 
 
-def _left_out(text: str) -> Mapping[FieldPath, Any]:
-    """Return the recorded fields that were left out, empty if they cannot be read."""
-    try:
-        entries = jsontext.decode(text) if text and len(text) <= _LONGEST_LEFT_OUT else []
-    except ValueError:
-        return {}
+def _seen(value: Any) -> Seen | None:
+    """Return what was recorded of a spec that was not applied, None if it is missing or cannot be read."""
+    if not isinstance(value, dict):
+        return None
+    uid, generation = value.get("uid"), value.get("generation")
+    if not isinstance(uid, str) or not isinstance(generation, int):
+        return None
+    return Seen(uid, generation, _values(value.get("requested")))
+
+
+def _values(entries: Any) -> Mapping[FieldPath, Any]:
+    """Return recorded fields with their values, empty if they cannot be read."""
     pairs = isinstance(entries, list) and all(isinstance(entry, list) and len(entry) == 2 for entry in entries)
     paths = _paths([path for path, _ in entries]) if pairs else None
     return dict(zip(paths, (value for _, value in entries), strict=True)) if paths else {}
+
+
+def _decoded(text: str) -> Any:
+    """Return the fields in an annotation, None if there are none or they cannot be read."""
+    try:
+        return jsontext.decode(text) if text and len(text) <= _LONGEST_FIELDS else None
+    except ValueError:
+        return None
+
+
+def _unknown(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return the annotations of ours that only another version knows. Users can add more, so their length is limited.
+
+    An operator that applied the record without them would remove them.
+    """
+    unknown = {name: value for name, value in annotations.items() if _is_unknown(name)}
+    return unknown if sum(map(len, unknown.values())) <= _LONGEST_FIELDS else {}
+
+
+def _is_unknown(name: str) -> bool:
+    return name.startswith(f"{GROUP}/") and name not in _KNOWN
 
 
 def _paths(value: Any) -> tuple[FieldPath, ...] | None:
@@ -199,26 +285,56 @@ def record_name(server: str, number: int) -> str:
 
 def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     """Return the ControllerRevision that holds a revision."""
-    data = {name: getattr(revision, name) for name in _DATA}
-    if revision.defaulted is not None:
-        data[_DEFAULTED] = list(map(list, revision.defaulted))
     name = record_name(server.metadata.name, revision.number)
-    manifest = metadata.build_manifest(server, REVISION, name, data=data, revision=revision.number)
+    manifest = metadata.build_manifest(server, REVISION, name, data=data_of(revision), revision=revision.number)
     if revision.is_automatic:
         metadata.annotate(manifest, AUTOMATIC_ANNOTATION, "true")
     if result := revision.result:
         text = json.dumps({"passed": result.has_passed, "message": result.message})
         metadata.annotate(manifest, VERIFICATION_ANNOTATION, text)
-    if text := _left_out_text(revision):
+    if text := _text(_entries(revision.left_out)):
         metadata.annotate(manifest, LEFT_OUT_ANNOTATION, text)
+    if text := _seen_text(revision.seen):
+        metadata.annotate(manifest, SEEN_ANNOTATION, text)
+    if text := _text(sorted(revision.unowned, key=str)):
+        metadata.annotate(manifest, UNOWNED_ANNOTATION, text)
+    for annotation, value in revision.others.items():
+        metadata.annotate(manifest, annotation, value)
     return manifest
 
 
-def _left_out_text(revision: Revision) -> str:
-    """Return JSON with the fields that were left out, empty if there are none or too many to be recorded."""
-    entries = [[path, value] for path, value in sorted(revision.left_out.items(), key=str)]
+def _entries(values: Mapping[FieldPath, Any]) -> list[Any]:
+    return [[path, value] for path, value in sorted(values.items(), key=str)]
+
+
+def _seen_text(seen: Seen | None) -> str:
+    """Return JSON with what was seen of a spec, empty if there is nothing, or too much to be recorded."""
+    if seen is None or len(seen.requested) > _MOST_PATHS:
+        return ""
+    text = json.dumps({"uid": seen.uid, "generation": seen.generation, "requested": _entries(seen.requested)})
+    return text if len(text) <= _LONGEST_FIELDS else ""
+
+
+def _text(entries: Sequence[Any]) -> str:
+    """Return JSON with fields for an annotation, empty if there are none or too many to be recorded."""
     text = json.dumps(entries) if entries and len(entries) <= _MOST_PATHS else ""
-    return text if len(text) <= _LONGEST_LEFT_OUT else ""
+    return text if len(text) <= _LONGEST_FIELDS else ""
+
+
+def is_of(revision: Revision, server: KimiLinearServer) -> bool:
+    """Return whether a revision was made for this generation of this server."""
+    return (revision.uid, revision.generation) == (server.metadata.uid, server.metadata.generation)
+
+
+def rollout_of(server: KimiLinearServer) -> str:
+    """Return the value of a server's rollout annotation, empty if it has none."""
+    return server.metadata.annotations.get(ROLLOUT_ANNOTATION, "")
+
+
+def has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
+    """Return whether the rollout annotation was changed after the revision was made."""
+    value = rollout_of(server)
+    return bool(value) and value != revision.rollout
 
 
 @dataclass(frozen=True)
@@ -254,6 +370,11 @@ class History:
     def without(self, refused: Mapping[FieldPath, Any]) -> "History":
         """Return the history without these values in the inputs, because this version refuses them."""
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
+
+    def without_generations_after(self, generation: int) -> "History":
+        """Return the history without the generations that the spec does not have yet. Only inputs then count."""
+        known = [item if item.generation <= generation else replace(item, generation=0) for item in self.revisions]
+        return replace(self, revisions=known)
 
     @property
     def next_number(self) -> int:

@@ -10,20 +10,18 @@ import logging
 import math
 import time
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from kimi_linear_operator import counters
-from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
-from kimi_linear_operator.kubernetes.metadata import annotations, is_owned_by
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Conditions, Key
 from kimi_linear_operator.reconcile.resource_type import Context
-from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.events import WITHOUT_REPLICAS
-from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
+from kimi_linear_operator.server.index import DeploymentFacts, ServerFacts, ServerIndex
 from kimi_linear_operator.server.previous_status import NOT_APPLIED
 from kimi_linear_operator.server.spec import SERVER
 
@@ -40,8 +38,6 @@ _AFTER_TIMEOUT_SECONDS = 60.0
 # For how long a server that serves with the new template is allowed to count as unready. Its own pass writes Ready
 # within seconds.
 _UNREADY_SECONDS = 60.0
-# How many cached objects to decode before other tasks may run.
-_DECODED_AT_ONCE = 100
 # With these reasons of Ready, a server needs help although Stalled is False. A Deployment that is paused or cannot be
 # written never exceeds its deadline.
 _HALTING = (*NOT_APPLIED, "RolloutPaused")
@@ -74,10 +70,10 @@ class Candidate:
 
 def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candidate:
     """Return the state of a server for the rollout, given its conditions."""
-    by_type = {kind: (status, reason) for kind, status, reason in conditions}
-    template_status, template_reason = by_type.get("TemplateCurrent", ("", ""))
-    ready_status, ready_reason = by_type.get("Ready", ("", ""))
-    stalled_status, stalled_reason = by_type.get("Stalled", ("", ""))
+    by_type = _by_type(conditions)
+    template_status, template_reason = by_type["TemplateCurrent"]
+    ready_status, ready_reason = by_type["Ready"]
+    stalled_status, stalled_reason = by_type["Stalled"]
     halting = template_reason if template_reason == "TemplateRejected" else ""
     halting = ready_reason if ready_reason in _HALTING else halting
     return Candidate(
@@ -96,23 +92,19 @@ def is_marked(cache: Cache, key: Key) -> bool:
     the operator cannot remove this mark. So a mark is ignored if the server is Ready with its newest template. It is
     also ignored if a Ready server has left the template because the answers were wrong.
     """
-    records = [record for record in cache.children(REVISION, key) if AUTOMATIC_ANNOTATION in annotations(record)]
-    server = cache.get(key.of(SERVER)) if records else None
-    if server is None or _is_rolled_out(server.get("status", {})):
+    server = cache.find(key.of(SERVER))
+    if server is None or not isinstance(server.facts, ServerFacts):
         return False
-    is_ready = ready_condition(server.get("status", {})).get("status") == "True"
-    own = [record for record in records if is_owned_by(record, server["metadata"]["uid"])]
-    return any(not (is_ready and _has_failed(record)) for record in own)
+    by_type = _by_type(server.conditions)
+    is_ready, (_, reason) = by_type["Ready"][0] == "True", by_type["TemplateCurrent"]
+    if is_ready and reason in ("Newest", "TemplateRejected"):
+        return False
+    return cache.index(ServerIndex).has_mark(key.of(SERVER), server.facts.uid, is_ready=is_ready)
 
 
-def _has_failed(record: Manifest) -> bool:
-    found = revision.read(record)
-    return found is not None and found.has_failed
-
-
-def _is_rolled_out(status: Manifest) -> bool:
-    is_ready = ready_condition(status).get("status") == "True"
-    return is_ready and find_condition(status, "TemplateCurrent").get("reason") in ("Newest", "TemplateRejected")
+def _by_type(conditions: Conditions) -> defaultdict[str, tuple[str, str]]:
+    """Return status and reason of each condition by type; they are empty if the condition is missing."""
+    return defaultdict(lambda: ("", ""), {kind: (status, reason) for kind, status, reason in conditions})
 
 
 def eligible(candidates: Sequence[Candidate]) -> list[Key]:
@@ -146,6 +138,8 @@ class Rollouts:
         self._is_in_use = context.is_in_use
         self._now = context.now
         self._clock = clock
+        self.unreadable: Callable[[], Sequence[str]] = tuple
+        """Returns what cannot be read now. Nothing is known before `run`."""
         self._quiet_since: float | None = None
         self._chosen_since = 0.0
         self._not_before = 0.0
@@ -165,6 +159,7 @@ class Rollouts:
         """
         if self._pause is None:
             return
+        self.unreadable = unreadable
         try:
             while True:
                 await asyncio.sleep(min(_POLL_SECONDS, self._pause))
@@ -182,13 +177,14 @@ class Rollouts:
     def confirm(self, key: Key) -> None:
         """Drop the chosen server if a benchmark now measures it, or if it is no longer Ready.
 
-        It may have waited long for its pass.
+        Also drop it if something has become unreadable, because a benchmark or a failed server could be there. The
+        chosen server may have waited long for its pass.
         """
         cached = self.cache.find(key) if key in self.chosen else None
         if cached is None:
             return
         is_ready = candidate(key, cached.conditions, is_under_way=False).is_ready
-        if self._is_in_use(key) or not (is_ready or is_marked(self.cache, key)):
+        if self.unreadable() or self._is_in_use(key) or not (is_ready or is_marked(self.cache, key)):
             self.chosen.discard(key)
 
     async def step(self, unreadable: Sequence[str]) -> None:
@@ -206,11 +202,9 @@ class Rollouts:
             self._attempts.clear()
             self._turns.clear()
             return
-        under_way = {key async for key in self._marked(servers)} | self.chosen
-        found = (candidate(*item, is_under_way=item[0] in under_way) for item in servers.items())
-        candidates = [
-            self._with_deadline(item) for item in found if not (item.is_under_way and self._is_being_deleted(item.key))
-        ]
+        under_way = {key for key in servers if is_marked(self.cache, key)} | self.chosen
+        found = [candidate(*item, is_under_way=item[0] in under_way) for item in servers.items()]
+        candidates = [item async for item in self._with_deadlines(found)]
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
@@ -246,16 +240,25 @@ class Rollouts:
     async def _first_free(self, waiting: Iterable[Key]) -> Key | None:
         """Return the first server that can be changed now, None if there is none."""
         order = sorted(waiting, key=lambda key: (self._attempts[key], self._turns[key.namespace]))
-        for number, key in enumerate(order):
-            if number % _DECODED_AT_ONCE == 0:
-                await asyncio.sleep(0)
+        for key in order:
+            await asyncio.sleep(0)  # the search for Jobs of its benchmarks may take milliseconds
             if not (self._is_paused(key) or self._is_being_deleted(key) or self._is_in_use(key)):
                 return key
         return None
 
     def _is_being_deleted(self, key: Key) -> bool:
         """Return whether a server is being deleted. If a finalizer keeps such a server, its rollout never ends."""
-        return "deletionTimestamp" in (self.cache.get(key.of(SERVER)) or {"metadata": {}})["metadata"]
+        server = self.cache.find(key)
+        return server is not None and isinstance(server.facts, ServerFacts) and server.facts.is_being_deleted
+
+    async def _with_deadlines(self, candidates: Iterable[Candidate]) -> AsyncIterator[Candidate]:
+        """Yield the candidates that are not being deleted, as stalled if they have been under way for too long."""
+        for item in candidates:
+            if not item.is_under_way:
+                yield item
+            elif not self._is_being_deleted(item.key):
+                await asyncio.sleep(0)  # the next line decodes an object, and thousands of servers may be under way
+                yield self._with_deadline(item)
 
     def _with_deadline(self, server: Candidate) -> Candidate:
         """Return the candidate, as stalled if it has been under way for too long without a deadline."""
@@ -269,21 +272,15 @@ class Rollouts:
         if self._is_paused(server.key):
             return replace(server, stalled="RolloutPaused")
         if _was_available_before(deployment, _UNREADY_SECONDS, self._now()):
-            ready = ready_condition((self.cache.get(server.key) or {}).get("status", {}))
-            return replace(server, stalled=str(ready.get("reason", "Unknown")))
+            cached = self.cache.find(server.key)
+            _, reason = _by_type(cached.conditions if cached else ())["Ready"]
+            return replace(server, stalled=reason or "Unknown")
         return server
 
     def _is_paused(self, key: Key) -> bool:
         """Return whether somebody has paused the server's Deployment, so that its rollout never ends."""
-        return bool((self.cache.get(key.of(DEPLOYMENT)) or {}).get("spec", {}).get("paused"))
-
-    async def _marked(self, servers: Iterable[Key]) -> AsyncIterator[Key]:
-        """Yield the servers with a marked revision."""
-        for number, key in enumerate(servers):
-            if number % _DECODED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            if is_marked(self.cache, key):
-                yield key
+        deployment = self.cache.find(key.of(DEPLOYMENT))
+        return deployment is not None and deployment.facts == DeploymentFacts(is_paused=True)
 
     def _report(self, candidates: Sequence[Candidate], unreadable: Sequence[str]) -> None:
         """Set the metrics, and log once what halts the rollout."""

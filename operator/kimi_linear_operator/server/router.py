@@ -7,9 +7,12 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, Manifest
 from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS, grace_seconds, wanted_replicas
-from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, ROUTER_LABEL, ROUTER_SUFFIX
+from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, ROUTER_LABEL, ROUTER_SUFFIX, TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.revision import Revision
+from kimi_linear_operator.server.router_template import text_of
 from kimi_linear_operator.server.sglang import command_line, inline, router_flags
 from kimi_linear_operator.server.sglang.images import IMAGE_ARCHITECTURE, image_of
+from kimi_linear_operator.server.sleeping import is_woken_by_router
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.traffic import Router
 
@@ -46,8 +49,12 @@ def router_pods(server: Manifest) -> tuple[str, ...]:
 
 
 def wanted_routers(spec: ServerSpec) -> int:
-    """Return how many pods of the router should run. If no replica should run, the result is 0."""
-    return spec.router.replicas if spec.router and wanted_replicas(spec) else 0
+    """Return how many pods of the router should run.
+
+    If no replica should run, the result is 0, unless the router wakes replicas.
+    """
+    is_needed = wanted_replicas(spec) > 0 or is_woken_by_router(spec)
+    return spec.router.replicas if spec.router and is_needed else 0
 
 
 def is_available(router: Manifest | None) -> bool:
@@ -95,12 +102,17 @@ def _is_refusal(condition: Manifest) -> bool:
     return (condition["type"], condition["status"]) == ("ReplicaFailure", "True") and bool(condition.get("message"))
 
 
-def build_router(server: KimiLinearServer, router: Router) -> Manifest:
+def build_router(server: KimiLinearServer, router: Router, record: Revision | None = None) -> Manifest:
     """Return the router's Deployment.
 
     A pod is replaced only when its successor serves. This needs no spare GPU.
+
+    Args:
+        server: The server.
+        router: Its `spec.router`.
+        record: The record of the router's pod template, None to build the template.
     """
-    return metadata.build_manifest(
+    manifest = metadata.build_manifest(
         server,
         DEPLOYMENT,
         name_of(server),
@@ -108,9 +120,17 @@ def build_router(server: KimiLinearServer, router: Router) -> Manifest:
             "replicas": wanted_routers(server.spec),
             "selector": {"matchLabels": selector(server)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": _pod_metadata(server), "spec": _pod_spec(server, router)},
+            "template": record.template if record else build_pod_template(server, router),
         },
     )
+    if text := text_of(record) if record else "":
+        metadata.annotate(manifest, TEMPLATE_ANNOTATION, text)
+    return manifest
+
+
+def build_pod_template(server: KimiLinearServer, router: Router) -> Manifest:
+    """Return the router's pod template."""
+    return {"metadata": _pod_metadata(server), "spec": _pod_spec(server, router)}
 
 
 def build_disruption_budget(server: KimiLinearServer) -> Manifest:
@@ -178,7 +198,7 @@ def _container(server: KimiLinearServer, router: Router) -> Manifest:
         "env": [*({"name": name, "value": value} for name, value in router_flags.ENVIRONMENT.items())],
         "ports": [
             {"name": command_line.PORT_NAME, "containerPort": command_line.PORT, "protocol": "TCP"},
-            {"name": "metrics", "containerPort": router_flags.METRICS_PORT, "protocol": "TCP"},
+            {"name": router_flags.METRICS_PORT_NAME, "containerPort": router_flags.METRICS_PORT, "protocol": "TCP"},
         ],
         "resources": _resources(router),
         **_probes(),

@@ -135,6 +135,21 @@ ERRORS = (
     ),
     Rule(
         "error",
+        "spec.autoscaling",
+        "self.minReplicas > 0 || has(self.keda)",
+        "is 0, but only KEDA can start the first replica again: set spec.autoscaling.keda, or at least 1 replica",
+        blames="minReplicas",
+    ),
+    Rule(
+        "error",
+        "spec",
+        "!has(self.autoscaling) || self.autoscaling.minReplicas > 0 || !has(self.autoscaling.keda) || "
+        "has(self.router) || has(self.autoscaling.keda.wakeQuery)",
+        "is 0, but nothing notices a request while no replica runs: set spec.router or spec.autoscaling.keda.wakeQuery",
+        blames="autoscaling.minReplicas",
+    ),
+    Rule(
+        "error",
         "spec.engine.extraArgs",
         f"self.all(a, !{expressions.is_flag('a', command_line.OWNED_FLAGS)})",
         "contains a flag that the operator sets: use the field for it (tensorParallelism, model, toolCallParser, "

@@ -1,32 +1,56 @@
 """Whether the number of a server's replicas follows the load, as the autoscaler reports it."""
 
+from dataclasses import dataclass
+from typing import Final
+
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
+from kimi_linear_operator.reasons import ReasonName
 from kimi_linear_operator.server.autoscaler import serving
+from kimi_linear_operator.server.sleeping import is_asleep
 from kimi_linear_operator.server.spec import ServerSpec
 from kimi_linear_operator.server.spec.autoscaling import Autoscaling
 
-CONDITION = "Autoscaling"
+CONDITION: Final = "Autoscaling"
 # The autoscaler has this reason if it checked a new server before the server's status had a selector. It checks again
 # after some seconds.
 _LOOKED_TOO_EARLY = "InvalidSelector"
+# KEDA cannot ask Prometheus, or a result is empty (`RequestScale` of KEDA 2.17 to 2.21).
+_NO_METRICS = ("PartialTriggerError", "TriggerError")
+
+
+@dataclass(frozen=True)
+class Autoscalers:
+    """The live autoscalers of a server.
+
+    Attributes:
+        autoscaler: Its HorizontalPodAutoscaler, or the one that KEDA has made for it; None if there is none.
+        scaled_object: Its ScaledObject, None if there is none.
+    """
+
+    autoscaler: Manifest | None = None
+    scaled_object: Manifest | None = None
 
 
 def autoscaling_condition(
-    spec: ServerSpec, deployment: Manifest | None, autoscaler: Manifest | None, *, may_grow: bool = True
+    spec: ServerSpec, deployment: Manifest | None, seen: Autoscalers, *, may_grow: bool = True
 ) -> Condition:
     """Return the condition Autoscaling of a server.
 
     Args:
         spec: The server's applied spec.
         deployment: Its Deployment, None if there is none.
-        autoscaler: Its live HorizontalPodAutoscaler, None if there is none.
+        seen: Its live autoscalers.
         may_grow: Whether replicas may be added now.
     """
-    if off := _why_off(spec):
+    scaling = spec.autoscaling
+    assert scaling  # noqa: S101 - only a server that asks for autoscaling has this condition
+    if off := _why_off(spec, scaling):
         return condition(CONDITION, False, off)
-    status = (autoscaler or {}).get("status", {})
+    if scaling.keda and (told := _by_keda(spec, seen)):
+        return told
+    status = (seen.autoscaler or {}).get("status", {})
     if not status.get("conditions"):
         return condition(CONDITION, None, _UNSEEN)
     if failed := _failure(status, "AbleToScale"):
@@ -40,17 +64,34 @@ def autoscaling_condition(
         return condition(CONDITION, True, _awaited(serving(deployment), spec.replicas))
     if active.get("status") != "True":
         return condition(CONDITION, None, _UNSEEN)
-    return condition(CONDITION, True, _followed(spec.replicas, spec.autoscaling, status))
+    return condition(CONDITION, True, _followed(spec.replicas, scaling, status))
 
 
 _UNSEEN = Reason("AutoscalerPending", "No autoscaler has checked the load of the server yet")
 
 
-def _why_off(spec: ServerSpec) -> Reason | None:
+def _why_off(spec: ServerSpec, scaling: Autoscaling) -> Reason | None:
     if spec.suspend:
         return Reason("Suspended", "spec.suspend is true, so there is no autoscaler, and spec.replicas does not change")
-    if spec.replicas == 0:
+    if spec.replicas == 0 and not scaling.keda:
         return Reason("NoReplicas", "spec.replicas is 0, so the autoscaler does nothing")
+    return None
+
+
+def _by_keda(spec: ServerSpec, seen: Autoscalers) -> Condition | None:
+    """Return what KEDA says, None if its HorizontalPodAutoscaler says more."""
+    status = (seen.scaled_object or {}).get("status", {})
+    ready = find_condition(status, "Ready")
+    if find_condition(status, "Paused").get("status") == "True":
+        message = "An annotation autoscaling.keda.sh/paused... of the ScaledObject pauses KEDA"
+        return condition(CONDITION, False, Reason("AutoscalerPaused", message))
+    if not ready.get("reason"):
+        return condition(CONDITION, None, _UNSEEN)
+    if ready.get("status") != "True":
+        name: ReasonName = "MetricsMissing" if ready["reason"] in _NO_METRICS else "ScalingFailed"
+        return condition(CONDITION, False, Reason(name, str(ready.get("message") or ready["reason"])))
+    if is_asleep(spec):
+        return condition(CONDITION, True, Reason("ScaledToZero", "KEDA starts a replica when a request arrives"))
     return None
 
 
@@ -65,9 +106,8 @@ def _awaited(ready: int, replicas: int) -> Reason:
     return Reason("ReplicaAwaited", f"{ready} of {replicas} replicas serve; no more are added until {until}")
 
 
-def _followed(replicas: int, scaling: Autoscaling | None, status: Manifest) -> Reason:
+def _followed(replicas: int, scaling: Autoscaling, status: Manifest) -> Reason:
     """Return how many replicas the load asks for, and whether this is more than the maximum."""
-    assert scaling  # noqa: S101 - only a server that asks for autoscaling has this condition
     limited = find_condition(status, "ScalingLimited")
     if (limited.get("status"), limited.get("reason")) == ("True", "TooManyReplicas"):
         message = f"The load asks for more than {scaling.max_replicas} replicas (autoscaling.maxReplicas)"

@@ -1,28 +1,49 @@
 """The Services of a server."""
 
+from typing import Literal
+
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import SERVICE, Manifest
 from kimi_linear_operator.server import router
+from kimi_linear_operator.server.autoscaler import serving
 from kimi_linear_operator.server.labels import HEADLESS_SUFFIX
 from kimi_linear_operator.server.sglang import command_line
-from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.sleeping import is_woken_by_router
+from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
+
+Backend = Literal["replicas", "router", "waking router"]
+"""Where the Service leads. A waking router is not ready, because no replica serves."""
 
 
-def build_service(server: KimiLinearServer, *, is_routed: bool) -> Manifest:
+def backend(spec: ServerSpec, live_router: Manifest | None, deployment: Manifest | None) -> Backend:
+    """Return where the Service must lead now.
+
+    Args:
+        spec: The server's spec.
+        live_router: The live Deployment of its router, None if there is none.
+        deployment: Its own live Deployment, None if there is none.
+    """
+    if is_woken_by_router(spec) and not serving(deployment):
+        return "waking router"
+    return "router" if spec.router and router.is_available(live_router) else "replicas"
+
+
+def build_service(server: KimiLinearServer, leads_to: Backend) -> Manifest:
     """Return the main Service. It has the name of the server.
 
     Args:
         server: The server.
-        is_routed: Whether requests go to the router instead of the replicas.
+        leads_to: Where requests go.
     """
     options = server.spec.service
-    selector = router.selector(server) if is_routed else metadata.selector(server)
+    selector = metadata.selector(server) if leads_to == "replicas" else router.selector(server)
     outside = {
         "loadBalancerClass": options.load_balancer_class,
         "externalTrafficPolicy": options.external_traffic_policy,
     }
     given = {name: value for name, value in outside.items() if value}
-    spec = {"type": options.type, **given, **_selector_and_port(server, selector)}
+    unready = {"publishNotReadyAddresses": True} if leads_to == "waking router" else {}
+    spec = {"type": options.type, **given, **unready, **_selector_and_port(server, selector)}
     manifest = metadata.build_manifest(server, SERVICE, server.metadata.name, spec=spec)
     for name, value in options.annotations.items():
         metadata.annotate(manifest, name, value)

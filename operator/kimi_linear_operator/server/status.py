@@ -138,8 +138,8 @@ def _autoscaling(observation: ServerObservation) -> list[Condition]:
         return _as_before(observation, scaling.CONDITION)
     if not server.spec.autoscaling:
         return []
-    deployment, autoscaler = observation.deployment, observation.autoscaler
-    return [scaling.autoscaling_condition(server.spec, deployment, autoscaler, may_grow=observation.may_grow)]
+    seen = scaling.Autoscalers(observation.autoscaler, observation.scaled_object)
+    return [scaling.autoscaling_condition(server.spec, observation.deployment, seen, may_grow=observation.may_grow)]
 
 
 def _accepted(observation: ServerObservation) -> Condition:

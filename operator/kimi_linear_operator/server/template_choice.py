@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.drift import differences
+from kimi_linear_operator.kubernetes.drift import all_differences
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.deployment import build_pod_template
-from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
-from kimi_linear_operator.server.revision import History, Revision
+from kimi_linear_operator.server.previous_status import was_rolled_back
+from kimi_linear_operator.server.revision import History, Revision, has_new_annotation, is_of, rollout_of
+from kimi_linear_operator.server.router_template import RouterChoice
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import (
     as_this_version_reads,
@@ -32,11 +33,12 @@ class TemplateChoice:
         running: The revision whose template the Deployment has now, None if unknown.
         unready: Why the operator does not know whether there is a newer template: the weights have never been complete.
             None if it knows.
-        unknown: The inputs of the current template that this version does not know. The template on offer lacks these
-            inputs, so an automatic rollout does not take it.
+        unknown: The inputs of the current template that this version does not know or refuses. The template on offer
+            lacks these inputs, so an automatic rollout does not take it.
         verification: What is known about the answers with the current template, None if the template is not verified.
         verified: The last older revision with right answers, None if there is none. Pods may still have its template.
         goes_back: Whether the server goes back to `verified` when the answers with the current template are wrong.
+        router: The pod template of the router, None if the server has no router.
     """
 
     current: Revision
@@ -47,6 +49,18 @@ class TemplateChoice:
     verification: Verified | None = None
     verified: Revision | None = None
     goes_back: bool = False
+    router: RouterChoice | None = None
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """Return the fields in which the templates on offer, also that of the router, differ from the current ones."""
+        of_router = self.router.offer if self.router else ()
+        return (*self.offer, *(f"{name} of the router" for name in of_router))
+
+    @property
+    def unknown_inputs(self) -> tuple[FieldPath, ...]:
+        """Return the inputs of the current templates, also of the router's, that this version does not know."""
+        return (*self.unknown, *(self.router.unknown if self.router else ()))
 
     @property
     def deployed(self) -> Revision:
@@ -117,7 +131,7 @@ def choose(
     choice = _chosen(server, history, applied, state)
     older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
     verified = max(older, key=lambda item: item.number, default=None)
-    return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified))
+    return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified, state))
 
 
 def _chosen(
@@ -141,7 +155,7 @@ def _chosen(
         history = History([remade], deployed=remade.number)
     built, running = _built(server, state), history.running
     current = _revision_to_continue(server, history, built, state)
-    if current is None or _has_new_annotation(server, current):
+    if current is None or has_new_annotation(server, current):
         is_marked = is_remade or _is_still_under_way(current, built)
         return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
     if not state.is_unchanged and has_other_inputs(server, current):
@@ -149,8 +163,8 @@ def _chosen(
         return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
     if built is None:
         return TemplateChoice(current, running=running, unready=state.unready)
-    offer = _differences(current.template, built)
-    unknown = unknown_fields(current.explicit_inputs) if offer else ()
+    offer = all_differences(current.template, built)
+    unknown = (*unknown_fields(current.explicit_inputs), *current.refused_inputs) if offer else ()
     if offer and state.is_chosen and not unknown:
         return TemplateChoice(_new(server, built, history, is_automatic=True), running=running)
     return TemplateChoice(current, offer, running, unknown=unknown)
@@ -179,13 +193,13 @@ def _is_still_under_way(current: Revision | None, built: Manifest | None) -> boo
 
 
 def _is_as_built(revision: Revision, built: Manifest | None) -> bool:
-    return built is not None and not _differences(revision.template, built)
+    return built is not None and not all_differences(revision.template, built)
 
 
 def asks_for_newest(server: KimiLinearServer, history: History) -> bool:
     """Return whether somebody asks for the newest pod template with a new value of the rollout annotation."""
     record = history.reference
-    return record is not None and _has_new_annotation(server, record)
+    return record is not None and has_new_annotation(server, record)
 
 
 def abandons_newest(server: KimiLinearServer, history: History, state: RolloutState) -> bool:
@@ -210,7 +224,8 @@ def _revision_to_continue(
     Normally this is the newest revision. If its template never reached the Deployment, the API server may have refused
     it. Such a revision is dropped if this version builds a different template from the spec, or if nobody asks for it
     any more. It is not dropped if it was applied, and somebody has then moved the Deployment back, for example with
-    `kubectl rollout undo`.
+    `kubectl rollout undo`. That is known if its inputs are those of the spec and those of the running revision are not,
+    or if an automatic rollout of it is complete.
     """
     newest, running = history.newest, history.running
     if newest and newest.has_failed:
@@ -221,17 +236,32 @@ def _revision_to_continue(
     is_as_built = _is_as_built(newest, built)
     if running is None:
         return newest if is_as_built else None
-    if _has_new_annotation(server, running) or (not state.is_unchanged and has_other_inputs(server, running)):
+    if has_new_annotation(server, running) or (not state.is_unchanged and has_other_inputs(server, running)):
         return newest if is_as_built else None
-    was_moved_back = has_other_inputs(server, running) and not has_other_inputs(server, newest)
+    is_deployed = has_other_inputs(server, running) or _has_completed_rollout(newest, running)
+    was_moved_back = is_deployed and not has_other_inputs(server, newest)
     return newest if was_moved_back or (is_as_built and newest.is_automatic) else running
 
 
-def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None) -> bool:
-    """Return whether a server goes back to its last verified revision, or has gone back and stays there."""
+def _has_completed_rollout(newest: Revision, running: Revision) -> bool:
+    """Return whether the newest revision has served in an automatic rollout.
+
+    Nobody asked for it, because it has the same inputs and the same annotation as the running one. So it was marked
+    when it was made, and the mark is removed only from a revision that has served.
+    """
+    asks_for_same = (newest.explicit_inputs, newest.rollout) == (running.explicit_inputs, running.rollout)
+    return asks_for_same and not newest.is_automatic
+
+
+def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None, state: RolloutState) -> bool:
+    """Return whether a server goes back to its last verified revision, or has gone back and stays there.
+
+    While nobody changes the spec, it stays there even if the CRD of another version lacks `verification`.
+    """
     options = server.spec.verification
     is_there = verified is not None and history.running == verified
-    return options.mode == "Block" and (options.on_failure == "Rollback" or is_there)
+    stays = is_there and state.is_unchanged and was_rolled_back(server.status, server.metadata.generation)
+    return stays or (options.mode == "Block" and (options.on_failure == "Rollback" or is_there))
 
 
 def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_automatic: bool = False) -> Revision:
@@ -241,21 +271,11 @@ def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_a
         inputs=inputs,
         defaulted=tuple(missing_fields(explicit_inputs(server.spec), inputs)),
         template=template,
-        rollout=_rollout_annotation(server),
+        rollout=rollout_of(server),
         uid=server.metadata.uid,
         generation=server.metadata.generation,
         is_automatic=is_automatic,
     )
-
-
-def _rollout_annotation(server: KimiLinearServer) -> str:
-    return server.metadata.annotations.get(ROLLOUT_ANNOTATION, "")
-
-
-def _has_new_annotation(server: KimiLinearServer, revision: Revision) -> bool:
-    """Return whether the rollout annotation was changed after the revision was made."""
-    value = _rollout_annotation(server)
-    return bool(value) and value != revision.rollout
 
 
 def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
@@ -268,16 +288,3 @@ def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:
         return False
     inputs = template_inputs(server.spec)
     return revision.inputs != inputs and as_this_version_reads(revision.explicit_inputs) != inputs
-
-
-def is_of(revision: Revision, server: KimiLinearServer) -> bool:
-    """Return whether a revision was made for this generation of this server."""
-    return (revision.uid, revision.generation) == (server.metadata.uid, server.metadata.generation)
-
-
-def _differences(first: Manifest, second: Manifest) -> tuple[str, ...]:
-    """Return the fields in which two templates differ, as the API server compares them.
-
-    A field that only one of the templates has counts, too.
-    """
-    return () if first == second else tuple(sorted({*differences(first, second), *differences(second, first)}))

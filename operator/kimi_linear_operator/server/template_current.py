@@ -32,7 +32,7 @@ def template_current(observation: ServerObservation) -> Condition:
 
 def _template_current(observation: ServerObservation) -> Condition:
     choice = observation.choice
-    is_decided = choice is not None and (observation.deployment is not None or not choice.offer)
+    is_decided = choice is not None and (observation.deployment is not None or not choice.offers)
     lacks_record = observation.not_applied is not None and not observation.is_recorded
     if choice is None or not is_decided or lacks_record:
         message = "The spec was not applied, so the operator does not know which pods it needs"
@@ -42,16 +42,16 @@ def _template_current(observation: ServerObservation) -> Condition:
         return condition("TemplateCurrent", None, Reason(choice.unready.name, message))
     by_itself = choice.current.is_automatic
     # Perhaps another version of the operator builds a template that passes the verification.
-    if choice.is_rolled_back and not (choice.offer and by_itself):
+    if choice.is_rolled_back and not (choice.offers and by_itself):
         message = (
             f"The pods have template {choice.deployed.number} again, because template {choice.current.number} failed "
             "its verification. Change the spec to try another one"
         )
         return condition("TemplateCurrent", False, Reason("TemplateRejected" if by_itself else "RolledBack", message))
-    if choice.unknown:
+    if choice.unknown_inputs:
         message = f"{_unknown_message(choice)} {_TAKE}{_left_out_message(choice)}"
         return condition("TemplateCurrent", False, Reason("InputsUnknown", message))
-    if choice.offer:
+    if choice.offers:
         message = _offer_message(choice, has_weights=_has_weights(observation))
         return condition("TemplateCurrent", False, Reason("NewTemplateAvailable", message))
     if choice.current.is_automatic:
@@ -73,17 +73,17 @@ def _offer_message(choice: TemplateChoice, *, has_weights: bool) -> str:
     cause = "This version of the operator builds a different pod template"
     if has_weights:
         cause = "The weights have a new commit, or this version of the operator builds a different pod template"
-    return f"{cause} ({_named(choice.offer)}). The pods stay as they are. {_TAKE}{_left_out_message(choice)}"
+    return f"{cause} ({_named(choice.offers)}). The pods stay as they are. {_TAKE}{_left_out_message(choice)}"
 
 
 _TAKE = f"To take the new template, give the server's annotation {ROLLOUT_ANNOTATION} a new value, or change its spec"
 
 
 def _unknown_message(choice: TemplateChoice) -> str:
-    names = _named([".".join(map(str, path)) for path in choice.unknown])
+    names = _named([".".join(map(str, path)) for path in choice.unknown_inputs])
     return (
-        f"Another version of the operator has built the pods from fields that this version does not know ({names}). "
-        "The pod template of this version lacks these fields, so no automatic rollout uses it."
+        f"Another version of the operator has built the pods from fields that this version does not know or refuses "
+        f"({names}). The pod template of this version lacks them, so no automatic rollout uses it."
     )
 
 

@@ -1,14 +1,12 @@
 """The inputs of a pod template: the part of a server's spec from which the template is built."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic import ValidationError
 
 from kimi_linear_operator.kubernetes import stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.kubernetes.overlay import has_same_items
-from kimi_linear_operator.kubernetes.stored import FieldPath
+from kimi_linear_operator.kubernetes.stored import FieldPath, changed_fields
 from kimi_linear_operator.server.spec import ServerSpec
 
 # Fields of the spec on which the pod template does not depend.
@@ -26,6 +24,8 @@ _NOT_IN_TEMPLATE = {
     "suspend",
     "verification",
 }
+# The part of `spec.router` on which the router's pod template does not depend.
+_NOT_IN_ROUTER = {"router": {"replicas"}}
 
 
 def template_inputs(spec: ServerSpec) -> Manifest:
@@ -38,6 +38,16 @@ def template_inputs(spec: ServerSpec) -> Manifest:
 def explicit_inputs(spec: ServerSpec) -> Manifest:
     """Return the part of the spec from which the pod template is built, with only the fields of the stored spec."""
     return spec.model_dump(by_alias=True, exclude_unset=True, exclude=_NOT_IN_TEMPLATE) | _gate(spec)
+
+
+def router_inputs(spec: ServerSpec) -> Manifest:
+    """Return the part of `spec.router` from which the router's pod template is built, with all defaults."""
+    return spec.model_dump(by_alias=True, exclude_none=True, include={"router"}, exclude=_NOT_IN_ROUTER)
+
+
+def explicit_router_inputs(spec: ServerSpec) -> Manifest:
+    """Return the part of `spec.router` from which the template is built, with only the fields of the stored spec."""
+    return spec.model_dump(by_alias=True, exclude_unset=True, include={"router"}, exclude=_NOT_IN_ROUTER)
 
 
 def _gate(spec: ServerSpec) -> Manifest:
@@ -71,20 +81,3 @@ def missing_fields(part: Manifest, whole: Manifest, path: FieldPath = ()) -> Ite
             yield (*path, name)
         elif isinstance(value, dict) and isinstance(part[name], dict):
             yield from missing_fields(part[name], value, (*path, name))
-
-
-_ABSENT = object()
-
-
-def changed_fields(before: Any, after: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
-    """Yield the fields that differ. A list counts as one field, unless its items have the same identities as before."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for name in {**before, **after}:
-            yield from changed_fields(before.get(name, _ABSENT), after.get(name, _ABSENT), (*path, name))
-    elif before is _ABSENT and isinstance(after, dict) and after:
-        yield from changed_fields({}, after, path)
-    elif has_same_items(str(path[-1]), before, after):
-        for number, (old_item, new_item) in enumerate(zip(before, after, strict=True)):
-            yield from changed_fields(old_item, new_item, (*path, number))
-    elif before != after:
-        yield path

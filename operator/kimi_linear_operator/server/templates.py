@@ -1,6 +1,5 @@
 """Finds out which pod template a server should have, from its revisions and its Deployment."""
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -9,46 +8,34 @@ from typing import Any
 from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
+from kimi_linear_operator.kubernetes.unrequested import Answers, UncertainFields
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.reconcile.live import read_unchanged
+from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.resource_type import Context
-from kimi_linear_operator.server import model_location, revision, settling, unrequested
+from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.index import ServerFacts
+from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.owned import own_pods
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.spec.traffic import Router
 from kimi_linear_operator.server.template_choice import (
     Decision,
     RolloutState,
+    TemplateChoice,
     abandons_newest,
     asks_for_newest,
     choose,
 )
+from kimi_linear_operator.server.template_inputs import explicit_inputs, explicit_router_inputs
 from kimi_linear_operator.weights.spec import WEIGHTS
-
-# The unrequested fields of at most this many servers are remembered. A cluster should have fewer servers. A forgotten
-# server is read again.
-_MOST_ANSWERS = 16_384
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Fields of a spec that perhaps nobody asked for.
-
-    Attributes:
-        uid: The UID of the server.
-        generation: The generation of the spec.
-        paths: The fields.
-    """
-
-    uid: str
-    generation: int
-    paths: tuple[FieldPath, ...]
 
 
 @dataclass(frozen=True)
@@ -59,12 +46,14 @@ class _Case:
         key: The server.
         live: Its Deployment, None if there is none.
         history: Its revisions, according to the cache.
+        router: The record of its router's pod template, according to the cache; None if there is none.
         state: The other state that affects the choice.
     """
 
     key: Key
     live: Manifest | None
     history: History
+    router: Revision | None
     state: RolloutState
 
 
@@ -80,13 +69,11 @@ class Templates:
         self._allows_node_access = context.options.allows_node_access
         self.chosen = context.about_to_change
         """Servers that take the newest pod template in their next pass."""
-        # Fields that nobody asked for, the oldest entry first. Each search for them costs a request, so they are kept
-        # until the spec changes.
-        self._unrequested: OrderedDict[Key, dict[_Question, unrequested.Answers]] = OrderedDict()
+        self._questions = Questions(context.cluster)
 
     def forget(self, key: Key) -> None:
         """Forget a deleted server."""
-        self._unrequested.pop(key, None)
+        self._questions.forget(key)
 
     def records(self, key: Key, server: KimiLinearServer) -> list[Manifest]:
         """Return the cached ControllerRevisions of a server. Revisions of other owners are left out."""
@@ -115,16 +102,22 @@ class Templates:
             ApiError: A request failed.
         """
         case = self._case(key, server, live)
-        case = replace(case, history=case.history.without(refused))
+        kept = router_template.without_refused(case.router, refused)
+        case = replace(case, history=case.history.without(refused), router=kept)
         if case.history.is_newer_than(server):
-            raise BehindError("the operator has not seen the latest change of the spec yet")
+            # Either the cache is late, or etcd was restored and the records are from a time that is lost.
+            await read_unchanged(self._cluster, key, server.metadata.uid, server.metadata.generation)
+            known = case.history.without_generations_after(server.metadata.generation)
+            case = replace(case, history=known)
         case = self._located(server, case)
         left_out = await self._unrequested_fields(server, case)
         if case.history.reference and (left_out or refused):
-            server = unrequested.without(server, left_out, case.history.reference)
+            server = unrequested.without(server, left_out, case.history.reference, case.router)
         history = await self._up_to_date(server, case)
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
+        choice = await self._with_router(server, case, choice, is_remade=applied is not None)
+        choice = self._with_unowned(key, server, choice, left_out)
         doubtful = {path: answer.value for path, answer in left_out.items() if answer.is_doubtful}
         choice = replace(choice, current=replace(choice.current, left_out=doubtful))
         if case.state.is_chosen and key not in self.chosen:
@@ -134,6 +127,24 @@ class Templates:
         elif self.has_settled(key, live, choice.current):
             choice = choice.completed()
         return Decision(server, choice)
+
+    def _with_unowned(
+        self, key: Key, server: KimiLinearServer, choice: TemplateChoice, answers: Answers
+    ) -> TemplateChoice:
+        """Add the inputs that nobody has set, if the cache shows the owners of this spec."""
+        cached = self._cache.find(key)
+        facts = cached.facts if cached else None
+        about = server.metadata
+        if not isinstance(facts, ServerFacts) or (facts.uid, facts.generation) != (about.uid, about.generation):
+            return choice
+        if facts.unowned is None:
+            return choice
+        current = unrequested.unowned_inputs(choice.current, explicit_inputs(server.spec), facts.unowned, answers)
+        if choice.router is None:
+            return replace(choice, current=current)
+        inputs = explicit_router_inputs(server.spec)
+        record = unrequested.unowned_inputs(choice.router.current, inputs, facts.unowned, answers)
+        return replace(choice, current=current, router=replace(choice.router, current=record))
 
     def _located(self, server: KimiLinearServer, case: _Case) -> _Case:
         """Add the location of the server's model, or why it is unknown."""
@@ -174,7 +185,61 @@ class Templates:
             is_unserved=live is None and not was_ever_applied(server.status),
             is_rolling_out=is_rolling_out(server.status, server.metadata.generation),
         )
-        return _Case(key, live, history, state)
+        return _Case(key, live, history, self.router_record(key, server), state)
+
+    def router_record(self, key: Key, server: KimiLinearServer) -> Revision | None:
+        """Return the cached record of the router's pod template, None if there is none."""
+        if server.spec.router is None:
+            return None
+        live = self._cache.get(key._replace(name=router.name_of(server)).of(DEPLOYMENT))
+        return self._allowed_record(server, server.spec.router, live)
+
+    def _allowed_record(self, server: KimiLinearServer, options: Router, live: Manifest | None) -> Revision | None:
+        """Return the record on a router's Deployment, None if its template gives more access than is allowed.
+
+        Users can edit this record. See `_allowed_revisions`. A record of another owner is left out.
+        """
+        found = router_template.read(live) if live and plan.may_be_taken(live, server) else None
+        if found is None or live is None or self._allows_node_access:
+            return found
+        allowed = access.reach([router.build_pod_template(server, options), live["spec"].get("template", {})])
+        return None if access.exceeds(found.template, allowed) else found
+
+    async def _with_router(
+        self, server: KimiLinearServer, case: _Case, choice: TemplateChoice, *, is_remade: bool
+    ) -> TemplateChoice:
+        """Add the pod template of the router, if the server has one.
+
+        Args:
+            server: The server.
+            case: The input of the decision.
+            choice: The pod template of the replicas.
+            is_remade: Whether its revision replaces one that somebody deleted, so that its number says nothing.
+        """
+        options, state = server.spec.router, case.state
+        if options is None:
+            return choice
+        kept, built = case.router, router.build_pod_template(server, options)
+        if state.is_unchanged and (kept is None or kept.number != choice.current.number):
+            kept = await self._running_router(server, case, choice, built) or kept
+        kept = replace(kept, number=choice.current.number) if kept and is_remade else kept
+        found = router_template.choose(server, built, kept, choice.current, is_chosen=state.is_chosen)
+        return replace(choice, router=found)
+
+    async def _running_router(
+        self, server: KimiLinearServer, case: _Case, choice: TemplateChoice, built: Manifest
+    ) -> Revision | None:
+        """Return the record of the router's pod template from the API server. The cache lacks it, or may be late.
+
+        If there is no record, return a record of the template that the operator applied. None if there is no router.
+        """
+        options, name = server.spec.router, router.name_of(server)
+        live = await self._cluster.get(DEPLOYMENT, case.key.namespace, name)
+        if options is None or live is None or not plan.may_be_taken(live, server):
+            return None
+        if found := self._allowed_record(server, options, live):
+            return replace(found, refused=case.router.refused if case.router else {})
+        return router_template.adopted(server, built, live, choice.running or choice.current)
 
     def _allowed_revisions(
         self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None
@@ -191,42 +256,54 @@ class Templates:
         allowed = access.reach([build_pod_template(server), *running])
         return [item for item in revisions if not access.exceeds(item.template, allowed)]
 
-    async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> unrequested.Answers:
+    async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Answers:
         """Return the fields of the spec that nobody asked for.
 
         They are defaults from the CRD of another version. A new value of the rollout annotation asks for the doubtful
         fields.
         """
-        uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now())
-        answers = await self._answers(server, case, uncertain)
+        uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now(), case.router)
+        answers = await self._answers(case, server, uncertain)
         takes_all = asks_for_newest(server, case.history)
         return {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
 
-    async def _answers(
-        self, server: KimiLinearServer, case: _Case, uncertain: unrequested.UncertainFields
-    ) -> unrequested.Answers:
-        """Return those of the uncertain fields that nobody asked for.
+    async def _answers(self, case: _Case, server: KimiLinearServer, uncertain: UncertainFields) -> Answers:
+        """Return those of the uncertain fields that nobody asked for."""
+        record = case.history.reference
 
-        Only managed fields show who asked for a field, and the cache does not contain managed fields. So this method
-        reads the server from the API server.
+        def judge(live: Manifest, answered: Mapping[FieldPath, Any]) -> Answers:
+            known = {**unrequested.known_answers(uncertain, record, server), **answered}
+            replicas = case.live["spec"].get("replicas") if case.live else None
+            before = unrequested.Before(self._now(), known, replicas, unrequested.last_seen(record, server))
+            return unrequested.unrequested(uncertain, live, before)
+
+        return await self._questions.answer(case.key, server, uncertain, judge)
+
+    async def unapplied(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Manifest | None:
+        """Return the record of the pods of a server whose spec is not applied, with what is seen of this spec.
+
+        None if there is no record, or if it already says so.
+
+        Args:
+            key: The key of the server.
+            server: The readable part of the server.
+            live: Its Deployment, None if there is none.
+
+        Raises:
+            BehindError: The cached spec is not the newest one.
+            GoneError: The server was deleted.
+            ApiError: A request failed.
         """
-        key, question = case.key, _Question(server.metadata.uid, server.metadata.generation, uncertain.paths)
-        if not question.paths:
-            self.forget(key)
-            return {}
-        spec = (question.uid, question.generation)
-        earlier = {item: answer for item, answer in self._unrequested.get(key, {}).items() if item.uid == question.uid}
-        answers = {item: answer for item, answer in earlier.items() if item.generation == question.generation}
-        if question not in answers:
-            live = await read_unchanged(self._cluster, key, *spec)
-            seen = {path: answer.value for item in earlier.values() for path, answer in item.items()}
-            known = {**(case.history.reference.left_out if case.history.reference else {}), **seen}
-            before = unrequested.Before(self._now(), known, case.live["spec"].get("replicas") if case.live else None)
-            answers[question] = unrequested.unrequested(uncertain, live, before)
-            self._unrequested[key] = answers
-            if len(self._unrequested) > _MOST_ANSWERS:
-                self._unrequested.popitem(last=False)
-        return answers[question]
+        deployed = revision.number_on(live)
+        history = revision.history_of(revision.newest(self.records(key, server), deployed), deployed)
+        record, case = history.reference, _Case(key, live, history, None, RolloutState())
+        if record is None:
+            return None
+        uncertain = unrequested.uncertain_fields(server, history, case.state, self._now())
+        found = unrequested.remembered(record, server, uncertain, await self._answers(case, server, uncertain))
+        has_settled = found.is_automatic and self.has_settled(key, live, found)
+        found = replace(found, is_automatic=found.is_automatic and not has_settled)
+        return None if found == record else build_revision(server, found)
 
     async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:
         """Return the revisions of a server, and the revision of its Deployment.
@@ -247,7 +324,7 @@ class Templates:
         if not case.live or case.history.revisions or not case.state.is_unchanged:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
-        return running_template(server, deployment) if deployment else None
+        return running_template(build_pod_template(server), deployment) if deployment else None
 
 
 def is_served_with(deployment: Manifest | None, current: Revision) -> bool:

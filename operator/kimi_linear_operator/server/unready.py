@@ -8,6 +8,7 @@ from kimi_linear_operator.server.gate import GATE
 from kimi_linear_operator.server.gpu_nodes import needed_node
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.sglang.program import SGLANG
+from kimi_linear_operator.server.sleeping import is_asleep
 from kimi_linear_operator.server.startup import describe
 
 
@@ -21,7 +22,7 @@ def why_not_ready(observation: ServerObservation, now: str) -> Reason:
     if observation.server and observation.server.spec.suspend:
         return Reason("Suspended", "spec.suspend is true: no replica runs")
     if observation.wanted == 0:
-        return Reason("NoReplicas", "spec.replicas is 0")
+        return _why_without_replicas(observation)
     if observation.is_paused:
         resume = f"kubectl rollout resume deployment/{observation.manifest['metadata']['name']}"
         return Reason("RolloutPaused", f"somebody has paused the Deployment, so its pods are not replaced: `{resume}`")
@@ -37,6 +38,12 @@ def why_not_ready(observation: ServerObservation, now: str) -> Reason:
     if observation.server and reason.name == "Unschedulable":
         return Reason(reason.name, f"{reason.message} ({needed_node(observation.server.spec, reason.message)})")
     return _with_phase(observation, reason, now)
+
+
+def _why_without_replicas(observation: ServerObservation) -> Reason:
+    if observation.server and is_asleep(observation.server.spec):
+        return Reason("ScaledToZero", "no request has needed a replica lately; KEDA starts one when a request arrives")
+    return Reason("NoReplicas", "spec.replicas is 0")
 
 
 def _with_phase(observation: ServerObservation, reason: Reason, now: str) -> Reason:

@@ -3,66 +3,41 @@
 The API server has stored them as defaults from the CRD of another version.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from kimi_linear_operator.kubernetes import metadata, ownership, stored
+from kimi_linear_operator.kubernetes import ownership, stored
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.kubernetes.stored import FieldPath
-from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
-from kimi_linear_operator.server.previous_status import was_recorded
-from kimi_linear_operator.server.revision import History, Revision
+from kimi_linear_operator.kubernetes.stored import FieldPath, changed_fields
+from kimi_linear_operator.kubernetes.unrequested import (
+    Answers,
+    UncertainFields,
+    Writes,
+    added,
+    complete_until,
+    find,
+    known_until,
+    owned_spec,
+    recorded_again,
+    reported_at,
+)
+from kimi_linear_operator.server.previous_status import was_ever_applied, was_recorded
+from kimi_linear_operator.server.revision import History, Revision, Seen, is_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.status import ServerStatus
-from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState, is_of
-from kimi_linear_operator.server.template_inputs import as_this_version_reads, changed_fields, template_inputs
+from kimi_linear_operator.server.template_choice import NO_ROLLOUT, RolloutState
+from kimi_linear_operator.server.template_inputs import (
+    as_this_version_reads,
+    router_inputs,
+    spec_of,
+    template_inputs,
+)
 
-# Times of the API server are whole seconds, and a watch may be late. So a revision that is younger than this may lack a
-# user's last write. The operator assumes that nobody installs a CRD with other defaults within this time.
-_LATE_SECONDS = 3.0
-# A CRD has about thirty defaults. A default in items of a list counts once for all items. If more fields than this have
-# no owner, somebody has edited the managed fields. All fields then count as requested. Otherwise each pass would have
-# to remove all these fields one by one.
-_MOST_ANSWERS = 100
 _END_OF_TIME = "9999-12-31T23:59:59Z"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A field that nobody asked for.
-
-    Attributes:
-        value: Its value in the spec, None if the spec lacks it.
-        is_doubtful: Whether somebody may have asked for it: somebody owns the list or object around it as a whole, or
-            owned a null in its place.
-    """
-
-    value: Any
-    is_doubtful: bool
-
-
-Answers = Mapping[FieldPath, Answer]
-"""Fields that nobody asked for."""
-
-
-@dataclass(frozen=True)
-class UncertainFields:
-    """Fields in which a spec differs from a revision's inputs. Perhaps nobody asked for the difference.
-
-    Attributes:
-        paths: The fields.
-        recorded: The inputs that were in the spec of the revision.
-        recorded_until: The revision contains everything that owners of whole lists wrote before this time (RFC 3339);
-            empty if unknown.
-    """
-
-    paths: tuple[FieldPath, ...] = ()
-    recorded: Manifest = field(default_factory=dict)
-    recorded_until: str = ""
 
 
 def uncertain_fields(
@@ -70,6 +45,7 @@ def uncertain_fields(
     history: History,
     state: RolloutState = NO_ROLLOUT,
     now: str = "",
+    router: Revision | None = None,
 ) -> UncertainFields:
     """Return the fields that are in the spec but not in a revision, and the revision's nulls that the spec has changed.
 
@@ -77,29 +53,83 @@ def uncertain_fields(
     defaults of the CRD, and these defaults get no owner. A null in `podTemplate` removes a field of the pod. If the CRD
     declares this field, the API server drops the null, or stores the default in its place.
 
-    Users asked for all other changes, because a default can only replace a null.
+    Users asked for all other changes, because a default can only replace a null, or another default that the CRD of
+    another version dropped. If somebody deleted a server without its children and created it again, its pods stay: the
+    owner of a list has written all of it again, so the fields in its items are older than the record.
 
     Args:
         server: The server.
         history: Its revisions.
         state: The other state that affects the choice.
         now: The time as RFC 3339.
+        router: The record of the router's pod template, None if there is none.
     """
+    found = _of_replicas(server, history, state, now)
+    if router is None or server.spec.router is None:
+        return found
+    recorded = router.explicit_inputs
+    spec = spec_of(recorded)
+    changed = changed_fields(router_inputs(spec) if spec else recorded, router_inputs(server.spec))
+    paths = (*found.paths, *added(changed, recorded, router.unowned))
+    return replace(found, paths=paths, recorded={**found.recorded, **recorded})
+
+
+def _of_replicas(server: KimiLinearServer, history: History, state: RolloutState, now: str) -> UncertainFields:
+    """Return the uncertain fields among the inputs of the replicas' pod template."""
     record = history.reference
     inputs = template_inputs(server.spec)
     if record is None or record.inputs == inputs:
         return UncertainFields()
     recorded = record.explicit_inputs
-    changed = changed_fields(as_this_version_reads(recorded), inputs)
-    paths = tuple(path for path in changed if stored.value_at(recorded, path) is None)
-    is_applied = state.is_unchanged or is_of(record, server)
-    return UncertainFields(paths, recorded, _END_OF_TIME if is_applied else _complete_until(record.created, now))
+    paths = added(changed_fields(as_this_version_reads(recorded), inputs), recorded, record.unowned)
+    paths = _without_requested(paths, server, last_seen(record, server))
+    is_adopted = record.uid != server.metadata.uid and not was_ever_applied(server.status)
+    is_applied = state.is_unchanged or is_of(record, server) or is_adopted
+    return UncertainFields(paths, recorded, _END_OF_TIME if is_applied else complete_until(record.created, now))
 
 
-def _complete_until(created: str, now: str) -> str:
-    """Return when a revision was created, empty if it was created only seconds ago or the time is unknown."""
-    seconds = seconds_between(created, now)
-    return created if seconds is not None and seconds >= _LATE_SECONDS else ""
+def last_seen(record: Revision | None, server: KimiLinearServer) -> Seen | None:
+    """Return what the operator has seen of a spec that it did not apply, if it was the spec before the last change.
+
+    It can also be the current spec.
+    """
+    seen = record.seen if record else None
+    known = (server.metadata.generation, server.status.get("observedGeneration"))
+    return seen if seen and seen.uid == server.metadata.uid and seen.generation in known else None
+
+
+def _without_requested(
+    paths: tuple[FieldPath, ...], server: KimiLinearServer, seen: Seen | None
+) -> tuple[FieldPath, ...]:
+    """Return the fields without those for which somebody had perhaps asked in a spec that was not applied."""
+    return tuple(path for path in paths if not _is_same(path, server, _requested(seen)))
+
+
+def _requested(seen: Seen | None) -> Mapping[FieldPath, Any]:
+    return seen.requested if seen else {}
+
+
+def _is_same(path: FieldPath, server: KimiLinearServer, values: Mapping[FieldPath, Any]) -> bool:
+    return path in values and values[path] == stored.value_at(server.manifest()["spec"], path)
+
+
+def known_answers(
+    uncertain: UncertainFields, record: Revision | None, server: KimiLinearServer
+) -> dict[FieldPath, Any]:
+    """Return the doubtful fields, with their values, that nobody had asked for according to a record.
+
+    While the generation of a spec is the same, nobody asks for anything. So a field that was not in the spec when the
+    operator saw it first is a default.
+
+    Args:
+        uncertain: The uncertain fields.
+        record: The record, None if there is none.
+        server: The server.
+    """
+    seen, spec = last_seen(record, server), server.manifest()["spec"]
+    is_same_spec = seen is not None and seen.generation == server.metadata.generation
+    appeared = {path: stored.value_at(spec, path) for path in uncertain.paths} if is_same_spec else {}
+    return {**(record.left_out if record else {}), **appeared}
 
 
 @dataclass(frozen=True)
@@ -110,43 +140,20 @@ class Before:
         now: The time as RFC 3339.
         answers: Doubtful fields, with their values, that nobody had asked for when the operator last saw the spec.
         replicas: The replicas of the Deployment, None without a Deployment.
+        seen: What the operator has seen of a spec that it did not apply, see `last_seen`.
     """
 
     now: str = ""
     answers: Mapping[FieldPath, Any] = field(default_factory=dict)
     replicas: int | None = None
+    seen: Seen | None = None
 
 
 _NOTHING_KNOWN = Before()
 
 
-@dataclass(frozen=True)
-class _Writes:
-    """What is known about the writes to a server.
-
-    Attributes:
-        owned: The fields of the spec that have an owner.
-        newer: The fields of owners who may have written the spec after the revision was made.
-        recorded: The inputs that were in the spec of the revision.
-        answers: See `Before`.
-    """
-
-    owned: ownership.Fields
-    newer: ownership.Fields
-    recorded: Manifest
-    answers: Mapping[FieldPath, Any]
-
-
 def unrequested(uncertain: UncertainFields, server: Manifest, before: Before = _NOTHING_KNOWN) -> Answers:
     """Return the uncertain fields that nobody asked for.
-
-    - A field in the spec: nobody asked for it if it has no owner.
-    - A null that is no longer in the spec: if the field still has an owner, the API server dropped the null, and nobody
-      asked for that. A user who removes a null also gives up the ownership.
-    - A field in a list that somebody owns as a whole, or a value in place of an owned null: ownership does not show
-      what the owner wrote. Nobody asked for the field in two cases: no owner wrote the spec after the operator last
-      applied it, or the field had the same value at that time and nobody had asked for this value.
-    - A field in an object that somebody owns as a whole: see `_is_default_in_object`.
 
     Args:
         uncertain: The uncertain fields.
@@ -156,13 +163,8 @@ def unrequested(uncertain: UncertainFields, server: Manifest, before: Before = _
     managed_fields = server["metadata"].get("managedFields", ())
     if not managed_fields:
         return {}
-    spec = server.get("spec", {})
     newer = _written_since(server, managed_fields, uncertain.recorded_until, before)
-    writes = _Writes(_owned_spec(managed_fields), _owned_spec(newer), uncertain.recorded, before.answers)
-    found = ((path, _answer(path, spec, writes)) for path in uncertain.paths)
-    answers = {path: answer for path, answer in found if answer}
-    fields = {tuple(name for name in path if isinstance(name, str)) for path in answers}
-    return answers if len(fields) <= _MOST_ANSWERS else {}
+    return find(uncertain, server.get("spec", {}), Writes(managed_fields, newer, before.answers))
 
 
 def _written_since(
@@ -176,30 +178,38 @@ def _written_since(
     written the spec.
     """
     status = stored.readable_status(ServerStatus, server.get("status"))
-    reported = _reported_at(status, managed_fields)
-    seconds = seconds_between(reported, before.now)
-    is_late = seconds is not None and seconds < _LATE_SECONDS
-    seen_until = seconds_before(reported, _LATE_SECONDS) if is_late else reported
-    newer = ownership.written_after(managed_fields, max(recorded_until, seen_until))
+    reported = reported_at(managed_fields) if _is_known(status, before.seen) else ""
+    newer = ownership.written_after(managed_fields, max(recorded_until, known_until(reported, before.now)))
     if not reported or not _was_scaled_once(server, status, before.replicas):
         return newer
-    return [entry for entry in newer if "f:replicas" in _owned_spec([entry])]
+    return [entry for entry in newer if "f:replicas" in owned_spec([entry])]
 
 
-def _reported_at(status: Manifest, managed_fields: Sequence[Manifest]) -> str:
-    """Return when the operator last wrote the status.
-
-    Empty if this is unknown, or if the spec at that time was not applied.
-    """
+def _is_known(status: Manifest, seen: Seen | None) -> bool:
+    """Return whether the spec at the time of a status was applied, or was recorded because it was not applied."""
     generation = status.get("observedGeneration")
-    if not (isinstance(generation, int) and was_recorded(status, generation)):
-        return ""
-    own = (
-        str(entry.get("time"))
-        for entry in managed_fields
-        if (entry.get("manager"), entry.get("subresource")) == (metadata.MANAGER, "status")
-    )
-    return max((time for time in own if seconds_between(time, time) is not None), default="")
+    is_seen = seen is not None and seen.generation == generation
+    return isinstance(generation, int) and (is_seen or was_recorded(status, generation))
+
+
+def remembered(record: Revision, server: KimiLinearServer, uncertain: UncertainFields, answers: Answers) -> Revision:
+    """Return a record that also says what the operator sees of a spec that it does not apply.
+
+    When the spec can be applied, it may have got defaults of another version in the meantime. Then the record shows
+    them.
+
+    Args:
+        record: The record with which the spec was compared.
+        server: The server.
+        uncertain: The uncertain fields.
+        answers: Those that nobody asked for.
+    """
+    spec, about, before = server.manifest()["spec"], server.metadata, last_seen(record, server)
+    kept = {path: value for path, value in _requested(before).items() if _is_same(path, server, _requested(before))}
+    asked = {path: stored.value_at(spec, path) for path in uncertain.paths if path not in answers}
+    doubtful = {path: answer.value for path, answer in answers.items() if answer.is_doubtful}
+    seen = Seen(about.uid, about.generation, {**kept, **asked})
+    return replace(record, seen=seen, left_out={**record.left_out, **doubtful})
 
 
 def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -> bool:
@@ -215,53 +225,36 @@ def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -
     return is_next and has_other_replicas and not is_contested and not server["spec"].get("suspend")
 
 
-def _owned_spec(managed_fields: Sequence[Manifest]) -> ownership.Fields:
-    """Return the fields of a spec that have an owner."""
-    fields: ownership.Fields = ownership.owned_fields(managed_fields).get("f:spec", {})
-    return fields
+def unowned_inputs(recorded: Revision, inputs: Manifest, unowned: Collection[FieldPath], answers: Answers) -> Revision:
+    """Return a record that names those of its inputs that nobody has set.
 
+    In a new record, these are the fields without an owner, and the fields that got their recorded values again. In an
+    older record, a field counts as set as soon as somebody owns its recorded value.
 
-def _answer(path: FieldPath, spec: Manifest, writes: _Writes) -> Answer | None:
-    """Return an uncertain field that nobody asked for, None if somebody asked for it."""
-    value, is_there = stored.value_at(spec, path), stored.holds(spec, path)
-    remaining = ownership.remaining_path(writes.owned, path, spec)
-    has_replaced_null = is_there and stored.holds(writes.recorded, path)
-    if remaining or (remaining == () and has_replaced_null):
-        return Answer(value, is_doubtful=True) if _is_older(path, spec, remaining, writes) else None
-    is_owned = remaining is not None
-    return Answer(value, is_doubtful=False) if is_owned != is_there else None
-
-
-def _is_older(path: FieldPath, spec: Manifest, remaining: FieldPath, writes: _Writes) -> bool:
-    """Return whether a doubtful field is, as far as is known, older than the last writes of its owners."""
-    if path in writes.answers and writes.answers[path] == stored.value_at(spec, path):
-        return True
-    if remaining and isinstance(remaining[0], str):
-        return _is_default_in_object(path, spec, remaining, writes)
-    return not _is_written(path, spec, writes)
-
-
-def _is_written(path: FieldPath, spec: Manifest, writes: _Writes) -> bool:
-    """Return whether an owner of a field may have written the spec after the revision was made."""
-    return ownership.remaining_path(writes.newer, path, spec) is not None
-
-
-def _is_default_in_object(path: FieldPath, spec: Manifest, remaining: FieldPath, writes: _Writes) -> bool:
-    """Return whether a field in an object that somebody owns as a whole may be a default.
-
-    Either the owner has written an empty object, and all fields in it are defaults. Or the CRD of another version made
-    the object atomic, and the owner has written all fields.
+    Args:
+        recorded: The record.
+        inputs: The inputs that are in the spec now, and in which these fields have their recorded values.
+        unowned: The fields of the spec that nobody owns.
+        answers: The fields that nobody asked for.
     """
-    around = path[: -len(remaining)]
-    if not stored.holds(spec, path) or not stored.holds(writes.recorded, around):
-        return False  # Somebody has given up the null, or has written the object after that.
-    # The record of a podTemplate contains no defaults. So if the object was not empty, its owner has written the fields
-    # in it.
-    is_atomic = around[0] == "podTemplate" and bool(stored.value_at(writes.recorded, around))
-    return not (is_atomic and _is_written(path, spec, writes))
+    if recorded.data is None:
+        found = {path for path in (*unowned, *answers) if stored.holds(inputs, path)}
+        return replace(recorded, unowned=tuple(sorted(found, key=str)))
+    before = recorded.explicit_inputs
+    owned = {
+        path
+        for path in recorded.unowned
+        if path not in unowned
+        and path not in answers
+        and stored.holds(inputs, path)
+        and stored.value_at(inputs, path) == stored.value_at(before, path)
+    }
+    return replace(recorded, unowned=tuple(path for path in recorded.unowned if path not in owned))
 
 
-def without(server: KimiLinearServer, answers: Answers, record: Revision) -> KimiLinearServer:
+def without(
+    server: KimiLinearServer, answers: Answers, record: Revision, router: Revision | None = None
+) -> KimiLinearServer:
     """Return a server with the recorded values of these fields, so that this version's defaults apply.
 
     The values that this version refuses are removed. The objects around them also get their recorded values.
@@ -270,11 +263,10 @@ def without(server: KimiLinearServer, answers: Answers, record: Revision) -> Kim
         server: The server.
         answers: Fields that nobody asked for.
         record: The revision with which the spec was compared.
+        router: The record of the router's pod template, None if there is none.
     """
-    recorded, spec = record.explicit_inputs, server.spec.model_dump(by_alias=True, exclude_unset=True)
-    for path, answer in answers.items():
-        is_given_up = not answer.is_doubtful and stored.holds(spec, path) and stored.holds(recorded, path)
-        spec = stored.as_in(spec, path, stored.without(recorded, path) if is_given_up else recorded)
+    recorded = {**record.explicit_inputs, **(router.explicit_inputs if router else {})}
+    spec = recorded_again(server.spec.model_dump(by_alias=True, exclude_unset=True), answers, recorded)
     for path in record.refused:
         spec = spec if stored.holds(recorded, path) else stored.as_in(spec, path, recorded)
     try:

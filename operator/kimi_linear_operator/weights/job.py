@@ -7,7 +7,8 @@ from importlib.resources import files
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
 from kimi_linear_operator.kubernetes.overlay import merge
-from kimi_linear_operator.weights.labels import FETCH_ANNOTATION, PROGRAM_ANNOTATION, WISH_ANNOTATION
+from kimi_linear_operator.weights import job_inputs
+from kimi_linear_operator.weights.labels import INPUTS_ANNOTATION, PROGRAM_ANNOTATION, WISH_ANNOTATION
 from kimi_linear_operator.weights.location import MODELS, MOUNT_PATH, VOLUME, claim_name
 from kimi_linear_operator.weights.spec import KimiLinearWeights
 
@@ -54,6 +55,8 @@ def build_job(weights: KimiLinearWeights, claim_uid: str = "") -> Manifest:
     manifest = metadata.build_manifest(weights, JOB, job_name(weights, claim_uid), spec=spec)
     metadata.annotate(manifest, WISH_ANNOTATION, wish(weights, claim_uid))
     metadata.annotate(manifest, PROGRAM_ANNOTATION, program_name(weights))
+    if text := job_inputs.record(weights, claim_uid):
+        metadata.annotate(manifest, INPUTS_ANNOTATION, text)
     return manifest
 
 
@@ -64,7 +67,7 @@ def wish(weights: KimiLinearWeights, claim_uid: str = "") -> str:
 
     The hash contains defaults, too. Otherwise a version with other defaults would fetch again after an upgrade.
     """
-    source, asked = weights.spec.source, weights.metadata.annotations.get(FETCH_ANNOTATION, "")
+    source, asked = weights.spec.source, job_inputs.fetch_of(weights)
     return _hash([weights.metadata.uid, source.variant, source.revision, claim_name(weights), claim_uid, asked])
 
 

@@ -11,6 +11,9 @@ After any change of the value, the operator asks the hub again which commit the 
 RESULT_ANNOTATION = f"{GROUP}/result"
 """On a Job: how the program ended, in its own words. The pod may be gone later."""
 
+INPUTS_ANNOTATION = f"{GROUP}/inputs"
+"""On a Job: the part of the spec for which the Job was made."""
+
 WISH_ANNOTATION = f"{GROUP}/wish"
 """On a Job: a hash of what the Job fetches, and to which claim."""
 

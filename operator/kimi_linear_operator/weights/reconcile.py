@@ -1,7 +1,8 @@
 """One pass over weights: the claim, the Job that fetches the model to the claim, and the messages of the Job's pod."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.errors import ApiError
@@ -10,19 +11,23 @@ from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.refusals import newest, refusal
+from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.kubernetes.unrequested import Answers
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all
 from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, Failures, GoneError
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
+from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
-from kimi_linear_operator.weights import manifests, progress
+from kimi_linear_operator.weights import job_inputs, kept_job, manifests, progress
 from kimi_linear_operator.weights.definition import CHECKER
 from kimi_linear_operator.weights.events import weights_event
 from kimi_linear_operator.weights.fetch_logs import FetchLogs
 from kimi_linear_operator.weights.job import own_pod_templates
+from kimi_linear_operator.weights.kept_job import Wanted
 from kimi_linear_operator.weights.labels import RESULT_ANNOTATION
 from kimi_linear_operator.weights.location import claim_name
 from kimi_linear_operator.weights.preview import claim_uid_in
@@ -64,6 +69,7 @@ class WeightsReconciler:
         self._now = context.now
         self._allows_node_access = context.options.allows_node_access
         self._rechecker = Rechecker(context.cluster, self._check)
+        self._questions = Questions(context.cluster)
         self._logs = FetchLogs(context)
         # How often in a row the children of weights could not be written.
         self._blocked: dict[Key, int] = {}
@@ -87,12 +93,14 @@ class WeightsReconciler:
         manifest = self._cache.get(key.of(WEIGHTS))
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._rechecker.forget(key)
+            self._questions.forget(key)
             self._children.forget(key)
             self._logs.forget(key)
             self._blocked.pop(key, None)
             return None  # The garbage collector deletes the children, except a claim that outlives the weights.
         checked = self._check(manifest)
         try:
+            await self._children.read_whole(key, manifests.CHILDREN)
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, checked)
         except GoneError:
@@ -111,19 +119,42 @@ class WeightsReconciler:
         weights = checked.resource
         if weights is None or not checked.is_valid:
             return _Outcome(checked, Failures(lasting=Reason("InvalidSpec", checked.message, blames_spec=True)))
+        weights = await self._requested(key, weights, checked.left_out)
         claims = manifests.build_claims(weights)
         failures = await write_all(self._children.apply(weights, claim) for claim in claims)
         if failures.lasting or failures.passing:
             return _Outcome(checked, failures)
         claim_uid, uid = self._claim_uid(key, weights), weights.metadata.uid
         live = [child for kind in (JOB, CONFIG_MAP) for child in self._cache.children(kind, key, uid)]
-        wanted = manifests.build_fetch(weights, claim_uid, live)
+        wanted = manifests.build_fetch(Wanted(weights, claim_uid, checked.left_out), live)
         failures = await self._write_new(weights, wanted, live)
         job = self._cache.get(Key(key.namespace, wanted[-1]["metadata"]["name"], JOB))
         if failures.lasting or failures.passing or job is None:
             return _Outcome(checked, failures, claim_uid=claim_uid)
         await self._children.prune(weights, key, (CONFIG_MAP, JOB), wanted)
         return replace(await self._observed(key, checked, job), claim_uid=claim_uid)
+
+    async def _requested(
+        self, key: Key, weights: KimiLinearWeights, refused: Mapping[FieldPath, Any]
+    ) -> KimiLinearWeights:
+        """Return weights without the defaults that nobody has asked for since the newest Job was made.
+
+        A new value of the annotation that asks the hub again also asks for the doubtful fields.
+        """
+        newest = kept_job.newest(self._cache.children(JOB, key, weights.metadata.uid))
+        if newest is None or newest[1].generation == weights.metadata.generation:
+            return weights
+        item, made_for = newest
+        recorded, now = job_inputs.without_refused(made_for.inputs, refused), self._now()
+        uncertain = kept_job.uncertain_fields(weights, item, recorded, now)
+
+        def judge(live: Manifest, seen: Mapping[FieldPath, Any]) -> Answers:
+            return kept_job.unrequested(uncertain, live, seen, now)
+
+        answers = await self._questions.answer(key, weights, uncertain, judge)
+        takes_all = job_inputs.fetch_of(weights) != made_for.fetch
+        left_out = {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
+        return kept_job.without(weights, left_out, recorded)
 
     def _claim_uid(self, key: Key, weights: KimiLinearWeights) -> str:
         claim = self._cache.get(Key(key.namespace, claim_name(weights), CLAIM))
@@ -242,4 +273,7 @@ class WeightsReconciler:
             claim_uid=outcome.claim_uid,
         )
         status = weights_status(observation, self._now())
-        return await self._reporting.write(WEIGHTS, manifest, status, weights_event(manifest, status, self._now()))
+        event = weights_event(manifest, status, self._now())
+        # Later, the time of this status shows which fields the spec already had: see `kept_job.unrequested`.
+        has_job = outcome.job is not None and not not_applied
+        return await self._reporting.write(WEIGHTS, manifest, status, event, if_unchanged=has_job)

@@ -9,6 +9,7 @@ import pytest
 from integration.client import APPLY, NAMESPACE, QUOTA, Answer, Client, path_of
 from integration.namespace import Namespace
 from integration.waiting import wait_for
+from kimi_linear_operator.cluster.client import for_state
 from kimi_linear_operator.cluster.errors import Meaning, classify
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, SERVICE, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
@@ -135,6 +136,20 @@ def test_a_conflict_is_a_temporary_error(namespace: Namespace) -> None:
     stale["metadata"]["resourceVersion"] = "1"
     status, message = _refusal(namespace, stale)
     assert (status, classify(status, message)) == (409, Meaning.RETRY)
+
+
+def test_a_write_for_one_state_neither_changes_another_state_nor_creates_the_object_again(namespace: Namespace) -> None:
+    namespace.client.apply(DEPLOYMENT, _deployment(namespace), MANAGER)
+    live = namespace.existing(DEPLOYMENT, "kimi")
+    namespace.edit(DEPLOYMENT, "kimi", {"metadata": {"annotations": {"somebody": "was here"}}})
+    guarded = for_state(live, _deployment(namespace))
+    status, message = _refusal(namespace, guarded)
+    assert (status, classify(status, message)) == (409, Meaning.RETRY)
+    namespace.client.delete(DEPLOYMENT, namespace.name, "kimi")
+    wait_for(lambda: namespace.find(DEPLOYMENT, "kimi") is None, "the Deployment is gone")
+    status, message = _refusal(namespace, guarded)
+    assert (status, classify(status, message)) == (409, Meaning.RETRY)
+    assert namespace.find(DEPLOYMENT, "kimi") is None
 
 
 def _deployment(namespace: Namespace) -> Manifest:

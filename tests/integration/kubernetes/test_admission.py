@@ -256,6 +256,11 @@ _BREAKING: dict[str, tuple[str, dict[str, Any]]] = {
         "kimi",
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
     ),
+    "but only KEDA can start the first replica again": ("kimi", {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}),
+    "but nothing notices a request while no replica runs": (
+        "kimi",
+        {"autoscaling": {"minReplicas": 0, "maxReplicas": 2, "keda": {"prometheusAddress": "http://prometheus:9090"}}},
+    ),
     "spec.podTemplate.metadata.labels: contains a label": (
         "kimi",
         {"podTemplate": {"metadata": {"labels": {"kimi-linear.io/server": "other"}}}},

@@ -172,6 +172,25 @@ def test_definitions_and_servers_survive_an_uninstall_and_the_next_release_adopt
     assert there(release, "kimilinearserver/kimi")
 
 
+def test_a_release_takes_back_the_definitions_that_it_gave_up(release: LocalCluster, tmp_path: Path) -> None:
+    """`crds.enabled=false` rolls back only the operator. The definitions stay, and are then in no release."""
+    marked, idle = marked_chart(tmp_path), "--set=replicas=0"
+    chart.install(release.kubeconfig, idle, source=marked)
+    release.kubectl("apply", "--filename=-", stdin=SERVER)
+    chart.install(release.kubeconfig, f"{idle},crds.enabled=false")
+    assert MARK in description(release)
+    chart.helm("rollback", RELEASE, "1", "--wait", *chart.of_release(release.kubeconfig), timeout=300)
+    chart.install(release.kubeconfig, idle)
+    assert MARK not in description(release)
+    chart.install(release.kubeconfig, f"{idle},crds.enabled=false")
+    helm_3(release, "rollback", "1")
+    assert MARK in description(release)
+    chart.install(release.kubeconfig, f"{idle},crds.enabled=false")
+    chart.install(release.kubeconfig, idle)
+    assert MARK not in description(release)
+    assert there(release, "kimilinearserver/kimi")
+
+
 def _of_release(cluster: LocalCluster) -> list[str]:
     """Return the existing objects of the release.
 

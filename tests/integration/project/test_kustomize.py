@@ -81,6 +81,10 @@ SERVER = ours(
         "kernelCache": {"existingClaim": "some-claim"},
         "engine": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi30x"},
         "router": {"image": "lmsysorg/sglang:v0.5.7-rocm700-mi30x"},
+        "autoscaling": {
+            "maxReplicas": 4,
+            "keda": {"prometheusAddress": "http://x", "authentication": {"triggerAuthentication": "some-access"}},
+        },
         "podTemplate": pod_template("sglang"),
     },
 )
@@ -116,6 +120,8 @@ OTHERS = [
     other("v1", "ServiceAccount", "some-account"),
     other("scheduling.k8s.io/v1", "PriorityClass", "some-priority"),
     other("autoscaling/v2", "HorizontalPodAutoscaler", "some-scaler", spec={"scaleTargetRef": SCALED}),
+    other("keda.sh/v1alpha1", "ScaledObject", "some-other-scaler", spec={"scaleTargetRef": SCALED}),
+    other("keda.sh/v1alpha1", "TriggerAuthentication", "some-access"),
 ]
 
 

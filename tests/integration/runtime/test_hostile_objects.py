@@ -30,6 +30,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     POD_MONITOR,
     PROMETHEUS_RULE,
     REVISION,
+    SCALED_OBJECT,
     Kind,
     Manifest,
 )
@@ -40,8 +41,8 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 from passes import CHILDREN, READER
 
 # The number of hostile objects: HOSTILE_OBJECTS=2000 takes some minutes.
-# The cluster of the tests has no Prometheus operator, and its API server refuses autoscalers with such strings.
-_KINDS = {*CHILDREN} - {AUTOSCALER, POD_MONITOR, PROMETHEUS_RULE}
+# The cluster of the tests has no Prometheus operator and no KEDA. Its API server refuses autoscalers with such strings.
+_KINDS = {*CHILDREN} - {AUTOSCALER, POD_MONITOR, PROMETHEUS_RULE, SCALED_OBJECT}
 _COUNT = int(os.environ.get("HOSTILE_OBJECTS", "60"))
 _AT_ONCE = 20
 # Additional seconds that another server may need, because the API server itself is busy with megabytes.

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from integration.audit import AuditLog, Request
-from integration.faults import Call, Matches, Silence, commit_late
+from integration.faults import Call, Matches, Silence, answer, commit_late
 from integration.namespace import Spec
 from integration.sandbox import PAIR_ACCOUNTS, Sandbox, Sandboxes, user_of
 from integration.waiting import wait_for
@@ -62,6 +62,11 @@ def _silence(sandbox: Sandbox) -> None:
     sandbox.proxy.begin(Silence())
 
 
+def _hide_renewals(sandbox: Sandbox) -> None:
+    """Answer renewals of the Lease with something else. All other requests reach the API server."""
+    sandbox.proxy.begin(answer({"status": "maintenance"}), lambda call: call.is_write and call.concerns(LEASE))
+
+
 def _heal(sandbox: Sandbox) -> None:
     sandbox.proxy.heal()
 
@@ -78,6 +83,7 @@ TROUBLES = {
     "paused": Trouble(_send(signal.SIGSTOP), _send(signal.SIGCONT)),
     "cut off": Trouble(_refuse_connections, _heal),
     "cut off silently": Trouble(_silence, _heal),
+    "renewals get other answers": Trouble(_hide_renewals, _heal),
 }
 
 

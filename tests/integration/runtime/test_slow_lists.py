@@ -13,12 +13,13 @@ import pytest
 from integration.faults import TRUNCATED, Call, Fault, Matches, delay, end_with, error_event, refuse
 from integration.sandbox import Sandbox, Sandboxes
 from integration.waiting import seconds_until, wait_for
-from kimi_linear_operator.kubernetes.kinds import POD, POD_MONITOR, PROMETHEUS_RULE, SERVICE, Kind
+from kimi_linear_operator.kubernetes.kinds import POD, POD_MONITOR, PROMETHEUS_RULE, SCALED_OBJECT, SERVICE, Kind
 from kimi_linear_operator.runtime.lists import RESYNC_SECONDS
 from passes import CHILDREN, RESOURCES
 
-# The cluster of the tests has no Prometheus operator.
-KINDS = tuple(kind for kind in (*CHILDREN, *RESOURCES) if kind not in (POD_MONITOR, PROMETHEUS_RULE))
+# The cluster of the tests has no Prometheus operator and no KEDA.
+_OF_ADD_ONS = (POD_MONITOR, PROMETHEUS_RULE, SCALED_OBJECT)
+KINDS = tuple(kind for kind in (*CHILDREN, *RESOURCES) if kind not in _OF_ADD_ONS)
 # How long a list can take, because of priority and fairness or a start of the API server. The API server ends a list
 # after a minute.
 _SLOW = {"8 s": 8.0, "25 s": 25.0, "60 s": 60.0}

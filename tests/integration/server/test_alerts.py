@@ -15,6 +15,7 @@ from make import make_server
 _POD = 'namespace="default", pod="kimi-7d9c6f5b8-x2x4q"'
 _SCRAPED = f'{_POD}, kimi_linear_io_server="kimi"'
 _OTHER = 'namespace="default", pod="kimi-a-7d9c6f5b8-x2x4q", kimi_linear_io_server="kimi-a"'
+_RENAMED = 'namespace="amd", pod="exporter-x7k2p", exported_namespace="default", exported_pod="kimi-7d9c6f5b8-x2x4q"'
 _FIRST_TOKEN = "sglang:time_to_first_token_seconds_bucket"
 _STARTS = "kube_pod_container_status_restarts_total"
 
@@ -54,6 +55,11 @@ def _restarts(labels: str, values: str, *, fires: bool) -> Case:
     return Case("KimiLinearRestarts", {f'{_STARTS}{{{labels}, container="sglang"}}': values}, 60, fires)
 
 
+def _gpu_errors(metric: str, values: str, *, fires: bool, pod: str = _SCRAPED) -> Case:
+    series = {f"up{{{pod}}}": "1x60", f'{metric}, gpu_id="3", hostname="gpu-1"}}': values}
+    return Case("KimiLinearGPUErrors", series, 40, fires)
+
+
 CASES = {
     "nobody answers": Case("KimiLinearNotServing", {f"up{{{_SCRAPED}}}": "0x90"}, 62, True),
     "nothing is there": Case("KimiLinearNotServing", {f"up{{{_OTHER}}}": "1x90"}, 62, True),
@@ -85,6 +91,26 @@ CASES = {
     "the cache was full for a moment": _pool("KimiLinearCacheFull", "token_usage", "0.5x15 0.97x15", fires=False),
     "the pool of states is full": _pool("KimiLinearStatePoolFull", "mamba_usage", "0.97x30", fires=True),
     "the pool of states is well used": _pool("KimiLinearStatePoolFull", "mamba_usage", "0.9x30", fires=False),
+    "a GPU has errors": _gpu_errors(f"gpu_ecc_uncorrect_total{{{_POD}", "0x20 1x40", fires=True),
+    "a GPU has errors, and its metrics have a prefix": _gpu_errors(
+        f"amd_gpu_ecc_uncorrect_total{{{_POD}", "0x20 1x40", fires=True
+    ),
+    "a GPU has errors, and Prometheus renamed the labels of the pod": _gpu_errors(
+        f"gpu_ecc_uncorrect_total{{{_RENAMED}", "0x20 1x40", fires=True
+    ),
+    "a GPU has no errors": _gpu_errors(f"gpu_ecc_uncorrect_total{{{_POD}", "0x60", fires=False),
+    "a GPU had errors before another pod used it": _gpu_errors(
+        f"gpu_ecc_uncorrect_total{{{_POD}", "1x20 stale", fires=False
+    ),
+    "a GPU of another server has errors": _gpu_errors(
+        'gpu_ecc_uncorrect_total{namespace="default", pod="kimi-a-7d9c6f5b8-x2x4q"', "1x60", fires=False, pod=_OTHER
+    ),
+    "a GPU that no pod uses has errors": _gpu_errors(
+        'gpu_ecc_uncorrect_total{namespace="", pod=""', "1x60", fires=False
+    ),
+    "a pod of another server says that a GPU has errors": _gpu_errors(
+        f'gpu_ecc_uncorrect_total{{{_RENAMED}, kimi_linear_io_server="kimi-a"', "1x60", fires=False
+    ),
 }
 
 

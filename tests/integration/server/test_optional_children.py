@@ -7,7 +7,13 @@ import pytest
 import chart
 from control_plane import LocalCluster
 from integration.client import Client
-from integration.definitions import ROUTES, with_prometheus_operator, without_definition
+from integration.definitions import (
+    ROUTES,
+    prometheus_operator,
+    scaled_object,
+    with_definitions,
+    without_definition,
+)
 from integration.namespace import Namespace
 from integration.permissions import KINDS, grant
 from integration.processes_under_test import run_command
@@ -19,6 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     NETWORK_POLICY,
     POD_MONITOR,
     PROMETHEUS_RULE,
+    SCALED_OBJECT,
     Kind,
     Manifest,
 )
@@ -26,9 +33,11 @@ from kimi_linear_operator.kubernetes.kinds import (
 PLAIN = {"tensorParallelism": 1}
 ROUTED = {**PLAIN, "httpRoute": {"parentRefs": [{"name": "public"}], "hostnames": ["kimi.example.com"]}}
 ENTERED = {**PLAIN, "ingress": {"hosts": ["kimi.example.com"]}}
+SCALED = {**PLAIN, "autoscaling": {"maxReplicas": 2, "keda": {"prometheusAddress": "http://prometheus:9090"}}}
 SWITCHED: Mapping[str, tuple[Manifest, tuple[Kind, ...]]] = {
     "monitoring": ({**PLAIN, "monitoring": {}}, (POD_MONITOR, PROMETHEUS_RULE)),
     "networkPolicies": ({**PLAIN, "networkPolicy": {}}, (NETWORK_POLICY,)),
+    "keda": (SCALED, (SCALED_OBJECT,)),
     "expose": ({**ROUTED, **ENTERED}, (INGRESS, HTTP_ROUTE)),
 }
 """Specs that need a permission with a switch in the chart, and their children, by the switch below `rbac`."""
@@ -155,7 +164,8 @@ def test_a_permission_may_be_missing_granted_and_removed(sandboxes: Sandboxes) -
 def test_a_permission_that_the_chart_withholds_is_reported_and_used_once_granted(
     sandboxes: Sandboxes, client: Client, cluster: LocalCluster
 ) -> None:
-    with with_prometheus_operator(client, cluster), sandboxes.open_wide(namespaces=1) as [wide]:
+    definitions = [*prometheus_operator(), *scaled_object()]
+    with with_definitions(client, cluster, definitions), sandboxes.open_wide(namespaces=1) as [wide]:
         place = wide.namespace
         grant(client, place.name, CURTAILED_ACCOUNTS[0], *(f"--set=rbac.{name}=false" for name in SWITCHED))
         place.create_server("plain", PLAIN)

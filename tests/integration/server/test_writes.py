@@ -6,7 +6,7 @@ from benchmarks.manifests import EVERYTHING
 from control_plane import LocalCluster
 from integration.audit import AuditLog, Request
 from integration.client import Client
-from integration.definitions import with_prometheus_operator
+from integration.definitions import prometheus_operator, with_definitions
 from integration.namespace import Namespace, Spec
 from integration.processes_under_test import USER, Operator
 from integration.waiting import stays, wait_for
@@ -113,7 +113,7 @@ def test_settled_servers_and_a_restart_cause_no_writes(
 def test_servers_with_all_options_cause_no_writes_for_a_minute(
     operator: Operator, audit_log: AuditLog, namespace: Namespace, client: Client, cluster: LocalCluster
 ) -> None:
-    with with_prometheus_operator(client, cluster):
+    with with_definitions(client, cluster, prometheus_operator()):
         mark = audit_log.mark()
         for name in ("a", "b"):
             namespace.create_server(name, EVERYTHING)

@@ -9,8 +9,8 @@ import pytest
 from fast_loop import now, run
 from kimi_linear_operator.benchmark import job, target
 from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, REQUESTS_AT_ONCE, Admission, Wait
-from kimi_linear_operator.benchmark.index import FEW_RIVALS
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL, SUITE_LABEL
+from kimi_linear_operator.benchmark.line import FEW_RIVALS
 from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS, LOOKS_AT_ONCE, LOOKS_OF_NAMESPACE, Looks
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster

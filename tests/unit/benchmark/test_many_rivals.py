@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -15,8 +16,8 @@ from kimi_linear_operator.benchmark.address import TargetKey
 from kimi_linear_operator.benchmark.admission import Admission, Wait
 from kimi_linear_operator.benchmark.claims import Claim
 from kimi_linear_operator.benchmark.holding import Asker
-from kimi_linear_operator.benchmark.index import FEW_RIVALS
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_LABEL
+from kimi_linear_operator.benchmark.line import FEW_RIVALS
 from kimi_linear_operator.benchmark.resource_type import BENCHMARK_TYPE
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
@@ -338,7 +339,7 @@ def firsts(world: World) -> dict[Key, object]:
     """Return for each waiting benchmark which benchmark goes first, or that many go first."""
     targets, index = Admission(cast(Cluster, world), world.cache, has_read_all), index_of(world.cache)
     willing = {key for key, claim in index.claims(KIMI).items() if claim.is_willing}
-    found = {key: turn.first(targets._contenders(index.line(key), Asker(NOW, key.namespace))) for key in willing}
+    found = {key: turn.first(targets._contenders(index.line(key).claims, Asker(NOW, key.namespace))) for key in willing}
     named = {key: (first.namespace, first.name) if first else None for key, first in found.items()}
     far = {key for key in willing if index.is_far(key)}
     assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "no benchmark waits for a far benchmark"
@@ -364,3 +365,153 @@ def happen(world: World, chance: random.Random, key: Key) -> set[Key]:
         status = {**status, "failedStart": failed}
     minute = chance.randrange(60)
     return world.benchmark(key, status, f"2026-11-24T08:{minute:02}:00Z", suspend=chance.random() < 0.2)
+
+
+# The front of the two orders, guests and others, and of the benchmarks with a Job; and the benchmark itself.
+MOST_ENQUEUED = 3 * (FEW_RIVALS + 1) + 1
+FAILED = {"suite": "a", "reason": "ApplyFailed", "message": "exceeded quota", "time": RESTED[1]}
+
+
+@pytest.mark.parametrize("namespace", ["default", "elsewhere"])
+@pytest.mark.parametrize(
+    ("status", "spec"),
+    [({"failedStart": FAILED}, {}), ({}, {}), ({}, {"suspend": True})],
+    ids=["gave their turns back", "wait", "are suspended"],
+)
+def test_a_change_of_one_of_1500_resting_benchmarks_enqueues_few(namespace: str, status: Manifest, spec: Any) -> None:
+    world, keys = World(), [key_of(f"b{number:04}", namespace) for number in range(1500)]
+    for key in keys:
+        world.benchmark(key, status, **spec)
+    with little_time():
+        for key in keys[:50]:
+            assert len(world.benchmark(key, {"failedStart": {**FAILED, "time": NOW}}, **spec)) <= MOST_ENQUEUED
+            assert len(world.put(JOB, world.job(key))) <= MOST_ENQUEUED
+        for key in keys:
+            assert len(world.remove(BENCHMARK, key)) <= MOST_ENQUEUED
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_next_in_line_always_gets_its_turn_although_a_change_enqueues_few(seed: int) -> None:
+    """Random changes, and passes over the enqueued benchmarks only, lead to the same runs as a simple model."""
+    chance = random.Random(seed)  # noqa: S311 - which changes a test makes is no secret
+    life = Life(chance)
+    for _ in range(250):
+        life.change()
+        asyncio.run(life.settle())
+        assert life.ran == life.expected()
+
+
+class Life:
+    """Benchmarks of one server, and an operator that makes only the passes for which it was enqueued or set a timer.
+
+    The model is the dictionary of statuses, and `expected`. A benchmark without an entry in `statuses` does not exist.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self.world, self.chance, self.now = World(), chance, 0
+        self.admission = Admission(cast(Cluster, self.world), self.world.cache, has_read_all)
+        self.due = set[Key]()
+        self.timers = dict[Key, float]()
+        self.created = dict[Key, str]()
+        self.statuses = dict[Key, Manifest]()
+        self.suspended = set[Key]()
+        self.ran = set[Key]()
+
+    def time(self, seconds: float = 0.0) -> str:
+        moment = datetime.fromisoformat(NOW) + timedelta(seconds=self.now + seconds)
+        return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def change(self) -> None:
+        """Change one thing, as a user or a Job may do at any time."""
+        happens = self.chance.choice(["create", "create", "wait", "suspend", "delete", *["end"] * 4])
+        if happens == "create":
+            self.create()
+        elif happens == "wait":
+            self.wait()
+        elif happens == "end" and self.ran:
+            self.end(self.chance.choice(sorted(self.ran)))
+        elif happens == "suspend" and self.statuses:
+            self.suspend(self.chance.choice(sorted(self.statuses)))
+        elif happens == "delete" and self.statuses:
+            self.delete(self.chance.choice(sorted(self.statuses)))
+
+    def create(self) -> None:
+        key = key_of(f"b{len(self.created):03}", self.chance.choice(["default", "default", "x", "y"]))
+        self.created[key], self.statuses[key] = self.time(), {}
+        self.write(key)
+
+    def suspend(self, key: Key) -> None:
+        self.suspended ^= {key}
+        self.write(key)
+        self.stop(key)
+
+    def delete(self, key: Key) -> None:
+        self.due |= self.world.remove(BENCHMARK, key)
+        self.stop(key)
+        del self.statuses[key]
+
+    def end(self, key: Key) -> None:
+        """End the suite of a benchmark: it is done, or gives its turn back because it could not start."""
+        gives_back = self.chance.random() < 0.5
+        status = {**self.statuses[key], "failedStart": {**FAILED, "time": self.time()}} if gives_back else DONE
+        self.statuses[key] = status
+        self.write(key)
+        self.stop(key)
+        if not gives_back:
+            del self.statuses[key]
+
+    def wait(self) -> None:
+        self.now += self.chance.choice([1, 60, 200])
+        over = {key for key, when in self.timers.items() if when <= self.now}
+        self.due |= over
+        self.timers = {key: when for key, when in self.timers.items() if key not in over}
+
+    def write(self, key: Key) -> None:
+        is_suspended = key in self.suspended
+        created, status = self.created[key], self.statuses[key]
+        self.due |= self.world.benchmark(key, status, created, suspend=is_suspended, timeoutSeconds=604_800)
+
+    def stop(self, key: Key) -> None:
+        if key in self.ran:
+            self.ran.remove(key)
+            self.due |= self.world.remove(JOB, self.job_key(key))
+
+    def job_key(self, key: Key) -> Key:
+        return Key(key.namespace, self.world.job(key)["metadata"]["name"], JOB)
+
+    async def settle(self) -> None:
+        """Make a pass over each benchmark that is due, in any order."""
+        while self.due:
+            key = self.chance.choice(sorted(self.due, key=str))
+            self.due.remove(key)
+            if key in self.statuses and key not in self.suspended | self.ran:
+                await self.try_to_start(key)
+
+    async def try_to_start(self, key: Key) -> None:
+        aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.world.cache.get(key)))
+        if wait := await self.admission.wait(key, aim, self.time()):
+            self.timers |= {} if wait.again is None else {key: self.now + wait.again}
+            return
+        self.ran.add(key)
+        made = self.world.job(key)
+        self.due |= self.world.put(JOB, {**made, "metadata": made["metadata"] | {"creationTimestamp": self.time()}})
+        self.statuses[key] = {"startTime": self.statuses[key].get("startTime", self.time())}
+        self.write(key)
+
+    def expected(self) -> set[Key]:
+        """Return the benchmarks that should run now: nobody else whose turn it is has to wait."""
+        idle = [key for key in self.statuses if key not in self.suspended | self.ran and not self.is_resting(key)]
+        owns = {key for key in self.ran if key.namespace == "default"}
+        next_own = [] if owns else sorted((key for key in idle if key.namespace == "default"), key=self.order)[:1]
+        is_free = not (self.ran or next_own)
+        next_guest = sorted((key for key in idle if key.namespace != "default"), key=self.order)[:1] if is_free else []
+        return {*self.ran, *next_own, *next_guest}
+
+    def is_resting(self, key: Key) -> bool:
+        failed = self.statuses[key].get("failedStart", {}).get("time")
+        return failed is not None and failed > self.time(-turn.REST_SECONDS)
+
+    def order(self, key: Key) -> tuple[Any, ...]:
+        status = self.statuses[key]
+        started = status.get("startTime", "")
+        return status.get("failedStart", {}).get("time", ""), not started, started, self.created[key], key

@@ -7,8 +7,9 @@ import pytest
 
 from kimi_linear_operator.benchmark.recipe import PUBLISHED
 from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition
-from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
+from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, POD, Kind, Manifest
 from make import owned
 from unit.benchmark.test_turns_given_back import ENDPOINT, FIRST
 from unit.benchmark.test_turns_given_back import World as TwoBenchmarks
@@ -140,3 +141,39 @@ def test_suites_of_an_unknown_kind_keep_their_results() -> None:
     world.end()
     world.pass_over(FIRST, "09:07:00")
     assert [result["name"] for result in world.status["results"]] == ["speed-low", "newer"]
+
+
+def test_a_benchmark_waits_without_passes_while_only_another_version_can_judge_its_suite() -> None:
+    world = World()
+    world.begin(suites=[{"name": "newer", "speed": {"numPrompts": 10}}])
+    # This version does not know the load, and the suite runs.
+    world.change(suites=[{"name": "newer"}])
+    assert world.pass_over(FIRST, "09:01:00") is None
+    world.end()
+    assert world.pass_over(FIRST, "09:05:00") is None
+    assert (world.outcomes, _accepted(world.status)) == ([], ("False", "InvalidSpec"))
+
+
+@pytest.mark.parametrize("retry", [0.0, 30.0])
+def test_results_that_cannot_be_stored_are_retried_with_growing_pauses_although_the_status_is_refused_too(
+    retry: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    world.begin()
+    world.end()
+    apply = world.cluster.apply
+
+    async def refuse_results(kind: Kind, manifest: Manifest) -> Manifest:
+        if kind == CONFIG_MAP:
+            raise ApiError(429, "too many requests", retry)
+        return await apply(kind, manifest)
+
+    async def refuse_status(*_: Any, **__: Any) -> Manifest:
+        raise ApiError(403, 'admission webhook "freeze" denied the request')
+
+    monkeypatch.setattr(world.cluster, "apply", refuse_results)
+    monkeypatch.setattr(world.cluster, "patch_status", refuse_status)
+    # The queue makes the pauses: they grow with each error, and last at least as long as the error asks for.
+    with pytest.raises(ApiError, match="too many requests") as caught:
+        world.pass_over(FIRST, "09:05:00")
+    assert caught.value.retry_seconds == retry

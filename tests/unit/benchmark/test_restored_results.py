@@ -50,9 +50,10 @@ def odd(value: Any) -> st.SearchStrategy[Any]:
 
 
 class Cluster:
-    """A cluster with the ConfigMap of a deleted benchmark. It stores every status that the CRD accepts."""
+    """A cluster with a benchmark and the ConfigMap of an earlier one. It stores every status that the CRD accepts."""
 
-    def __init__(self, config_map: Manifest, written: list[Manifest]) -> None:
+    def __init__(self, benchmark: Manifest, config_map: Manifest, written: list[Manifest]) -> None:
+        self.benchmark = benchmark
         self.config_map = config_map
         self.written = written
         self.statuses: list[Manifest] = []
@@ -60,7 +61,7 @@ class Cluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         self.reads += kind == CONFIG_MAP
-        return self.config_map if kind == CONFIG_MAP else None
+        return {CONFIG_MAP: self.config_map, BENCHMARK: self.benchmark}.get(kind)
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
         return []
@@ -109,7 +110,7 @@ def restored(text: str, written: list[Manifest] | None = None) -> Manifest:
         written: Gets the objects that the pass writes.
     """
     manifest, left = left_behind(text)
-    cache, cluster = new_cache(), Cluster(left, [] if written is None else written)
+    cache, cluster = new_cache(), Cluster(manifest, left, [] if written is None else written)
     cache.put(CONFIG_MAP, left)
     cache.put(BENCHMARK, manifest)
     asyncio.run(Passes(cluster, cache, now=lambda: NOW).reconcile(NIGHTLY))
@@ -166,7 +167,7 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_any_content_in_place_of_results_takes_little_time_and_is_read_once(text: str) -> None:
     manifest, left = left_behind(text, suspend=True)
-    cache, cluster = new_cache(), Cluster(left, [])
+    cache, cluster = new_cache(), Cluster(manifest, left, [])
     cache.put(CONFIG_MAP, left)
     cache.put(BENCHMARK, manifest)
     reconciler = Passes(cluster, cache, now=lambda: NOW)
@@ -201,7 +202,7 @@ def test_many_findings_are_compared_with_their_config_map_once(
     finding = {"rule": "Threshold", "metric": "m", "value": 1.5, "limit": 2.5, "passed": True, "message": "m"}
     results = [make_result("speed-low", name=name, findings=[finding] * 256) for name in names]
     complete = [make_condition("Complete", "True", "SuitesEnded", "")]
-    cache, cluster = new_cache(), Cluster({}, [])
+    cache, cluster = new_cache(), Cluster(manifest, {}, [])
     cache.put(BENCHMARK, {**manifest, "status": {**KEPT, "results": results, "conditions": complete}})
     reconciler = Passes(cluster, cache, now=lambda: NOW)
     for _ in range(3):

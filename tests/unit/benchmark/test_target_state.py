@@ -1,6 +1,7 @@
 """Whether a benchmark's target is ready, why it is not, and which Jobs hold it."""
 
 import asyncio
+import time
 from typing import Any, cast
 
 import pytest
@@ -19,10 +20,11 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import check
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.manifests import build_deployment
+from kimi_linear_operator.server.sglang.entrypoint import INSTALL
 from kimi_linear_operator.server.sglang.images import image_of
 from kimi_linear_operator.server.sglang.running import packages_in
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from make import make_benchmark, make_condition, make_result, make_server, owned, stored
+from make import make_benchmark, make_condition, make_deployment, make_result, make_server, owned, stored
 from passes import new_cache
 
 
@@ -111,6 +113,39 @@ def test_the_packages_of_a_pod_template_can_be_read_from_it(packages: list[str])
     assert packages_in(build_pod_template(server)) == packages
     assert packages_in({"spec": {"containers": [{"name": "sglang", "command": ["pip", "x"]}]}}) is None
     assert packages_in({}) is None
+
+
+LONG = 700_000
+COMMANDS = {
+    "installations": [f"{INSTALL} " * (LONG // len(INSTALL))],
+    "ends": [" && exec " * (LONG // 9)],
+    "an installation of long packages": [f"{INSTALL} {'x' * LONG} && exec x"],
+    "an installation of many packages": [f"{INSTALL} {'x ' * (LONG // 2)} && exec x"],
+    "an installation in quotes": [f"{INSTALL} '{' ' * LONG} && exec x"],
+    "many words": ["x"] * (LONG // 4),
+}
+
+
+@pytest.mark.parametrize("field", ["command", "args"])
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_the_target_is_found_in_little_time_whatever_command_its_pods_have(words: list[str], field: str) -> None:
+    deployment = owned(
+        {
+            **make_deployment(),
+            "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "sglang", field: words}]}}},
+        }
+    )
+    cache = new_cache()
+    for kind, manifest in ((SERVER, server()), (DEPLOYMENT, deployment)):
+        cache.put(kind, manifest)
+    benchmark = check(make_benchmark()).resource
+    assert benchmark
+    begin = time.thread_time()
+    seen = target_state(cache, benchmark).target
+    # Usually a hundredth of a second. A search with a regular expression took a minute.
+    assert time.thread_time() - begin < 1.0
+    assert seen
+    assert len(seen.packages) <= 2
 
 
 def test_an_endpoint_counts_as_ready() -> None:

@@ -15,6 +15,7 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from answering import stored_object
 from kimi_linear_operator.cluster.client import connect
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.watch_session import watch_session
@@ -51,7 +52,7 @@ async def _api_server(context: ssl.SSLContext, kubeconfig: Path, authority: Path
     """Run an API server that closes each connection, and name it and its authority in a kubeconfig."""
 
     async def answer(_: web.Request) -> web.Response:
-        response = web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+        response = web.json_response(stored_object(CONFIG_MAP, "kimi"))
         response.force_close()
         return response
 

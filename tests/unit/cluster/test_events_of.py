@@ -81,3 +81,21 @@ def test_an_event_longer_than_a_page_is_read_alone(monkeypatch: pytest.MonkeyPat
 def test_a_list_that_expires_between_pages_is_an_error_of_the_api_server() -> None:
     with pytest.raises(ApiError, match="expired"):
         read([event(number) for number in range(LIST_CHUNK + 5)], gone_at=LIST_CHUNK)
+
+
+def test_reading_events_takes_only_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page may take long, and is requested again while the API server is busy."""
+    monkeypatch.setattr(module, "EVENTS_SECONDS", 1.0)
+
+    async def answer(request: web.Request) -> web.Response:
+        if "continue" in request.query:
+            return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": "20"})
+        return web.json_response({"metadata": {"continue": "1"}, "items": [event(1)]})
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            with pytest.raises(ApiError, match="the Events could not be read within 1 s") as raised:
+                await asyncio.wait_for(cluster.events_of(POD), 10)
+            assert raised.value.is_passing
+
+    asyncio.run(test())

@@ -97,3 +97,5 @@ def test_the_clock_of_leases_continues_while_the_machine_is_suspended() -> None:
     if not hasattr(time, "CLOCK_BOOTTIME"):
         pytest.skip("this system has no such clock")
     assert clock.seconds() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1)
+    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    assert clock.suspended_seconds() == pytest.approx(suspended, abs=1)

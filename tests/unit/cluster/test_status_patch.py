@@ -61,13 +61,16 @@ class Written:
         body = await request.json()
         if isinstance(body, dict):
             self.live = {**self.live, "status": merged(self.live.get("status"), body["status"])}
-            return web.json_response({"metadata": self.live["metadata"]})
+            return self._metadata()
         assert request.content_type == "application/json-patch+json"
         try:
             self.live = applied(self.live, body)
         except KeyError:
             return web.json_response({"message": "the server rejected our request due to an error"}, status=422)
-        return web.json_response({"metadata": self.live["metadata"]})
+        return self._metadata()
+
+    def _metadata(self) -> web.Response:
+        return web.json_response({"kind": "PartialObjectMetadata", "metadata": self.live["metadata"]})
 
     def write(self, seen: Manifest, status: Manifest, *, if_unchanged: bool) -> Manifest:
         """Write a status for this observed state of the server. Return the stored status."""

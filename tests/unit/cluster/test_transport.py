@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from answering import answering
+from answering import answering, stored_object
 from kimi_linear_operator import clock
 from kimi_linear_operator.cluster.client import Cluster, connect_to
 from kimi_linear_operator.cluster.errors import ApiError
@@ -33,7 +33,7 @@ def _asked(act: Callable[[Cluster], Awaitable[Any]]) -> dict[str, float | None]:
     async def answer(request: web.Request) -> web.Response:
         given = request.query.get("timeout")
         asked[request.path.split("/")[-1]] = float(given.removesuffix("s")) if given else None
-        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+        return web.json_response({**stored_object(CONFIG_MAP, request.path.split("/")[-1]), "items": []})
 
     async def test() -> None:
         async with answering(answer) as cluster:
@@ -174,7 +174,8 @@ def test_a_lease_is_renewed_at_once_however_many_writes_hang() -> None:
         if "configmaps" in request.path:
             hanging += 1
             await healed.wait()
-        return web.json_response({"metadata": {"resourceVersion": "1"}})
+            return web.json_response(stored_object(CONFIG_MAP, request.path.split("/")[-1]))
+        return web.json_response(stored_object(LEASE, "lease"))
 
     async def test() -> None:
         async with answering(answer) as cluster:

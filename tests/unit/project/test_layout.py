@@ -49,6 +49,7 @@ _MAY_WAIT = {
     "reconcile.children",
     "reconcile.live",
     "reconcile.log_reads",
+    "reconcile.questions",
     "reconcile.recheck",
     "reconcile.reporting",
     "reconcile.resource_type",

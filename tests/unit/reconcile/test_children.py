@@ -4,7 +4,8 @@ Resources that depend on a child are enqueued.
 """
 
 import asyncio
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
@@ -15,8 +16,10 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, SERVICE, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import Children
+from kimi_linear_operator.reconcile.errors import GoneError
+from kimi_linear_operator.server.manifests import build_companions
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from make import make_benchmark, make_deployment, make_server, owned
+from make import make_benchmark, make_deployment, make_server, owned, stored
 from passes import new_cache, tell_nobody
 
 
@@ -109,3 +112,96 @@ def test_thousands_of_fake_children_are_deleted_a_few_at_a_time() -> None:
         asyncio.run(children.prune(owner, key, (DEPLOYMENT,), []))
     assert len(cluster.deleted) == 1000
     assert cluster.most_at_once <= 16
+
+
+class Guarded:
+    """A cluster with a server and its Service. It refuses a write that names another state than the stored one."""
+
+    def __init__(self) -> None:
+        self.server: Manifest | None = make_server() | {"status": {"observedGeneration": 1}}
+        self.owner = KimiLinearServer.model_validate(self.server)
+        [self.wanted] = [child for child in build_companions(self.owner) if child["metadata"]["name"] == "kimi"]
+        self.service: Manifest = self._version("20", self.wanted)
+        self.cache = new_cache()
+        self.children = Children(cast(Cluster, self), self.cache, tell_nobody)
+
+    def _version(self, version: str, manifest: Manifest) -> Manifest:
+        made = stored(manifest)
+        return {**made, "metadata": {**made["metadata"], "resourceVersion": version}}
+
+    def watch(self) -> None:
+        self.cache.put(SERVICE, self.service)
+
+    def change(self, **metadata: Any) -> None:
+        """Let somebody change the Service."""
+        version = str(int(self.service["metadata"]["resourceVersion"]) + 1)
+        spec = {**self.service["spec"], "selector": {"stolen": "yes"}}
+        changed = {**self.service, "metadata": {**self.service["metadata"], **metadata}, "spec": spec}
+        self.service = self._version(version, changed)
+
+    def write(self) -> None:
+        asyncio.run(self.children.apply(self.owner, self.wanted))
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.server if kind == SERVER else self.service
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        if any(manifest["metadata"].get(name) != self.service["metadata"][name] for name in ("uid", "resourceVersion")):
+            raise ApiError(409, "the object has been modified")
+        self.service = self._version(str(int(self.service["metadata"]["resourceVersion"]) + 1), manifest)
+        return self.service
+
+
+def _orphan(cluster: Guarded) -> None:
+    cluster.change(ownerReferences=[])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda server: None,
+        lambda server: {**server, "metadata": {**server["metadata"], "uid": "of its successor"}},
+        lambda server: {**server, "metadata": {**server["metadata"], "deletionTimestamp": "2026-11-24T09:30:00Z"}},
+    ],
+    ids=["gone", "replaced", "being deleted"],
+)
+def test_an_orphan_is_not_adopted_for_a_server_that_ends(end: Callable[[Manifest], Manifest | None]) -> None:
+    cluster = Guarded()
+    _orphan(cluster)
+    cluster.watch()
+    cluster.server = end(make_server())
+    with pytest.raises(GoneError):
+        cluster.write()
+    assert cluster.service["metadata"]["ownerReferences"] == []
+
+
+def test_an_orphan_is_adopted_for_a_server_that_exists() -> None:
+    cluster = Guarded()
+    _orphan(cluster)
+    cluster.watch()
+    cluster.write()
+    assert [owner["name"] for owner in cluster.service["metadata"]["ownerReferences"]] == ["kimi"]
+
+
+def test_a_child_that_was_orphaned_after_the_pass_had_read_it_stays_an_orphan() -> None:
+    cluster = Guarded()
+    cluster.change()
+    cluster.watch()
+    _orphan(cluster)
+    cluster.server = None
+    with pytest.raises(ApiError, match="modified"):
+        cluster.write()
+    assert cluster.service["metadata"]["ownerReferences"] == []
+
+
+def test_a_child_that_has_changed_since_the_pass_read_it_is_repaired_by_the_next_pass() -> None:
+    cluster = Guarded()
+    cluster.change()
+    cluster.watch()
+    cluster.change(annotations={})
+    with pytest.raises(ApiError, match="modified") as caught:
+        cluster.write()
+    assert caught.value.is_passing
+    # No watch event comes: the operator has read the child itself.
+    cluster.write()
+    assert cluster.service["spec"] == cluster.wanted["spec"]

@@ -11,8 +11,10 @@ import pytest
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import job_status
+from kimi_linear_operator.cluster import client
 from kimi_linear_operator.cluster.pages import Page, Pages
 from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, MOST_VALUES
+from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE
 from kimi_linear_operator.kubernetes.drift import has_drifted, with_digests
 from kimi_linear_operator.kubernetes.essence import essence
 from kimi_linear_operator.kubernetes.kinds import (
@@ -29,15 +31,17 @@ from kimi_linear_operator.kubernetes.kinds import (
 )
 from kimi_linear_operator.kubernetes.metadata import is_owned_by
 from kimi_linear_operator.kubernetes.plan import Apply, step_for
-from kimi_linear_operator.reconcile.cache import MOST_OF_LARGE, Cache
-from kimi_linear_operator.reconcile.cached_object import HEAVIEST_CHILD, LARGE_CHILD, LARGEST_CHILD, Key
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import HEAVIEST_CHILD, LARGE_CHILD, LARGE_STATUS, LARGEST_CHILD, Key
+from kimi_linear_operator.reconcile.room import MOST_OF_LARGE
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.manifests import build, build_revision
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
-from make import UID, make_benchmark, make_deployment, make_pod, make_server, owned, stored
-from passes import READER, WRITTEN, check_stored, new_cache
+from make import UID, make_benchmark, make_condition, make_deployment, make_pod, make_result, make_server, owned, stored
+from passes import READER, WRITTEN, Passes, check_stored, new_cache
+from unit.server.test_many_unowned_fields import Cluster as FakeCluster
 
 KIMI = Key("default", "kimi", SERVER)
 # The largest essence of any object, in bytes. A pod's trimmed text is about as long.
@@ -208,7 +212,9 @@ def test_large_specs_without_room_in_their_namespace_are_refused_with_the_reason
         cache.put(SERVER, large_server(number))
     assert MOST_OF_LARGE / 2 < kept_bytes(cache) < MOST_OF_LARGE + 50 * SMALL
     assert problem_of(cache, 0) == ""
-    assert problem_of(cache, MOST_SERVERS + 40).startswith("spec: too large for this namespace")
+    refused = problem_of(cache, MOST_SERVERS + 40)
+    assert refused.startswith("spec: too large for this namespace")
+    assert refused.endswith("The largest resources are s000 (254 KiB), s001 (254 KiB), s002 (254 KiB)")
     usual = make_server("usual", tensorParallelism=8)
     elsewhere = {**large_server(0), "metadata": {**large_server(0)["metadata"], "namespace": "other"}}
     for server in (usual, elsewhere):
@@ -222,6 +228,34 @@ def test_large_specs_without_room_in_their_namespace_are_refused_with_the_reason
     assert (cache.get(Key("default", "large", BENCHMARK)) or {})["spec"] == benchmark["spec"]
     cache.put(DEPLOYMENT, medium(0))
     assert cache.get(Key("default", "d000", DEPLOYMENT)) == medium(0)
+
+
+def test_a_spec_in_a_full_room_can_become_smaller_and_makes_room_for_others() -> None:
+    cache = new_cache()
+    for number in range(MOST_SERVERS + 2):
+        cache.put(SERVER, large_server(number))
+    last = MOST_SERVERS + 1
+    assert problem_of(cache, last)
+    for number in range(2):
+        cache.put(SERVER, large_server(number, version=2, size=LARGEST_SPEC // 4))
+        assert problem_of(cache, number) == ""
+    cache.put(SERVER, large_server(last))
+    assert problem_of(cache, last) == ""
+    cache.put(SERVER, large_server(last, version=2, size=LARGE_CHILD // 2))
+    assert problem_of(cache, last) == ""
+
+
+def test_a_refused_spec_gives_the_same_reason_until_it_changes() -> None:
+    """Otherwise the operator would write its status each time that another object changes."""
+    cache = new_cache()
+    for number in range(MOST_SERVERS + 2):
+        cache.put(SERVER, large_server(number))
+    last = MOST_SERVERS + 1
+    refused = problem_of(cache, last)
+    seen = cache.get(Key("default", f"s{last:03}", SERVER)) or {}
+    cache.put(SERVER, large_server(0, version=2, size=LARGEST_SPEC // 2))
+    cache.put(SERVER, {**seen, "metadata": {**seen["metadata"], "resourceVersion": "2"}, "status": {"image": "x"}})
+    assert problem_of(cache, last) == refused
 
 
 def test_a_spec_without_room_comes_back_with_a_list_once_there_is_room() -> None:
@@ -242,6 +276,89 @@ def test_a_spec_without_room_comes_back_with_a_list_once_there_is_room() -> None
     assert cache.put(SERVER, listed) == {Key("default", f"s{last:03}", SERVER)}
     assert problem_of(cache, last) == ""
     assert cache.put(SERVER, listed) == set()
+
+
+def filled(number: int, **status: Any) -> Manifest:
+    """Return a complete benchmark with a status that the operator did not write."""
+    complete = make_condition("Complete", "True", "SuitesEnded", "")
+    benchmark = make_benchmark(f"b{number:03}")
+    about = {"resourceVersion": str(number + 1), "generation": 1, "uid": f"uid-{number}"}
+    conditions = [complete, *status.pop("conditions", ())]
+    return {
+        **benchmark,
+        "metadata": {**benchmark["metadata"], **about},
+        "status": {**status, "conditions": conditions},
+    }
+
+
+INVENTED = [make_condition(f"C{number}" + "x" * 300, "True", "r" * 1000, "m" * 30_000) for number in range(31)]
+STATUSES: dict[str, Manifest] = {
+    "conditions": {"conditions": INVENTED},
+    "a text": {"progress": "x" * 1_000_000},
+    "a field of another version": {"newer": {"x": "x" * 1_000_000}},
+    "results": {"results": [{"name": "x" * 60_000}] * 16},
+    "an environment": {"environment": {"command": "x" * 1_000_000}},
+}
+
+
+@pytest.mark.parametrize("status", STATUSES.values(), ids=STATUSES)
+def test_large_statuses_fill_only_the_room_of_their_own_namespace(status: Manifest) -> None:
+    cache, many = new_cache(), 1000 if "conditions" in status else 150
+    for number in range(many):
+        cache.put(BENCHMARK, filled(number, **status))
+    assert LARGE_STATUS < kept_bytes(cache) < MOST_OF_LARGE + many * LARGE_STATUS
+    kept = [cached for cached in cache.snapshot() if not cached.large]
+    assert len(kept) > many / 10
+    assert sum(len(cached.text) + len(repr(cached.facts)) + len(repr(cached.conditions)) for cached in kept) < 2 * sum(
+        LARGE_CHILD for _ in kept
+    )
+    assert all(cached.conditions == (("Complete", "True", "SuitesEnded"),) for cached in cache.snapshot())
+
+
+def test_a_message_that_begins_like_ours_still_differs_from_it() -> None:
+    ours = "x" * LONGEST_MESSAGE
+    longer = filled(0, conditions=[make_condition("Accepted", "True", "SpecValid", ours + "y" * 10_000)])
+    kept = READER.read(BENCHMARK, longer).manifest()["status"]["conditions"][1]["message"]
+    assert kept.startswith(ours)
+    assert LONGEST_MESSAGE < len(kept) < LONGEST_MESSAGE + 10
+
+
+def full() -> Cache:
+    """Return a cache without room for a large status."""
+    cache = new_cache()
+    for number in range(100, 100 + MOST_OF_LARGE // 1_000_000 + 1):
+        cache.put(BENCHMARK, filled(number, progress="x" * 1_000_000))
+    return cache
+
+
+class Patched(FakeCluster):
+    """A cluster that notes the patches of statuses."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.patches: list[Manifest] = []
+
+    async def patch_status(
+        self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
+    ) -> Manifest:
+        self.patches.append(client._patch(manifest["status"], status))
+        return await super().patch_status(kind, manifest, status, if_unchanged=if_unchanged)
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_no_result_is_lost_when_there_is_no_room_for_a_large_status(*, is_complete: bool) -> None:
+    cache, cluster = full(), Patched()
+    given = filled(1, results=[make_result("gsm8k", {"accuracy": 1}, message="x" * 1_000_000)])
+    if not is_complete:
+        given["status"]["conditions"] = []
+    cache.put(BENCHMARK, cluster.store(given))
+    key = Key("default", "b001", BENCHMARK)
+    assert "results" not in (cache.get(key) or {})["status"]
+    asyncio.run(Passes(cluster, cache).reconcile(key))
+    # The pass starts no suite again, and writes no ConfigMap without the results.
+    assert {kind for kind, _ in cluster.objects} <= {BENCHMARK.kind, "Event"}
+    assert [patch for patch in cluster.patches if "results" in patch] == []
+    assert bool(cluster.patches) != is_complete
 
 
 def test_a_list_brings_large_objects_back_whole_once_there_is_room() -> None:

@@ -1,8 +1,11 @@
 """A user can give an object thousands of field managers. The operator reads only a few of them, and remembers fewer."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any, cast
+
+import pytest
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes import ownership
@@ -123,9 +126,9 @@ def test_items_of_a_list_are_not_each_compared_with_every_name() -> None:
 def _count_decoded(work: Any) -> int:
     original, keys = ownership._decoded, []
 
-    def counting(key: str) -> Any:
+    def counting(key: str, longest: int) -> Any:
         keys.append(key)
-        return original(key)
+        return original(key, longest)
 
     vars(ownership)["_decoded"] = counting
     try:
@@ -133,6 +136,56 @@ def _count_decoded(work: Any) -> int:
     finally:
         vars(ownership)["_decoded"] = original
     return len(keys)
+
+
+def test_each_entry_is_decoded_once_however_many_fields_have_changed() -> None:
+    variables: Manifest = {f'k:{{"name":"E{number}"}}': {"f:value": {}} for number in range(1000)}
+    fields: Manifest = {"f:env": variables}
+    paths = [f"env[X{number}].value" for number in range(8)]
+    assert _count_decoded(lambda: list(owners_of(managers(1, fields), paths, US)) == []) <= 1000
+    spec: Manifest = {"env": [{"name": "E999", **{f"field{number}": 1 for number in range(2000)}}]}
+    looked_up = [("env", 0, name) for name in spec["env"][0]]
+    assert _count_decoded(lambda: {ownership.remaining_path(fields, path, spec) for path in looked_up} == {None}) <= 4
+
+
+def fat(fields: int) -> str:
+    return ",".join(f'"{number}":1' for number in range(fields))
+
+
+DEEP = f'"d":{"[" * 210}{"]" * 210}'
+KEYS = {
+    "many key fields": [f'k:{{"name":{number},{fat(120)}}}' for number in range(1200)],
+    "very many key fields": [f'k:{{"name":{number},{fat(520)}}}' for number in range(300)],
+    "deep key fields": [f'k:{{"name":{number},{DEEP}}}' for number in range(2000)],
+    "very deep key fields": [f'k:{{"name":{number},{",".join([DEEP] * 9)}}}' for number in range(300)],
+    "half surrogates": ['k:{"name":"' + str(number) + "\\ud800" * 100 + '"}' for number in range(1500)],
+    "the beginning of a name": [f'k:{{"name":"{"sglang" * 100}{number}"}}' for number in range(2000)],
+}
+
+
+@pytest.mark.parametrize("keys", KEYS.values(), ids=KEYS)
+def test_an_owner_is_found_in_little_time_whatever_names_items_have(keys: list[str]) -> None:
+    fields: Manifest = {"f:spec": {"f:containers": {key: {"f:env": {}} for key in keys}}}
+    paths = [f"spec.containers[{'sglang' * 100}].env[E{number}].value" for number in range(50)]
+    begin = time.thread_time()
+    list(owners_of(managers(1, fields), paths, US))
+    # Usually a hundredth of a second. When each path decoded all entries again, it took several seconds.
+    assert time.thread_time() - begin < 0.5
+
+
+LARGE: dict[str, Any] = {"a long name": "x" * 100_000, "a list in place of a name": [1] * 2000, "a name": "x"}
+
+
+@pytest.mark.parametrize("name", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("keys", KEYS.values(), ids=KEYS)
+def test_the_owners_of_an_items_fields_are_found_in_little_time(keys: list[str], name: Any) -> None:
+    spec: Manifest = {"list": [{"name": name, **{f"field{number}": 1 for number in range(2300)}}]}
+    begin = time.thread_time()
+    for first in (['k:{"name":"y"}'], []):
+        fields: Manifest = {"f:list": {key: {} for key in [*first, *keys]}}
+        for field in spec["list"][0]:
+            ownership.remaining_path(fields, ("list", 0, field), spec)
+    assert time.thread_time() - begin < 0.5
 
 
 def test_an_unreadable_name_of_an_item_names_no_field() -> None:

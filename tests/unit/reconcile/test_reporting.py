@@ -199,3 +199,36 @@ def test_a_rollout_annotation_that_came_meanwhile_causes_a_pass() -> None:
     result = written(make_server(), live)
     assert (result.again, result.cached["status"]) == (0, SERVES)
     assert result.cached["metadata"]["annotations"] == {"kimi-linear.io/rollout": "now"}
+
+
+class LosingCluster:
+    """A cluster with one server. It stores statuses, and loses the answers to some writes."""
+
+    def __init__(self, error: ApiError) -> None:
+        self.server = make_server()
+        self.lost: list[ApiError] = [error]
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        return self.server
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
+        version = str(int(self.server["metadata"]["resourceVersion"]) + 1)
+        # A merge patch: it removes only the fields that the caller knows.
+        left = {name: value for name, value in self.server.get("status", {}).items() if name not in manifest["status"]}
+        self.server = {**newer(self.server, version), "status": {**left, **status}}
+        if self.lost:
+            raise self.lost.pop()
+        return dict(self.server["metadata"])
+
+
+@pytest.mark.parametrize("code", [0, 500, 504])
+def test_a_status_that_was_stored_without_an_answer_leaves_no_field_behind(code: int) -> None:
+    cluster, cache = LosingCluster(ApiError(code, "no answer")), new_cache()
+    cluster.server["status"] = {"observedGeneration": 1}
+    late = cluster.server
+    reporting = Reporting(cast(Cluster, cluster), cache, lambda _: None, lambda: NOW)
+    with pytest.raises(ApiError):
+        asyncio.run(reporting.write(SERVER, late, {**STATUS, "startup": {"phases": []}}, None))
+    # The pass after that still reads the status from before the lost write.
+    asyncio.run(reporting.write(SERVER, late, {**STATUS, "replicas": 1}, None))
+    assert cluster.server["status"] == {**STATUS, "replicas": 1}

@@ -135,7 +135,8 @@ class Robbery:
         self.store, self.cache = Store(), new_cache()
         self.children = Children(cast(Cluster, self.store), self.cache, tell_nobody)
         self.victim, self.robber = make("a", service={"headless": True}), make("a-headless")
-        self.store.put(SERVER, make_server("a") | {"metadata": {"name": "a", "uid": "uid-of-a"}})
+        for name in ("a", "a-headless"):
+            self.store.put(SERVER, make_server(name) | {"metadata": {"name": name, "uid": f"uid-of-{name}"}})
         service = service_of(self.victim, "a-headless")
         service["metadata"]["annotations"][ADOPT_ANNOTATION] = "true"
         self.store.put(SERVICE, service)

@@ -1,14 +1,18 @@
 """Replicas that compete for one Lease, and their connections, which can fail. Time is the event loop's own time."""
 
 import asyncio
+import json
 import random
 from dataclasses import dataclass, field
 from typing import Any
 
 from fast_loop import now
+from kimi_linear_operator.cluster.answer import Answer
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.cluster.pages import Pages
+from kimi_linear_operator.cluster.request import Request
+from kimi_linear_operator.kubernetes.kinds import LEASE, Kind, Manifest
 from kimi_linear_operator.runtime.leader import Leader
 
 
@@ -24,7 +28,8 @@ class Leases:
         if expected != str(self.version):
             raise ApiError(409, "conflict")
         self.version += 1
-        self.lease = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(self.version)}}
+        identity = {"name": "lease", "namespace": "default", "uid": "u", "resourceVersion": str(self.version)}
+        self.lease = {"kind": LEASE.kind, **manifest, "metadata": {**manifest["metadata"], **identity}}
         return self.lease
 
 
@@ -35,8 +40,13 @@ class Line:
     leases: Leases
     is_cut: bool = False
     answer_seconds: float = 0.0
+    write_seconds: float = 0.0
+    """How much longer the answer to a write takes."""
     error: ApiError | None = None
     chaos: random.Random | None = None
+    bug: Exception | None = None
+    other_answer: Manifest | None = None
+    """What a proxy answers, with status 200, in place of the API server."""
     requests: list[float] = field(default_factory=list)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -53,19 +63,35 @@ class Line:
         await self._travel()
         written = self.leases.write(manifest)
         await self._travel()
-        await asyncio.sleep(self.answer_seconds)
+        await asyncio.sleep(self.answer_seconds + self.write_seconds)
         return written
 
     async def _travel(self) -> None:
         self.requests.append(now())
         if self.is_cut:
             await asyncio.sleep(3600)
-        if self.error:
-            raise self.error
+        if failure := self.error or self.bug:
+            raise failure
         if self.chaos:
             await asyncio.sleep(self.chaos.choice((0, 0.01, 1, 4, 7)))
             if self.chaos.random() < 0.15:
                 raise ApiError(0, "no answer")
+
+
+@dataclass
+class _Wire:
+    """In place of the connections to an API server. It sends requests through a line."""
+
+    line: Line
+
+    async def answer(self, request: Request, _: int | None = None) -> Answer:
+        found = self.line.other_answer or await self._result(request)
+        return Answer(404 if found is None else 200, json.dumps(found).encode(), "")
+
+    async def _result(self, request: Request) -> Manifest | None:
+        if not isinstance(request.body, dict):
+            return await self.line.get(LEASE, "default", "lease")
+        return await (self.line.replace if request.method == "PUT" else self.line.create)(LEASE, request.body)
 
 
 def leader(name: str, line: Line) -> Leader:
@@ -73,8 +99,8 @@ def leader(name: str, line: Line) -> Leader:
 
 
 def cluster_behind(line: Line) -> Cluster:
-    stand_in: Any = line
-    return stand_in  # type: ignore[no-any-return]
+    wire: Any = _Wire(line)
+    return Cluster(wire, Pages(wire))
 
 
 async def work_forever() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from fast_loop import now, run
 from kimi_linear_operator import clock
-from kimi_linear_operator.runtime.leader import LOOK_SECONDS, TRUST_SECONDS, NotLeadingError
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.runtime.leader import LOOK_SECONDS, RENEW_SECONDS, TRUST_SECONDS, NotLeadingError
 from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS
 from unit.runtime.leases import Leases, Line, lead_forever, leader, work_forever
 
@@ -239,6 +240,172 @@ def test_a_lease_whose_write_was_not_answered_belongs_to_its_writer() -> None:
         began = now()
         await b.acquire()
         assert now() - began <= LOOK_SECONDS
+
+    run(test())
+
+
+def _lease(**spec: str) -> Manifest:
+    metadata = {"name": "lease", "namespace": "default", "uid": "u", "resourceVersion": "9"}
+    return {"kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+# What something else than the API server can answer with status 200 to a request for the Lease.
+ODD_ANSWERS = [
+    {"status": "maintenance"},
+    {"kind": "Lease"},
+    {**_lease(), "kind": "Status"},
+    {**_lease(), "metadata": {"name": "lease", "namespace": "default", "uid": "u"}},
+    {**_lease(), "metadata": {**_lease()["metadata"], "name": "another"}},
+]
+# These look like the Lease, but do not show what was written.
+OLD_ANSWERS = [
+    _lease(),
+    {**_lease(), "spec": None},
+    _lease(holderIdentity="b", renewTime="2026-01-01T00:00:00.000000Z"),
+    _lease(holderIdentity="a", renewTime="2026-01-01T00:00:00.000000Z"),
+]
+
+
+@pytest.mark.parametrize("answer", [*ODD_ANSWERS, *OLD_ANSWERS])
+def test_a_renewal_counts_only_if_the_answer_shows_it(answer: Manifest) -> None:
+    """A proxy that answers renewals with status 200 hides that other replicas do not see them."""
+
+    async def test() -> None:
+        leases, terms, line = Leases(), list[tuple[str, float]](), Line(Leases())
+        line.leases = leases
+        a, b = leader("a", line), leader("b", Line(leases))
+        await a.acquire()
+        holding = asyncio.create_task(a.hold(work_forever()))
+        waiting = asyncio.create_task(lead_forever(b, terms))
+        await asyncio.sleep(10)
+        line.other_answer, last_write_ends = answer, 0.0
+        while not terms:
+            with suppress(NotLeadingError):
+                last_write_ends = now() + a.write_seconds()
+            await asyncio.sleep(0.01)
+        assert last_write_ends <= terms[0][1]
+        assert not await holding
+        waiting.cancel()
+
+    run(test())
+
+
+FAILURES = [
+    *(Line(Leases(), other_answer=answer) for answer in ODD_ANSWERS),
+    Line(Leases(), bug=KeyError("metadata")),
+    Line(Leases(), bug=RuntimeError("Session is closed")),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_no_failure_of_a_request_for_the_lease_ends_the_process(failure: Line) -> None:
+    """Whether the replica starts, waits, leads, or stops."""
+
+    async def test() -> None:
+        line = Line(Leases(), other_answer=failure.other_answer, bug=failure.bug)
+        a = leader("a", line)
+        await a.look_first()
+        acquiring = asyncio.create_task(a.acquire())
+        await asyncio.sleep(20)
+        assert not acquiring.done()
+        line.other_answer = line.bug = None
+        await acquiring
+        holding = asyncio.create_task(a.hold(work_forever()))
+        await asyncio.sleep(RENEW_SECONDS + 1)
+        line.other_answer, line.bug = failure.other_answer, failure.bug
+        assert not await holding
+        await a.release()
+        line.other_answer = line.bug = None
+        await a.acquire()
+
+    run(test())
+
+
+@pytest.mark.parametrize("seconds", [2.0, 3.5, 4.9])
+def test_a_replica_keeps_its_lease_however_slowly_the_api_server_answers_in_time(seconds: float) -> None:
+    """Otherwise each term would end after some seconds, and with it all passes."""
+
+    async def test() -> None:
+        a = leader("a", Line(Leases(), answer_seconds=seconds))
+        await a.acquire()
+        holding = asyncio.create_task(a.hold(work_forever()))
+        for _ in range(3000):
+            await asyncio.sleep(0.1)
+            assert a.write_seconds() > 0
+        holding.cancel()
+
+    run(test())
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 2.0, 4.0])
+def test_a_lease_is_released_at_once_although_a_renewal_is_under_way(seconds: float) -> None:
+    """A released Lease is taken when the API server answers again; an unreleased one would be taken after 15 s."""
+
+    async def test() -> None:
+        for tenths in range(0, 60, 7):
+            leases, terms = Leases(), list[tuple[str, float]]()
+            line = Line(leases)
+            a, b = leader("a", line), leader("b", Line(leases))
+            await a.acquire()
+            stop = asyncio.Event()
+            holding = asyncio.create_task(a.hold(_work_until(stop)))
+            waiting = asyncio.create_task(lead_forever(b, terms))
+            await asyncio.sleep(10)
+            line.answer_seconds = seconds
+            await asyncio.sleep(tenths / 10)
+            stop.set()
+            stopped = now()
+            assert await holding
+            await a.release()
+            await asyncio.sleep(2 * LOOK_SECONDS)
+            assert terms
+            assert terms[0][1] - stopped <= 2 * seconds + 2 * LOOK_SECONDS
+            waiting.cancel()
+
+    run(test())
+
+
+async def _work_until(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.0, 60.0])
+def test_a_replica_that_stops_while_it_takes_the_lease_releases_it(seconds: float) -> None:
+    """Whether the answer arrives late or never."""
+
+    async def test() -> None:
+        leases = Leases()
+        line = Line(leases, write_seconds=seconds)
+        a = leader("a", line)
+        acquiring = asyncio.create_task(a.acquire())
+        while leases.lease is None:  # noqa: ASYNC110 - the stored Lease sets nothing
+            await asyncio.sleep(0.1)
+        acquiring.cancel()
+        await asyncio.wait((acquiring,))
+        line.write_seconds = 0.0
+        await a.release()
+        assert leases.lease["spec"]["holderIdentity"] == ""
+
+    run(test())
+
+
+def test_a_renewal_that_is_lost_on_the_way_does_not_keep_the_lease_from_being_released() -> None:
+    """The API server stores the renewal, and the answer never arrives."""
+
+    async def test() -> None:
+        leases = Leases()
+        line = Line(leases)
+        a, stop = leader("a", line), asyncio.Event()
+        await a.acquire()
+        holding = asyncio.create_task(a.hold(_work_until(stop)))
+        line.answer_seconds = 60.0
+        await asyncio.sleep(RENEW_SECONDS + 0.1)
+        stop.set()
+        await holding
+        line.answer_seconds = 0.0
+        await a.release()
+        assert leases.lease
+        assert leases.lease["spec"]["holderIdentity"] == ""
 
     run(test())
 

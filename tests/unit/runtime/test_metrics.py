@@ -26,7 +26,7 @@ def lines(cache: Cache) -> list[str]:
     ]
 
 
-def told(*servers: dict[str, str], reason: str = "R") -> list[str]:
+def told(*servers: dict[str, str], reason: str = "CrashLooping") -> list[str]:
     """Return the metrics of servers with these conditions."""
     cache = new_cache()
     cache.put(DEPLOYMENT, make_deployment())
@@ -39,13 +39,23 @@ def told(*servers: dict[str, str], reason: str = "R") -> list[str]:
 def test_servers_are_counted_by_condition_status_and_reason() -> None:
     ready, broken = {"Ready": "True"}, {"Ready": "False", "Stalled": "True"}
     assert told(ready, ready, broken) == [
-        'kimi_linear_servers{condition="Ready",reason="R",status="False"} 1.0',
-        'kimi_linear_servers{condition="Ready",reason="R",status="True"} 2.0',
-        'kimi_linear_servers{condition="Stalled",reason="R",status="True"} 1.0',
+        'kimi_linear_servers{condition="Ready",reason="CrashLooping",status="False"} 1.0',
+        'kimi_linear_servers{condition="Ready",reason="CrashLooping",status="True"} 2.0',
+        'kimi_linear_servers{condition="Stalled",reason="CrashLooping",status="True"} 1.0',
         'kimi_linear_server_ready{server="kimi-0",server_namespace="default"} 1.0',
         'kimi_linear_server_ready{server="kimi-1",server_namespace="default"} 1.0',
         'kimi_linear_server_ready{server="kimi-2",server_namespace="default"} 0.0',
     ]
+
+
+def test_invented_conditions_and_reasons_get_no_lines_of_their_own() -> None:
+    """Anybody who can write a status can write any condition into it."""
+    cache = new_cache()
+    for number in range(200):
+        invented = [make_condition(f"C{number}-{item}", "True", "R", "") for item in range(30)]
+        conditions = [make_condition("Complete", "True", f"R{number}", ""), *invented]
+        cache.put(BENCHMARK, {**make_benchmark(f"b{number}"), "status": {"conditions": conditions}})
+    assert lines(cache) == ['kimi_linear_benchmarks{condition="Complete",reason="other",status="True"} 200.0']
 
 
 def test_a_server_without_wanted_replicas_is_not_counted_as_unready() -> None:

@@ -8,7 +8,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import dashboards
-from dashboard_queries import MONITORING, metrics, queries, with_values
+from dashboard_queries import MONITORING, gpu_row, metrics, metrics_of_gpus, queries, with_values
 from kimi_linear_operator import counters, reference
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.resource_types import TYPES
@@ -78,17 +78,27 @@ def test_dashboards_are_fresh(name: str) -> None:
 
 @pytest.mark.parametrize(("title", "query"), panels("servers-dashboard.json"))
 def test_the_dashboard_of_servers_queries_the_pods_of_its_servers(title: str, query: str) -> None:
-    """tests/engine/test_life.py asks a real Prometheus, with the metrics of SGLang itself."""
+    """Other tests ask a real Prometheus: tests/engine/test_life.py, tests/integration/server/test_gpu_metrics.py."""
     promql_parser.parse(query)
-    assert "kimi_linear_io_server=~" in query or (title.startswith("GPU") and "pod=~" in query)
+    assert "kimi_linear_io_server=~" in query
+
+
+def test_the_row_about_gpus_is_collapsed_and_says_what_it_needs() -> None:
+    row = gpu_row()
+    assert row["collapsed"]
+    assert "Device Metrics Exporter" in row["title"]
+    said = {panel["fieldConfig"]["defaults"]["noValue"] for panel in row["panels"]}
+    assert said == {"No metrics of AMD's Device Metrics Exporter about these pods"}
 
 
 def test_metrics_in_alerts_of_servers_are_on_their_dashboard() -> None:
     built = build(KimiLinearServer.model_validate(make_server(monitoring={})))
     [rule] = [manifest for manifest in built if manifest["kind"] == "PrometheusRule"]
-    shown = {name for _, query in queries("servers-dashboard.json") for name in metrics(query)}
-    assert metrics(str(rule)) - shown == set()
+    shown = " ".join(query for _, query in queries("servers-dashboard.json"))
+    assert metrics(str(rule)) - metrics(shown) == set()
     assert len(metrics(str(rule))) == 4
+    assert metrics_of_gpus(str(rule)) - metrics_of_gpus(shown) == set()
+    assert len(metrics_of_gpus(str(rule))) == 1
 
 
 def test_every_metric_is_on_a_dashboard_or_in_an_alert() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kimi_linear_operator import clock
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import POD
 from kimi_linear_operator.reconcile.cache import Cache
@@ -18,6 +19,7 @@ from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime import process, work
 from kimi_linear_operator.runtime.intake import Intake
 from kimi_linear_operator.runtime.process import Operator
+from kimi_linear_operator.runtime.queue import SHORTEST_SECONDS
 from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_pod, make_server
 from passes import READER
@@ -91,7 +93,7 @@ def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatc
     """The turn of a benchmark depends on benchmarks of all namespaces; a server does not depend on other namespaces."""
     reconciler = BusyReconciler()
     monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
-    monkeypatch.setattr(work, "READ_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(work, "READ_AGAIN_SECONDS", SHORTEST_SECONDS)
 
     async def test() -> None:
         anything: Any = type("Anything", (), {"fenced": lambda _: None})()
@@ -105,7 +107,7 @@ def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatc
         await asyncio.sleep(0.1)
         assert reconciler.done == [Key("default", "kimi", SERVER)]
         working.scopes.succeed(scopes[-1], 0)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(SHORTEST_SECONDS + 0.1)
         assert reconciler.done == [Key("default", "kimi", SERVER), Key("default", "nightly", BENCHMARK)]
         task.cancel()
 
@@ -157,6 +159,76 @@ def test_a_new_term_lists_everything_unless_no_other_replica_can_have_led(
             working.scopes.succeed(scope, 0)
         await working.lead()
         assert done == [*(["work"] if is_untouched else ["list", "work"]), "list", "work", "list", "work"]
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1.0, ["work"]), (3600.0, ["watch", "list", "work"])])
+def test_a_replica_that_was_suspended_watches_and_lists_everything_again(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, expected: list[str]
+) -> None:
+    """No other replica has worked, but the watches may hang on connections that ended long ago."""
+    suspended = [50.0]
+    monkeypatch.setattr(clock, "suspended_seconds", lambda: suspended[0])
+
+    async def test() -> None:
+        leader: Any = Terms(left=1, is_untouched=True)
+        working, done = Operator(leader, leader, namespaces=[], types=TYPES, options=Options()), list[str]()
+
+        async def note(what: str) -> None:
+            done.append(what)
+
+        monkeypatch.setattr(working, "_work", lambda: note("work"))
+        monkeypatch.setattr(working.lists, "relist_all", lambda: done.append("list"))
+        monkeypatch.setattr(working.watch, "restart", lambda: done.append("watch"))
+        for scope in working.scopes:
+            working.scopes.succeed(scope, 0)
+        suspended[0] += seconds
+        await working.lead()
+        assert done == expected
+
+    asyncio.run(test())
+
+
+def test_a_bug_in_other_work_of_a_reconciler_does_not_end_that_work_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, for example, automatic rollouts would stop until the next restart, and nothing would say so."""
+
+    class Buggy(BusyReconciler):
+        async def run(self, _: Callable[[], bool], __: Callable[[], Sequence[str]]) -> None:
+            await asyncio.sleep(0.05)
+            raise ValueError("a bug")
+
+    monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, Buggy()))
+
+    async def test() -> None:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
+        with pytest.raises(ExceptionGroup):
+            await asyncio.wait_for(working._work(), 5)
+
+    asyncio.run(test())
+
+
+def test_work_ends_when_its_queue_is_closed_although_the_other_work_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+
+    class Endless(BusyReconciler):
+        async def run(self, _: Callable[[], bool], __: Callable[[], Sequence[str]]) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("other work")
+
+    monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, Endless()))
+
+    async def test() -> None:
+        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
+        task = asyncio.ensure_future(working._work())
+        await asyncio.sleep(0.1)
+        assert working.work.close()
+        await asyncio.wait_for(task, 5)
+        assert ended == ["other work"] * len(TYPES)
 
     asyncio.run(test())
 

@@ -9,7 +9,13 @@ from fast_loop import now, run
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.counters import REGISTRY
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.runtime.queue import BACKOFF, LONGEST_QUIET_SECONDS, QUIET_SECONDS, WorkQueue
+from kimi_linear_operator.runtime.queue import (
+    BACKOFF,
+    LONGEST_QUIET_SECONDS,
+    QUIET_SECONDS,
+    SHORTEST_SECONDS,
+    WorkQueue,
+)
 from kimi_linear_operator.server.spec import SERVER
 from unit.runtime.working import A, B, C, failing, recorder, settle, worked
 
@@ -140,6 +146,49 @@ def test_a_key_is_due_again_when_its_work_says_so() -> None:
         queue.add(A)
         await worked(queue, recorder(done, again=15), seconds=50)
         assert done == [A] * 4
+
+    run(test())
+
+
+def test_a_key_that_is_due_at_once_again_and_again_waits_longer_each_time() -> None:
+    """A pass over a state that nobody expected may ask for this for ever."""
+
+    async def test() -> None:
+        queue, times = WorkQueue(), list[float]()
+
+        async def work(_: Key, failures: int) -> float:
+            assert failures == 0, "no pass failed"
+            times.append(now())
+            return 0.0
+
+        queue.add(A)
+        await worked(queue, work, seconds=300)
+        waits = [after - before for before, after in itertools.pairwise(times)]
+        assert waits[0] == pytest.approx(SHORTEST_SECONDS, abs=0.01)
+        assert min(waits) >= SHORTEST_SECONDS
+        assert max(waits[:4]) <= 4.01
+        assert min(waits[7:]) >= BACKOFF.longest / 2
+        assert len(times) < 30
+
+    run(test())
+
+
+def test_other_delays_and_changes_are_not_affected_by_earlier_short_delays() -> None:
+    async def test() -> None:
+        queue, times, start = WorkQueue(), list[float](), now()
+        delays = iter([0.0, 0.0, 0.5, 5.0, 0.0, None, None])
+
+        async def work(_: Key, __: int) -> float | None:
+            times.append(now() - start)
+            return next(delays)
+
+        queue.add(A)
+        asyncio.get_running_loop().call_later(100, queue.add, A)
+        await worked(queue, work, seconds=200)
+        waits = [after - before for before, after in itertools.pairwise(times)]
+        assert waits[3] == pytest.approx(5.0, abs=0.01)
+        assert waits[4] == pytest.approx(SHORTEST_SECONDS, abs=0.01)
+        assert times[-1] == pytest.approx(100, abs=0.01)
 
     run(test())
 

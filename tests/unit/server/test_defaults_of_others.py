@@ -9,6 +9,7 @@ from kimi_linear_operator.kubernetes import ownership, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.kubernetes.stored import FieldPath
+from kimi_linear_operator.kubernetes.unrequested import Answer, UncertainFields
 from kimi_linear_operator.server import revision, unrequested
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.manifests import build_revision
@@ -64,7 +65,7 @@ def test_leaving_out_a_default_within_a_list_gives_the_recorded_inputs() -> None
     kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
     seen = with_pod(containers=[_ENGINE | _PULLED, {"name": "mesh", "resources": {"limits": {"cpu": 1}}}])
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), now=_NOW)
-    answers = {path: unrequested.Answer(None, is_doubtful=True) for path in uncertain.paths}
+    answers = {path: Answer(None, is_doubtful=True) for path in uncertain.paths}
     assert template_inputs(unrequested.without(seen, answers, kept).spec) == kept.inputs
 
 
@@ -137,7 +138,7 @@ def is_default_requested(
     spec = {"replicas": _SERVED, **spec, "podTemplate": {"spec": {"containers": [_ENGINE | _PULLED]}}}
     manifest = {"metadata": metadata, "spec": spec, "status": report["status"]}
     before = unrequested.Before(_NOW, answers or {}, spec.pop("served", _SERVED))
-    uncertain = unrequested.UncertainFields((_PULL_POLICY,), {}, _CREATED)
+    uncertain = UncertainFields((_PULL_POLICY,), {}, _CREATED)
     return _PULL_POLICY not in unrequested.unrequested(uncertain, manifest, before)
 
 
@@ -209,7 +210,7 @@ def test_a_null_that_the_api_server_dropped_counts_as_if_it_were_there() -> None
     owners = owned({"f:podTemplate": {"f:spec": {"f:hostAliases": {}}}})
     assert not is_requested(seen, kept, owners)
     uncertain = unrequested.uncertain_fields(seen, History([kept], deployed=1), now=_NOW)
-    answers = {path: unrequested.Answer(None, is_doubtful=False) for path in uncertain.paths}
+    answers = {path: Answer(None, is_doubtful=False) for path in uncertain.paths}
     assert build_pod_template(unrequested.without(seen, answers, kept)) == build_pod_template(_WITH_NULL)
 
 

@@ -10,8 +10,8 @@ from kimi_linear_operator import counters
 from kimi_linear_operator.benchmark import job
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, REVISION
-from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, REVISION, Kind, Manifest
+from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.resource_type import Options
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.rollouts import Candidate, Rollouts, candidate, eligible
@@ -105,6 +105,33 @@ class World:
         self.asked.clear()
         asyncio.run(self.rollouts.step(self.unreadable))
         return list(self.asked)
+
+
+def test_a_step_lets_other_tasks_run_before_each_object_that_it_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users can create many servers, and can make each record and each Deployment as large as the cache allows."""
+    world, decoded, decode = World(), list[Kind](), CachedObject.manifest
+    for number in range(200):
+        name = f"s{number:03}"
+        world.server(name, is_offered=True)
+        world.record(name, is_marked=True)
+        world.put(DEPLOYMENT, make_deployment(name))
+
+    def counted(self: CachedObject) -> Manifest:
+        decoded.append(self.key.kind)
+        return decode(self)
+
+    monkeypatch.setattr(CachedObject, "manifest", counted)
+
+    async def most_in_one_turn() -> int:
+        step, most = asyncio.ensure_future(world.rollouts.step([])), 0
+        while not step.done():
+            before = len(decoded)
+            await asyncio.sleep(0)
+            most = max(most, len(decoded) - before)
+        return most
+
+    assert asyncio.run(most_in_one_turn()) == 1
+    assert decoded == [DEPLOYMENT] * 200, "a step decodes no record"
 
 
 def test_a_rollout_begins_after_the_pause_and_continues_when_the_mark_is_gone() -> None:
@@ -436,8 +463,8 @@ def test_an_unreadable_scope_is_not_reported_when_no_server_waits(caplog: pytest
     assert not caplog.records
 
 
-@pytest.mark.parametrize("since", ["measured", "unready"])
-def test_a_chosen_server_that_was_measured_or_became_unready_loses_its_turn(since: str) -> None:
+@pytest.mark.parametrize("since", ["measured", "unready", "unreadable"])
+def test_a_chosen_server_that_was_measured_or_became_unready_or_unseen_loses_its_turn(since: str) -> None:
     world = World()
     world.step()
     assert world.step(60) == [A]
@@ -445,6 +472,8 @@ def test_a_chosen_server_that_was_measured_or_became_unready_loses_its_turn(sinc
     assert world.chosen == {A}
     if since == "measured":
         measure(world, NOW)
+    elif since == "unreadable":
+        world.rollouts.unreadable = lambda: ["jobs in namespace team-b"]
     else:
         world.server("a", is_offered=True, is_ready=False)
     world.rollouts.confirm(A)

@@ -8,6 +8,7 @@ import pytest
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server import manifests, router
+from kimi_linear_operator.server.service import Backend
 from kimi_linear_operator.server.sglang import router_launcher
 from kimi_linear_operator.server.sglang.router_launcher import EMPTY, PATIENCE, Replicas
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -94,13 +95,13 @@ def test_without_replicas_no_router_runs() -> None:
 
 
 def test_the_service_leads_to_the_router_only_while_the_router_serves() -> None:
-    def selector(*, is_routed: bool) -> Manifest:
-        built = manifests.build_companions(server(router={}), is_routed=is_routed)
+    def selector(leads_to: Backend) -> Manifest:
+        built = manifests.build_companions(server(router={}), leads_to=leads_to)
         [service] = [child for child in built if (child["kind"], child["metadata"]["name"]) == ("Service", "kimi")]
         return dict(service["spec"]["selector"])
 
-    assert selector(is_routed=True) == {"kimi-linear.io/router": "kimi"}
-    assert selector(is_routed=False) == {"kimi-linear.io/server": "kimi"}
+    assert selector("router") == {"kimi-linear.io/router": "kimi"}
+    assert selector("replicas") == {"kimi-linear.io/server": "kimi"}
 
 
 @pytest.mark.parametrize(

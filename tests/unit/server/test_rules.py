@@ -62,6 +62,18 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         3,
         "is greater than spec.autoscaling.maxReplicas: correct one of them",
     ),
+    (
+        {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}},
+        "spec.autoscaling.minReplicas",
+        0,
+        "but only KEDA can start the first replica again",
+    ),
+    (
+        {"autoscaling": {"minReplicas": 0, "maxReplicas": 2, "keda": {"prometheusAddress": "http://prometheus:9090"}}},
+        "spec.autoscaling.minReplicas",
+        0,
+        "set spec.router or spec.autoscaling.keda.wakeQuery",
+    ),
     ({"router": {}}, "spec.router", None, "has no API key. So everyone who reaches the server"),
     ({"engine": {"extraArgs": ["--tp=8"]}}, "spec.engine.extraArgs", None, "contains a flag that the operator sets"),
     ({"engine": {"extraArgs": ["--api-key=abc"]}}, "spec.engine.extraArgs", None, "shows an API key"),

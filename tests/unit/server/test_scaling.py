@@ -3,7 +3,7 @@
 from typing import Any
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server.scaling import autoscaling_condition
+from kimi_linear_operator.server.scaling import Autoscalers, autoscaling_condition
 from kimi_linear_operator.server.spec import ServerSpec
 from make import make_deployment
 
@@ -19,13 +19,18 @@ NO_METRIC = {
 
 
 def told(
-    *conditions: Manifest, serving: int = 2, desired: int = 2, may_grow: bool = True, **spec: Any
+    *conditions: Manifest,
+    serving: int = 2,
+    desired: int = 2,
+    may_grow: bool = True,
+    scaled_object: Manifest | None = None,
+    **spec: Any,
 ) -> tuple[str, str, str]:
     """Return status, reason and message, given the conditions of the autoscaler."""
     wanted = ServerSpec.model_validate({"replicas": 2, "autoscaling": {"maxReplicas": 4}, **spec})
     autoscaler = {"status": {"conditions": list(conditions), "desiredReplicas": desired}}
     deployment = make_deployment(availableReplicas=serving)
-    found = autoscaling_condition(wanted, deployment, autoscaler, may_grow=may_grow)
+    found = autoscaling_condition(wanted, deployment, Autoscalers(autoscaler, scaled_object), may_grow=may_grow)
     return found.status, found.reason, found.message
 
 
@@ -73,9 +78,50 @@ def test_an_autoscaler_without_conditions_is_pending() -> None:
     assert told()[:2] == ("Unknown", "AutoscalerPending")
     assert told(ABLE)[:2] == ("Unknown", "AutoscalerPending")
     wanted = ServerSpec.model_validate({"autoscaling": {"maxReplicas": 4}})
-    assert autoscaling_condition(wanted, None, None).reason == "AutoscalerPending"
+    assert autoscaling_condition(wanted, None, Autoscalers()).reason == "AutoscalerPending"
 
 
 def test_a_server_without_pods_says_what_switched_the_autoscaler_off() -> None:
     assert told(ABLE, NO_METRIC, suspend=True)[:2] == ("False", "Suspended")
     assert told(ABLE, NO_METRIC, replicas=0)[:2] == ("False", "NoReplicas")
+
+
+KEDA: Manifest = {"minReplicas": 0, "maxReplicas": 4, "keda": {"prometheusAddress": "http://prometheus:9090"}}
+VALID = {"type": "Ready", "status": "True", "reason": "ScaledObjectReady", "message": "is ready for scaling"}
+
+
+def told_by_keda(*conditions: Manifest, **changes: Any) -> tuple[str, str, str]:
+    """Return status, reason and message, given the conditions of the ScaledObject. KEDA's autoscaler works."""
+    scaled_object = {"status": {"conditions": list(conditions)}}
+    return told(ABLE, ACTIVE, scaled_object=scaled_object, **{"autoscaling": KEDA, **changes})
+
+
+def test_a_server_that_keda_scales_follows_the_load_by_kedas_autoscaler() -> None:
+    assert told_by_keda(VALID, desired=3)[1:] == ("FollowsLoad", "2 replicas; the autoscaler wants 3 of 0 to 4")
+    assert told_by_keda(VALID, serving=1, may_grow=False)[1] == "ReplicaAwaited"
+
+
+def test_a_server_that_keda_has_scaled_to_zero_is_not_switched_off() -> None:
+    assert told_by_keda(VALID, serving=0, replicas=0, may_grow=False)[:2] == ("True", "ScaledToZero")
+    assert told_by_keda(VALID, serving=0, replicas=0, suspend=True)[:2] == ("False", "Suspended")
+
+
+def test_a_scaled_object_that_keda_has_not_seen_is_pending() -> None:
+    assert told_by_keda()[:2] == ("Unknown", "AutoscalerPending")
+    assert told_by_keda({"type": "Ready", "status": "Unknown"})[:2] == ("Unknown", "AutoscalerPending")
+
+
+def test_metrics_that_keda_does_not_get_are_reported_even_while_no_replica_runs() -> None:
+    failed = {"type": "Ready", "status": "False", "reason": "TriggerError", "message": "Triggers do not work"}
+    assert told_by_keda(failed) == ("False", "MetricsMissing", "Triggers do not work")
+    assert told_by_keda(failed, replicas=0, serving=0, may_grow=False)[:2] == ("False", "MetricsMissing")
+
+
+def test_a_scaled_object_that_keda_refuses_is_reported_in_kedas_words() -> None:
+    refused = {"type": "Ready", "status": "False", "reason": "ScaledObjectCheckFailed", "message": "no such secret"}
+    assert told_by_keda(refused) == ("False", "ScalingFailed", "no such secret")
+
+
+def test_a_paused_scaled_object_is_reported() -> None:
+    paused = {"type": "Paused", "status": "True", "reason": "ScaledObjectPaused", "message": "paused"}
+    assert told_by_keda(VALID, paused)[:2] == ("False", "AutoscalerPaused")

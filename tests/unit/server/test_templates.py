@@ -14,9 +14,9 @@ from kimi_linear_operator.kubernetes.kinds import (
     Manifest,
     kind_of,
 )
+from kimi_linear_operator.reconcile import questions
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
-from kimi_linear_operator.server import templates
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.manifests import build_companions, build_deployment, build_revision
 from kimi_linear_operator.server.reconcile import ServerReconciler
@@ -32,10 +32,23 @@ from refusing import DefaultingCluster, RefusingCluster, kept_objects, one_pass,
 def test_a_late_watch_rolls_nothing_back() -> None:
     record, deployment = kept_objects(2, toolCallParser="enabled")
     record["data"]["generation"] = 7
-    cluster = RefusingCluster({})
+    cluster, newer = RefusingCluster({}), make_server(toolCallParser="enabled")
+    newer["metadata"]["generation"] = 7
+    cluster.live["KimiLinearServer/kimi"] = newer
     with pytest.raises(BehindError):
         one_pass(cluster, record, deployment)
     assert cluster.written == []
+
+
+@pytest.mark.parametrize("is_same", [True, False], ids=["the same spec", "another spec"])
+def test_after_a_restore_of_etcd_a_server_is_not_stuck_with_a_record_of_a_lost_time(*, is_same: bool) -> None:
+    """The API server's spec is older than the record. Its inputs decide."""
+    record, deployment = kept_objects(2, toolCallParser="enabled")
+    record["data"]["generation"] = 7
+    cluster = RefusingCluster({})
+    one_pass(cluster, record, deployment, toolCallParser="enabled" if is_same else "disabled")
+    assert ("ControllerRevision/kimi-3" in cluster.written) is not is_same
+    assert find_condition(cluster.status, "TemplateCurrent")["reason"] == "Newest"
 
 
 def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 1, **metadata: Any) -> None:
@@ -58,7 +71,7 @@ def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 
 def test_unrequested_fields_of_a_bounded_number_of_servers_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(templates, "_MOST_ANSWERS", 2)
+    monkeypatch.setattr(questions, "_MOST_ANSWERS", 2)
     cluster, cache, live = DefaultingCluster({}), new_cache(), {}
     for name in "abc":
         server = make_server(name, engine={"memoryFractionStatic": 0.85})
@@ -75,7 +88,7 @@ def test_unrequested_fields_of_a_bounded_number_of_servers_are_remembered(
         key, found = Key("default", name, SERVER), cluster.live[f"KimiLinearServer/{name}"]
         decision = asyncio.run(decider.decide(key, KimiLinearServer.model_validate(found), live[name]))
         assert decision.server.spec.engine.memory_fraction_static is None
-        return len(decider._unrequested)
+        return len(decider._questions._answers)
 
     assert [decide(name) for name in "aabc"] == [1, 1, 2, 2]
     assert cluster.reads.count("KimiLinearServer") == 3

@@ -123,6 +123,27 @@ def test_a_deployment_that_somebody_rolled_back_gets_the_template_of_the_spec_ag
     assert not [name for name in cluster.written if name.startswith("-")]
 
 
+@pytest.mark.parametrize("is_served", [True, False], ids=["it has served", "it was never applied"])
+def test_a_deployment_that_somebody_rolled_back_to_an_older_build_gets_the_kept_template_again(
+    *, is_served: bool
+) -> None:
+    """An automatic rollout of another version took a template for the same spec. The older record is verified."""
+    manifest = make_server(verification={"mode": "Warn"})
+    server = KimiLinearServer.model_validate(manifest)
+    first = replace(choose(server, History()).current, result=Result(True, "right"))
+    template = {**first.template, "spec": {**first.template["spec"], "priorityClassName": "by-another-version"}}
+    second = replace(first, number=2, template=template, is_automatic=not is_served, result=None)
+    cluster, cache = RefusingCluster({}), new_cache()
+    undone = stored(build_deployment(server, first.template, first.number))
+    for child in (stored(build_revision(server, first)), stored(build_revision(server, second)), undone):
+        cache.put(kind_of(child), child)
+    cluster.live |= {"Deployment/kimi": undone, "KimiLinearServer/kimi": manifest}
+    status = {"observedGeneration": 1, "conditions": [make_condition("Ready", "True", "AllReplicasServe", "")]}
+    cache.put(SERVER, {**manifest, "status": status})
+    asyncio.run(Passes(cluster, cache).reconcile(KEY))
+    assert number_on(cache.get(KEY.of(DEPLOYMENT))) == (second.number if is_served else first.number)
+
+
 def test_a_spec_with_failing_writes_rolls_out_no_default_within_a_list() -> None:
     """The owner changed the port, and the write of the Service failed until after the upgrade."""
     upgrade = Upgrade()

@@ -48,8 +48,11 @@ class FakeCluster:
         self.deleted: list[str] = []
         self.events: list[Manifest] = []
         self.version = 10
+        self.weights: Manifest | None = None
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        if kind == WEIGHTS and self.weights:
+            return self.weights
         return {WEIGHTS: make_weights, SERVER: make_server}[kind](name) if kind in (WEIGHTS, SERVER) else None
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
@@ -243,7 +246,8 @@ def edit(case: Case, **spec: Any) -> None:
     case.cluster.version += 100
     metadata = {**weights["metadata"], "resourceVersion": str(case.cluster.version), "generation": 2}
     cached = case.cache.get(KEY) or {}
-    case.cache.put(WEIGHTS, {**weights, "metadata": metadata, "status": cached["status"]})
+    case.cluster.weights = {**weights, "metadata": metadata, "status": cached["status"]}
+    case.cache.put(WEIGHTS, case.cluster.weights)
     case.reconcile()
 
 

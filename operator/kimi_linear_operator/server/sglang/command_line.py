@@ -59,6 +59,8 @@ GPU_NUMBER_FLAGS = ("base-gpu-id", "gpu-id-step")
 # With this flag, several data-parallel workers share the GPUs of one tensor-parallel group (server_args.py).
 DATA_PARALLEL_ATTENTION_FLAG = "--enable-dp-attention"
 
+_KEY_FROM_VARIABLE = re.compile(r"--api-key=\$\((\w+)\)")
+
 Flags = Sequence[tuple[str, ...]]
 """Flags of a command line, each with its values: ("--tp", "4")."""
 
@@ -117,7 +119,7 @@ def model_path(spec: ServerSpec) -> str:
 
 def api_key_variable(spec: ServerSpec) -> str | None:
     """Return the name of the container's variable with the API key, None if clients need no key."""
-    matches = (re.fullmatch(r"--api-key=\$\((\w+)\)", argument) for argument in spec.engine.extra_args)
+    matches = map(_KEY_FROM_VARIABLE.fullmatch, spec.engine.extra_args)
     return next((match[1] for match in matches if match), None)
 
 

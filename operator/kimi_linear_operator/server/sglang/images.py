@@ -31,6 +31,8 @@ GUESSED_ROCM = "rocm720"
 # SGLang's ROCm images are built for this architecture only (docker/rocm.Dockerfile).
 IMAGE_ARCHITECTURE = "amd64"
 
+_RELEASE_IN_TAG = re.compile(r":(v[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.]*)")
+
 
 def image_of(spec: ServerSpec) -> str:
     """Return the engine's image: the image in the spec, or the image that SGLang's release and the hardware select."""
@@ -44,5 +46,5 @@ def release_of(spec: ServerSpec) -> str | None:
     """Return SGLang's release, None if the spec names an image whose tag contains no release."""
     if spec.engine.image is None:
         return spec.engine.version
-    match = re.search(r":(v[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.]*)", spec.engine.image)
+    match = _RELEASE_IN_TAG.search(spec.engine.image)
     return match[1] if match else None

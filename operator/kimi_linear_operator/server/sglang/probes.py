@@ -14,6 +14,7 @@ _HEALTH_SECONDS = 20
 _PROBE_TIMEOUT_SECONDS = _HEALTH_SECONDS + 5
 # SGLang exits when one batch takes longer than this. --watchdog-timeout changes this limit.
 _WATCHDOG_SECONDS = 300
+_WATCHDOG_FLAG = re.compile(r"--watchdog[a-z-]*[= ]([0-9]{1,6})(?:\.[0-9]*)?")
 
 
 def build_probes(spec: ServerSpec) -> Manifest:
@@ -48,7 +49,6 @@ def build_probes(spec: ServerSpec) -> Manifest:
 
 def _watchdog_seconds(spec: ServerSpec) -> int:
     """Return how many seconds one batch may take. This is SGLang's default, or more if the arguments ask for more."""
-    pattern = r"--watchdog[a-z-]*[= ]([0-9]{1,6})(?:\.[0-9]*)?"
     flags = (shlex.join(flag) for flag in grouped(spec.engine.extra_args))
-    seconds = [int(match[1]) for flag in flags if (match := re.fullmatch(pattern, flag))]
+    seconds = [int(match[1]) for flag in flags if (match := _WATCHDOG_FLAG.fullmatch(flag))]
     return max([_WATCHDOG_SECONDS, *seconds[-1:]])

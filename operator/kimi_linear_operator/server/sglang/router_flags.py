@@ -10,6 +10,8 @@ PROGRAM = ("python3", "-m", "sglang_router.launch_router")
 METRICS_PORT = 29000
 """The router's default."""
 
+METRICS_PORT_NAME = "metrics"
+
 ENVIRONMENT: Mapping[str, str] = {
     # Releases since 0.3.1 ask the hub for the tokenizer, although only gRPC needs it. With this setting, the request
     # fails immediately, which does no harm.

@@ -1,6 +1,5 @@
 """The image and the arguments of a running SGLang, read from a pod template of any version of the operator."""
 
-import re
 import shlex
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,6 +7,10 @@ from itertools import pairwise
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.server.sglang.entrypoint import EXEC, INSTALL
+
+# In characters. A spec has at most 16 packages of 128 characters. Anybody can write a longer command into a Deployment,
+# and `shlex` needs a microsecond for each character.
+_LONGEST_PACKAGES = 8192
 
 
 def image_in(template: Manifest) -> str | None:
@@ -29,15 +32,15 @@ def packages_in(template: Manifest) -> list[str] | None:
     """Return the Python packages that a pod template installs, None if they cannot be read."""
     container = _engine_in(template)
     script = " ".join(map(str, container.get("command") or ()))
-    match = re.search(rf"{re.escape(INSTALL)} (.*?) && {EXEC} ", script)
-    if not container or (match is None and "pip" in script):
+    packages, has_ended, _ = script.partition(f"{INSTALL} ")[2].partition(f" && {EXEC} ")
+    if not container or (not has_ended and "pip" in script):
         return None
-    return _split(match[1]) if match else []
+    return _split(packages)
 
 
 def _split(text: str) -> list[str] | None:
     try:
-        return shlex.split(text)
+        return shlex.split(text) if len(text) <= _LONGEST_PACKAGES else None
     except ValueError:
         return None
 

@@ -58,7 +58,7 @@ class ServerSpec(Model):
     autoscaling: Autoscaling | None = Field(
         default=None,
         description="Creates a HorizontalPodAutoscaler that sets replicas according to SGLang's own metrics. Do not "
-        "set replicas in your file. The cluster needs a metrics adapter.",
+        "set replicas in your file. The cluster needs a metrics adapter, or KEDA (autoscaling.keda).",
     )
     engine: Engine = Field(default_factory=Engine, description="The SGLang release and its options.")
     startup: Startup = Field(default_factory=Startup, description="The time limit for the start of a replica.")

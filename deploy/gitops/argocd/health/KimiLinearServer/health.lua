@@ -16,7 +16,8 @@ hs.message = ready.reason .. ": " .. ready.message
 if stalled ~= nil and stalled.status == "True" then
   hs.status = "Degraded"
   hs.message = stalled.reason .. ": " .. stalled.message
-elseif ready.status == "True" or ready.reason == "Suspended" or ready.reason == "NoReplicas" then
+elseif ready.status == "True" or ready.reason == "Suspended" or ready.reason == "NoReplicas"
+  or ready.reason == "ScaledToZero" then
   -- A sync would wait for a Suspended resource for ever, and later commits would wait for this sync.
   hs.status = "Healthy"
 end

@@ -1,0 +1,81 @@
+"""The spec of a benchmark as it was when the first suite started. All suites must measure the same.
+
+After the first suite has started, nobody can change the fields that say what is measured. So a field that appears later
+is a default from the CRD of another version. The ConfigMap with the runner names the fields that were there.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from kimi_linear_operator import jsontext
+from kimi_linear_operator.benchmark.labels import FIELDS_ANNOTATION
+from kimi_linear_operator.benchmark.rules import CHANGEABLE
+from kimi_linear_operator.benchmark.spec import BenchmarkSpec, KimiLinearBenchmark
+from kimi_linear_operator.kubernetes import metadata, stored
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.stored import FieldPath
+
+# Characters of the annotation. A benchmark with sixteen suites has about ten thousand. All annotations of an object
+# together can have 256 KiB. A longer text is not written: the suites then use the spec as it is.
+_LONGEST_FIELDS = 32_768
+
+
+def note_fields(runner: Manifest, benchmark: KimiLinearBenchmark) -> None:
+    """Note the fields of a benchmark's spec in an annotation of its runner that is being built."""
+    text = json.dumps(sorted(_fields(_spec_of(benchmark)), key=str))
+    if len(text) <= _LONGEST_FIELDS:
+        metadata.annotate(runner, FIELDS_ANNOTATION, text)
+
+
+def as_started(benchmark: KimiLinearBenchmark, runner: Manifest | None) -> KimiLinearBenchmark:
+    """Return a benchmark without the fields that its spec got after the first suite had started.
+
+    Args:
+        benchmark: The benchmark.
+        runner: The ConfigMap with its runner, None if there is none.
+    """
+    known = _known_fields(runner, benchmark)
+    if known is None or not benchmark.status.get("startTime"):
+        return benchmark
+    spec = _spec_of(benchmark)
+    added = [path for path in _fields(spec) if path not in known and path[0] not in CHANGEABLE]
+    for path in added:
+        spec = stored.as_in(spec, path, {})
+    try:
+        return benchmark.model_copy(update={"spec": BenchmarkSpec.model_validate(spec)}) if added else benchmark
+    except ValidationError:
+        return benchmark  # Somebody has edited the annotation.
+
+
+def _known_fields(runner: Manifest | None, benchmark: KimiLinearBenchmark) -> set[FieldPath] | None:
+    """Return the fields that were in the spec, None if this is unknown."""
+    if runner is None or not metadata.is_owned_by(runner, benchmark.metadata.uid):
+        return None
+    text = metadata.annotations(runner).get(FIELDS_ANNOTATION, "")
+    try:
+        paths: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_FIELDS else None
+    except ValueError:
+        return None
+    is_readable = isinstance(paths, list) and all(isinstance(path, list) for path in paths)
+    return {tuple(map(_name, path)) for path in paths} if is_readable else None
+
+
+def _name(part: Any) -> str | int:
+    return part if isinstance(part, int) else str(part)
+
+
+def _spec_of(benchmark: KimiLinearBenchmark) -> Manifest:
+    return benchmark.spec.model_dump(by_alias=True, exclude_unset=True)
+
+
+def _fields(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
+    """Yield the innermost fields of a spec, also those in the items of lists."""
+    below = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    parts = list(below)
+    if not parts:
+        yield path
+    for name, part in parts:
+        yield from _fields(part, (*path, name))

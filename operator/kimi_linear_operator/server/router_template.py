@@ -1,0 +1,144 @@
+"""The router's pod template. It stays until somebody asks for another one, as the template of the replicas does.
+
+The router's Deployment has the record of its own template in an annotation. So one write changes both.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kimi_linear_operator import jsontext
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.drift import all_differences
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.stored import FieldPath
+from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.applied_template import running_template
+from kimi_linear_operator.server.labels import TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.revision import Revision
+from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.template_inputs import explicit_router_inputs, router_inputs, spec_of, unknown_fields
+
+# Characters of the annotation. A record has about 8,000, unless the spec has long annotations and tolerations. All
+# annotations of an object together can have 256 KiB. A longer record is not written: `running_template` then finds the
+# template.
+_LONGEST_RECORD = 65_536
+
+
+@dataclass(frozen=True)
+class RouterChoice:
+    """The pod template that a router should have.
+
+    Attributes:
+        current: The record of this template. Its number is that of the server's revision, because a router takes a new
+            template whenever its server does.
+        offer: The fields in which the template on offer differs from the current one; empty if there is no offer.
+        unknown: The inputs of the current template that this version does not know or refuses. The template on offer
+            lacks them.
+    """
+
+    current: Revision
+    offer: tuple[str, ...] = ()
+    unknown: tuple[FieldPath, ...] = ()
+
+
+def read(router: Manifest | None) -> Revision | None:
+    """Return the record on a router's Deployment, None if there is none or it cannot be read."""
+    text = metadata.annotations(router).get(TEMPLATE_ANNOTATION, "") if router else ""
+    try:
+        data: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_RECORD else None
+    except ValueError:
+        return None
+    number = data.get("number") if isinstance(data, dict) else None
+    return revision.of_data(data, number) if isinstance(number, int) else None
+
+
+def text_of(record: Revision) -> str:
+    """Return a record as text for the annotation, empty if it is too long."""
+    data = {name: value for name, value in revision.data_of(record).items() if name != revision.UNOWNED}
+    unowned = {revision.UNOWNED: record.unowned} if record.unowned else {}
+    text = json.dumps({**data, "number": record.number, **unowned}, sort_keys=True)
+    return text if len(text) <= _LONGEST_RECORD else ""
+
+
+def new_record(server: KimiLinearServer, template: Manifest, number: int) -> Revision:
+    """Return the record of a template for the current spec.
+
+    Args:
+        server: The server.
+        template: The router's pod template.
+        number: The number of the server's revision.
+    """
+    return Revision(
+        number,
+        inputs=explicit_router_inputs(server.spec),
+        template=template,
+        rollout=revision.rollout_of(server),
+        uid=server.metadata.uid,
+        generation=server.metadata.generation,
+    )
+
+
+def adopted(server: KimiLinearServer, built: Manifest, router: Manifest, before: Revision) -> Revision | None:
+    """Return a record of the template that the operator applied to a router without a record.
+
+    None if somebody changed one of our fields.
+
+    Args:
+        server: The server. Its spec was applied.
+        built: The template that this version builds.
+        router: The router's Deployment, with its managed fields.
+        before: The revision that the server has had until now.
+    """
+    template = running_template(built, router)
+    return replace(new_record(server, template, before.number), rollout=before.rollout) if template else None
+
+
+def choose(
+    server: KimiLinearServer,
+    built: Manifest,
+    kept: Revision | None,
+    current: Revision,
+    *,
+    is_chosen: bool = False,
+) -> RouterChoice:
+    """Return the pod template that a server's router should have.
+
+    Args:
+        server: The server, without defaults that nobody asked for.
+        built: The template that this version builds.
+        kept: The record of the router's template, None if there is no router yet.
+        current: The revision that the server should have.
+        is_chosen: Whether the automatic rollout has chosen this server.
+    """
+    new = new_record(server, built, current.number)
+    if kept is None or _is_another_requested(server, kept, current):
+        return RouterChoice(new)
+    offer = all_differences(kept.template, built)
+    unknown = (*unknown_fields(kept.explicit_inputs), *kept.refused_inputs) if offer else ()
+    if offer and is_chosen and not unknown:
+        return RouterChoice(new)
+    return RouterChoice(replace(kept, number=current.number), offer, unknown)
+
+
+def _is_another_requested(server: KimiLinearServer, kept: Revision, current: Revision) -> bool:
+    """Return whether somebody has asked for another template since the record was made.
+
+    After `kubectl rollout undo`, the record is older, and so is what it was made for.
+    """
+    is_older = kept.number < current.number
+    return is_older or revision.has_new_annotation(server, kept) or _has_other_inputs(server, kept)
+
+
+def _has_other_inputs(server: KimiLinearServer, kept: Revision) -> bool:
+    """Return whether spec.router has changed. The server's own revision shows changes of all other fields."""
+    if revision.is_of(kept, server):
+        return False
+    recorded = spec_of(kept.explicit_inputs)
+    return recorded is None or router_inputs(recorded) != router_inputs(server.spec)
+
+
+def without_refused(kept: Revision | None, refused: Mapping[FieldPath, Any]) -> Revision | None:
+    """Return a record without these values in its inputs, because this version refuses them."""
+    return replace(kept, refused=refused) if kept else None

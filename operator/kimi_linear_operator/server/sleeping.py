@@ -1,0 +1,23 @@
+"""Servers that KEDA may scale to zero replicas, and what wakes them."""
+
+from kimi_linear_operator.server.spec import ServerSpec
+
+
+def may_sleep(spec: ServerSpec) -> bool:
+    """Return whether KEDA may scale a server to zero replicas."""
+    scaling = spec.autoscaling
+    return bool(scaling and scaling.keda and scaling.min_replicas == 0 and not spec.suspend)
+
+
+def is_asleep(spec: ServerSpec) -> bool:
+    """Return whether a server has no replicas until a request arrives.
+
+    KEDA also wakes a server whose `replicas` a user has set to zero. `suspend` switches a server off.
+    """
+    return may_sleep(spec) and spec.replicas == 0
+
+
+def is_woken_by_router(spec: ServerSpec) -> bool:
+    """Return whether the server's router notices the requests that wake it. Then the router runs without replicas."""
+    scaling = spec.autoscaling
+    return bool(spec.router and may_sleep(spec) and scaling and scaling.keda and not scaling.keda.wake_query)

@@ -1,0 +1,140 @@
+"""What is neither an object nor an error of Kubernetes counts as no answer, so the request is sent again later.
+
+Something else than the API server may answer, for example a proxy in maintenance. The credentials may be unreadable
+while the kubelet replaces them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from answering import answering, stored_object
+from kimi_linear_operator.cluster import credentials
+from kimi_linear_operator.cluster.client import Cluster, connect_to
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.watch_session import Listener, watch_session
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
+
+OBJECT: Manifest = {**stored_object(DEPLOYMENT, "kimi"), "spec": {}}
+Act = Callable[[Cluster], Awaitable[Any]]
+
+REQUESTS: dict[str, Act] = {
+    "get": lambda cluster: cluster.get(DEPLOYMENT, "default", "kimi"),
+    "apply": lambda cluster: cluster.apply(DEPLOYMENT, OBJECT),
+    "apply_new": lambda cluster: cluster.apply_new(DEPLOYMENT, OBJECT),
+    "overwrite": lambda cluster: cluster.overwrite(DEPLOYMENT, OBJECT),
+    "scale": lambda cluster: cluster.scale(DEPLOYMENT, OBJECT, 1),
+    "annotate": lambda cluster: cluster.annotate(DEPLOYMENT, OBJECT, "a", "b"),
+    "patch_status": lambda cluster: cluster.patch_status(DEPLOYMENT, OBJECT, {}),
+    "set_condition": lambda cluster: cluster.set_condition(DEPLOYMENT, OBJECT, {"type": "Ready"}),
+    "create": lambda cluster: cluster.create(DEPLOYMENT, OBJECT),
+    "replace": lambda cluster: cluster.replace(DEPLOYMENT, OBJECT),
+}
+
+
+def _without(name: str) -> Manifest:
+    metadata = {key: value for key, value in OBJECT["metadata"].items() if key != name}
+    return {**OBJECT, "metadata": metadata}
+
+
+ODD_ANSWERS: dict[str, Any] = {
+    "a page of a proxy as JSON": {"status": "maintenance"},
+    "a success without the object": {"kind": "Status", "metadata": {}, "status": "Success"},
+    "another kind": {**OBJECT, "kind": "ReplicaSet"},
+    "another object": {**OBJECT, "metadata": {**OBJECT["metadata"], "name": "other"}},
+    "no metadata": {"kind": "Deployment", "metadata": None},
+    "no name": _without("name"),
+    "no UID": _without("uid"),
+    "no resource version": _without("resourceVersion"),
+    "a list": [OBJECT],
+}
+
+
+@pytest.mark.parametrize("answer", ODD_ANSWERS)
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_an_answer_that_is_not_the_object_counts_as_no_answer(request_name: str, answer: str) -> None:
+    async def odd(_: web.Request) -> web.Response:
+        return web.json_response(ODD_ANSWERS[answer])
+
+    async def test() -> None:
+        async with answering(odd) as cluster:
+            with pytest.raises(ApiError) as raised:
+                await REQUESTS[request_name](cluster)
+            assert raised.value.status == UNREACHABLE
+            assert raised.value.is_passing
+
+    asyncio.run(test())
+
+
+async def _break(_: Configuration) -> None:
+    """Fail like the client library while the file with the token is empty. This is no OSError."""
+    raise RuntimeError("Token file exists but empty.")
+
+
+def _broken() -> Configuration:
+    """Return credentials that cannot be read again."""
+    configuration = Configuration(host="http://127.0.0.1:1", api_key={"BearerToken": "x"})
+    vars(configuration).update(refresh_api_key_hook=_break)
+    return configuration
+
+
+def test_unreadable_credentials_count_as_no_answer() -> None:
+    async def test() -> None:
+        configuration = _broken()
+        async with connect_to(configuration) as cluster:
+            for act in REQUESTS.values():
+                with pytest.raises(ApiError, match="cannot authenticate: Token file") as raised:
+                    await act(cluster)
+                assert raised.value.is_passing
+
+    asyncio.run(test())
+
+
+def test_unreadable_credentials_end_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kopf retries after the error of a lost connection. Any other error would end all watches."""
+    configuration = _broken()
+
+    async def load() -> Configuration:
+        return configuration
+
+    async def test() -> None:
+        monkeypatch.setattr(credentials, "configuration", load)
+        answers = list[tuple[str, int]]()
+        path = "/api/v1/pods"
+        session = await watch_session({path: Listener(lambda verb, status: answers.append((verb, status)))})
+        async with session.client as client:
+            for query in ("", "?watch=true"):
+                with pytest.raises(aiohttp.ClientConnectionError, match="cannot authenticate"):
+                    await client.get(f"{session.server}{path}{query}")
+        assert answers == [("LIST", UNREACHABLE), ("WATCH", UNREACHABLE)]
+
+    asyncio.run(test())
+
+
+def test_lost_credentials_end_no_watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The API server refuses the token, and the new one cannot be read at this moment."""
+
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response({"kind": "Status", "code": 401}, status=401)
+
+    async def test() -> None:
+        async with answering(refuse) as cluster:
+            configuration = Configuration(host=cluster.server)
+
+            async def load() -> Configuration:
+                return configuration
+
+            monkeypatch.setattr(credentials, "configuration", load)
+            monkeypatch.setenv("KUBECONFIG", str(tmp_path / "gone"))
+            session = await watch_session({"/api/v1/pods": Listener(lambda _, __: None)})
+            async with session.client as client:
+                with pytest.raises(aiohttp.ClientConnectionError, match="no cluster"):
+                    await client.get(f"{session.server}/api/v1/{POD.plural}")
+
+    asyncio.run(test())

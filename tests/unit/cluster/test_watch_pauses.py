@@ -1,0 +1,113 @@
+"""Watches that fail again and again are not started again at once: each pause is longer, as after any other failure."""
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from answering import answering
+from kimi_linear_operator.backoff import Backoff
+from kimi_linear_operator.cluster import credentials
+from kimi_linear_operator.cluster import watch_session as module
+from kimi_linear_operator.cluster.watch_session import SHORTEST_WATCH_SECONDS, WATCH_BACKOFF, Listener, Pause
+from make import make_pod
+
+PATH = "/api/v1/pods"
+EVENT = json.dumps({"type": "ADDED", "object": make_pod()}).encode() + b"\n"
+ERROR = b'{"type":"ERROR","object":{"kind":"Status","code":500,"message":"etcd is away"}}\n'
+EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}\n'
+Answer = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
+
+
+def lines(content: bytes, seconds: float = 0.0) -> Answer:
+    """Answer a watch with these lines, and end it after a while."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        watch = web.StreamResponse()
+        await watch.prepare(request)
+        await watch.write(content)
+        await asyncio.sleep(seconds)
+        return watch
+
+    return answer
+
+
+async def gone(_: web.Request) -> web.Response:
+    return web.json_response({"kind": "Status", "code": 410}, status=410, headers={"Retry-After": "2"})
+
+
+def rounds(monkeypatch: pytest.MonkeyPatch, watched: Answer, count: int) -> list[float]:
+    """List and watch some times, as kopf does. Return the seconds between two watches in a row."""
+    times: list[float] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+        times.append(time.monotonic())
+        return await watched(request)
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+
+            async def load() -> Configuration:
+                return Configuration(host=cluster.server)
+
+            monkeypatch.setattr(credentials, "configuration", load)
+            session = await module.watch_session({PATH: Listener(lambda _, __: None)})
+            async with session.client as client:
+                for _ in range(count):
+                    await client.get(f"{session.server}{PATH}")
+                    async with await client.get(f"{session.server}{PATH}?watch=true") as response:
+                        async for _line in response.content.iter_chunked(1000):
+                            pass
+
+    asyncio.run(test())
+    return [after - before for before, after in itertools.pairwise(times)]
+
+
+@pytest.mark.parametrize(
+    "watched",
+    [lines(b""), lines(EVENT), lines(ERROR), lines(EXPIRED)],
+    ids=["closed at once", "closed after an event", "an error", "expired at once"],
+)
+def test_pauses_grow_while_watches_fail(monkeypatch: pytest.MonkeyPatch, watched: Answer) -> None:
+    monkeypatch.setattr(module, "WATCH_BACKOFF", Backoff(first=0.4, longest=1.6))
+    first, second, third, fourth = rounds(monkeypatch, watched, 5)
+    assert first >= 0.2
+    assert second >= 0.4
+    assert third >= 0.8
+    assert 0.8 <= fourth <= 2.5
+
+
+def test_a_refused_watch_is_repeated_only_after_the_time_in_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    [pause] = rounds(monkeypatch, gone, 2)
+    assert pause >= 2
+
+
+def test_a_watch_that_worked_for_a_while_ends_the_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHORTEST_WATCH_SECONDS", 0.3)
+    assert max(rounds(monkeypatch, lines(EVENT, seconds=0.4), 4)) < 1.0
+
+
+def test_no_pause_is_longer_than_the_longest_or_than_the_api_server_asks_for() -> None:
+    pause = Pause()
+    for _ in range(20):
+        pause.note_end(100.0, 100.0, has_failed=True)
+    assert WATCH_BACKOFF.longest / 2 <= pause.remaining(100.0) <= WATCH_BACKOFF.longest
+    pause.note_end(100.0, 100.0, 45.0, has_failed=True)
+    assert pause.remaining(100.0) == 45.0
+    assert pause.remaining(200.0) == 0.0
+
+
+def test_a_watch_that_expires_after_it_worked_is_repeated_soon() -> None:
+    pause = Pause()
+    for _ in range(20):
+        pause.note_end(0.0, 0.0, has_failed=True)
+    pause.note_end(100.0, 100.0 + SHORTEST_WATCH_SECONDS, has_failed=True)
+    assert pause.remaining(100.0 + SHORTEST_WATCH_SECONDS) <= WATCH_BACKOFF.first

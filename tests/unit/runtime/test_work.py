@@ -1,0 +1,50 @@
+"""Passes leave time for other tasks."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+from kimi_linear_operator.kubernetes.kinds import Kind
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import Options, Reconciler
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.work import WORKERS, Work
+from kimi_linear_operator.server.spec import SERVER
+from make import make_server
+from passes import new_cache, new_scopes
+
+
+class Turns:
+    """Counts the turns of the event loop, and notes in which turn each pass begins."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+        self.begun: list[int] = []
+
+    async def count(self) -> None:
+        while True:
+            self.turn += 1
+            await asyncio.sleep(0)
+
+    async def reconcile(self, _: Key, __: int) -> None:
+        self.begun.append(self.turn)
+
+
+async def begun_by(passes: int) -> list[int]:
+    """Return the turns in which passes begin that become due together."""
+    scopes, cache, turns = new_scopes([]), new_cache(), Turns()
+    for scope in scopes:
+        scopes.begin(scope, 0)
+        scopes.succeed(scope, 1)
+    cache.put(SERVER, make_server())
+    work = Work(TYPES, scopes, cache, Options())
+    by_kind = cast(Mapping[Kind, Reconciler], {SERVER: turns})
+    counting = asyncio.ensure_future(turns.count())
+    await asyncio.gather(*(work._reconcile(by_kind, Key("default", "kimi", SERVER), 0) for _ in range(passes)))
+    counting.cancel()
+    return turns.begun
+
+
+def test_passes_of_all_workers_begin_in_different_turns_of_the_event_loop() -> None:
+    begun = asyncio.run(begun_by(WORKERS))
+    assert len(set(begun)) == len(begun) == WORKERS

@@ -1,0 +1,209 @@
+"""Servers in a namespace whose large objects fill the room that the cache has for them."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, REVISION, SERVICE, Kind, Manifest
+from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, Cache
+from kimi_linear_operator.reconcile.cached_object import LARGE_CHILD, LARGEST_CHILD, Key
+from kimi_linear_operator.reconcile.children import Children
+from kimi_linear_operator.reconcile.room import MOST_OF_LARGE
+from kimi_linear_operator.server.spec import SERVER
+from make import make_benchmark, make_pod, make_server, owned, stored
+from passes import CHILDREN, READER, Passes, make_context, new_cache
+
+KIMI = Key("default", "kimi", SERVER)
+LARGE: Manifest = {"podTemplate": {"metadata": {"annotations": {"example.com/notes": "x" * 2 * LARGE_CHILD}}}}
+NOW = "2026-11-24T09:00:00Z"
+COUNTERS = ("replicas", "updatedReplicas", "availableReplicas", "readyReplicas")
+
+
+@dataclass
+class Stored:
+    """A cluster that stores what is written, and counts requests."""
+
+    objects: dict[tuple[Kind, str], Manifest] = field(default_factory=dict)
+    requests: Counter[str] = field(default_factory=Counter)
+    version: int = 10
+
+    def store(self, kind: Kind, manifest: Manifest) -> Manifest:
+        self.version += 1
+        about = {"creationTimestamp": NOW, **manifest["metadata"], "resourceVersion": str(self.version)}
+        self.objects[kind, about["name"]] = stored({**manifest, "metadata": about})
+        return self.objects[kind, about["name"]]
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        self.requests["get"] += 1
+        return self.objects.get((kind, name))
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        self.requests[f"apply {kind.kind}"] += 1
+        live = self.objects.get((kind, manifest["metadata"]["name"]), {})
+        return self.store(kind, {**manifest, "status": live.get("status", {})})
+
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return await self.apply(kind, manifest)
+
+    async def delete(self, kind: Kind, manifest: Manifest, **_: bool) -> None:
+        self.requests[f"delete {kind.kind}"] += 1
+        del self.objects[kind, manifest["metadata"]["name"]]
+
+    async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
+        self.requests["status"] += 1
+        live = self.objects[kind, manifest["metadata"]["name"]]
+        return dict(self.store(kind, {**live, "status": status})["metadata"])
+
+    async def essences(self, *_: Any) -> list[Manifest]:
+        return []
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return manifest
+
+    def writes(self) -> dict[str, int]:
+        return {request: count for request, count in self.requests.items() if request != "get"}
+
+    def serve(self) -> None:
+        """Let all pods of the server's Deployment serve."""
+        deployment = self.objects[DEPLOYMENT, "kimi"]
+        counters = dict.fromkeys(COUNTERS, deployment["spec"]["replicas"])
+        self.store(DEPLOYMENT, {**deployment, "status": {"observedGeneration": 1, **counters}})
+
+
+def seen(cluster: Stored) -> Cache:
+    """Return the cache of a new operator. It has seen other objects first, which fill the room of the namespace."""
+    cache = new_cache()
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler"}, "status": {"x": "x" * LARGE_CHILD}}
+    filler = READER.read(POD, owned(pod, "filler"))
+    for number in range(MOST_OF_LARGE // filler.large):
+        cache.take(replace(filler, key=filler.key._replace(name=f"filler-{number}")))
+    for (kind, _), manifest in cluster.objects.items():
+        cache.put(kind, manifest)
+    return cache
+
+
+def reconcile(passes: Passes, number: int = 1) -> float | None:
+    for _ in range(number):
+        again = asyncio.run(passes.reconcile(KIMI))
+    return again
+
+
+def serving(**spec: Any) -> Stored:
+    """Return a cluster with a server that serves. Its large objects were written while there was room."""
+    cluster, cache = Stored(), new_cache()
+    cache.put(SERVER, cluster.store(SERVER, make_server(**LARGE, **spec)))
+    passes = Passes(cluster, cache)
+    reconcile(passes)
+    cluster.serve()
+    cache.put(DEPLOYMENT, cluster.objects[DEPLOYMENT, "kimi"])
+    reconcile(passes, 2)
+    cluster.requests.clear()
+    return cluster
+
+
+def status_of(cluster: Stored) -> Manifest:
+    return dict(cluster.objects[SERVER, "kimi"]["status"])
+
+
+def change(cluster: Stored, cache: Cache, **spec: Any) -> None:
+    server = cluster.objects[SERVER, "kimi"]
+    metadata = {**server["metadata"], "generation": server["metadata"]["generation"] + 1}
+    cache.put(SERVER, cluster.store(SERVER, {**server, "metadata": metadata, "spec": {**server["spec"], **spec}}))
+
+
+def is_cut(cache: Cache, kind: Kind) -> bool:
+    return any(cached.cut for cached in cache.cached_children(kind, KIMI))
+
+
+def test_a_server_without_room_for_its_children_is_served_as_before_without_any_write() -> None:
+    cluster = serving()
+    before, cache = status_of(cluster), seen(cluster)
+    assert is_cut(cache, DEPLOYMENT)
+    assert is_cut(cache, REVISION)
+    again = reconcile(Passes(cluster, cache), 5)
+    assert (cluster.writes(), again) == ({}, None), "at rest, no request follows"
+    assert status_of(cluster) == before
+    assert ready_condition(before)["status"] == "True"
+
+
+def test_a_server_without_room_for_its_children_can_be_changed_and_then_rests() -> None:
+    cluster = serving()
+    cache = seen(cluster)
+    passes = Passes(cluster, cache)
+    change(cluster, cache, replicas=2)
+    again = reconcile(passes, 5)
+    assert cluster.objects[DEPLOYMENT, "kimi"]["spec"]["replicas"] == 2
+    assert cluster.writes()["apply Deployment"] == 1
+    assert "apply ControllerRevision" not in cluster.writes(), "the pods keep their template"
+    assert again is None
+    change(cluster, cache, podTemplate={})
+    reconcile(passes, 5)
+    assert cluster.writes()["apply Deployment"] == 2
+    assert cluster.writes()["apply ControllerRevision"] == 1
+    assert not cache.find(KIMI.of(DEPLOYMENT)).cut  # type: ignore[union-attr]
+
+
+def test_a_new_large_server_starts_although_there_is_no_room_and_then_rests() -> None:
+    cluster = Stored()
+    cluster.store(SERVER, make_server(**LARGE))
+    cache = seen(cluster)
+    passes = Passes(cluster, cache)
+    reconcile(passes)
+    assert is_cut(cache, DEPLOYMENT)
+    written = cluster.writes()
+    assert (written["apply Deployment"], written["apply ControllerRevision"]) == (1, 1)
+    assert reconcile(passes, 5) is None
+    assert cluster.writes() == written
+    assert find_condition(status_of(cluster), "Synced")["status"] == "True"
+
+
+def test_a_benchmark_sees_the_same_server_whether_there_is_room_or_not() -> None:
+    jobs = []
+    for has_room in (True, False):
+        cluster = serving()
+        cluster.store(BENCHMARK, make_benchmark(suites=[{"name": "speed-low"}]))
+        cache = new_cache() if has_room else seen(cluster)
+        for (kind, _), manifest in cluster.objects.items():
+            cache.put(kind, manifest)
+        asyncio.run(Passes(cluster, cache).reconcile(Key("default", "nightly", BENCHMARK)))
+        jobs += [manifest for (kind, _), manifest in cluster.objects.items() if kind == JOB]
+    assert len(jobs) == 2
+    assert jobs[0]["spec"] == jobs[1]["spec"]
+    assert jobs[0]["metadata"]["annotations"] == jobs[1]["metadata"]["annotations"], "the snapshots of the server"
+
+
+def test_only_a_limited_number_of_large_children_is_read() -> None:
+    cluster = Stored()
+    cluster.store(SERVER, make_server())
+    cache = seen(cluster)
+    for number in range(30):
+        spec = {"template": {"x": "x" * (LARGEST_CHILD - 2_000)}}
+        made = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": f"d{number:02}"}, "spec": spec}
+        cache.put(DEPLOYMENT, cluster.store(DEPLOYMENT, owned(made)))
+    children: Children = make_context(cluster, cache).children
+    asyncio.run(children.read_whole(KIMI, [SERVICE, DEPLOYMENT]))
+    assert 0 < cluster.requests["get"] * LARGEST_CHILD <= MOST_CHILDREN + LARGEST_CHILD
+
+
+def test_a_pod_whose_metadata_finds_no_room_keeps_what_a_status_is_made_of() -> None:
+    cluster = Stored()
+    cache = seen(cluster)
+    gates = [{"conditionType": "kimi-linear.io/verified"}]
+    pod = make_pod()
+    metadata = {**pod["metadata"], "annotations": {"example.com/notes": "x" * 2 * LARGE_CHILD}}
+    cache.put(POD, {**pod, "metadata": metadata, "spec": {"readinessGates": gates, "nodeName": "a"}})
+    [kept] = cache.children(POD, KIMI)
+    assert (kept["spec"]["readinessGates"], kept["metadata"]["annotations"]) == (gates, {})
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_large_children_of_every_kind_share_one_room(kind: Kind) -> None:
+    cache = seen(Stored())
+    manifest = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "kimi"}}
+    cache.put(kind, owned({**manifest, "status": {"x": "x" * 2 * LARGE_CHILD}}))
+    assert is_cut(cache, kind)

@@ -1,0 +1,291 @@
+"""A router's pods stay when the operator or its CRDs change, until somebody asks for other pods."""
+
+import asyncio
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest, kind_of
+from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.runtime.dispatch import reconcilers
+from kimi_linear_operator.server import preview, router, router_template
+from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION, TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from make import make_server, stored
+from passes import make_context, new_cache
+from refusing import DefaultingCluster
+
+KEY = Key("default", "kimi", SERVER)
+ROUTER = Key("default", "kimi-router", DEPLOYMENT)
+
+
+class World:
+    """A server with a router, and an operator that has applied its spec."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.cluster, self.cache = DefaultingCluster({}), new_cache()
+        self.spec: Manifest = {"router": {"policy": "LeastLoad"}, **spec}
+        self.generation, self.version = 1, 100
+        self.annotations: dict[str, str] = {}
+        self.owned: Manifest = {"f:router": {"f:policy": {}}}
+        self.new_operator()
+        self.passes(2)
+
+    def new_operator(self) -> None:
+        self.context = make_context(self.cluster, self.cache)
+        self.reconciler = reconcilers(TYPES, self.context)[SERVER]
+
+    def passes(self, number: int = 1) -> None:
+        """Make passes over the server as it is now."""
+        for _ in range(number):
+            self.version += 100
+            manifest = make_server(**self.spec)
+            about: Manifest = {"generation": self.generation, "resourceVersion": str(self.version)}
+            manifest["metadata"] |= {**about, "annotations": self.annotations}
+            manifest["status"] = self.cluster.status
+            owner = {"manager": "me", "time": "2026-11-29T05:00:00Z", "fieldsV1": {"f:spec": self.owned}}
+            live = {**manifest, "metadata": {**manifest["metadata"], "managedFields": [owner]}}
+            self.cluster.live["KimiLinearServer/kimi"] = live
+            self.cache.put(SERVER, manifest)
+            asyncio.run(self.reconciler.reconcile(KEY, 0))
+
+    def change(self, **spec: Any) -> None:
+        """Store another spec, and make passes over it."""
+        self.spec, self.generation = {**self.spec, **spec}, self.generation + 1
+        self.passes(2)
+
+    @property
+    def router(self) -> Manifest:
+        found = self.cache.get(ROUTER)
+        assert found
+        return found
+
+    @property
+    def pods(self) -> Manifest:
+        return dict(self.router["spec"]["template"])
+
+    @property
+    def writes(self) -> list[str]:
+        return [name for name in self.cluster.written if name == "Deployment/kimi-router"]
+
+    def edit(self, template: Manifest | None = None, annotation: str | None = None) -> None:
+        """Edit the router's Deployment like a user; an empty annotation removes it."""
+        edited = copy.deepcopy(self.router)
+        self.cluster.written.append("an edit")
+        edited["metadata"]["resourceVersion"] = str(len(self.cluster.written) + 10)
+        if template:
+            edited["spec"]["template"] = template
+        if annotation is not None:
+            edited["metadata"]["annotations"][TEMPLATE_ANNOTATION] = annotation
+        self.cluster.live["Deployment/kimi-router"] = edited
+        self.cache.put(DEPLOYMENT, edited)
+
+    def condition(self) -> Manifest:
+        return find_condition(self.cluster.status, "TemplateCurrent")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def _upgrade(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Let a version go on that builds other pods of the router."""
+    monkeypatch.setattr(router, "_REQUESTS", {"cpu": "3", "memory": "512Mi"})
+    world.new_operator()
+
+
+def _cpu(template: Manifest) -> str:
+    return str(template["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+
+
+def test_another_version_offers_its_router_and_replaces_no_pod(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, writes = world.pods, len(world.writes)
+    _upgrade(monkeypatch, world)
+    world.passes(2)
+    assert (world.pods, len(world.writes)) == (before, writes)
+    assert world.condition()["reason"] == "NewTemplateAvailable"
+    assert "spec.containers[router].resources.requests.cpu of the router" in world.condition()["message"]
+
+
+def test_a_router_is_written_once(world: World) -> None:
+    world.passes(3)
+    assert len(world.writes) == 1
+    assert world.cluster.reads.count("Deployment") == 0
+    assert world.condition()["reason"] == "Newest"
+
+
+@pytest.mark.parametrize(
+    "change", [{"replicas": 2}, {"router": {"policy": "LeastLoad", "replicas": 3}}, {"suspend": True}]
+)
+def test_a_change_of_the_number_of_pods_keeps_the_routers_template(
+    change: Manifest, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = world.pods
+    _upgrade(monkeypatch, world)
+    world.change(**change)
+    assert world.pods == before
+    assert world.router["spec"]["replicas"] == (
+        0 if "suspend" in change else change.get("router", {}).get("replicas", 2)
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"router": {"policy": "RoundRobin"}}, {"engine": {"contextLength": 4096}}], ids=["router", "server"]
+)
+def test_a_requested_change_takes_the_newest_template(
+    change: Manifest, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _upgrade(monkeypatch, world)
+    world.owned = {"f:router": {"f:policy": {}}, "f:engine": {"f:contextLength": {}}}
+    world.change(**change)
+    assert _cpu(world.pods) == "3"
+    assert world.condition()["reason"] == "Newest"
+    if "router" in change:
+        assert "--policy=round_robin" in str(world.pods)
+        assert "ControllerRevision/kimi-2" not in world.cluster.written
+
+
+def test_the_annotation_takes_the_newest_template(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    _upgrade(monkeypatch, world)
+    world.annotations = {ROLLOUT_ANNOTATION: "now"}
+    world.passes()
+    assert _cpu(world.pods) == "3"
+    writes = len(world.writes)
+    world.passes(2)
+    assert (len(world.writes), world.condition()["reason"]) == (writes, "Newest")
+
+
+def test_the_automatic_rollout_takes_the_newest_template_and_replaces_no_replica(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.change(suspend=True)
+    _upgrade(monkeypatch, world)
+    world.passes()
+    world.context.about_to_change.add(KEY)
+    world.passes()
+    assert _cpu(world.pods) == "3"
+    assert not world.context.about_to_change
+    assert "ControllerRevision/kimi-2" not in world.cluster.written
+
+
+@pytest.mark.parametrize(
+    ("owned", "is_taken"),
+    [
+        ({"f:router": {"f:policy": {}}}, False),
+        ({"f:router": {}}, False),
+        ({"f:router": {"f:policy": {}, "f:resources": {"f:requests": {"f:cpu": {}}}}}, True),
+    ],
+    ids=["a default", "a default in an object", "a request"],
+)
+def test_only_a_requested_value_of_a_field_changes_the_router(owned: Manifest, is_taken: bool, world: World) -> None:
+    world.owned = owned
+    world.change(router={"policy": "LeastLoad", "resources": {"requests": {"cpu": "7"}}}, replicas=2)
+    assert (_cpu(world.pods) == "7") is is_taken
+    world.new_operator()
+    world.change(replicas=3)
+    assert (_cpu(world.pods) == "7") is is_taken
+
+
+def test_an_edited_router_gets_its_kept_template_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = world.pods
+    _upgrade(monkeypatch, world)
+    edited = copy.deepcopy(before)
+    edited["spec"]["containers"][0]["image"] = "edited"
+    world.edit(edited)
+    world.passes()
+    assert world.pods == before
+
+
+@pytest.mark.parametrize("is_upgraded", [False, True])
+def test_a_router_that_somebody_rolled_back_gets_the_template_of_the_spec_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_upgraded: bool
+) -> None:
+    """`kubectl rollout undo` restores the older pod template, with our annotation."""
+    before = world.router
+    world.change(router={"policy": "RoundRobin"})
+    wanted = world.pods
+    if is_upgraded:
+        _upgrade(monkeypatch, world)
+    world.edit(before["spec"]["template"], metadata.annotations(before)[TEMPLATE_ANNOTATION])
+    world.passes(2)
+    assert ("--policy=round_robin" in str(world.pods), world.pods == wanted) == (True, not is_upgraded)
+
+
+def test_a_running_router_without_a_record_keeps_its_pods(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older version made it. Its record costs one write."""
+    before = world.pods
+    world.edit(annotation="")
+    _upgrade(monkeypatch, world)
+    writes = len(world.writes)
+    world.passes(3)
+    assert (world.pods, len(world.writes)) == (before, writes + 1)
+    assert world.cluster.reads.count("Deployment") == 1
+    assert world.condition()["reason"] == "NewTemplateAvailable"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"number": "1"}', '{"number": 1, "template": {}}', '"' * 70_000])
+def test_a_record_that_cannot_be_read_is_replaced(text: str, world: World) -> None:
+    before = world.pods
+    world.edit(annotation=text)
+    world.passes()
+    assert world.pods == before
+    assert router_template.read(world.router) is not None
+
+
+def test_a_record_with_more_access_than_the_spec_is_ignored(world: World) -> None:
+    before = world.pods
+    record = router_template.read(world.router)
+    assert record
+    template = copy.deepcopy(record.template)
+    template["spec"]["hostNetwork"] = True
+    forged = {"number": 1, "inputs": record.inputs, "template": template, "rollout": "", "uid": "", "generation": 1}
+    world.edit(annotation=json.dumps(forged))
+    world.passes(2)
+    assert world.pods == before
+
+
+def test_a_deleted_record_of_the_replicas_does_not_change_the_router(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = world.pods
+    _upgrade(monkeypatch, world)
+    revision = world.cache.get(Key("default", "kimi-1", REVISION))
+    deployment = world.cache.get(KEY.of(DEPLOYMENT))
+    assert revision
+    assert deployment
+    world.cluster.live |= {"Deployment/kimi": deployment, "Deployment/kimi-router": world.router}
+    world.cache.take(world.cache.reader.read(kind_of(revision), revision, is_deleted=True))
+    world.passes(2)
+    assert "ControllerRevision/kimi-2" in world.cluster.written
+    world.change(replicas=2)
+    assert world.pods == before
+
+
+def test_a_diff_shows_the_routers_kept_template(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = world.router
+    _upgrade(monkeypatch, world)
+    server = KimiLinearServer.model_validate(world.cluster.live["KimiLinearServer/kimi"])
+    live = [before, *(found for kind, name in _OTHERS if (found := world.cache.get(Key("default", name, kind))))]
+    wanted = preview.PREVIEW.desired(server, live, {})
+    [found] = [child for child in wanted if child["metadata"]["name"] == "kimi-router" and kind_of(child) == DEPLOYMENT]
+    assert found["spec"]["template"] == before["spec"]["template"]
+    assert metadata.annotations(found)[TEMPLATE_ANNOTATION] == metadata.annotations(before)[TEMPLATE_ANNOTATION]
+
+
+_OTHERS = ((DEPLOYMENT, "kimi"), (REVISION, "kimi-1"))
+
+
+def test_a_template_that_is_too_long_for_a_record_is_still_applied() -> None:
+    texts = {f"example.com/{number}": "x" * 4000 for number in range(20)}
+    world = World(inheritedMetadata={"annotations": texts})
+    assert TEMPLATE_ANNOTATION not in metadata.annotations(world.router)
+    assert world.pods["metadata"]["annotations"] == texts
+    world.cluster.live["Deployment/kimi-router"] = stored(world.router)
+    world.passes(2)
+    assert len(world.writes) == 1
