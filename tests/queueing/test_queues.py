@@ -103,16 +103,6 @@ def test_a_rollout_waits_for_the_quota_of_the_old_pods(namespace: Namespace, aud
     expect_no_write(namespace, audit_log)
 
 
-def test_a_rollout_goes_behind_the_pods_that_wait(namespace: Namespace) -> None:
-    namespace.create_server("first", QUEUED)
-    namespace.wait_until_ready("first")
-    namespace.create_server("second", QUEUED)
-    wait_until_queued(namespace, "second")
-    namespace.change_server("first", {"toolCallParser": "enabled"})
-    namespace.wait_until_ready("second")
-    wait_until_queued(namespace, "first")
-
-
 def test_a_server_joins_changes_and_leaves_its_queue(namespace: Namespace) -> None:
     add_local_queue(namespace, "other")
     namespace.create_server("kimi", SPEC)
