@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from kimi_linear_operator import foreigntext
@@ -44,6 +45,15 @@ class Reason:
     message: str
     blames_spec: bool = False
 
+    @cached_property
+    def shown(self) -> str:
+        """Return the message as a status shows it: without secrets, and with at most LONGEST_MESSAGE characters.
+
+        Several conditions have the same reason, and the search for secrets in a long message takes long.
+        """
+        message = foreigntext.cleaned(self.message)
+        return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 4] + " ..."
+
 
 def condition(kind: ConditionType, holds: bool | None, reason: Reason) -> Condition:
     """Return a condition without its time and generation.
@@ -54,11 +64,8 @@ def condition(kind: ConditionType, holds: bool | None, reason: Reason) -> Condit
         reason: Its reason and message.
     """
     status: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
-    message = foreigntext.cleaned(reason.message)
-    if len(message) > LONGEST_MESSAGE:
-        message = message[: LONGEST_MESSAGE - 4] + " ..."
     return Condition.model_construct(
-        type=kind, status=status, reason=reason.name, message=message, last_transition_time=""
+        type=kind, status=status, reason=reason.name, message=reason.shown, last_transition_time=""
     )
 
 

@@ -3,6 +3,8 @@
 Only managed fields show this, and the cache does not contain managed fields.
 """
 
+import hashlib
+from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,13 +16,16 @@ from kimi_linear_operator.kubernetes import stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.stored import FieldPath
-from kimi_linear_operator.kubernetes.unrequested import Answers, UncertainFields
+from kimi_linear_operator.kubernetes.unrequested import Answer, Answers, UncertainFields
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.live import read_unchanged
 
-# The answers about at most this many resources are remembered. A cluster should have fewer. A forgotten resource is
-# read again.
-_MOST_ANSWERS = 16_384
+# The answers about all resources of a kind take at most this many bytes. A spec can have thousands of fields that
+# nobody asked for, so answers are kept as JSON text. There is room for the usual answers about 16,384 resources, more
+# than a cluster should have. A forgotten resource is read again.
+_MOST_BYTES = 16 * 2**20
+# The bytes of one answer besides its text: keys, digests, and Python's objects around them.
+_BYTES_BESIDES_TEXT = 1024
 
 Judge = Callable[[Manifest, Mapping[FieldPath, Any]], Answers]
 """Returns the fields that nobody asked for. It gets the stored resource, and the fields of earlier answers."""
@@ -33,12 +38,57 @@ class _Question:
     Attributes:
         uid: The UID of the resource.
         generation: The generation of the spec.
-        values: The fields with their values, as JSON. After a restore of etcd, the same generation can have others.
+        digest: A digest of the fields and their values. After a restore of etcd, the same generation can have others.
     """
 
     uid: str
     generation: int
-    values: bytes
+    digest: bytes
+
+
+_Texts = Mapping[_Question, bytes]
+"""Questions about a resource, each with its answers as JSON text."""
+
+
+class _Memory:
+    """The remembered texts of all resources. If they become too many, the namespace with the most loses its oldest."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        # By namespace. The resource that was asked about first comes first.
+        self._texts: dict[str, OrderedDict[Key, _Texts]] = {}
+        self._sizes: Tally[str] = Tally()
+
+    def __len__(self) -> int:
+        """Return of how many resources there are texts."""
+        return sum(map(len, self._texts.values()))
+
+    def get(self, key: Key) -> _Texts:
+        """Return the texts of a resource, empty if there are none."""
+        texts = self._texts.get(key.namespace)
+        return texts.get(key, {}) if texts else {}
+
+    def put(self, key: Key, texts: _Texts) -> None:
+        """Remember the texts of a resource, in place of its earlier ones."""
+        self.drop(key)
+        self._texts.setdefault(key.namespace, OrderedDict())[key] = texts
+        self._sizes[key.namespace] += _size(texts)
+        while self._sizes.total() > _MOST_BYTES:
+            largest = max(self._sizes, key=self._sizes.__getitem__)
+            self.drop(next(iter(self._texts[largest])))
+
+    def drop(self, key: Key) -> None:
+        """Forget the texts of a resource."""
+        texts = self._texts.get(key.namespace, OrderedDict()).pop(key, None)
+        if texts is None:
+            return
+        self._sizes[key.namespace] -= _size(texts)
+        if not self._texts[key.namespace]:
+            del self._texts[key.namespace], self._sizes[key.namespace]
+
+
+def _size(texts: _Texts) -> int:
+    return sum(len(text) + _BYTES_BESIDES_TEXT for text in texts.values())
 
 
 class Questions:
@@ -47,12 +97,11 @@ class Questions:
     def __init__(self, cluster: Cluster) -> None:
         """Take the cluster in which resources are read."""
         self._cluster = cluster
-        # The resource that was first asked about comes first.
-        self._answers: OrderedDict[Key, dict[_Question, Answers]] = OrderedDict()
+        self._memory = _Memory()
 
     def forget(self, key: Key) -> None:
         """Forget a deleted resource."""
-        self._answers.pop(key, None)
+        self._memory.drop(key)
 
     async def answer(self, key: Key, resource: Resource, uncertain: UncertainFields, judge: Judge) -> Answers:
         """Return those of the uncertain fields that nobody asked for. Read the resource once for each spec.
@@ -72,19 +121,28 @@ class Questions:
             self.forget(key)
             return {}
         question = _question(resource, uncertain.paths)
-        earlier = {item: found for item, found in self._answers.get(key, {}).items() if item.uid == question.uid}
-        answers = {item: found for item, found in earlier.items() if item.generation == question.generation}
-        if question not in answers:
-            live = await read_unchanged(self._cluster, key, question.uid, question.generation)
-            seen = {path: answer.value for found in earlier.values() for path, answer in found.items()}
-            answers[question] = judge(live, seen)
-            self._answers[key] = answers
-            if len(self._answers) > _MOST_ANSWERS:
-                self._answers.popitem(last=False)
-        return answers[question]
+        earlier = {item: text for item, text in self._memory.get(key).items() if item.uid == question.uid}
+        if question in earlier:
+            return _decoded(earlier[question])
+        live = await read_unchanged(self._cluster, key, question.uid, question.generation)
+        seen = {path: answer.value for text in earlier.values() for path, answer in _decoded(text).items()}
+        answers = judge(live, seen)
+        same_spec = {item: text for item, text in earlier.items() if item.generation == question.generation}
+        self._memory.put(key, {**same_spec, question: _encoded(answers)})
+        return answers
+
+
+def _encoded(answers: Answers) -> bytes:
+    return jsontext.encode([[path, answer.value, answer.is_doubtful] for path, answer in answers.items()])
+
+
+def _decoded(text: bytes) -> Answers:
+    entries = jsontext.decode(text)
+    return {tuple(path): Answer(value, is_doubtful) for path, value, is_doubtful in entries}
 
 
 def _question(resource: Resource, paths: tuple[FieldPath, ...]) -> _Question:
     spec = resource.manifest()["spec"]
     values = [[path, stored.value_at(spec, path)] for path in paths]
-    return _Question(resource.metadata.uid, resource.metadata.generation, jsontext.encode(values))
+    digest = hashlib.sha256(jsontext.encode(values)).digest()
+    return _Question(resource.metadata.uid, resource.metadata.generation, digest)

@@ -35,6 +35,8 @@ from kimi_linear_operator.kubernetes.kinds import (
     Manifest,
 )
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
+from kimi_linear_operator.reconcile.cached_object import LARGE_CHILD
+from kimi_linear_operator.reconcile.room import MOST_OF_LARGE
 from kimi_linear_operator.runtime.kopf_watch import Watch
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.spec import WEIGHTS
@@ -214,6 +216,30 @@ def test_large_objects_with_our_label_take_no_memory(sandbox: Sandbox, usual_sec
     namespace.client.request("DELETE", path_of(DEPLOYMENT, namespace.name))
 
 
+def test_a_large_server_serves_and_changes_although_other_objects_fill_the_room_of_its_namespace(
+    sandbox: Sandbox, cluster: LocalCluster
+) -> None:
+    namespace = sandbox.namespace
+    for number, size in ((MOST_OF_LARGE // 1_000_000 + 1, 1_000_000), (60, 2 * LARGE_CHILD)):
+        _create_many(cluster, DEPLOYMENT, number, lambda one, size=size: _filler(one, size, namespace.name))  # type: ignore[misc]
+    notes = {"example.com/notes": "x" * 3 * LARGE_CHILD}
+    namespace.create_server("kimi", {"tensorParallelism": 1, "podTemplate": {"metadata": {"annotations": notes}}})
+    namespace.wait_until_ready("kimi")
+    namespace.change_server("kimi", {"replicas": 2})
+    wait_for(
+        lambda: namespace.deployment("kimi").get("status", {}).get("readyReplicas"),
+        "the changed server has two replicas",
+        lambda ready: ready == 2,
+    )
+    namespace.wait_until_ready("kimi")
+    records = namespace.client.list(REVISION, namespace.name)
+    assert [record["metadata"]["name"] for record in records] == ["kimi-1"], "the pod template is recorded once"
+
+
+def _filler(number: int, size: int, namespace: str) -> Manifest:
+    return _large_deployment(f"filler-{size}-{number}", namespace, size)
+
+
 def test_hundreds_of_benchmarks_of_one_address_disturb_no_other_object(
     sandbox: Sandbox, cluster: LocalCluster, usual_seconds: float
 ) -> None:
@@ -345,9 +371,9 @@ def _hand_made_job(name: str, owner: Manifest) -> Manifest:
     }
 
 
-def _large_deployment(name: str, namespace: str) -> Manifest:
+def _large_deployment(name: str, namespace: str, size: int = 1_400_000) -> Manifest:
     pods = {"app": name}
-    container = {"name": "a", "image": "a", "env": [{"name": "a", "value": "x" * 1_400_000}]}
+    container = {"name": "a", "image": "a", "env": [{"name": "a", "value": "x" * size}]}
     return {
         "apiVersion": DEPLOYMENT.api_version,
         "kind": DEPLOYMENT.kind,

@@ -71,7 +71,7 @@ def _pass_with_default(cluster: DefaultingCluster, observed: int, passes: int = 
 def test_unrequested_fields_of_a_bounded_number_of_servers_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(questions, "_MOST_ANSWERS", 2)
+    monkeypatch.setattr(questions, "_MOST_BYTES", int(2.5 * questions._BYTES_BESIDES_TEXT))
     cluster, cache, live = DefaultingCluster({}), new_cache(), {}
     for name in "abc":
         server = make_server(name, engine={"memoryFractionStatic": 0.85})
@@ -88,7 +88,7 @@ def test_unrequested_fields_of_a_bounded_number_of_servers_are_remembered(
         key, found = Key("default", name, SERVER), cluster.live[f"KimiLinearServer/{name}"]
         decision = asyncio.run(decider.decide(key, KimiLinearServer.model_validate(found), live[name]))
         assert decision.server.spec.engine.memory_fraction_static is None
-        return len(decider._questions._answers)
+        return len(decider._questions._memory)
 
     assert [decide(name) for name in "aabc"] == [1, 1, 2, 2]
     assert cluster.reads.count("KimiLinearServer") == 3
