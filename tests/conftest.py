@@ -27,6 +27,7 @@ AGAINST = {
     "browser": "Chromium",
     "integration": "etcd, API server, controllers and scheduler of Kubernetes; its nodes are simulated",
     "exposure": "Contour and Envoy as ingress controller and gateway, on such a control plane",
+    "queueing": "Kueue with its webhooks, on such a control plane",
     "gitops": "Argo CD and Flux (its controllers of sources and Kustomizations), on such a control plane",
     "e2e": "kubelet, containerd, runc, kube-proxy and CoreDNS: pods that run, installed by Helm; the engine is "
     "SGLang 0.5.7 on a CPU or the stand-in; GPUs are /dev/null",

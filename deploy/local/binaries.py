@@ -87,6 +87,7 @@ _BUNDLE_VALIDATOR = Module(_HERE.parents[1] / "tests/integration/bundle-validato
 ARGO_CD = Module(_GITOPS_TESTS / "argocd")
 FLUX = Module(_GITOPS_TESTS / "flux")
 CONTOUR = Module(_HERE.parents[1] / "tests/exposure/contour-module")
+KUEUE = Module(_HERE.parents[1] / "tests/queueing/kueue-module")
 NETWORK_POLICIES = Module(_HERE.parents[1] / "tests/e2e/network-policies")
 CONTROL_PLANE = (
     Program("etcd", "go.etcd.io/etcd/server/v3", _TOOLS, 90),
@@ -126,8 +127,9 @@ REAL_NODE = (
 # A kubelet runs on Linux only.
 E2E: tuple[Program, ...] = (*CONTROL_PLANE, *CHART_TOOLS, *(REAL_NODE if platform.system() == "Linux" else ()))
 EXPOSURE = (Program("contour", "github.com/projectcontour/contour/cmd/contour", CONTOUR, 120),)
+QUEUEING = (Program("kueue", "sigs.k8s.io/kueue/cmd/kueue", KUEUE, 200),)
 ENFORCING = (Program("network-policies", "sigs.k8s.io/kube-network-policies/cmd", NETWORK_POLICIES, 60),)
-PROGRAMS = (*E2E, *AUTOSCALING, *KEDA_PROGRAMS, *GITOPS, *EXPOSURE, *ENFORCING)
+PROGRAMS = (*E2E, *AUTOSCALING, *KEDA_PROGRAMS, *GITOPS, *EXPOSURE, *QUEUEING, *ENFORCING)
 E2E_ON_KIND = tuple(program for program in CHART_TOOLS if program.name == "helm")
 
 

@@ -25,15 +25,15 @@ PODS: Mapping[ReasonName, Explanation] = {
         "change this.",
         "Wait until the queue admits the Job. After `timeoutSeconds` in the queue, the suite counts as `TimedOut`. "
         "With Kueue, `kubectl describe workloads` shows the cause: most often the queue does not exist, is stopped, "
-        "or has no free quota.",
+        "has no free quota, or has no quota for one of the resources that the pod requests.",
     ),
     "Queued": Explanation(
         "both",
         "The pod has a scheduling gate, so it is not scheduled yet. Queueing systems such as Kueue set such gates, "
         "and remove them when it is the pod's turn.",
         "Check the queue. With Kueue, `kubectl describe workloads` shows the cause: most often the queue does not "
-        "exist, is stopped, or has no free quota. If you use no queue, delete the gate from "
-        "`podTemplate.spec.schedulingGates`.",
+        "exist, is stopped, has no free quota, or has no quota for one of the resources that the pod requests. If you "
+        "use no queue, delete the gate from `podTemplate.spec.schedulingGates`.",
     ),
     "NotScheduled": Explanation(
         "both",

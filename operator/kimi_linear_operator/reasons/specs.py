@@ -33,7 +33,9 @@ SPECS: Mapping[ReasonName, Explanation] = {
         "both",
         "The API server refused an object that the operator builds from the spec. The message quotes the API server.",
         "Most often `podTemplate` contains a wrong value, or an admission policy forbids the object. Correct "
-        "`podTemplate` or the policy. If a policy requires labels or annotations, put them into `inheritedMetadata`.",
+        "`podTemplate` or the policy. If a policy requires labels or annotations, put them into `inheritedMetadata`. "
+        "Kueue refuses another queue while pods are ready: suspend the server first. To leave a queue, delete the "
+        "Deployment.",
     ),
     "Suspended": Explanation("both", "`suspend` is true, so nothing runs.", "Set `suspend` to false to continue."),
 }

@@ -1,4 +1,4 @@
-"""Isolated servers on a real control plane: their NetworkPolicy, their priority, and their queue."""
+"""Isolated servers on a real control plane: their NetworkPolicy and their priority."""
 
 import pytest
 
@@ -11,7 +11,6 @@ pytestmark = pytest.mark.usefixtures("operator")
 PRIORITY_CLASS = Kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
 FROM_CHAT = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chat"}}}
 _QUIET_SECONDS = 3
-GATE = "kueue.x-k8s.io/admission"
 
 
 def policy(namespace: Namespace) -> Manifest | None:
@@ -99,17 +98,3 @@ def test_pods_have_the_priority_of_the_class_in_the_pod_template(namespace: Name
     namespace.wait_until_ready("kimi")
     assert [pod["spec"]["priority"] for pod in namespace.pods("kimi")] == [1000]
     namespace.client.delete(PRIORITY_CLASS, None, name)
-
-
-def test_a_pod_held_by_kueue_is_reported_with_its_queue_until_it_is_admitted(namespace: Namespace) -> None:
-    """The test plays Kueue's webhook: it adds a gate and the queue's name to the pods of the Deployment."""
-    held = {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "inference"}}}
-    gates = {"spec": {"schedulingGates": [{"name": GATE}]}}
-    namespace.create_server("kimi", {"queueName": "inference", "podTemplate": {**held, **gates}})
-    ready = namespace.wait_for_condition("kimi", "Ready", "False", "Queued")
-    assert "waits in Kueue's queue inference: `kubectl describe workloads`" in ready["message"]
-    labels = namespace.deployment("kimi")["metadata"]["labels"]
-    assert labels["kueue.x-k8s.io/queue-name"] == "inference"
-    [pod] = namespace.pods("kimi")
-    namespace.edit(POD, pod["metadata"]["name"], {"spec": {"schedulingGates": None}})
-    namespace.wait_until_ready("kimi")
