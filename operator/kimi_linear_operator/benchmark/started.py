@@ -5,7 +5,7 @@ is a default from the CRD of another version. The ConfigMap with the runner name
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -41,13 +41,20 @@ def as_started(benchmark: KimiLinearBenchmark, runner: Manifest | None) -> KimiL
     if known is None or not benchmark.status.get("startTime"):
         return benchmark
     spec = _spec_of(benchmark)
+    existing = {path[:length] for path in known for length in range(1, len(path) + 1)}
     added = [path for path in _fields(spec) if path not in known and path[0] not in CHANGEABLE]
-    for path in added:
+    for path in dict.fromkeys(_outermost(path, existing) for path in added):
         spec = stored.as_in(spec, path, {})
     try:
         return benchmark.model_copy(update={"spec": BenchmarkSpec.model_validate(spec)}) if added else benchmark
     except ValidationError:
         return benchmark  # Somebody has edited the annotation.
+
+
+def _outermost(path: FieldPath, existing: Collection[FieldPath]) -> FieldPath:
+    """Return the outermost field around an added field that was not there either, for example a whole list."""
+    around = (path[:length] for length in range(1, len(path)))
+    return next((part for part in around if part not in existing), path)
 
 
 def _known_fields(runner: Manifest | None, benchmark: KimiLinearBenchmark) -> set[FieldPath] | None:

@@ -150,9 +150,10 @@ def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iter
 
 
 def without_owner(spec: Manifest, managed_fields: Sequence[Manifest]) -> tuple[FieldPath, ...] | None:
-    """Return the innermost fields of a spec that nobody owns, not even with the whole object around the field.
+    """Return the innermost fields of a spec that nobody owns. A list counts as one field.
 
-    A list counts as one field.
+    If somebody owns an object as a whole, nobody owns the fields in it: the owner has written an empty object, and the
+    fields in it are defaults. A definition can also make an object atomic, but ours do not.
 
     Args:
         spec: The spec.
@@ -169,13 +170,13 @@ def without_owner(spec: Manifest, managed_fields: Sequence[Manifest]) -> tuple[F
 
 
 def _without_owner(value: Manifest, sets: Sequence[Fields], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the innermost fields of an object that are in no set. An empty set contains the whole object."""
+    """Yield the innermost fields of an object that are in no set."""
     for name, item in value.items():
-        below = [fields[key] for fields in sets if (key := f"f:{name}") in fields]
-        if not below:
-            yield from unowned({name: item}, {}, path)
-        elif isinstance(item, dict) and item and all(below):
+        below = [fields[key] or {} for fields in sets if (key := f"f:{name}") in fields]
+        if isinstance(item, dict) and item:
             yield from _without_owner(item, below, (*path, name))
+        elif not below:
+            yield (*path, name)
 
 
 def written_after(managed_fields: Sequence[Manifest], time: str) -> list[Manifest]:

@@ -59,7 +59,10 @@ class UncertainFields:
 def added(
     changed: Iterable[FieldPath], recorded: Manifest, unowned: Collection[FieldPath] = ()
 ) -> tuple[FieldPath, ...]:
-    """Return those of the changed fields that the record lacks or has as null, or that had no owner.
+    """Return those of the changed fields for which perhaps nobody asked.
+
+    The record lacks the field or has it as null, nobody had set it, or it is in an item of a list. The owner of a list
+    owns everything in it, so ownership does not show who had set a field in an item.
 
     Args:
         changed: The fields that differ from the record.
@@ -67,8 +70,15 @@ def added(
         unowned: The recorded inputs that nobody had set.
     """
     return tuple(
-        path for path in changed if stored.value_at(recorded, path) is None or _had_no_owner(path, recorded, unowned)
+        path
+        for path in changed
+        if stored.value_at(recorded, path) is None or is_in_item(path) or _had_no_owner(path, recorded, unowned)
     )
+
+
+def is_in_item(path: FieldPath) -> bool:
+    """Return whether a field is in an item of a list."""
+    return any(isinstance(name, int) for name in path)
 
 
 def _had_no_owner(path: FieldPath, recorded: Manifest, unowned: Collection[FieldPath]) -> bool:
@@ -202,8 +212,8 @@ def _is_default_in_object(path: FieldPath, spec: Manifest, remaining: FieldPath,
     Either the owner has written an empty object, and all fields in it are defaults. Or the CRD of another version made
     the object atomic, and the owner has written all fields.
     """
-    around = path[: -len(remaining)]
-    if not stored.holds(spec, path) or not stored.holds(owners.recorded, around):
+    around, was_set = path[: -len(remaining)], stored.value_at(owners.recorded, path) is not None
+    if not (was_set or stored.holds(spec, path)) or not stored.holds(owners.recorded, around):
         return False  # Somebody has given up the null, or has written the object after that.
     # The record of a podTemplate contains no defaults. So if the object was not empty, its owner has written the fields
     # in it.

@@ -63,6 +63,11 @@ class TemplateChoice:
         return (*self.unknown, *(self.router.unknown if self.router else ()))
 
     @property
+    def has_new_record(self) -> bool:
+        """Return whether the template of the replicas, or that of the router, is not recorded yet."""
+        return self.current.data is None or (self.router is not None and self.router.current.data is None)
+
+    @property
     def deployed(self) -> Revision:
         """Return the revision whose template the Deployment should have: the current one, unless it was rolled back."""
         return self.verified if self.verified and self.goes_back and self.current.has_failed else self.current

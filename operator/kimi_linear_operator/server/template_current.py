@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from kimi_linear_operator.kubernetes.check import field_path
-from kimi_linear_operator.kubernetes.conditions import Reason, condition
+from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.observation import ServerObservation
-from kimi_linear_operator.server.previous_status import APPLIED_BEFORE, was_applied
+from kimi_linear_operator.server.previous_status import APPLIED_BEFORE, was_applied, was_rolled_back
 from kimi_linear_operator.server.template_choice import TemplateChoice
 
 
@@ -16,7 +16,8 @@ def template_current(observation: ServerObservation) -> Condition:
     """Return whether the pods have the template that this version of the operator builds.
 
     If the spec was applied earlier, the reason says so even if a write has failed since then. Otherwise the next pass
-    would mistake defaults in the spec for requests of its owner.
+    would mistake defaults in the spec for requests of its owner. If the pods went back to an older template, the reason
+    also stays. Otherwise the next pass could give them the template that failed.
 
     Args:
         observation: What a pass has seen of the server.
@@ -26,6 +27,10 @@ def template_current(observation: ServerObservation) -> Condition:
     is_known = not observation.not_applied or found.reason in APPLIED_BEFORE
     if is_known or not was_applied(previous, observation.generation):
         return found
+    if was_rolled_back(previous, observation.generation):
+        name = find_condition(previous, "TemplateCurrent")["reason"]
+        message = "A newer template failed its verification, so the pods have an older one again. They stay as they are"
+        return condition("TemplateCurrent", False, Reason(name, message))
     message = "The spec was applied earlier, but now there is a problem. The pods stay as they are"
     return condition("TemplateCurrent", None, Reason("AppliedBefore", message))
 

@@ -131,11 +131,18 @@ class Templates:
     def _with_unowned(
         self, key: Key, server: KimiLinearServer, choice: TemplateChoice, answers: Answers
     ) -> TemplateChoice:
-        """Add the inputs that nobody has set, if the cache shows the owners of this spec."""
+        """Add the inputs that nobody has set, if the cache shows the owners of this spec.
+
+        Raises:
+            BehindError: There is a new record, and the cache already shows the owners of a newer spec. A record without
+                these inputs would count all of them as set for ever.
+        """
         cached = self._cache.find(key)
         facts = cached.facts if cached else None
         about = server.metadata
         if not isinstance(facts, ServerFacts) or (facts.uid, facts.generation) != (about.uid, about.generation):
+            if choice.has_new_record:
+                raise BehindError("the spec has changed during the pass")
             return choice
         if facts.unowned is None:
             return choice

@@ -20,6 +20,7 @@ from kimi_linear_operator.kubernetes.unrequested import (
     added,
     complete_until,
     find,
+    is_in_item,
     known_until,
     owned_spec,
     recorded_again,
@@ -54,8 +55,9 @@ def uncertain_fields(
     declares this field, the API server drops the null, or stores the default in its place.
 
     Users asked for all other changes, because a default can only replace a null, or another default that the CRD of
-    another version dropped. If somebody deleted a server without its children and created it again, its pods stay: the
-    owner of a list has written all of it again, so the fields in its items are older than the record.
+    another version dropped. The owner of a list has perhaps not set everything in its items, so other values in them
+    are uncertain, too. If somebody deleted a server without its children and created it again, its pods stay: the owner
+    of a list has written all of it again, so the fields in its items are older than the record.
 
     Args:
         server: The server.
@@ -80,10 +82,13 @@ def _of_replicas(server: KimiLinearServer, history: History, state: RolloutState
     inputs = template_inputs(server.spec)
     if record is None or record.inputs == inputs:
         return UncertainFields()
-    recorded = record.explicit_inputs
+    recorded, seen = record.explicit_inputs, last_seen(record, server)
     paths = added(changed_fields(as_this_version_reads(recorded), inputs), recorded, record.unowned)
-    paths = _without_requested(paths, server, last_seen(record, server))
+    paths = _without_requested(paths, server, seen)
+    paths = _without_recorded_items(paths, server, history)
     is_adopted = record.uid != server.metadata.uid and not was_ever_applied(server.status)
+    if is_adopted or seen:
+        paths = _without_other_values_in_items(paths, recorded)
     is_applied = state.is_unchanged or is_of(record, server) or is_adopted
     return UncertainFields(paths, recorded, _END_OF_TIME if is_applied else complete_until(record.created, now))
 
@@ -103,6 +108,36 @@ def _without_requested(
 ) -> tuple[FieldPath, ...]:
     """Return the fields without those for which somebody had perhaps asked in a spec that was not applied."""
     return tuple(path for path in paths if not _is_same(path, server, _requested(seen)))
+
+
+def _without_recorded_items(
+    paths: tuple[FieldPath, ...], server: KimiLinearServer, history: History
+) -> tuple[FieldPath, ...]:
+    """Return the fields without those in items of lists that the newest record has like the spec.
+
+    Its template is not on the Deployment, for example because the API server refused it. When the record was made,
+    somebody had asked for everything in it, but that was before the last status.
+    """
+    newest, spec = history.newest, server.manifest()["spec"]
+    if newest is None or newest is history.reference or newest.uid != server.metadata.uid:
+        return paths
+    inputs = newest.explicit_inputs
+    return tuple(path for path in paths if not is_in_item(path) or not _is_equal(path, spec, inputs))
+
+
+def _is_equal(path: FieldPath, one: Manifest, other: Manifest) -> bool:
+    """Return whether two objects have the same value in a field, or both lack the field."""
+    has_both = stored.holds(one, path) == stored.holds(other, path)
+    return has_both and stored.value_at(one, path) == stored.value_at(other, path)
+
+
+def _without_other_values_in_items(paths: tuple[FieldPath, ...], recorded: Manifest) -> tuple[FieldPath, ...]:
+    """Return the fields without those in items of lists that have a value in the record.
+
+    If somebody created the server again, its lists can have other values. And while a spec is not applied, an older
+    version of the operator does not record which values in items somebody has changed.
+    """
+    return tuple(path for path in paths if not is_in_item(path) or stored.value_at(recorded, path) is None)
 
 
 def _requested(seen: Seen | None) -> Mapping[FieldPath, Any]:

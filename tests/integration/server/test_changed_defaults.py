@@ -11,7 +11,8 @@ from kimi_linear_operator.kubernetes.kinds import REVISION
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.server.spec import SERVER
 
-_NAMES = ["scaled", "created-again"]
+_SCALED: dict[str, Spec] = {"scaled": {}, "empty-object": {"engine": {}}}
+_NAMES = [*_SCALED, "created-again"]
 _QUIET_SECONDS = 2.0
 _FIRST, _SECOND = 0.85, 0.6
 
@@ -43,18 +44,20 @@ def test_a_default_that_comes_back_with_another_value_replaces_no_pod(sandbox: S
     namespace = sandbox.namespace
     with definition_of_fraction(namespace.client, _FIRST):
         for name in _NAMES:
-            _apply(namespace, name)
+            _apply(namespace, name, _SCALED.get(name))
         for name in _NAMES:
             namespace.wait_until_ready(name)
             assert _has_flag(namespace, name, _FIRST)
         before = _replica_sets(namespace)
     with definition_of_fraction(namespace.client, None):
-        scale(namespace, "scaled", 2)
-        assert _stored_fraction(namespace, "scaled") is None
+        for name in _SCALED:
+            scale(namespace, name, 2)
+            assert _stored_fraction(namespace, name) is None
         _delete_without_children(namespace, "created-again")
         stays(lambda: _replica_sets(namespace), "no pod is replaced", before.__eq__, _QUIET_SECONDS)
     with definition_of_fraction(namespace.client, _SECOND):
-        scale(namespace, "scaled", 1)
+        for name in _SCALED:
+            scale(namespace, name, 1)
         _apply(namespace, "created-again")
         namespace.wait_until_ready("created-again")
         go_on_as(sandbox, THIS_VERSION)
@@ -67,7 +70,7 @@ def test_a_default_that_comes_back_with_another_value_replaces_no_pod(sandbox: S
         _apply(namespace, "scaled", {"engine": {"memoryFractionStatic": _SECOND}})
         scale(namespace, "scaled", 2)
         wait_for(lambda: _has_flag(namespace, "scaled", _SECOND), "the requested value is rolled out")
-        assert _replica_sets(namespace)["created-again"] == before["created-again"]
+        assert {**_replica_sets(namespace), "scaled": before["scaled"]} == before
 
 
 def test_a_record_keeps_what_only_another_version_knows(sandbox: Sandbox) -> None:

@@ -75,6 +75,14 @@ def test_fields_that_appear_after_the_start_are_left_out() -> None:
     assert started.as_started(after, _runner(before)).spec == before.spec
 
 
+def test_a_new_default_that_is_a_list_is_left_out_as_a_whole() -> None:
+    before = _benchmark(suites=_TWO)
+    rule = {"suite": "second", "metric": "request_throughput", "min": 1.0}
+    assert started.as_started(_benchmark(suites=_TWO, thresholds=[rule]), _runner(before)).spec == before.spec
+    pod = {"spec": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}
+    assert started.as_started(_benchmark(suites=_TWO, podTemplate=pod), _runner(before)).spec == before.spec
+
+
 def test_fields_that_may_change_are_kept() -> None:
     before, after = _benchmark(suites=_TWO), _benchmark(suites=_TWO, suspend=True, ttlSecondsAfterFinished=60)
     assert started.as_started(after, _runner(before)) == after

@@ -3,15 +3,19 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import ownership
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest, kind_of
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION, UNOWNED_ANNOTATION
 from kimi_linear_operator.server.revision import number_on
 from kimi_linear_operator.server.spec import SERVER
@@ -123,9 +127,14 @@ class World:
         return number_on(self.cache.get(_KEY.of(DEPLOYMENT)))
 
     @property
-    def pods(self) -> str:
+    def deployment(self) -> Manifest:
         deployment = self.cache.get(_KEY.of(DEPLOYMENT))
-        return str(deployment and deployment["spec"]["template"])
+        assert deployment
+        return deployment
+
+    @property
+    def pods(self) -> str:
+        return str(self.deployment["spec"]["template"])
 
 
 def test_a_default_that_was_dropped_and_comes_back_with_another_value_replaces_no_pod() -> None:
@@ -185,6 +194,93 @@ def test_another_change_keeps_the_value_that_the_pods_have() -> None:
     assert world.write(_SIZE, _version("v0.5.9"), toolCallParser="enabled").number == 2
 
 
+_IN_OBJECT: Manifest = {**_SIZE, "f:engine": {}}
+_OLD_ITEM = _container(tty=False, imagePullPolicy="IfNotPresent")
+_NEW_ITEM = _container(tty=False, imagePullPolicy="Always")
+
+
+@pytest.mark.parametrize(
+    ("owned", "before", "after"),
+    [
+        pytest.param(_IN_OBJECT, _OLD, _NEW, id="another value in an object written as {}"),
+        pytest.param(_IN_OBJECT, _OLD, {"engine": {}}, id="no value in an object written as {}"),
+        pytest.param(_CONTAINERS, _OLD_ITEM, _NEW_ITEM, id="another value in an item"),
+        pytest.param(_CONTAINERS, _OLD_ITEM, _container(tty=False), id="no value in an item"),
+    ],
+)
+def test_another_default_in_something_that_was_written_as_a_whole_replaces_no_pod(
+    owned: Manifest, before: Manifest, after: Manifest
+) -> None:
+    world = World().write(owned, before)
+    kept = world.pods
+    assert world.write(owned, after, replicas=2, is_scale=True).number == 1
+    world.start()
+    assert world.write(owned, after, replicas=3, is_scale=True).number == 1
+    assert "spec." in find_condition(world.cluster.status, "TemplateCurrent")["message"]
+    assert world.pods == kept
+    assert world.write(owned, after, rollout="now", replicas=3).number == 2
+    assert world.pods != kept
+
+
+def test_an_owner_who_writes_an_empty_object_again_asks_for_no_default_in_it() -> None:
+    assert World().write(_IN_OBJECT, _OLD).write(_IN_OBJECT, _NEW, replicas=2).number == 1
+    assert World().write(_IN_OBJECT, _OLD).write({"f:engine": {"f:version": {}}}, _NEW).number == 2
+    assert World().write({"f:engine": {"f:version": {}}}, _OLD).write(_IN_OBJECT, _NEW).number == 2
+
+
+@pytest.mark.parametrize("after", [_NEW_ITEM, _container(tty=False)], ids=["another value", "no value"])
+@pytest.mark.parametrize("is_new", [False, True], ids=["", "created again"])
+def test_a_value_in_an_item_that_its_owner_changes_takes_effect(after: Manifest, *, is_new: bool) -> None:
+    world = World().write(_CONTAINERS, _OLD_ITEM)
+    world = world.delete_without_children() if is_new else world
+    assert world.write(_CONTAINERS, after).number == 2
+    assert "IfNotPresent" not in world.pods
+
+
+@pytest.mark.parametrize(
+    "requested", [{"tty": False, "stdin": True}, {"tty": True}, {}], ids=["added", "changed", "removed"]
+)
+def test_a_change_in_an_item_that_the_api_server_refused_for_a_while_takes_effect(requested: Manifest) -> None:
+    world = World().write(_CONTAINERS, _container(tty=False))
+    world.cluster.live["Deployment/kimi"] = world.deployment
+    world.cluster.refused["Deployment/kimi"] = ApiError(422, "refused")
+    world.write(_CONTAINERS, _container(**requested))
+    for failures in range(7):
+        with suppress(ApiError):
+            asyncio.run(world.operator.reconcile(_KEY, failures))
+    world.cluster.refused.clear()
+    world.start()
+    assert world.write(_CONTAINERS, _container(**requested), is_same=True).number == 2
+    world.cluster.live["Deployment/kimi"] = world.deployment
+    assert [name in world.pods for name in ("'stdin'", "'tty': True", "'tty': False")] == [
+        "stdin" in requested,
+        requested.get("tty") is True,
+        requested.get("tty") is False,
+    ]
+
+
+def test_a_record_that_is_made_while_the_spec_changes_still_names_its_unowned_inputs() -> None:
+    world = World().write(_SIZE, _OLD)
+    read = world.cluster.get
+
+    async def get(kind: Kind, namespace: str, name: str) -> Manifest | None:
+        live = await read(kind, namespace, name)
+        if kind == SERVER and live:
+            about = {**live["metadata"], "generation": 3, "resourceVersion": "250"}
+            world.cache.put(SERVER, {**live, "metadata": about})
+        return live
+
+    world.cluster.get = get  # type: ignore[method-assign]
+    with pytest.raises(BehindError, match="during the pass"):
+        world.write({**_SIZE, "f:toolCallParser": {}}, _NEW, toolCallParser="enabled")
+    world.cluster.get = read  # type: ignore[method-assign]
+    world.generation += 1
+    world.write({**_SIZE, "f:toolCallParser": {}}, _NEW, toolCallParser="enabled")
+    record = world.cache.get(Key("default", "kimi-2", REVISION))
+    assert record
+    assert "version" in record["metadata"]["annotations"][UNOWNED_ANNOTATION]
+
+
 def test_a_record_of_an_older_version_is_read_as_before() -> None:
     """It does not say which inputs had an owner, so each other value counts."""
     world = World().write(_SIZE, _OLD)
@@ -218,15 +314,25 @@ def test_the_routers_pods_stay_too_unless_the_owner_asks() -> None:
     assert _policy_in_pods(world.write(owned, router={"replicas": 2, "policy": "CacheAware"})) != before
 
 
+@pytest.mark.parametrize("policy", [{"policy": "CacheAware"}, {}], ids=["another value", "no value"])
+def test_another_default_in_a_router_that_was_written_as_an_empty_object_replaces_no_pod(policy: Manifest) -> None:
+    owned: Manifest = {**_SIZE, "f:router": {}}
+    world = World().write(owned, router={"policy": "RoundRobin"})
+    before = _policy_in_pods(world)
+    assert _policy_in_pods(world.write(owned, router=policy, replicas=2, is_scale=True)) == before
+    owned = {**_SIZE, "f:router": {"f:policy": {}}}
+    assert _policy_in_pods(world.write(owned, router={"policy": "CacheAware"})) != before
+
+
 @pytest.mark.parametrize(
     ("owned", "unowned"),
     [
         ([], None),
         ([{}], [("a", "b"), ("a", "c", "d"), ("e",), ("f",)]),
-        ([{"f:a": {}}], [("e",), ("f",)]),
+        ([{"f:a": {}}], [("a", "b"), ("a", "c", "d"), ("e",), ("f",)]),
         ([{"f:a": {".": {}}}], [("a", "b"), ("a", "c", "d"), ("e",), ("f",)]),
-        ([{"f:a": {"f:b": {}}}, {"f:a": {"f:c": {}}, "f:e": {}}], [("f",)]),
-        ([{"f:a": {"f:b": {}}}, {"f:a": {}}], [("e",), ("f",)]),
+        ([{"f:a": {"f:b": {}}}, {"f:a": {"f:c": {}}, "f:e": {}}], [("a", "c", "d"), ("f",)]),
+        ([{"f:a": {"f:b": {}}}, {"f:a": {}}], [("a", "c", "d"), ("e",), ("f",)]),
         ([{"f:e": {"k:{}": {}}, "f:f": {}}], [("a", "b"), ("a", "c", "d")]),
         ([{}] * 1000, None),
     ],

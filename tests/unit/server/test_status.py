@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Reason
+from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons.name import ReasonName
 from kimi_linear_operator.server.events import transition_event
 from kimi_linear_operator.server.observation import ServerObservation
-from kimi_linear_operator.server.previous_status import was_applied
+from kimi_linear_operator.server.previous_status import was_applied, was_rolled_back
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.status import server_status
@@ -433,6 +434,26 @@ def test_an_applied_spec_stays_applied_whatever_obstacle_comes_later(obstacle: A
         ServerObservation(server, KimiLinearServer.model_validate(server), Reason(obstacle, "x")), NOW
     )
     assert not was_applied(never, generation)
+
+
+@pytest.mark.parametrize("reason", ["RolledBack", "TemplateRejected"])
+def test_a_problem_does_not_hide_that_the_pods_went_back_to_an_older_template(reason: str) -> None:
+    server = make_server()
+    generation = server["metadata"]["generation"]
+    conditions = [
+        make_condition("Ready", "True", "AllReplicasServe", ""),
+        make_condition("TemplateCurrent", "False", reason, ""),
+    ]
+    before: Manifest = {"observedGeneration": generation, "conditions": conditions}
+    for _ in range(2):
+        manifest = server | {"status": before}
+        seen = ServerObservation(manifest, KimiLinearServer.model_validate(manifest), Reason("ApplyFailed", "x"))
+        before = server_status(seen, NOW)
+        assert find_condition(before, "TemplateCurrent")["reason"] == reason
+        assert was_rolled_back(before, generation)
+    changed = server | {"metadata": {**server["metadata"], "generation": generation + 1}, "status": before}
+    seen = ServerObservation(changed, KimiLinearServer.model_validate(changed), Reason("ApplyFailed", "x"))
+    assert find_condition(server_status(seen, NOW), "TemplateCurrent")["reason"] == "SpecNotApplied"
 
 
 @pytest.mark.parametrize(("template", "is_applied"), [("Newest", True), ("SpecNotApplied", False)])
