@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Ma
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
+from kimi_linear_operator.resource_types import DEFINITIONS
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION, UNOWNED_ANNOTATION
 from kimi_linear_operator.server.revision import number_on
 from kimi_linear_operator.server.spec import SERVER
@@ -220,6 +221,11 @@ def test_another_default_in_something_that_was_written_as_a_whole_replaces_no_po
     assert world.pods == kept
     assert world.write(owned, after, rollout="now", replicas=3).number == 2
     assert world.pods != kept
+
+
+def test_no_object_in_our_definitions_is_atomic() -> None:
+    """An atomic object with requested fields would look like an object that somebody wrote as `{}`."""
+    assert all("x-kubernetes-map-type" not in str(definition.manifest()) for definition in DEFINITIONS)
 
 
 def test_an_owner_who_writes_an_empty_object_again_asks_for_no_default_in_it() -> None:

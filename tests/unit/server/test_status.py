@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Reason
-from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE, Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reasons.name import ReasonName
 from kimi_linear_operator.server.events import transition_event
