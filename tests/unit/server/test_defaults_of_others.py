@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.unrequested import Answer, UncertainFields
 from kimi_linear_operator.server import revision, unrequested
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.manifests import build_revision
-from kimi_linear_operator.server.revision import History, Revision
+from kimi_linear_operator.server.revision import History, Revision, Seen
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import RolloutState, abandons_newest, choose
 from kimi_linear_operator.server.template_inputs import explicit_inputs, template_inputs
@@ -86,17 +86,27 @@ def test_a_value_written_in_the_second_of_the_record_counts_as_requested_just_af
     assert not is_requested(seen, replace(kept, generation=2), owned(_WHOLE, _NOW))
 
 
-def test_an_added_removed_changed_or_moved_item_counts_as_requested() -> None:
+def test_an_added_removed_or_moved_item_counts_as_requested() -> None:
     kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
     for containers in (
         [_ENGINE | _PULLED],
         [_ENGINE | _PULLED, {"name": "mesh"}, {"name": "more"}],
         [_ENGINE | _PULLED, {"name": "other"}],
         [{"name": "mesh"}, _ENGINE | _PULLED],
-        [_ENGINE | {"env": [{"name": "X", "value": "2"}]}, {"name": "mesh"}],
-        [{"name": "sglang"}, {"name": "mesh"}],
     ):
         assert is_requested(with_pod(containers=containers), kept, owned(_WHOLE)), containers
+
+
+@pytest.mark.parametrize("changed", [_ENGINE | {"env": [{"name": "X", "value": "2"}]}, {"name": "sglang"}], ids=str)
+def test_a_changed_or_removed_value_in_an_item_counts_as_requested_if_an_owner_has_written_since(
+    changed: Manifest,
+) -> None:
+    kept = record(with_pod(containers=[_ENGINE, {"name": "mesh"}]))
+    seen = with_pod(containers=[changed, {"name": "mesh"}])
+    assert is_requested(seen, kept, owned(_WHOLE, _SINCE))
+    assert is_requested(seen, replace(kept, uid="of an earlier server"), owned(_WHOLE))
+    assert is_requested(seen, replace(kept, seen=Seen(UID, 2, {})), owned(_WHOLE))
+    assert not is_requested(seen, kept, owned(_WHOLE))
 
 
 def test_fields_of_items_with_owners_count_one_by_one() -> None:
