@@ -6,8 +6,10 @@ A look-up decodes no object.
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.conditions import ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
@@ -24,6 +26,8 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 _LONGEST_IMAGE = 512
 # In characters. The API server refuses longer names.
 _LONGEST_NAME = 253
+# In bytes. The forty or so fields with a default take about 1 KiB. The cache keeps this text for each server.
+_MOST_UNOWNED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class ServerFacts:
         ready: Status, reason and observed generation of Ready.
         image: The image in its status.
         is_being_deleted: Whether it is being deleted.
-        unowned: The fields of its spec that have no owner, None if they are unknown. No other resource reads them.
+        unowned_text: The fields of its spec that have no owner, as JSON. None if they are unknown, or if they take too
+            much memory. No other resource reads them.
     """
 
     weights: str
@@ -50,7 +55,12 @@ class ServerFacts:
     ready: tuple[str, str, int]
     image: str
     is_being_deleted: bool
-    unowned: tuple[FieldPath, ...] | None = field(default=None, compare=False)
+    unowned_text: bytes | None = field(default=None, compare=False)
+
+    @property
+    def unowned(self) -> tuple[FieldPath, ...] | None:
+        """Return the fields of its spec that have no owner, None if they are unknown."""
+        return None if self.unowned_text is None else tuple(map(tuple, jsontext.decode(self.unowned_text)))
 
 
 class DeploymentFacts(NamedTuple):
@@ -88,20 +98,34 @@ def _server_facts(manifest: Manifest) -> ServerFacts:
         ready=(str(ready.get("status")), str(ready.get("reason")), int(ready.get("observedGeneration") or 0)),
         image=str(status.get("image", ""))[:_LONGEST_IMAGE],
         is_being_deleted="deletionTimestamp" in metadata,
-        unowned=_unowned(manifest),
+        unowned_text=_unowned_text(manifest),
     )
 
 
-def _unowned(manifest: Manifest) -> tuple[FieldPath, ...] | None:
+def _unowned_text(manifest: Manifest) -> bytes | None:
     spec = manifest.get("spec")
-    managed_fields = manifest["metadata"].get("managedFields", ())
-    return _shared(ownership.without_owner(spec, managed_fields)) if isinstance(spec, dict) else None
+    if not isinstance(spec, dict):
+        return None
+    unowned = ownership.without_owner(spec, manifest["metadata"].get("managedFields", ()))
+    return None if unowned is None else _limited(unowned)
+
+
+def _limited(unowned: tuple[FieldPath, ...]) -> bytes | None:
+    """Return fields as JSON, None if the text is too long.
+
+    The fields are measured first, because names of objects are in the paths of all their fields. So the JSON of a small
+    spec can take a hundred megabytes.
+    """
+    if sum(len(str(name)) for name in chain.from_iterable(unowned)) > _MOST_UNOWNED:
+        return None
+    text = jsontext.encode(unowned)
+    return _shared(text) if len(text) <= _MOST_UNOWNED else None
 
 
 @lru_cache(maxsize=1024)
-def _shared(unowned: tuple[FieldPath, ...] | None) -> tuple[FieldPath, ...] | None:
-    """Return the same tuple for equal fields, to save memory: most servers leave the same fields to defaults."""
-    return unowned
+def _shared(text: bytes) -> bytes:
+    """Return the same object for equal texts, to save memory: most servers leave the same fields to defaults."""
+    return text
 
 
 _VERIFIED = ("Warn", "Block")

@@ -12,9 +12,11 @@ https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controlle
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.jsontext import DEEPEST_LEVEL
 from kimi_linear_operator.kubernetes import metadata, stored
 from kimi_linear_operator.kubernetes.kinds import GROUP, REVISION, Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
@@ -148,17 +150,14 @@ class Revision:
         """Return the inputs whose values this version refuses."""
         return tuple(path for path, value in self.refused.items() if stored.value_at(self.inputs, path) == value)
 
-    @property
+    @cached_property
     def explicit_inputs(self) -> Manifest:
         """Return the inputs that were in the spec, without defaults.
 
         Refused values are left out, because the operator also drops them from the spec. Otherwise they would look like
         a change.
         """
-        inputs = self.inputs
-        for path in (*(self.defaulted or ()), *self.refused_inputs):
-            inputs = stored.without(inputs, path) if stored.holds(inputs, path) else inputs
-        return inputs
+        return stored.without_all(self.inputs, (*(self.defaulted or ()), *self.refused_inputs))
 
 
 def read(manifest: Manifest) -> Revision | None:
@@ -219,8 +218,8 @@ def _seen(value: Any) -> Seen | None:
 def _values(entries: Any) -> Mapping[FieldPath, Any]:
     """Return recorded fields with their values, empty if they cannot be read."""
     pairs = isinstance(entries, list) and all(isinstance(entry, list) and len(entry) == 2 for entry in entries)
-    paths = _paths([path for path, _ in entries]) if pairs else None
-    return dict(zip(paths, (value for _, value in entries), strict=True)) if paths else {}
+    is_readable = pairs and _paths([path for path, _ in entries]) is not None
+    return {tuple(path): value for path, value in entries} if is_readable else {}
 
 
 def _decoded(text: str) -> Any:
@@ -248,10 +247,14 @@ def _paths(value: Any) -> tuple[FieldPath, ...] | None:
     """Return recorded paths, None if they are missing or cannot be read."""
     if not isinstance(value, list) or len(value) > _MOST_PATHS:
         return None
-    if not all(isinstance(path, list) and path for path in value):
-        return None
-    is_readable = all(isinstance(name, str | int) for path in value for name in path)
-    return tuple(map(tuple, value)) if is_readable else None
+    return tuple(dict.fromkeys(map(tuple, value))) if all(map(_is_path, value)) else None
+
+
+def _is_path(value: Any) -> bool:
+    """Return whether a value is a path: names of fields, and indexes of items. True and -1 are no indexes."""
+    names = value if isinstance(value, list) else ()
+    is_short = 0 < len(names) <= DEEPEST_LEVEL
+    return is_short and all(isinstance(name, str) or (type(name) is int and name >= 0) for name in names)
 
 
 def _has_containers(template: Manifest) -> bool:
