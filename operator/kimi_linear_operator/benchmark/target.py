@@ -26,6 +26,8 @@ from kimi_linear_operator.weights.location import Location
 _RECIPE = ServerSpec.model_validate({})
 # Generations are signed 64-bit integers in the API.
 _GENERATIONS = 2**63
+# The weight of a snapshot as JSON, see `jsontext.weight`: one for each pod.
+_HEAVIEST_SNAPSHOT = 10_000
 
 
 @dataclass(frozen=True)
@@ -227,10 +229,12 @@ def _generation(state: dict[str, Any]) -> int | None:
 def _state(text: str) -> dict[str, Any]:
     """Parse a snapshot.
 
-    A user can change its annotation, so anything other than an object counts as an empty snapshot.
+    A user can change its annotation, so anything other than an object counts as an empty snapshot. So does a text that
+    takes long to decode.
     """
     try:
-        state = jsontext.decode(text)
+        is_light = jsontext.weight(text.encode(errors="replace")) <= _HEAVIEST_SNAPSHOT
+        state = jsontext.decode(text) if is_light else None
     except ValueError:
         return {}
     return state if isinstance(state, dict) else {}

@@ -18,6 +18,8 @@ _INPUTS: Mapping[str, Any] = {"source": True, "image": True, "pod_template": Tru
 # Characters of the annotation. All annotations of an object together can have 256 KiB. Only a large podTemplate needs
 # more. A Job without the annotation is replaced when its name changes.
 _LONGEST_RECORD = 65_536
+# The weight of the annotation as JSON, see `jsontext.weight`. The largest spec that rules allow has 2,500 fields.
+_HEAVIEST_RECORD = 5_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Recorded:
 
 
 def record(weights: KimiLinearWeights, claim_uid: str) -> str:
-    """Return the text of the annotation of a new Job, empty if it is too long."""
+    """Return the text of the annotation of a new Job, empty if it is too large."""
     content = {
         "generation": weights.metadata.generation,
         "fetch": fetch_of(weights),
@@ -46,14 +48,18 @@ def record(weights: KimiLinearWeights, claim_uid: str) -> str:
         "inputs": weights.spec.model_dump(by_alias=True, exclude_unset=True, include=dict(_INPUTS)),
     }
     text = json.dumps(content, sort_keys=True)
-    return text if len(text) <= _LONGEST_RECORD else ""
+    return text if _is_small(text) else ""
+
+
+def _is_small(text: str) -> bool:
+    return len(text) <= _LONGEST_RECORD and jsontext.weight(text.encode(errors="replace")) <= _HEAVIEST_RECORD
 
 
 def read(job: Manifest) -> Recorded | None:
-    """Return what a Job was made for, None if its annotation is missing or cannot be read."""
+    """Return what a Job was made for, None if its annotation is missing, too large or cannot be read."""
     text = metadata.annotations(job).get(INPUTS_ANNOTATION, "")
     try:
-        content: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_RECORD else None
+        content: Any = jsontext.decode(text) if text and _is_small(text) else None
     except ValueError:
         return None
     types = {"generation": int, "fetch": str, "claim": str, "inputs": dict}
