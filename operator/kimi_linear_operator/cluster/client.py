@@ -4,7 +4,7 @@ Objects are plain JSON, without typed models. So the API server gets exactly the
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -32,6 +32,9 @@ _CONFLICT = 409
 _INVALID = 422
 # The fields that identify an object and its spec. Each change of the spec raises the generation.
 _SAME_SPEC = ("uid", "generation")
+# How often to merge two field managers into one while others change the object: a Deployment's controller writes its
+# status within milliseconds after each patch.
+_MOST_UNIFICATIONS = 5
 # The fields that identify an object and its whole state.
 _VERSION = ("uid", "resourceVersion")
 # The API server gives every object a newer version than this.
@@ -185,14 +188,33 @@ class Cluster:
             kind: The object's kind.
             live: The object, with its managed fields.
         """
-        fields = ownership.unified(live["metadata"].get("managedFields", []), MANAGER)
-        if fields is None:
-            return live
-        patch = [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
-            {"op": "replace", "path": "/metadata/managedFields", "value": fields},
-        ]
-        return await self._write(kind, Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, patch), live)
+        for _ in range(_MOST_UNIFICATIONS):
+            fields = ownership.unified(live["metadata"].get("managedFields", []), MANAGER)
+            if fields is None:
+                return live
+            patch = [
+                {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+                {"op": "replace", "path": "/metadata/managedFields", "value": fields},
+            ]
+            try:
+                request = Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, patch)
+                return await self._write(kind, request, live)
+            except ApiError as error:
+                if error.status != _INVALID:
+                    raise
+            live = await self._changed(kind, live)
+        raise ApiError(_CONFLICT, f"{kind.kind} {live['metadata']['name']} keeps changing")
+
+    async def _changed(self, kind: Kind, before: Manifest) -> Manifest:
+        """Return an object that has changed.
+
+        Raises:
+            ApiError: With status 409, if it is gone or replaced by another object.
+        """
+        live = await self.get(kind, before["metadata"]["namespace"], before["metadata"]["name"])
+        if live is None or live["metadata"]["uid"] != before["metadata"]["uid"]:
+            raise ApiError(_CONFLICT, f"{kind.kind} {before['metadata']['name']} is gone")
+        return live
 
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
         """Set one annotation of exactly this object; return the new state.
@@ -296,8 +318,17 @@ def for_state(live: Manifest, manifest: Manifest) -> Manifest:
 
     The version alone is not enough: if the object is gone, the API server ignores the version and creates the object.
     """
-    version = {name: live["metadata"][name] for name in _VERSION}
-    return {**manifest, "metadata": {**manifest["metadata"], **version}}
+    return _with(_VERSION, live, manifest)
+
+
+def for_object(live: Manifest, manifest: Manifest) -> Manifest:
+    """Return a manifest whose write fails with status 409 if the live object is gone or replaced by another one."""
+    return _with(("uid",), live, manifest)
+
+
+def _with(names: Iterable[str], live: Manifest, manifest: Manifest) -> Manifest:
+    found = {name: live["metadata"][name] for name in names}
+    return {**manifest, "metadata": {**manifest["metadata"], **found}}
 
 
 def _dry_run_query(dry_run: bool) -> dict[str, str]:

@@ -3,7 +3,7 @@
 At that time, the definition of another version may have been installed.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args
 
@@ -17,6 +17,9 @@ from kimi_linear_operator.kubernetes.overlay import has_same_items
 
 FieldPath = tuple[str | int, ...]
 """The path to a field of an object: names of fields, and indexes of items of lists."""
+
+# A tree of the fields to remove from a value; None in place of such a field.
+_Removed = dict[str | int, "_Removed | None"]
 
 R = TypeVar("R", bound=Resource)
 
@@ -115,17 +118,42 @@ def _existing_part(value: Any, location: FieldPath) -> FieldPath:
 
 def without(value: Manifest, path: FieldPath) -> Manifest:
     """Return an object without a field. The objects around the field stay, even if they become empty."""
-    remaining: Manifest = _without(value, path)
+    return without_all(value, (path,))
+
+
+def without_all(value: Manifest, paths: Iterable[FieldPath]) -> Manifest:
+    """Return an object without these fields, if it has them. Items of lists and the objects around the fields stay.
+
+    Each object is copied once, however many of its fields are removed.
+    """
+    removed: _Removed = {}
+    for path in paths:
+        if holds(value, path):
+            _add(removed, path)
+    remaining: Manifest = _without(value, removed)
     return remaining
 
 
-def _without(value: Any, path: FieldPath) -> Any:
-    name, path_below = path[0], path[1:]
-    if isinstance(name, int):
-        return [*value[:name], _without(value[name], path_below), *value[name + 1 :]]
-    if path_below:
-        return {**value, name: _without(value[name], path_below)}
-    return {key: item for key, item in value.items() if key != name}
+def _add(removed: "_Removed", path: FieldPath) -> None:
+    """Add a path to the fields that are removed, unless an object around the field is removed."""
+    for name in path[:-1]:
+        below = removed.setdefault(name, {})
+        if below is None:
+            return
+        removed = below
+    removed[path[-1]] = None
+
+
+def _without(value: Any, removed: _Removed | None) -> Any:
+    if not removed:
+        return value
+    if isinstance(value, list):
+        return [_without(item, removed.get(index)) for index, item in enumerate(value)]
+    return {
+        name: _without(item, removed.get(name))
+        for name, item in value.items()
+        if name not in removed or removed[name] is not None
+    }
 
 
 def as_in(value: Manifest, path: FieldPath, other: Manifest) -> Manifest:
@@ -182,9 +210,10 @@ def value_at(value: Any, path: FieldPath) -> Any:
 
 def has_part(value: Any, name: str | int) -> bool:
     """Return whether an object has a field with this name, or whether a list has an item with this index."""
-    if isinstance(name, int):
-        return isinstance(value, list) and name < len(value)
-    return isinstance(value, dict) and name in value
+    if isinstance(name, str):
+        return isinstance(value, dict) and name in value
+    # In Python, True is the number 1, and a negative index counts from the end.
+    return isinstance(value, list) and type(name) is int and 0 <= name < len(value)
 
 
 def _unreadable(value: Manifest, model: type[BaseModel]) -> set[str]:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from kimi_linear_operator import cputime
-from kimi_linear_operator.cluster.client import Cluster, for_state
+from kimi_linear_operator.cluster.client import Cluster, for_object, for_state
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
 from kimi_linear_operator.kubernetes import drift, metadata, ownership
 from kimi_linear_operator.kubernetes.kinds import (
@@ -46,6 +46,9 @@ _DELETIONS_AT_ONCE = 8
 # Other children wait until these are gone, so only a watch event says so, and causes the next pass. KEDA's finalizer
 # holds a ScaledObject.
 _GONE_BY_EVENT = (AUTOSCALER, DEPLOYMENT, SCALED_OBJECT)
+
+# How often to apply a child only in the state that the step was computed from.
+_EXACT_ATTEMPTS = 3
 
 _CONFLICT = 409
 _INVALID = 422
@@ -269,44 +272,53 @@ class Children:
         return step.is_repair or self._repairs.was_applied(child, _fingerprint(step.wanted))
 
     async def _apply_to_current(self, owner: Resource, step: Apply) -> None:
-        """Apply a child in the state from which the step was computed.
+        """Apply a child in the state from which the step was computed. If it has changed, compute the step again.
 
-        If the child has changed, read it into the cache. The next pass then computes another step.
+        Some clients write a child so often that its state changes during each attempt. So the last attempt accepts any
+        state of the child.
 
         Raises:
-            GoneError, ApiError: The child could not be written.
+            NameTakenError, LeftoverError, GoneError, ApiError: The child could not be written.
         """
-        if not self._is_owned(owner, step.live):
-            await self._check_owner(owner)
-        try:
-            await self._apply(owner, step)
-        except ApiError as error:
-            if error.status == _CONFLICT:
-                await self._reread(owner, step.wanted)
-            raise
+        child, current = _child(owner, step.wanted), step
+        if self._is_repair(child, step):
+            await self._count(child, step)
+        for _ in range(_EXACT_ATTEMPTS):
+            try:
+                return await self._apply(owner, current, for_state)
+            except ApiError as error:
+                if error.status != _CONFLICT:
+                    raise
+                again = await self._current_step(owner, step.wanted)
+                if not isinstance(again, Apply):
+                    raise
+            current = again
+        return await self._apply(owner, current, for_object)
 
-    async def _reread(self, owner: Resource, wanted: Manifest) -> None:
+    async def _current_step(self, owner: Resource, wanted: Manifest) -> Step | None:
+        """Read a child, and return the step for it."""
         kind = kind_of(wanted)
         live = await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"])
         if live and self._is_owned(owner, live):
             self._note(self.cache.reader.read(kind, live))
+        return await self._next(owner, wanted, live)
 
-    async def _apply(self, owner: Resource, step: Apply) -> None:
+    async def _apply(self, owner: Resource, step: Apply, write: Callable[[Manifest, Manifest], Manifest]) -> None:
         kind, wanted, child = kind_of(step.wanted), step.wanted, _child(owner, step.wanted)
-        if self._is_repair(child, step):
-            await self._count(child, step)
         live = step.live
+        if write == for_object or not self._is_owned(owner, live):
+            await self._check_owner(owner)
         if ownership.has_second_manager(live, metadata.MANAGER):
             live = await self._unified(kind, live)
         try:
-            applied = await self.cluster.apply(kind, for_state(live, wanted))
+            applied = await self.cluster.apply(kind, write(live, wanted))
         except ApiError as error:
             if (error.status, error.meaning) != (_INVALID, Meaning.WRONG_SPEC) or "spec" not in wanted:
                 raise
             # An apply keeps list items that others have written. So a changed port becomes two ports with the same
             # name, which is invalid.
-            live = await self.cluster.unify(kind, await self.cluster.overwrite(kind, for_state(live, wanted)))
-            applied = await self.cluster.apply(kind, for_state(live, wanted))
+            live = await self.cluster.unify(kind, await self.cluster.overwrite(kind, write(live, wanted)))
+            applied = await self.cluster.apply(kind, write(live, wanted))
         self._note(self.cache.reader.read(kind, applied))
         self._repairs.note_applied(child, _fingerprint(wanted))
         self._note_refused_fields(owner, applied, wanted)
@@ -373,15 +385,16 @@ async def write_groups(groups: Iterable[Iterable[Coroutine[Any, Any, None]]]) ->
 
 
 def _failures(errors: Iterable[BaseException | None]) -> Failures:
-    lasting, passing = [], None
+    lasting, passing = [], list[ApiError]()
     for error in errors:
         if isinstance(error, ApiError) and error.is_passing:
-            passing = error
+            passing.append(error)
         elif isinstance(error, NameTakenError | LeftoverError | ApiError):
             lasting.append(lasting_reason(error))
         elif isinstance(error, BaseException):
             raise error
-    return Failures(min(lasting, key=lambda lasting: not lasting.blames_spec, default=None), passing)
+    longest = max(passing, key=lambda error: error.retry_seconds, default=None)
+    return Failures(min(lasting, key=lambda lasting: not lasting.blames_spec, default=None), longest)
 
 
 async def _run_concurrently(coroutines: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kimi_linear_operator import jsontext
-from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes import metadata, record_text
 from kimi_linear_operator.kubernetes.drift import all_differences
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
@@ -21,7 +20,7 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import explicit_router_inputs, router_inputs, spec_of, unknown_fields
 
 # Characters of the annotation. A record has about 8,000, unless the spec has long annotations and tolerations. All
-# annotations of an object together can have 256 KiB. A longer record is not written: `running_template` then finds the
+# annotations of an object together can have 256 KiB. A larger record is not written: `running_template` then finds the
 # template.
 _LONGEST_RECORD = 65_536
 
@@ -46,20 +45,17 @@ class RouterChoice:
 def read(router: Manifest | None) -> Revision | None:
     """Return the record on a router's Deployment, None if there is none or it cannot be read."""
     text = metadata.annotations(router).get(TEMPLATE_ANNOTATION, "") if router else ""
-    try:
-        data: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_RECORD else None
-    except ValueError:
-        return None
+    data = record_text.decode(text, _LONGEST_RECORD)
     number = data.get("number") if isinstance(data, dict) else None
-    return revision.of_data(data, number) if isinstance(number, int) else None
+    return revision.of_data(data, number) if type(number) is int else None
 
 
 def text_of(record: Revision) -> str:
-    """Return a record as text for the annotation, empty if it is too long."""
+    """Return a record as text for the annotation, empty if it is too large."""
     data = {name: value for name, value in revision.data_of(record).items() if name != revision.UNOWNED}
     unowned = {revision.UNOWNED: record.unowned} if record.unowned else {}
     text = json.dumps({**data, "number": record.number, **unowned}, sort_keys=True)
-    return text if len(text) <= _LONGEST_RECORD else ""
+    return text if record_text.fits(text, _LONGEST_RECORD) else ""
 
 
 def new_record(server: KimiLinearServer, template: Manifest, number: int) -> Revision:

@@ -249,7 +249,7 @@ class Templates:
         Users can create revisions whose templates give more access. These revisions count only if the administrator
         allows all access.
         """
-        revisions = [readable for record in records if (readable := revision.read(record))]
+        revisions = revision.read_all(records)
         if not revisions or self._allows_node_access:
             return revisions
         running = [live["spec"].get("template", {})] if live else []

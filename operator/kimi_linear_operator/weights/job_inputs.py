@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kimi_linear_operator import jsontext
-from kimi_linear_operator.kubernetes import metadata, stored
+from kimi_linear_operator.kubernetes import metadata, record_text, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.weights.labels import FETCH_ANNOTATION, INPUTS_ANNOTATION
@@ -18,8 +17,6 @@ _INPUTS: Mapping[str, Any] = {"source": True, "image": True, "pod_template": Tru
 # Characters of the annotation. All annotations of an object together can have 256 KiB. Only a large podTemplate needs
 # more. A Job without the annotation is replaced when its name changes.
 _LONGEST_RECORD = 65_536
-# The weight of the annotation as JSON, see `jsontext.weight`. The largest spec that rules allow has 2,500 fields.
-_HEAVIEST_RECORD = 5_000
 
 
 @dataclass(frozen=True)
@@ -48,20 +45,12 @@ def record(weights: KimiLinearWeights, claim_uid: str) -> str:
         "inputs": weights.spec.model_dump(by_alias=True, exclude_unset=True, include=dict(_INPUTS)),
     }
     text = json.dumps(content, sort_keys=True)
-    return text if _is_small(text) else ""
-
-
-def _is_small(text: str) -> bool:
-    return len(text) <= _LONGEST_RECORD and jsontext.weight(text.encode(errors="replace")) <= _HEAVIEST_RECORD
+    return text if record_text.fits(text, _LONGEST_RECORD) else ""
 
 
 def read(job: Manifest) -> Recorded | None:
     """Return what a Job was made for, None if its annotation is missing, too large or cannot be read."""
-    text = metadata.annotations(job).get(INPUTS_ANNOTATION, "")
-    try:
-        content: Any = jsontext.decode(text) if text and _is_small(text) else None
-    except ValueError:
-        return None
+    content = record_text.decode(metadata.annotations(job).get(INPUTS_ANNOTATION, ""), _LONGEST_RECORD)
     types = {"generation": int, "fetch": str, "claim": str, "inputs": dict}
     is_readable = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in types.items())
     return Recorded(**{key: content[key] for key in types}) if is_readable else None
