@@ -6,7 +6,7 @@ need more time for larger objects. So these checks use loops.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -119,6 +119,11 @@ def count_values(value: Any) -> int:
     return _extent(value).values
 
 
+def has_at_most(value: Any, most: int) -> bool:
+    """Return whether a value consists of at most this number of keys and values."""
+    return all(total <= most for total in accumulate(map(len, _levels(value, most))))
+
+
 def _nested(levels: int) -> list[Any]:
     value: list[Any] = []
     for _ in range(levels - 1):
@@ -160,16 +165,22 @@ def _fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _extent(value: Any) -> _Extent:
     """Measure a value level by level. Its JSON is measured only if depth and number of values are within bounds."""
     levels, values = 0, 0
-    level = [value]
-    while level:
+    for level in _levels(value, MOST_VALUES):
         values += len(level)
-        containers = [item for item in level if isinstance(item, dict | list)]
-        levels += bool(containers)
+        levels += any(isinstance(item, dict | list) for item in level)
         extent = _Extent(levels, values, 0)
         if extent.is_too_deep or extent.is_too_large:
             return extent
-        level = list(islice(chain.from_iterable(map(_contents, containers)), MOST_VALUES + 1))
     return _Extent(levels, values, len(json.dumps(value, ensure_ascii=False).encode(errors="replace")))
+
+
+def _levels(value: Any, most: int) -> Iterator[list[Any]]:
+    """Yield the keys and values of each level, and at most one more than this number."""
+    level = [value]
+    while level:
+        yield level
+        containers = (item for item in level if isinstance(item, dict | list))
+        level = list(islice(chain.from_iterable(map(_contents, containers)), most + 1))
 
 
 def _contents(container: dict[str, Any] | list[Any]) -> Iterable[Any]:

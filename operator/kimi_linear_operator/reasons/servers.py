@@ -163,8 +163,9 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     ),
     "KindForbidden": Explanation(
         "server",
-        "The spec asks for an object of a kind that the operator's Role does not allow. The operator has written "
-        "all other objects of the server.",
+        "The spec asks for an object of a kind that the operator's Role does not allow, or for an autoscaler that "
+        "waits until the former one, of such a kind, is gone. The operator has written all other objects of the "
+        "server.",
         "Give the operator the rules of the Role in its chart. Some rules need a value of the chart: `rbac.expose` "
         "for an Ingress and an HTTPRoute, `rbac.networkPolicies` for a NetworkPolicy, `rbac.monitoring` for a "
         "PodMonitor and a PrometheusRule, `rbac.keda` for a ScaledObject. The operator creates the object within a "

@@ -4,43 +4,75 @@ Many parts of a pass read the same pods and children. Within a pass, each state 
 first part reads it. All parts share the manifest, so no code may change it. After the pass, nothing of it is kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 
-_Manifests = dict[Key, tuple[CachedObject, Manifest]]
-# The objects that the current pass has decoded; None outside of a pass. Tasks that a pass starts share them.
-_CURRENT: ContextVar[_Manifests | None] = ContextVar("_CURRENT", default=None)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What the current pass has decoded.
+
+    Attributes:
+        manifests: The objects.
+        read: What was read in them, by the function and the IDs of the manifests. With the manifests, which keep their
+            IDs while they are here.
+    """
+
+    manifests: dict[Key, tuple[CachedObject, Manifest]] = field(default_factory=dict)
+    read: dict[tuple[object, tuple[int, ...]], tuple[Any, Any]] = field(default_factory=dict)
+
+
+# None outside of a pass. Tasks that a pass starts share it.
+_CURRENT: ContextVar[_Pass | None] = ContextVar("_CURRENT", default=None)
 
 
 @contextmanager
 def decoded_once() -> Iterator[None]:
     """Within this context, decode each state of a cached object only once."""
-    manifests: _Manifests = {}
-    token = _CURRENT.set(manifests)
+    current = _Pass()
+    token = _CURRENT.set(current)
     try:
         yield
     finally:
         _CURRENT.reset(token)
-        manifests.clear()  # a read of a log may outlive the pass that has started it
+        # A read of a log may outlive the pass that has started it.
+        current.manifests.clear()
+        current.read.clear()
+
+
+def once(read: Callable[[tuple[Manifest, ...]], T], manifests: tuple[Manifest, ...]) -> T:
+    """Return what a function reads in these manifests. Within a pass, it reads the same manifests only once."""
+    current = _CURRENT.get()
+    if current is None:
+        return read(manifests)
+    key = read, tuple(map(id, manifests))
+    if key not in current.read:
+        current.read[key] = manifests, read(manifests)
+    found: T = current.read[key][1]
+    return found
 
 
 def share(cached: CachedObject, whole: CachedObject) -> None:
     """Let the current pass read a whole object of which the cache contains only the essence, if there is a pass."""
-    manifests = _CURRENT.get()
-    if manifests is not None:
-        manifests[cached.key] = cached, whole.manifest()
+    current = _CURRENT.get()
+    if current is not None:
+        current.manifests[cached.key] = cached, whole.manifest()
 
 
 def manifest_of(cached: CachedObject) -> Manifest:
     """Return the manifest of a cached object, which no code may change."""
-    manifests = _CURRENT.get()
-    if manifests is None:
+    current = _CURRENT.get()
+    if current is None:
         return cached.manifest()
-    known = manifests.get(cached.key)
+    known = current.manifests.get(cached.key)
     if known is None or known[0] is not cached:
-        known = manifests[cached.key] = cached, cached.manifest()
+        known = current.manifests[cached.key] = cached, cached.manifest()
     return known[1]

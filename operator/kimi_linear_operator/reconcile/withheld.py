@@ -1,7 +1,8 @@
-"""Children that are not written because their kind cannot be read, and the reasons."""
+"""Children that are not written, and the reasons: their kind cannot be read, or a former object is in their way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import Reason
@@ -9,6 +10,22 @@ from kimi_linear_operator.kubernetes.kinds import Kind, Manifest, kind_of
 
 _FORBIDDEN = 403
 _MISSING = 404
+
+
+@dataclass(frozen=True)
+class Former:
+    """An object that has to go before a child of another kind can take its place.
+
+    Attributes:
+        kind: The kind whose objects the operator has to delete for this. It is the kind of the object, or of its owner.
+        live: The object, according to the cache.
+    """
+
+    kind: Kind
+    live: Manifest
+
+
+NONE: Mapping[Kind, Former] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -27,29 +44,54 @@ class Split:
     unreadable: frozenset[Kind] = frozenset()
 
 
-def split(children: Sequence[Manifest], unreadable: Mapping[Kind, ApiError]) -> Split:
-    """Return the wanted children of a resource, without those whose kind cannot be read.
+def split(
+    children: Sequence[Manifest], unreadable: Mapping[Kind, ApiError], former: Mapping[Kind, Former] = NONE
+) -> Split:
+    """Return the wanted children of a resource, without those that cannot be written now.
+
+    A child that waits for a former object has no reason, unless the operator cannot delete that object.
 
     Args:
         children: The wanted children.
         unreadable: The kinds that cannot be read in the namespace, each with the error.
+        former: The former objects, by the kind of the children that wait for them.
     """
-    writable = [child for child in children if kind_of(child) not in unreadable]
-    names = {kind: _names(children, kind) for kind in unreadable}
-    withheld = (_reason(kind, names[kind], error) for kind, error in unreadable.items() if names[kind])
-    return Split(writable, tuple(sorted(withheld, key=lambda reason: reason.message)), frozenset(unreadable))
+    waiting = {kind: item for kind, item in former.items() if not _is_surely_gone(item, unreadable)}
+    writable = [child for child in children if kind_of(child) not in unreadable and kind_of(child) not in waiting]
+    withheld = sorted(_reasons(children, unreadable, waiting), key=lambda reason: reason.message)
+    return Split(writable, tuple(withheld), frozenset(unreadable))
 
 
-def _names(children: Sequence[Manifest], kind: Kind) -> list[str]:
-    return [child["metadata"]["name"] for child in children if kind_of(child) == kind]
+def _is_surely_gone(former: Former, unreadable: Mapping[Kind, ApiError]) -> bool:
+    """Return whether a cached object is gone, because the cluster no longer has its kind."""
+    kind = kind_of(former.live)
+    return kind in unreadable and unreadable[kind].status == _MISSING
 
 
-def _reason(kind: Kind, names: list[str], error: ApiError) -> Reason:
+def _reasons(
+    children: Sequence[Manifest], unreadable: Mapping[Kind, ApiError], waiting: Mapping[Kind, Former]
+) -> Iterator[Reason]:
+    for kind, error in unreadable.items():
+        if names := _names(children, kind):
+            yield _reason(kind, names, error)
+    for kind, former in waiting.items():
+        if kind not in unreadable and former.kind in unreadable:
+            live = f"{former.live['kind']} {former.live['metadata']['name']}"
+            subject = f"{_names(children, kind)} waits until {live} is gone"
+            yield _reason(former.kind, subject, unreadable[former.kind])
+
+
+def _names(children: Sequence[Manifest], kind: Kind) -> str:
+    """Return the kind and the names of the children of a kind, empty if there are none."""
+    names = ", ".join(child["metadata"]["name"] for child in children if kind_of(child) == kind)
+    return f"{kind.kind} {names}" if names else ""
+
+
+def _reason(kind: Kind, subject: str, error: ApiError) -> Reason:
     """Return why children cannot be written.
 
     The reason does not contain the error's text, because the text may change.
     """
-    subject = f"{kind.kind} {', '.join(names)}"
     if error.status == _MISSING:
         source = f": install {kind.source}" if kind.source else ""
         return Reason("KindMissing", f"{subject}: the cluster has no {kind.resource} of version {kind.version}{source}")

@@ -138,7 +138,7 @@ class Deploying:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
         """
         live = own_deployment(self._cache, key, server.metadata.uid)
-        for record in revision.newest(self._templates.records(key, server), revision.number_on(live)):
-            marked = revision.read(record)
-            if marked and marked.is_automatic and self._templates.has_settled(key, live, marked):
+        records = revision.newest(self._templates.records(key, server), revision.number_on(live))
+        for marked in revision.read_all(records):
+            if marked.is_automatic and self._templates.has_settled(key, live, marked):
                 await self._children.apply(server, build_revision(server, replace(marked, is_automatic=False)))

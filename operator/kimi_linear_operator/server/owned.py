@@ -18,6 +18,9 @@ from kimi_linear_operator.server.exposure import LiveRoutes, is_exposed
 from kimi_linear_operator.server.labels import ROUTER_SUFFIX
 from kimi_linear_operator.server.spec import KimiLinearServer
 
+OTHER_AUTOSCALER = {AUTOSCALER: SCALED_OBJECT, SCALED_OBJECT: AUTOSCALER}
+"""Each kind of autoscaler, with the other kind."""
+
 
 def own_child(cache: Cache, kind: Kind, key: Key, uid: str) -> Manifest | None:
     """Return the server's own child of a kind. The child has the name of the server.
@@ -61,7 +64,7 @@ def other_autoscaler(cache: Cache, kind: Kind, key: Key, uid: str) -> Manifest |
         uid: Its UID.
     """
     if kind == AUTOSCALER:
-        return own_child(cache, SCALED_OBJECT, key, uid) or kedas_autoscaler(cache, key)
+        return kedas_autoscaler(cache, key) or own_child(cache, SCALED_OBJECT, key, uid)
     return own_child(cache, AUTOSCALER, key, uid) if kind == SCALED_OBJECT else None
 
 

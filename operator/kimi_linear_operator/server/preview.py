@@ -112,6 +112,8 @@ def _choose_router_template(
         return None
     found, built = _live(server, live, router.name_of(server)), router.build_pod_template(server, options)
     kept, is_applied = router_template.read(found), was_applied(server.status, server.metadata.generation)
+    if kept is None and found:
+        kept = router_template.read_short(built, found)
     if kept is None and found and is_applied:
         kept = router_template.adopted(server, built, found, choice.running or choice.current)
     return router_template.choose(server, built, kept, choice.current).current

@@ -8,14 +8,14 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all, write_groups
 from kimi_linear_operator.reconcile.errors import Failures, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
-from kimi_linear_operator.reconcile.withheld import Split, split
+from kimi_linear_operator.reconcile.withheld import Former, Split, split
 from kimi_linear_operator.server import revision, service
 from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
@@ -30,7 +30,14 @@ from kimi_linear_operator.server.manifests import (
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.network_policy import NO_NEEDS, Needs, needs_of_others
 from kimi_linear_operator.server.outcome import Outcome
-from kimi_linear_operator.server.owned import other_autoscaler, own_child, own_deployment, own_pods, own_router
+from kimi_linear_operator.server.owned import (
+    OTHER_AUTOSCALER,
+    other_autoscaler,
+    own_child,
+    own_deployment,
+    own_pods,
+    own_router,
+)
 from kimi_linear_operator.server.reporting import ServerReporting
 from kimi_linear_operator.server.rollouts import Rollouts, is_marked
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
@@ -195,7 +202,8 @@ class ServerReconciler:
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.deployed.template, choice.deployed.number)
         until_more = self._seconds_until_more(key, server, live)
-        companions = self._companions(key, server, choice, may_grow=not until_more)
+        record = choice.router.current if choice.router else None
+        companions = self._companions(key, server, choice, record, may_grow=not until_more)
         wanted = [deployment, *companions.writable]
         writes = self._writes(server, companions.writable)
         writes.needed += [
@@ -235,7 +243,13 @@ class ServerReconciler:
             return known, error
 
     def _companions(
-        self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None, *, may_grow: bool
+        self,
+        key: Key,
+        server: KimiLinearServer,
+        choice: TemplateChoice | None,
+        router_record: revision.Revision | None,
+        *,
+        may_grow: bool,
     ) -> Split:
         """Return the wanted children other than the Deployment and its revision.
 
@@ -245,25 +259,28 @@ class ServerReconciler:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         live = own_router(self.cache, key, server.metadata.uid)
-        # Without a choice, the router keeps its pod template.
-        record = choice.router.current if choice and choice.router else self._templates.router_record(key, server)
         children = build_companions(
             server,
             leads_to=service.backend(server.spec, live, own_deployment(self.cache, key, server.metadata.uid)),
             has_router=live is not None,
-            router_record=record,
+            router_record=router_record,
             may_grow=may_grow,
             others=self._needs_of_others(key, server, choice),
         )
-        unreadable = self._ask(key, {kind_of(child) for child in children} - _ALWAYS_READ)
-        return split([child for child in children if not self._has_to_wait(key, server, child)], unreadable)
+        former = self._former_autoscalers(key, server, children)
+        asked = {kind_of(child) for child in children} | {OTHER_AUTOSCALER[kind] for kind in former}
+        return split(children, self._ask(key, asked - _ALWAYS_READ), former)
 
-    def _has_to_wait(self, key: Key, server: KimiLinearServer, child: Manifest) -> bool:
-        """Return whether a child is an autoscaler, and the server's autoscaler of another kind still exists.
+    def _former_autoscalers(
+        self, key: Key, server: KimiLinearServer, children: Sequence[Manifest]
+    ) -> dict[Kind, Former]:
+        """Return the server's autoscaler of another kind that still exists, by the kind of the wanted autoscaler.
 
-        The pass deletes that one as unwanted. Its end causes the next pass.
+        The pass deletes it as unwanted. Its end causes the next pass, which creates the wanted one.
         """
-        return other_autoscaler(self.cache, kind_of(child), key, server.metadata.uid) is not None
+        wanted = {kind_of(child) for child in children} & {*OTHER_AUTOSCALER}
+        found = {kind: other_autoscaler(self.cache, kind, key, server.metadata.uid) for kind in wanted}
+        return {kind: Former(OTHER_AUTOSCALER[kind], live) for kind, live in found.items() if live}
 
     def _needs_of_others(self, key: Key, server: KimiLinearServer, choice: TemplateChoice | None) -> Needs:
         """Return the needs of running pods whose template is not the template of the spec, for the NetworkPolicy."""
@@ -281,7 +298,9 @@ class ServerReconciler:
         self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
     ) -> Outcome:
         """Create no pods, because the weights are not complete. An existing Deployment can only scale down."""
-        companions = self._companions(key, server, None, may_grow=False)
+        # Without a choice, the router keeps its pod template.
+        record = await self._templates.kept_router(key, server)
+        companions = self._companions(key, server, None, record, may_grow=False)
         writes = self._writes(server, companions.writable)
         writes.needed += [
             self._deploying.shrink(key, server),

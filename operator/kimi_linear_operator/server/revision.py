@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from kimi_linear_operator import jsontext
-from kimi_linear_operator.jsontext import DEEPEST_LEVEL
-from kimi_linear_operator.kubernetes import metadata, stored
+from kimi_linear_operator.kubernetes import metadata, record_text, stored
+from kimi_linear_operator.kubernetes.bounds import MOST_VALUES, has_at_most
 from kimi_linear_operator.kubernetes.kinds import GROUP, REVISION, Manifest
+from kimi_linear_operator.kubernetes.record_text import Reader
 from kimi_linear_operator.kubernetes.stored import FieldPath
+from kimi_linear_operator.reconcile.decoded import once
 from kimi_linear_operator.server.labels import (
     AUTOMATIC_ANNOTATION,
     LEFT_OUT_ANNOTATION,
@@ -44,6 +45,11 @@ _MOST_PATHS = 1024
 _LONGEST_FIELDS = 32_768
 # Characters of the annotation with the result of a verification: the message of a condition, and a name.
 _LONGEST_RESULT = 4096
+# The largest cost of all annotations of the records that a pass reads (`record_text`). Reading them takes about 15 ms.
+# Usual annotations of a record cost less than 1,000.
+_HEAVIEST_ANNOTATIONS = 30_000
+# Keys and values. A spec is smaller than half of it, and the rest is room for defaults.
+_MOST_INPUTS = 2 * MOST_VALUES
 # The data of a ControllerRevision, without the optional "defaulted".
 _DATA: Mapping[str, type] = {"inputs": dict, "template": dict, "rollout": str, "uid": str, "generation": int}
 # Revisions of older versions lack this part of the data.
@@ -162,16 +168,41 @@ class Revision:
 
 def read(manifest: Manifest) -> Revision | None:
     """Return the revision in a ControllerRevision, None if no operator wrote it."""
+    return _read(manifest, Reader(_HEAVIEST_ANNOTATIONS))
+
+
+def read_all(records: Sequence[Manifest]) -> list[Revision]:
+    """Return the revisions that can be read. Within a pass, the same records are read once.
+
+    Together, the annotations have a bound. Those of the first records are read first, and beyond the bound, annotations
+    count as missing.
+    """
+    return once(_read_all, tuple(records))
+
+
+def _read_all(records: tuple[Manifest, ...]) -> list[Revision]:
+    reader = Reader(_HEAVIEST_ANNOTATIONS)
+    return [revision for record in records if (revision := _read(record, reader))]
+
+
+def _read(manifest: Manifest, reader: Reader) -> Revision | None:
     data, annotations = manifest.get("data"), metadata.annotations(manifest)
     found = of_data(data, number_of(manifest))
-    return found and replace(
+    if found is None:
+        return None
+    result = _result(reader.decode(annotations.get(VERIFICATION_ANNOTATION, ""), _LONGEST_RESULT))
+    left_out, seen, unowned = (
+        reader.decode(annotations.get(name, ""), _LONGEST_FIELDS)
+        for name in (LEFT_OUT_ANNOTATION, SEEN_ANNOTATION, UNOWNED_ANNOTATION)
+    )
+    return replace(
         found,
         is_automatic=AUTOMATIC_ANNOTATION in annotations,
         created=str(manifest["metadata"].get("creationTimestamp", "")),
-        left_out=_values(_decoded(annotations.get(LEFT_OUT_ANNOTATION, ""))),
-        seen=_seen(_decoded(annotations.get(SEEN_ANNOTATION, ""))),
-        unowned=_paths(_decoded(annotations.get(UNOWNED_ANNOTATION, ""))) or (),
-        result=_result(annotations.get(VERIFICATION_ANNOTATION, "")),
+        left_out=record_text.values(left_out, _MOST_PATHS),
+        seen=_seen(seen),
+        unowned=record_text.paths(unowned, _MOST_PATHS) or (),
+        result=result,
         others=_unknown(annotations),
     )
 
@@ -183,7 +214,9 @@ def of_data(data: Any, number: int) -> Revision | None:
     parts: dict[str, Any] = {name: data.get(name) for name in _DATA}
     if not all(isinstance(parts[name], kind) for name, kind in _DATA.items()) or not _has_containers(parts["template"]):
         return None
-    defaulted, unowned = _paths(data.get(_DEFAULTED)), _paths(data.get(UNOWNED))
+    if not has_at_most(parts["inputs"], _MOST_INPUTS):
+        return None
+    defaulted, unowned = (record_text.paths(data.get(name), _MOST_PATHS) for name in (_DEFAULTED, UNOWNED))
     return Revision(number, **parts, defaulted=defaulted, unowned=unowned or (), data=data)
 
 
@@ -195,12 +228,8 @@ def data_of(revision: Revision) -> Manifest:
     return data if revision.defaulted is None else {**data, _DEFAULTED: list(map(list, revision.defaulted))}
 
 
-def _result(text: str) -> Result | None:
+def _result(value: Any) -> Result | None:
     """Return a recorded result, None if it is missing or cannot be read."""
-    try:
-        value: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_RESULT else None
-    except ValueError:
-        return None
     is_readable = isinstance(value, dict) and isinstance(value.get("passed"), bool)
     return Result(value["passed"], str(value.get("message", ""))) if is_readable else None
 
@@ -212,22 +241,7 @@ def _seen(value: Any) -> Seen | None:
     uid, generation = value.get("uid"), value.get("generation")
     if not isinstance(uid, str) or not isinstance(generation, int):
         return None
-    return Seen(uid, generation, _values(value.get("requested")))
-
-
-def _values(entries: Any) -> Mapping[FieldPath, Any]:
-    """Return recorded fields with their values, empty if they cannot be read."""
-    pairs = isinstance(entries, list) and all(isinstance(entry, list) and len(entry) == 2 for entry in entries)
-    is_readable = pairs and _paths([path for path, _ in entries]) is not None
-    return {tuple(path): value for path, value in entries} if is_readable else {}
-
-
-def _decoded(text: str) -> Any:
-    """Return the fields in an annotation, None if there are none or they cannot be read."""
-    try:
-        return jsontext.decode(text) if text and len(text) <= _LONGEST_FIELDS else None
-    except ValueError:
-        return None
+    return Seen(uid, generation, record_text.values(value.get("requested"), _MOST_PATHS))
 
 
 def _unknown(annotations: Mapping[str, str]) -> dict[str, str]:
@@ -243,20 +257,6 @@ def _is_unknown(name: str) -> bool:
     return name.startswith(f"{GROUP}/") and name not in _KNOWN
 
 
-def _paths(value: Any) -> tuple[FieldPath, ...] | None:
-    """Return recorded paths, None if they are missing or cannot be read."""
-    if not isinstance(value, list) or len(value) > _MOST_PATHS:
-        return None
-    return tuple(dict.fromkeys(map(tuple, value))) if all(map(_is_path, value)) else None
-
-
-def _is_path(value: Any) -> bool:
-    """Return whether a value is a path: names of fields, and indexes of items. True and -1 are no indexes."""
-    names = value if isinstance(value, list) else ()
-    is_short = 0 < len(names) <= DEEPEST_LEVEL
-    return is_short and all(isinstance(name, str) or (type(name) is int and name >= 0) for name in names)
-
-
 def _has_containers(template: Manifest) -> bool:
     spec = template.get("spec")
     containers = spec.get("containers") if isinstance(spec, dict) else None
@@ -264,10 +264,11 @@ def _has_containers(template: Manifest) -> bool:
 
 
 def newest(records: Iterable[Manifest], deployed: int) -> list[Manifest]:
-    """Return at most 64 ControllerRevisions: those with the deployed number, and those with the highest numbers."""
+    """Return at most 64 ControllerRevisions: those with the deployed number, then those with the highest numbers."""
     ordered = sorted(records, key=number_of, reverse=True)
-    running = [record for record in ordered[_MOST_READ:] if number_of(record) == deployed]
-    return [*ordered[:_MOST_READ], *running[:_MOST_READ]]
+    running = [record for record in ordered if number_of(record) == deployed]
+    others = [record for record in ordered if number_of(record) != deployed]
+    return [*running[:_MOST_READ], *others[:_MOST_READ]]
 
 
 def number_of(manifest: Manifest) -> int:
@@ -315,13 +316,13 @@ def _seen_text(seen: Seen | None) -> str:
     if seen is None or len(seen.requested) > _MOST_PATHS:
         return ""
     text = json.dumps({"uid": seen.uid, "generation": seen.generation, "requested": _entries(seen.requested)})
-    return text if len(text) <= _LONGEST_FIELDS else ""
+    return text if record_text.fits(text, _LONGEST_FIELDS) else ""
 
 
 def _text(entries: Sequence[Any]) -> str:
     """Return JSON with fields for an annotation, empty if there are none or too many to be recorded."""
     text = json.dumps(entries) if entries and len(entries) <= _MOST_PATHS else ""
-    return text if len(text) <= _LONGEST_FIELDS else ""
+    return text if record_text.fits(text, _LONGEST_FIELDS) else ""
 
 
 def is_of(revision: Revision, server: KimiLinearServer) -> bool:
@@ -401,5 +402,4 @@ def history_of(records: Sequence[Manifest], deployed: int) -> History:
         records: The ControllerRevisions.
         deployed: The number of the revision whose template the Deployment has, 0 if unknown.
     """
-    revisions = [readable for record in records if (readable := read(record))]
-    return History(revisions, deployed, used=max(map(number_of, records), default=0))
+    return History(read_all(records), deployed, used=max(map(number_of, records), default=0))

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kimi_linear_operator import jsontext
-from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes import metadata, record_text
 from kimi_linear_operator.kubernetes.drift import all_differences
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
@@ -21,8 +20,8 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import explicit_router_inputs, router_inputs, spec_of, unknown_fields
 
 # Characters of the annotation. A record has about 8,000, unless the spec has long annotations and tolerations. All
-# annotations of an object together can have 256 KiB. A longer record is not written: `running_template` then finds the
-# template.
+# annotations of an object together can have 256 KiB. A larger record is written without its template, which
+# `running_template` then finds.
 _LONGEST_RECORD = 65_536
 
 
@@ -45,21 +44,42 @@ class RouterChoice:
 
 def read(router: Manifest | None) -> Revision | None:
     """Return the record on a router's Deployment, None if there is none or it cannot be read."""
+    return _record(_data_on(router))
+
+
+def read_short(built: Manifest, router: Manifest) -> Revision | None:
+    """Return the record on a router's Deployment that lacks its template, with the template that the operator applied.
+
+    None if there is no such record, or if somebody changed one of our fields.
+
+    Args:
+        built: The template that this version builds.
+        router: The router's Deployment, with its managed fields.
+    """
+    data = _data_on(router)
+    is_short = data.get("template") == {}
+    return _record({**data, "template": running_template(built, router)}) if is_short else None
+
+
+def _data_on(router: Manifest | None) -> Manifest:
+    """Return the data in the annotation of a router's Deployment, empty if there are none or they cannot be read."""
     text = metadata.annotations(router).get(TEMPLATE_ANNOTATION, "") if router else ""
-    try:
-        data: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_RECORD else None
-    except ValueError:
-        return None
-    number = data.get("number") if isinstance(data, dict) else None
-    return revision.of_data(data, number) if isinstance(number, int) else None
+    data = record_text.decode(text, _LONGEST_RECORD)
+    return data if isinstance(data, dict) else {}
+
+
+def _record(data: Manifest) -> Revision | None:
+    number = data.get("number")
+    return revision.of_data(data, number) if type(number) is int else None
 
 
 def text_of(record: Revision) -> str:
-    """Return a record as text for the annotation, empty if it is too long."""
+    """Return a record as text for the annotation, without its template if it is too large. Empty if it still is."""
     data = {name: value for name, value in revision.data_of(record).items() if name != revision.UNOWNED}
     unowned = {revision.UNOWNED: record.unowned} if record.unowned else {}
-    text = json.dumps({**data, "number": record.number, **unowned}, sort_keys=True)
-    return text if len(text) <= _LONGEST_RECORD else ""
+    whole = {**data, "number": record.number, **unowned}
+    texts = (json.dumps(part, sort_keys=True) for part in (whole, {**whole, "template": {}}))
+    return next((text for text in texts if record_text.fits(text, _LONGEST_RECORD)), "")
 
 
 def new_record(server: KimiLinearServer, template: Manifest, number: int) -> Revision:

@@ -102,7 +102,8 @@ class Templates:
             ApiError: A request failed.
         """
         case = self._case(key, server, live)
-        kept = router_template.without_refused(case.router, refused)
+        record = case.router if case.state.is_unchanged else await self.kept_router(key, server)
+        kept = router_template.without_refused(record, refused)
         case = replace(case, history=case.history.without(refused), router=kept)
         if case.history.is_newer_than(server):
             # Either the cache is late, or etcd was restored and the records are from a time that is lost.
@@ -185,14 +186,42 @@ class Templates:
             is_unserved=live is None and not was_ever_applied(server.status),
             is_rolling_out=is_rolling_out(server.status, server.metadata.generation),
         )
-        return _Case(key, live, history, self.router_record(key, server), state)
+        return _Case(key, live, history, self._router_record(key, server), state)
 
-    def router_record(self, key: Key, server: KimiLinearServer) -> Revision | None:
+    def _router_record(self, key: Key, server: KimiLinearServer) -> Revision | None:
         """Return the cached record of the router's pod template, None if there is none."""
         if server.spec.router is None:
             return None
-        live = self._cache.get(key._replace(name=router.name_of(server)).of(DEPLOYMENT))
-        return self._allowed_record(server, server.spec.router, live)
+        return self._allowed_record(server, server.spec.router, self._cached_router(key, server))
+
+    def _cached_router(self, key: Key, server: KimiLinearServer) -> Manifest | None:
+        return self._cache.get(key._replace(name=router.name_of(server)).of(DEPLOYMENT))
+
+    async def kept_router(self, key: Key, server: KimiLinearServer) -> Revision | None:
+        """Return the record of the router's pod template, None if there is none.
+
+        The cache may show a router without its record: if there is no room for the whole Deployment, an event during
+        the pass leaves only the essence. The API server then has the record.
+
+        Args:
+            key: The key of the server.
+            server: The server.
+
+        Raises:
+            ApiError: The router's Deployment could not be read.
+        """
+        options, record = server.spec.router, self._router_record(key, server)
+        if record or options is None or not self._cached_router(key, server):
+            return record
+        live = await self._cluster.get(DEPLOYMENT, key.namespace, router.name_of(server))
+        return self._stored_record(server, options, live)
+
+    def _stored_record(self, server: KimiLinearServer, options: Router, live: Manifest | None) -> Revision | None:
+        """Return the record on a router's Deployment, which the API server has returned with its managed fields."""
+        if live is None or not plan.may_be_taken(live, server):
+            return None
+        built = router.build_pod_template(server, options)
+        return self._allowed_record(server, options, live) or router_template.read_short(built, live)
 
     def _allowed_record(self, server: KimiLinearServer, options: Router, live: Manifest | None) -> Revision | None:
         """Return the record on a router's Deployment, None if its template gives more access than is allowed.
@@ -237,7 +266,7 @@ class Templates:
         live = await self._cluster.get(DEPLOYMENT, case.key.namespace, name)
         if options is None or live is None or not plan.may_be_taken(live, server):
             return None
-        if found := self._allowed_record(server, options, live):
+        if found := self._stored_record(server, options, live):
             return replace(found, refused=case.router.refused if case.router else {})
         return router_template.adopted(server, built, live, choice.running or choice.current)
 
@@ -249,7 +278,7 @@ class Templates:
         Users can create revisions whose templates give more access. These revisions count only if the administrator
         allows all access.
         """
-        revisions = [readable for record in records if (readable := revision.read(record))]
+        revisions = revision.read_all(records)
         if not revisions or self._allows_node_access:
             return revisions
         running = [live["spec"].get("template", {})] if live else []

@@ -12,7 +12,7 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import gate, revision, verification
 from kimi_linear_operator.server.labels import TEMPLATE_LABEL
 from kimi_linear_operator.server.outcome import growing_seconds
-from kimi_linear_operator.server.owned import own_pods
+from kimi_linear_operator.server.owned import own_deployment, own_pods
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import TemplateChoice
@@ -109,8 +109,8 @@ class Verifying:
         """
         if not any(_LABEL in cached.text for cached in self._cache.cached_children(POD, key)):
             return  # Most servers have no gates. The text of the pods shows this without decoding.
-        records = self._cache.children(REVISION, key, uid)
-        revisions = [readable for record in records if (readable := revision.read(record))]
+        deployed = revision.number_on(own_deployment(self._cache, key, uid))
+        revisions = revision.read_all(revision.newest(self._cache.children(REVISION, key, uid), deployed))
         errors = []
         for pod in gate.pods_to_open([*revisions, *([current] if current else [])], own_pods(self._cache, key)):
             try:

@@ -88,13 +88,13 @@ def test_only_records_with_the_highest_numbers_and_the_running_one_are_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []
-    original = revision.read
+    original = revision.of_data
 
-    def counting(manifest: Manifest) -> Any:
-        read.append(manifest["revision"])
-        return original(manifest)
+    def counting(data: Any, number: int) -> Any:
+        read.append(number)
+        return original(data, number)
 
-    monkeypatch.setattr(revision, "read", counting)
+    monkeypatch.setattr(revision, "of_data", counting)
     kept = keep([record(number) for number in range(1, 1001)], running(7))
     assert kept.running
     assert kept.running.number == 7

@@ -9,7 +9,8 @@ import pytest
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import find_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
+from kimi_linear_operator.reconcile import room
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.dispatch import reconcilers
@@ -281,11 +282,64 @@ def test_a_diff_shows_the_routers_kept_template(world: World, monkeypatch: pytes
 _OTHERS = ((DEPLOYMENT, "kimi"), (REVISION, "kimi-1"))
 
 
-def test_a_template_that_is_too_long_for_a_record_is_still_applied() -> None:
+def test_a_record_that_is_too_long_is_written_without_its_template_which_stays_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     texts = {f"example.com/{number}": "x" * 4000 for number in range(20)}
     world = World(inheritedMetadata={"annotations": texts})
-    assert TEMPLATE_ANNOTATION not in metadata.annotations(world.router)
-    assert world.pods["metadata"]["annotations"] == texts
-    world.cluster.live["Deployment/kimi-router"] = stored(world.router)
-    world.passes(2)
-    assert len(world.writes) == 1
+    before = world.pods
+    assert len(metadata.annotations(world.router)[TEMPLATE_ANNOTATION]) < 4000
+    assert before["metadata"]["annotations"] == texts
+    _upgrade(monkeypatch, world)
+    for number in (2, 3):
+        world.cluster.live["Deployment/kimi-router"] = stored(world.router)
+        world.change(replicas=number)
+        assert (world.pods, len(world.writes)) == (before, 1), "the number of the router's pods stays the same"
+    world.change(router={"policy": "RoundRobin"})
+    assert (_cpu(world.pods), len(world.writes)) == ("3", 2)
+
+
+@pytest.mark.parametrize(
+    "change", [{"replicas": 2}, {"model": {"weights": "kimi"}}], ids=["scaled", "waits for weights"]
+)
+def test_a_router_keeps_its_pods_if_an_event_during_the_pass_leaves_only_its_essence(
+    change: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(inheritedMetadata={"annotations": {"example.com/notes": "x" * 9000}})
+    before = world.pods
+    _upgrade(monkeypatch, world)
+    _cut(monkeypatch, world)
+    world.owned |= {"f:model": {"f:weights": {}}}
+    before_change = len(world.cluster.applied)
+    world.change(**change)
+    applied = [item for item in world.cluster.applied[before_change:] if item["metadata"]["name"] == "kimi-router"]
+    routers = [item["spec"] for item in applied if kind_of(item) == DEPLOYMENT]
+    assert routers, "the essence lacks the record, so the Deployment is applied again"
+    assert all(spec["template"] == before for spec in routers)
+
+
+def _cut(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Leave no room in the cache. Each read of the router returns late: the cache shows a newer version by then."""
+    monkeypatch.setattr(room, "MOST_OF_LARGE", 0)
+    for kind, name in (*_OTHERS, (DEPLOYMENT, "kimi-router")):
+        found = world.cache.get(Key("default", name, kind))
+        assert found
+        world.cluster.live[f"{kind.kind}/{name}"] = found
+        _observe(world, kind, name)
+    get = world.cluster.get
+
+    async def get_late(kind: Kind, namespace: str, name: str) -> Manifest | None:
+        found = await get(kind, namespace, name)
+        if name == "kimi-router":
+            _observe(world, kind, name)
+        return found
+
+    monkeypatch.setattr(world.cluster, "get", get_late)
+
+
+def _observe(world: World, kind: Kind, name: str) -> None:
+    """Let the cache see a newer version of an object, of which only something unimportant has changed."""
+    found, world.version = world.cluster.live[f"{kind.kind}/{name}"], world.version + 1
+    newer = {**found, "metadata": {**found["metadata"], "resourceVersion": str(world.version)}}
+    world.cluster.live[f"{kind.kind}/{name}"] = newer
+    world.cache.put(kind, newer)

@@ -1,10 +1,14 @@
 """The ScaledObject of a server, what wakes a server without replicas, and that a server has only one autoscaler."""
 
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pytest
 
-from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, SCALED_OBJECT, Kind, Manifest
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, SCALED_OBJECT, Kind, Manifest, kind_of
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server import manifests
 from kimi_linear_operator.server.autoscaler import build_autoscaler, seconds_until_more
@@ -13,7 +17,7 @@ from kimi_linear_operator.server.router import wanted_routers
 from kimi_linear_operator.server.scaled_object import build_scaled_object
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import UID, make_deployment, make_server, owned
-from passes import new_cache
+from passes import Passes, new_cache
 from refusing import RefusingCluster, one_pass
 
 KEDA: Manifest = {"prometheusAddress": "http://prometheus:9090"}
@@ -176,3 +180,54 @@ def test_a_pass_removes_the_former_autoscaler_before_it_creates_the_other(
     cluster = RefusingCluster({})
     one_pass(cluster, autoscaling=scaling)
     assert wanted in cluster.written
+
+
+@pytest.mark.parametrize("former", [SCALED, MADE_BY_KEDA], ids=["ScaledObject", "KEDA's autoscaler"])
+def test_a_server_says_that_it_waits_for_a_former_autoscaler_that_the_operator_cannot_delete(former: Manifest) -> None:
+    cluster = RefusingCluster({})
+    synced = _synced(cluster, former, ApiError(403, "no"))
+    assert "HorizontalPodAutoscaler/kimi" not in cluster.written, "two autoscalers would scale the server"
+    assert (synced["status"], synced["reason"]) == ("False", "KindForbidden")
+    name = f"{former['kind']} {former['metadata']['name']}"
+    role = "the operator's Role does not allow scaledobjects.keda.sh"
+    assert synced["message"] == f"HorizontalPodAutoscaler kimi waits until {name} is gone: {role}"
+
+
+def test_a_server_does_not_wait_for_a_scaled_object_whose_definition_is_gone() -> None:
+    cluster = RefusingCluster({})
+    assert _synced(cluster, SCALED, ApiError(404, "page not found"))["status"] == "True"
+    assert "HorizontalPodAutoscaler/kimi" in cluster.written
+
+
+def _synced(cluster: RefusingCluster, former: Manifest, error: ApiError) -> Manifest:
+    """Return what a server without KEDA says of its children while ScaledObjects cannot be read."""
+
+    def ask(_: Key, kinds: Collection[Kind]) -> Mapping[Kind, ApiError]:
+        return {SCALED_OBJECT: error} if SCALED_OBJECT in kinds else {}
+
+    def has_read(_: str, kinds: Iterable[Kind]) -> bool:
+        return SCALED_OBJECT not in kinds
+
+    cache, spec = new_cache(), make_server(autoscaling={"maxReplicas": 4})
+    cluster.live["KimiLinearServer/kimi"] = spec
+    cache.put(SERVER, spec)
+    cache.put(kind_of(former), former)
+    asyncio.run(Passes(cluster, cache, ask=ask, has_read=has_read).reconcile(KEY))
+    return find_condition(cluster.status, "Synced")
+
+
+def test_only_a_server_with_a_former_autoscaler_asks_for_the_other_kind() -> None:
+    asked: list[set[Kind]] = []
+
+    def ask(_: Key, kinds: Collection[Kind]) -> Mapping[Kind, ApiError]:
+        asked.append({*kinds})
+        return {}
+
+    for former in ([], [SCALED]):
+        cache, spec = new_cache(), make_server(autoscaling={"maxReplicas": 4})
+        cache.put(SERVER, spec)
+        for manifest in former:
+            cache.put(SCALED_OBJECT, manifest)
+        cluster = RefusingCluster({}, live={"KimiLinearServer/kimi": spec})
+        asyncio.run(Passes(cluster, cache, ask=ask).reconcile(KEY))
+    assert asked == [{AUTOSCALER}, {AUTOSCALER, SCALED_OBJECT}]
