@@ -10,23 +10,25 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark.labels import FIELDS_ANNOTATION
 from kimi_linear_operator.benchmark.rules import CHANGEABLE
 from kimi_linear_operator.benchmark.spec import BenchmarkSpec, KimiLinearBenchmark
-from kimi_linear_operator.kubernetes import metadata, stored
+from kimi_linear_operator.kubernetes import metadata, record_text, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 
 # Characters of the annotation. A benchmark with sixteen suites has about ten thousand. All annotations of an object
 # together can have 256 KiB. A longer text is not written: the suites then use the spec as it is.
 _LONGEST_FIELDS = 32_768
+# A CRD has about thirty defaults. A field in the items of a list counts once. If the spec has got more fields than
+# this, somebody has edited the annotation.
+_MOST_ADDED = 100
 
 
 def note_fields(runner: Manifest, benchmark: KimiLinearBenchmark) -> None:
     """Note the fields of a benchmark's spec in an annotation of its runner that is being built."""
     text = json.dumps(sorted(_fields(_spec_of(benchmark)), key=str))
-    if len(text) <= _LONGEST_FIELDS:
+    if record_text.fits(text, _LONGEST_FIELDS):
         metadata.annotate(runner, FIELDS_ANNOTATION, text)
 
 
@@ -41,8 +43,10 @@ def as_started(benchmark: KimiLinearBenchmark, runner: Manifest | None) -> KimiL
     if known is None or not benchmark.status.get("startTime"):
         return benchmark
     spec = _spec_of(benchmark)
-    existing = {path[:length] for path in known for length in range(1, len(path) + 1)}
     added = [path for path in _fields(spec) if path not in known and path[0] not in CHANGEABLE]
+    if len({tuple(name for name in path if isinstance(name, str)) for path in added}) > _MOST_ADDED:
+        return benchmark
+    existing = {path[:length] for path in known for length in range(1, len(path) + 1)}
     for path in dict.fromkeys(_outermost(path, existing) for path in added):
         spec = stored.as_in(spec, path, {})
     try:
@@ -61,11 +65,7 @@ def _known_fields(runner: Manifest | None, benchmark: KimiLinearBenchmark) -> se
     """Return the fields that were in the spec, None if this is unknown."""
     if runner is None or not metadata.is_owned_by(runner, benchmark.metadata.uid):
         return None
-    text = metadata.annotations(runner).get(FIELDS_ANNOTATION, "")
-    try:
-        paths: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_FIELDS else None
-    except ValueError:
-        return None
+    paths = record_text.decode(metadata.annotations(runner).get(FIELDS_ANNOTATION, ""), _LONGEST_FIELDS)
     is_readable = isinstance(paths, list) and all(isinstance(path, list) for path in paths)
     return {tuple(map(_name, path)) for path in paths} if is_readable else None
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import commands
 from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
 from kimi_linear_operator.benchmark.spec import Environment, KimiLinearBenchmark
+from kimi_linear_operator.kubernetes import record_text
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.server import model_location
@@ -26,6 +26,8 @@ from kimi_linear_operator.weights.location import Location
 _RECIPE = ServerSpec.model_validate({})
 # Generations are signed 64-bit integers in the API.
 _GENERATIONS = 2**63
+# In characters. All annotations of an object together can have 256 KiB.
+_LONGEST_SNAPSHOT = 262_144
 
 
 @dataclass(frozen=True)
@@ -227,12 +229,10 @@ def _generation(state: dict[str, Any]) -> int | None:
 def _state(text: str) -> dict[str, Any]:
     """Parse a snapshot.
 
-    A user can change its annotation, so anything other than an object counts as an empty snapshot.
+    A user can change its annotation, so anything other than an object counts as an empty snapshot. So does a text that
+    takes long to decode.
     """
-    try:
-        state = jsontext.decode(text)
-    except ValueError:
-        return {}
+    state = record_text.decode(text, _LONGEST_SNAPSHOT)
     return state if isinstance(state, dict) else {}
 
 

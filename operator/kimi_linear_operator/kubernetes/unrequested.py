@@ -69,10 +69,11 @@ def added(
         recorded: The recorded inputs.
         unowned: The recorded inputs that nobody had set.
     """
+    unset = frozenset(unowned)
     return tuple(
         path
         for path in changed
-        if stored.value_at(recorded, path) is None or is_in_item(path) or _had_no_owner(path, recorded, unowned)
+        if stored.value_at(recorded, path) is None or is_in_item(path) or _had_no_owner(path, recorded, unset)
     )
 
 
@@ -81,7 +82,7 @@ def is_in_item(path: FieldPath) -> bool:
     return any(isinstance(name, int) for name in path)
 
 
-def _had_no_owner(path: FieldPath, recorded: Manifest, unowned: Collection[FieldPath]) -> bool:
+def _had_no_owner(path: FieldPath, recorded: Manifest, unowned: frozenset[FieldPath]) -> bool:
     """Return whether nobody had set a recorded field, or any of the fields in it."""
     if any(path[:length] in unowned for length in range(1, len(path) + 1)):
         return True

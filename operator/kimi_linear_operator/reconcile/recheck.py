@@ -18,6 +18,7 @@ from kimi_linear_operator.kubernetes.bounds import MOST_VALUES, count_values, ex
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
+from kimi_linear_operator.kubernetes.packed_paths import packed, unpacked
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.live import read_unchanged
@@ -67,8 +68,8 @@ class Rechecker(Generic[R]):
         self._cluster = cluster
         self._check = check
         self._kept = frozenset(kept)
-        # The blocking fields of each resource, the oldest entry first. One read for each spec is enough.
-        self._answers: OrderedDict[Key, tuple[_Question, Fields]] = OrderedDict()
+        # The blocking fields of each resource, packed, the oldest entry first. One read for each spec is enough.
+        self._answers: OrderedDict[Key, tuple[_Question, bytes]] = OrderedDict()
 
     async def recheck(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Checked[R]:
         """Check a resource again without the blocking fields that have no owner.
@@ -107,14 +108,14 @@ class Rechecker(Generic[R]):
         """
         metadata = manifest["metadata"]
         question = _Question(metadata["uid"], metadata["generation"], hash(checked.message))
-        answered, fields = self._answers.get(key, (None, ()))
+        answered, text = self._answers.get(key, (None, b"[]"))
         if answered == question:
-            return fields
+            return unpacked(text)
         unowned = await self._unowned_fields(key, manifest)
         is_valid = bool(unowned) and self._check(_without(manifest, unowned)).is_valid
         fields = self._fewest_fields(manifest, unowned) if is_valid else ()
         self._answers.pop(key, None)
-        self._answers[key] = question, fields
+        self._answers[key] = question, packed(fields) or b"[]"
         if len(self._answers) > _MOST_ANSWERS:
             self._answers.popitem(last=False)
         return fields
@@ -122,7 +123,7 @@ class Rechecker(Generic[R]):
     async def _unowned_fields(self, key: Key, manifest: Manifest) -> Fields:
         """Return the fields of a spec without an owner.
 
-        Empty without managed fields, or if there are too many fields.
+        Empty without managed fields, or if there are too many fields, or if they take too much memory.
         """
         metadata = manifest["metadata"]
         live = await read_unchanged(self._cluster, key, metadata["uid"], metadata["generation"])
@@ -130,7 +131,7 @@ class Rechecker(Generic[R]):
         owned = ownership.owned_fields(managed_fields).get("f:spec", {})
         candidates = (path for path in ownership.unowned(manifest["spec"], owned) if path[0] not in self._kept)
         fields = tuple(islice(candidates, _MOST_FIELDS + 1)) if managed_fields else ()
-        return fields if len(fields) <= _MOST_FIELDS else ()
+        return fields if len(fields) <= _MOST_FIELDS and packed(fields) else ()
 
     def _fewest_fields(self, manifest: Manifest, fields: Fields) -> Fields:
         """Return the smallest set of these fields that must be dropped to make a spec valid.

@@ -6,14 +6,13 @@ A look-up decodes no object.
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
 from typing import Any, NamedTuple
 
-from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.conditions import ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import annotations
+from kimi_linear_operator.kubernetes.packed_paths import packed, unpacked
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
@@ -26,8 +25,6 @@ from kimi_linear_operator.weights.spec import WEIGHTS
 _LONGEST_IMAGE = 512
 # In characters. The API server refuses longer names.
 _LONGEST_NAME = 253
-# In bytes. The forty or so fields with a default take about 1 KiB. The cache keeps this text for each server.
-_MOST_UNOWNED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +41,8 @@ class ServerFacts:
         ready: Status, reason and observed generation of Ready.
         image: The image in its status.
         is_being_deleted: Whether it is being deleted.
-        unowned_text: The fields of its spec that have no owner, as JSON. None if they are unknown, or if they take too
-            much memory. No other resource reads them.
+        unowned_text: The fields of its spec that have no owner, as a packed text. None if they are unknown, or if they
+            take too much memory. No other resource reads them.
     """
 
     weights: str
@@ -60,7 +57,7 @@ class ServerFacts:
     @property
     def unowned(self) -> tuple[FieldPath, ...] | None:
         """Return the fields of its spec that have no owner, None if they are unknown."""
-        return None if self.unowned_text is None else tuple(map(tuple, jsontext.decode(self.unowned_text)))
+        return None if self.unowned_text is None else unpacked(self.unowned_text)
 
 
 class DeploymentFacts(NamedTuple):
@@ -107,19 +104,8 @@ def _unowned_text(manifest: Manifest) -> bytes | None:
     if not isinstance(spec, dict):
         return None
     unowned = ownership.without_owner(spec, manifest["metadata"].get("managedFields", ()))
-    return None if unowned is None else _limited(unowned)
-
-
-def _limited(unowned: tuple[FieldPath, ...]) -> bytes | None:
-    """Return fields as JSON, None if the text is too long.
-
-    The fields are measured first, because names of objects are in the paths of all their fields. So the JSON of a small
-    spec can take a hundred megabytes.
-    """
-    if sum(len(str(name)) for name in chain.from_iterable(unowned)) > _MOST_UNOWNED:
-        return None
-    text = jsontext.encode(unowned)
-    return _shared(text) if len(text) <= _MOST_UNOWNED else None
+    text = None if unowned is None else packed(unowned)
+    return None if text is None else _shared(text)
 
 
 @lru_cache(maxsize=1024)

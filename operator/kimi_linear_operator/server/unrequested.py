@@ -107,7 +107,11 @@ def _without_requested(
     paths: tuple[FieldPath, ...], server: KimiLinearServer, seen: Seen | None
 ) -> tuple[FieldPath, ...]:
     """Return the fields without those for which somebody had perhaps asked in a spec that was not applied."""
-    return tuple(path for path in paths if not _is_same(path, server, _requested(seen)))
+    requested = _requested(seen)
+    if not requested:
+        return paths
+    spec = server.manifest()["spec"]
+    return tuple(path for path in paths if not _is_same(path, spec, requested))
 
 
 def _without_recorded_items(
@@ -144,8 +148,8 @@ def _requested(seen: Seen | None) -> Mapping[FieldPath, Any]:
     return seen.requested if seen else {}
 
 
-def _is_same(path: FieldPath, server: KimiLinearServer, values: Mapping[FieldPath, Any]) -> bool:
-    return path in values and values[path] == stored.value_at(server.manifest()["spec"], path)
+def _is_same(path: FieldPath, spec: Manifest, values: Mapping[FieldPath, Any]) -> bool:
+    return path in values and values[path] == stored.value_at(spec, path)
 
 
 def known_answers(
@@ -240,7 +244,7 @@ def remembered(record: Revision, server: KimiLinearServer, uncertain: UncertainF
         answers: Those that nobody asked for.
     """
     spec, about, before = server.manifest()["spec"], server.metadata, last_seen(record, server)
-    kept = {path: value for path, value in _requested(before).items() if _is_same(path, server, _requested(before))}
+    kept = {path: value for path, value in _requested(before).items() if _is_same(path, spec, _requested(before))}
     asked = {path: stored.value_at(spec, path) for path in uncertain.paths if path not in answers}
     doubtful = {path: answer.value for path, answer in answers.items() if answer.is_doubtful}
     seen = Seen(about.uid, about.generation, {**kept, **asked})

@@ -85,7 +85,12 @@ def job_name(weights: KimiLinearWeights, claim_uid: str = "") -> str:
         [token.name, token.key] if token else None,
         overlay.changes() if overlay else None,
     ]
-    return f"{weights.metadata.name}-fetch-{_hash([wish(weights, claim_uid), pod])}"
+    return f"{name_prefix(weights)}{_hash([wish(weights, claim_uid), pod])}"
+
+
+def name_prefix(weights: KimiLinearWeights) -> str:
+    """Return the beginning of the names of all Jobs of these weights."""
+    return f"{weights.metadata.name}-fetch-"
 
 
 def _hash(content: object) -> str:

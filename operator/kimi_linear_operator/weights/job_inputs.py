@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kimi_linear_operator import jsontext
-from kimi_linear_operator.kubernetes import metadata, stored
+from kimi_linear_operator.kubernetes import metadata, record_text, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.weights.labels import FETCH_ANNOTATION, INPUTS_ANNOTATION
@@ -38,7 +37,7 @@ class Recorded:
 
 
 def record(weights: KimiLinearWeights, claim_uid: str) -> str:
-    """Return the text of the annotation of a new Job, empty if it is too long."""
+    """Return the text of the annotation of a new Job, empty if it is too large."""
     content = {
         "generation": weights.metadata.generation,
         "fetch": fetch_of(weights),
@@ -46,16 +45,12 @@ def record(weights: KimiLinearWeights, claim_uid: str) -> str:
         "inputs": weights.spec.model_dump(by_alias=True, exclude_unset=True, include=dict(_INPUTS)),
     }
     text = json.dumps(content, sort_keys=True)
-    return text if len(text) <= _LONGEST_RECORD else ""
+    return text if record_text.fits(text, _LONGEST_RECORD) else ""
 
 
 def read(job: Manifest) -> Recorded | None:
-    """Return what a Job was made for, None if its annotation is missing or cannot be read."""
-    text = metadata.annotations(job).get(INPUTS_ANNOTATION, "")
-    try:
-        content: Any = jsontext.decode(text) if text and len(text) <= _LONGEST_RECORD else None
-    except ValueError:
-        return None
+    """Return what a Job was made for, None if its annotation is missing, too large or cannot be read."""
+    content = record_text.decode(metadata.annotations(job).get(INPUTS_ANNOTATION, ""), _LONGEST_RECORD)
     types = {"generation": int, "fetch": str, "claim": str, "inputs": dict}
     is_readable = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in types.items())
     return Recorded(**{key: content[key] for key in types}) if is_readable else None

@@ -141,7 +141,7 @@ class WeightsReconciler:
 
         A new value of the annotation that asks the hub again also asks for the doubtful fields.
         """
-        newest = kept_job.newest(self._cache.children(JOB, key, weights.metadata.uid))
+        newest = kept_job.newest(weights, self._cache.children(JOB, key, weights.metadata.uid))
         if newest is None or newest[1].generation == weights.metadata.generation:
             return weights
         item, made_for = newest

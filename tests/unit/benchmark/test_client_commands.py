@@ -205,6 +205,7 @@ def test_changes_of_a_server_are_reported() -> None:
         "NaN",
         "null",
         "",
+        json.dumps({"uid": "u", "generation": 1, "image": "i", "restarts": {}, "newer": [[]] * 50_000}),
     ],
     ids=lambda text: text[:8],
 )

@@ -1,6 +1,7 @@
 """All suites of a benchmark measure what its owner asked for when the first suite started."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -113,3 +114,33 @@ def test_the_runner_names_the_fields() -> None:
     runner = world.cache.get(_RUNNER)
     assert runner
     assert ["suites", 1, "speed", "numPrompts"] in json.loads(runner["metadata"]["annotations"][FIELDS_ANNOTATION])
+
+
+# Seconds of processor time. Usual texts take less than a millisecond.
+MOST_SECONDS = 0.05
+WIDE = _benchmark(podTemplate={"spec": {"x": {f"k{number}": 1 for number in range(2380)}}})
+DEEP_LIST = _benchmark(podTemplate={"spec": {"x": [{"k": {"k": number}} for number in range(1200)]}})
+
+
+@pytest.mark.parametrize("benchmark", [WIDE, DEEP_LIST], ids=["wide", "list"])
+@pytest.mark.parametrize(
+    "text",
+    ['[["serverRef","name"]]', f"[{'[],' * 10_000}[]]", f"[[{'[],' * 10_000}[]]]", f"[[{'0,' * 16_000}-1]]"],
+    ids=["one field", "empty paths", "lists", "a long path"],
+)
+def test_any_text_takes_little_time(benchmark: KimiLinearBenchmark, text: str) -> None:
+    runner = _runner(benchmark)
+    runner["metadata"]["annotations"] = {FIELDS_ANNOTATION: text}
+    begin = time.thread_time()
+    started.as_started(benchmark, runner)
+    assert time.thread_time() - begin < MOST_SECONDS
+
+
+def test_a_default_in_all_items_of_a_list_counts_once() -> None:
+    def with_containers(**more: int) -> KimiLinearBenchmark:
+        return _benchmark(
+            podTemplate={"spec": {"containers": [{"name": f"c{number}", **more} for number in range(16)]}}
+        )
+
+    before, after = with_containers(), with_containers(**{f"newer{number}": 1 for number in range(8)})
+    assert started.as_started(after, _runner(before)).spec == before.spec
