@@ -17,7 +17,7 @@ from integration.client import Client
 from integration.definitions import ROUTES, gateway_api
 from integration.kubelet import HELD, stages_without
 from integration.namespace import Namespace, temporary_namespace
-from integration.permissions import EVERY_PERMISSION
+from integration.permissions import EVERY_PERMISSION, lasting_permissions
 from integration.processes_under_test import Operator, log_for_failures, operator_of_release
 from integration.sandbox import Sandbox, Sandboxes
 from integration.waiting import wait_for
@@ -68,6 +68,7 @@ def cluster(
     with LocalCluster(tmp_path_factory.mktemp("cluster"), "integration") as started:
         roomy = [gpu_node(f"mi300x-{number}", "MI300X", gpus=128) for number in range(2)]
         chart.install(started.kubeconfig, "--set=replicas=0", *EVERY_PERMISSION)
+        started.kubectl.apply(lasting_permissions())
         started.kubectl.apply(stages_without(f'.metadata.annotations["{HELD}"]'))
         add_nodes(started.kubectl, [*roomy, gpu_node("mi325x-0", "MI325X")])
         started.kubectl.apply(gateway_api())

@@ -21,6 +21,21 @@ _PLACEHOLDER = "namespace-of-a-test"
 EVERY_PERMISSION = ("--set=rbac.expose=true", "--set=rbac.keda=true", "--set=rbac.monitoring=true")
 
 
+def lasting_permissions() -> list[Manifest]:
+    """Return the permissions of the chart's operator under other names.
+
+    The commands of the guide change the chart's release, and the operator of all tests keeps its permissions meanwhile.
+    """
+    manifests = yaml.safe_load_all(render("--show-only=templates/rbac.yaml", *EVERY_PERMISSION))
+    cluster_wide = [manifest for manifest in manifests if "namespace" not in manifest["metadata"]]
+    for manifest in cluster_wide:
+        name = f"{manifest['metadata']['name']}-of-tests"
+        manifest["metadata"] = {"name": name}
+        if "roleRef" in manifest:
+            manifest["roleRef"]["name"] = name
+    return cluster_wide
+
+
 def grant(client: Client, namespace: str, account: str, *options: str) -> None:
     """Give a service account in kube-system the permissions of an operator of only this namespace.
 
