@@ -65,13 +65,10 @@ def _known_fields(runner: Manifest | None, benchmark: KimiLinearBenchmark) -> se
     """Return the fields that were in the spec, None if this is unknown."""
     if runner is None or not metadata.is_owned_by(runner, benchmark.metadata.uid):
         return None
-    paths = record_text.decode(metadata.annotations(runner).get(FIELDS_ANNOTATION, ""), _LONGEST_FIELDS)
-    is_readable = isinstance(paths, list) and all(isinstance(path, list) for path in paths)
-    return {tuple(map(_name, path)) for path in paths} if is_readable else None
-
-
-def _name(part: Any) -> str | int:
-    return part if isinstance(part, int) else str(part)
+    value = record_text.decode(metadata.annotations(runner).get(FIELDS_ANNOTATION, ""), _LONGEST_FIELDS)
+    # Each path has more than one character, so the length of the text limits their number.
+    paths = record_text.paths(value, _LONGEST_FIELDS)
+    return None if paths is None else set(paths)
 
 
 def _spec_of(benchmark: KimiLinearBenchmark) -> Manifest:

@@ -208,6 +208,11 @@ def value_at(value: Any, path: FieldPath) -> Any:
     return value
 
 
+def unchanged(value: Any, fields: Mapping[FieldPath, Any]) -> dict[FieldPath, Any]:
+    """Return those of these fields that still have the same values in an object. A missing field counts as null."""
+    return {path: known for path, known in fields.items() if value_at(value, path) == known}
+
+
 def has_part(value: Any, name: str | int) -> bool:
     """Return whether an object has a field with this name, or whether a list has an item with this index."""
     if isinstance(name, str):

@@ -230,12 +230,10 @@ class Children:
         except ApiError as error:
             if error.status != _CONFLICT:
                 raise
-            existing = await self.cluster.get(kind, wanted["metadata"]["namespace"], wanted["metadata"]["name"])
-            if existing is None:
+            step = await self._current_step(owner, wanted)
+            if isinstance(step, Create):
                 raise
-            if self._is_owned(owner, existing):
-                self._note(self.cache.reader.read(kind, existing))
-            return await self._next(owner, wanted, existing)
+            return step
         self._note(self.cache.reader.read(kind, created))
         self._note_refused_fields(owner, created, wanted)
         _log("Created", created)

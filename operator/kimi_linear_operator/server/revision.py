@@ -154,7 +154,7 @@ class Revision:
     @property
     def refused_inputs(self) -> tuple[FieldPath, ...]:
         """Return the inputs whose values this version refuses."""
-        return tuple(path for path, value in self.refused.items() if stored.value_at(self.inputs, path) == value)
+        return tuple(stored.unchanged(self.inputs, self.refused))
 
     @cached_property
     def explicit_inputs(self) -> Manifest:

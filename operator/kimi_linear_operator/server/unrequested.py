@@ -107,11 +107,10 @@ def _without_requested(
     paths: tuple[FieldPath, ...], server: KimiLinearServer, seen: Seen | None
 ) -> tuple[FieldPath, ...]:
     """Return the fields without those for which somebody had perhaps asked in a spec that was not applied."""
-    requested = _requested(seen)
-    if not requested:
+    if not paths or not seen or not seen.requested:
         return paths
-    spec = server.manifest()["spec"]
-    return tuple(path for path in paths if not _is_same(path, spec, requested))
+    requested = stored.unchanged(server.manifest()["spec"], seen.requested)
+    return tuple(path for path in paths if path not in requested)
 
 
 def _without_recorded_items(
@@ -122,10 +121,10 @@ def _without_recorded_items(
     Its template is not on the Deployment, for example because the API server refused it. When the record was made,
     somebody had asked for everything in it, but that was before the last status.
     """
-    newest, spec = history.newest, server.manifest()["spec"]
-    if newest is None or newest is history.reference or newest.uid != server.metadata.uid:
+    newest = history.newest
+    if not paths or newest is None or newest is history.reference or newest.uid != server.metadata.uid:
         return paths
-    inputs = newest.explicit_inputs
+    spec, inputs = server.manifest()["spec"], newest.explicit_inputs
     return tuple(path for path in paths if not is_in_item(path) or not _is_equal(path, spec, inputs))
 
 
@@ -142,14 +141,6 @@ def _without_other_values_in_items(paths: tuple[FieldPath, ...], recorded: Manif
     version of the operator does not record which values in items somebody has changed.
     """
     return tuple(path for path in paths if not is_in_item(path) or stored.value_at(recorded, path) is None)
-
-
-def _requested(seen: Seen | None) -> Mapping[FieldPath, Any]:
-    return seen.requested if seen else {}
-
-
-def _is_same(path: FieldPath, spec: Manifest, values: Mapping[FieldPath, Any]) -> bool:
-    return path in values and values[path] == stored.value_at(spec, path)
 
 
 def known_answers(
@@ -244,7 +235,7 @@ def remembered(record: Revision, server: KimiLinearServer, uncertain: UncertainF
         answers: Those that nobody asked for.
     """
     spec, about, before = server.manifest()["spec"], server.metadata, last_seen(record, server)
-    kept = {path: value for path, value in _requested(before).items() if _is_same(path, spec, _requested(before))}
+    kept = stored.unchanged(spec, before.requested if before else {})
     asked = {path: stored.value_at(spec, path) for path in uncertain.paths if path not in answers}
     doubtful = {path: answer.value for path, answer in answers.items() if answer.is_doubtful}
     seen = Seen(about.uid, about.generation, {**kept, **asked})

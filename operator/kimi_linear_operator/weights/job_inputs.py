@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from kimi_linear_operator.kubernetes import metadata, record_text, stored
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
+from kimi_linear_operator.reconcile.decoded import once
 from kimi_linear_operator.weights.labels import FETCH_ANNOTATION, INPUTS_ANNOTATION
 from kimi_linear_operator.weights.spec import KimiLinearWeights, WeightsSpec
 
@@ -49,7 +50,15 @@ def record(weights: KimiLinearWeights, claim_uid: str) -> str:
 
 
 def read(job: Manifest) -> Recorded | None:
-    """Return what a Job was made for, None if its annotation is missing, too large or cannot be read."""
+    """Return what a Job was made for, None if its annotation is missing, too large or cannot be read.
+
+    Within a pass, each Job is read once.
+    """
+    return once(_read, (job,))
+
+
+def _read(jobs: tuple[Manifest, ...]) -> Recorded | None:
+    [job] = jobs
     content = record_text.decode(metadata.annotations(job).get(INPUTS_ANNOTATION, ""), _LONGEST_RECORD)
     types = {"generation": int, "fetch": str, "claim": str, "inputs": dict}
     is_readable = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in types.items())
@@ -69,9 +78,7 @@ def inputs_of(spec: WeightsSpec) -> Manifest:
 
 def without_refused(recorded: Manifest, refused: Mapping[FieldPath, Any]) -> Manifest:
     """Return recorded inputs without the values that nobody asked for and that this version refuses."""
-    for path, value in refused.items():
-        recorded = stored.without(recorded, path) if stored.value_at(recorded, path) == value else recorded
-    return recorded
+    return stored.without_all(recorded, stored.unchanged(recorded, refused))
 
 
 def spec_of(recorded: Manifest) -> WeightsSpec | None:
