@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-import chart
 from binaries import CONTROL_PLANE, EXPOSURE, select
 from built import skip_unless_built
 from control_plane import LocalCluster
 from exposure.contour import Contour, contour
 from gitops.controllers import running_operator
 from integration.client import Client
-from integration.kubelet import HELD, stages_without
+from integration.held_pods import cluster_of_held_pods
 from integration.namespace import Namespace, temporary_namespace
 from nodes import add_local_nodes
 
@@ -20,10 +19,8 @@ from nodes import add_local_nodes
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A cluster in which a test plays the kubelet of held pods."""
     skip_unless_built((*CONTROL_PLANE, *select("helm"), *EXPOSURE))
-    with LocalCluster(tmp_path_factory.mktemp("cluster"), "exposure") as started:
-        started.kubectl.apply(stages_without(f'.metadata.annotations["{HELD}"]'))
+    with cluster_of_held_pods(tmp_path_factory.mktemp("cluster"), "exposure", "--set=rbac.expose=true") as started:
         add_local_nodes(started.kubectl)
-        chart.install(started.kubeconfig, "--set=replicas=0", "--set=rbac.expose=true")
         yield started
 
 

@@ -15,7 +15,7 @@ from integration.asked import asked_in, keep
 from integration.audit import AuditLog
 from integration.client import Client
 from integration.definitions import ROUTES, gateway_api
-from integration.kubelet import HELD, stages_without
+from integration.held_pods import cluster_of_held_pods
 from integration.namespace import Namespace, temporary_namespace
 from integration.permissions import EVERY_PERMISSION, lasting_permissions
 from integration.processes_under_test import Operator, log_for_failures, operator_of_release
@@ -65,11 +65,9 @@ def cluster(
     The release has no replicas: the tests start their own.
     Plenty of MI300X for all tests; exactly one node of eight MI325X, for the tests about scarcity.
     """
-    with LocalCluster(tmp_path_factory.mktemp("cluster"), "integration") as started:
+    with cluster_of_held_pods(tmp_path_factory.mktemp("cluster"), "integration", *EVERY_PERMISSION) as started:
         roomy = [gpu_node(f"mi300x-{number}", "MI300X", gpus=128) for number in range(2)]
-        chart.install(started.kubeconfig, "--set=replicas=0", *EVERY_PERMISSION)
         started.kubectl.apply(lasting_permissions())
-        started.kubectl.apply(stages_without(f'.metadata.annotations["{HELD}"]'))
         add_nodes(started.kubectl, [*roomy, gpu_node("mi325x-0", "MI325X")])
         started.kubectl.apply(gateway_api())
         started.kubectl.wait_until_served(*chart.DEFINITIONS, ROUTES)

@@ -44,6 +44,15 @@ class Namespace:
     def server(self, name: str) -> Manifest:
         return self.existing(SERVER, name)
 
+    def replicas(self, server: str) -> int:
+        """Return how many replicas the spec of a server asks for."""
+        found: int = self.server(server)["spec"]["replicas"]
+        return found
+
+    def versions(self, name: str, *kinds: Kind) -> list[str]:
+        """Return values that change with every write to the objects of these kinds with this name."""
+        return [self.existing(kind, name)["metadata"]["resourceVersion"] for kind in kinds]
+
     def deployment(self, name: str) -> Manifest:
         return self.existing(DEPLOYMENT, name)
 

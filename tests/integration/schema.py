@@ -67,8 +67,7 @@ def newer_definition(client: Client) -> Iterator[None]:
     In it, a field has a new default, and another field is new.
     """
     newer = copy.deepcopy(SERVER_DEFINITION.manifest())
-    [version] = newer["spec"]["versions"]
-    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec = _schema_of_spec(newer)
     spec["properties"]["warmUp"] = {"type": "string", "default": "enabled"}
     _set_fraction(spec, FRACTION)
     with another_definition(
@@ -85,8 +84,7 @@ ROUTER_CPU = "750m"
 def definition_of_routers(client: Client) -> Iterator[None]:
     """Let the API server use the CRD of a newer version for a while, in which `spec.router.resources` has a default."""
     newer = copy.deepcopy(SERVER_DEFINITION.manifest())
-    [version] = newer["spec"]["versions"]
-    router = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["router"]
+    router = _schema_of_spec(newer)["properties"]["router"]
     router["properties"]["resources"]["default"] = {"requests": {"cpu": ROUTER_CPU}}
     with another_definition(
         client, SERVER_DEFINITION, newer, {"router": {}}, lambda found: ROUTER_CPU in str(found.get("router"))
@@ -103,8 +101,7 @@ def definition_of_fraction(client: Client, fraction: float | None) -> Iterator[N
         fraction: The default of `engine.memoryFractionStatic`, None if the other version does not have this field.
     """
     other = copy.deepcopy(SERVER_DEFINITION.manifest())
-    [version] = other["spec"]["versions"]
-    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec = _schema_of_spec(other)
     spec["properties"]["warmUp"] = {"type": "string", "default": str(fraction)}
     if fraction is None:
         del spec["properties"]["engine"]["properties"]["memoryFractionStatic"]
@@ -112,6 +109,13 @@ def definition_of_fraction(client: Client, fraction: float | None) -> Iterator[N
         _set_fraction(spec, fraction)
     with another_definition(client, SERVER_DEFINITION, other, {}, lambda found: found.get("warmUp") == str(fraction)):
         yield
+
+
+def _schema_of_spec(definition: Manifest) -> Manifest:
+    """Return the schema of the spec in a CRD with one version, so that a caller can change it."""
+    [version] = definition["spec"]["versions"]
+    schema: Manifest = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return schema
 
 
 def _set_fraction(spec: Manifest, fraction: float) -> None:
@@ -132,8 +136,7 @@ def definition_of_containers(client: Client) -> Iterator[None]:
     It sets a default within items of a list, and drops the null that removes hostAliases.
     """
     newer = copy.deepcopy(SERVER_DEFINITION.manifest())
-    [version] = newer["spec"]["versions"]
-    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec = _schema_of_spec(newer)
     pod = spec["properties"]["podTemplate"]["properties"]["spec"]["properties"]
     pod["containers"]["items"]["properties"]["imagePullPolicy"] = {"type": "string", "default": PULL_POLICY}
     item = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -151,8 +154,7 @@ MIRROR = "https://mirror.example.com"
 def definition_of_mirrors(client: Client) -> Iterator[None]:
     """Let the API server use a newer version's CRD of weights for a while, with a default in lists and one outside."""
     newer = copy.deepcopy(WEIGHTS_DEFINITION.manifest())
-    [version] = newer["spec"]["versions"]
-    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    spec = _schema_of_spec(newer)["properties"]
     spec["source"]["properties"]["endpoint"]["default"] = MIRROR
     containers = spec["podTemplate"]["properties"]["spec"]["properties"]["containers"]
     containers["items"]["properties"]["imagePullPolicy"] = {"type": "string", "default": PULL_POLICY}

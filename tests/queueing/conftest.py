@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-import chart
 from binaries import CONTROL_PLANE, QUEUEING, select
 from built import skip_unless_built
 from control_plane import LocalCluster
 from gitops.controllers import running_operator
 from integration.audit import AuditLog
 from integration.client import Client
-from integration.kubelet import HELD, stages_without
+from integration.held_pods import cluster_of_held_pods
 from integration.namespace import Namespace, temporary_namespace
 from nodes import add_nodes, gpu_node
 from queueing.kueue import create_queues, running_kueue
@@ -21,10 +20,8 @@ from queueing.kueue import create_queues, running_kueue
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A cluster with more GPUs than the quotas of the queues; a test plays the kubelet of held pods."""
     skip_unless_built((*CONTROL_PLANE, *select("helm"), *QUEUEING))
-    with LocalCluster(tmp_path_factory.mktemp("cluster"), "queueing") as started:
-        started.kubectl.apply(stages_without(f'.metadata.annotations["{HELD}"]'))
+    with cluster_of_held_pods(tmp_path_factory.mktemp("cluster"), "queueing") as started:
         add_nodes(started.kubectl, [gpu_node("mi300x-0", "MI300X", gpus=64)])
-        chart.install(started.kubeconfig, "--set=replicas=0")
         yield started
 
 

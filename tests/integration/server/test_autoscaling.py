@@ -31,6 +31,8 @@ _SECONDS_TO_SCALE_UP = 60
 _SECONDS_TO_SCALE_DOWN = 120
 _SECONDS_WITHOUT_A_SECOND_START = 15
 _SECONDS_AT_REST = 60
+# What the operator and the autoscalers write.
+_WRITTEN = (SERVER, AUTOSCALER, DEPLOYMENT)
 SPEC: Spec = {
     **HELD_SPEC,
     "tensorParallelism": 1,
@@ -49,17 +51,6 @@ def prometheus(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) 
     skip_unless_built(AUTOSCALING, [] if PROMETHEUS.exists() else ["prometheus"])
     with adapted_metrics(cluster, tmp_path_factory.mktemp("metrics")) as started:
         yield started
-
-
-def replicas(namespace: Namespace) -> int:
-    found: int = namespace.server("kimi")["spec"]["replicas"]
-    return found
-
-
-def versions(namespace: Namespace) -> list[str]:
-    """Return values that change with every write to the server, its autoscaler and its Deployment."""
-    found = (namespace.existing(kind, "kimi") for kind in (SERVER, AUTOSCALER, DEPLOYMENT))
-    return [manifest["metadata"]["resourceVersion"] for manifest in found]
 
 
 def metrics_by_the_guide(cluster: LocalCluster, namespace: Namespace) -> list[Manifest]:
@@ -94,9 +85,14 @@ def test_replicas_follow_the_load_with_one_start_at_a_time(
         wait_for_pods(pods, 1, _SECONDS_TO_SCALE_DOWN)
         namespace.wait_for_condition("kimi", "Autoscaling", "True", "FollowsLoad", _SECONDS_TO_SCALE_UP)
         audit_log.wait_until_quiet(0, USER, namespace.name)
-        before = versions(namespace)
-        stays(lambda: versions(namespace), "nothing is written at rest", lambda seen: seen == before, _SECONDS_AT_REST)
-        assert replicas(namespace) == 1
+        before = namespace.versions("kimi", *_WRITTEN)
+        stays(
+            lambda: namespace.versions("kimi", *_WRITTEN),
+            "nothing is written at rest",
+            lambda seen: seen == before,
+            _SECONDS_AT_REST,
+        )
+        assert namespace.replicas("kimi") == 1
 
 
 def test_without_metrics_nothing_is_scaled_and_the_status_names_the_missing_metrics(
@@ -108,7 +104,7 @@ def test_without_metrics_nothing_is_scaled_and_the_status_names_the_missing_metr
     report_ready(namespace, pod)
     told = namespace.wait_for_condition("kimi", "Autoscaling", "False", "MetricsMissing")
     assert "sglang_num_queue_reqs" in told["message"]
-    assert replicas(namespace) == 1
+    assert namespace.replicas("kimi") == 1
 
 
 def test_the_autoscaler_raises_replicas_to_min_replicas_and_an_apply_without_replicas_keeps_them(
@@ -120,13 +116,13 @@ def test_the_autoscaler_raises_replicas_to_min_replicas_and_an_apply_without_rep
     query = {"fieldManager": "gitops", "force": "true"}
     for _ in range(2):
         namespace.client.request("PATCH", path, manifest, query, APPLY)
-        wait_for(lambda: replicas(namespace), "the server has minReplicas", lambda seen: seen == 2)
+        wait_for(lambda: namespace.replicas("kimi"), "the server has minReplicas", lambda seen: seen == 2)
     wait_for(
         lambda: namespace.deployment("kimi")["spec"]["replicas"],
         "the Deployment wants two pods",
         lambda seen: seen == 2,
     )
-    assert replicas(namespace) == 2
+    assert namespace.replicas("kimi") == 2
 
 
 def test_a_suspended_server_has_no_autoscaler_and_keeps_its_replicas(operator: Operator, namespace: Namespace) -> None:
@@ -140,7 +136,7 @@ def test_a_suspended_server_has_no_autoscaler_and_keeps_its_replicas(operator: O
         lambda found: found.get("reason") == "Suspended",
     )
     assert told["status"] == "False"
-    assert replicas(namespace) == 2
+    assert namespace.replicas("kimi") == 2
     namespace.change_server("kimi", {"suspend": False})
     wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "the autoscaler is back")
 

@@ -34,6 +34,8 @@ _SECONDS_TO_SCALE_TO_THREE = 150
 _SECONDS_TO_SLEEP = 240
 _SECONDS_AT_REST = 30
 _SECONDS_TO_SWITCH = 60
+# What the operator and the autoscalers write.
+_WRITTEN = (SERVER, SCALED_OBJECT, DEPLOYMENT)
 TARGET = {"queuedRequests": 2, "runningRequests": 2}
 KEDAS = (AUTOSCALER, "keda-hpa-kimi")
 
@@ -62,20 +64,9 @@ def scaled_by_keda(prometheus: Prometheus, fewest: int) -> Spec:
     }
 
 
-def replicas(namespace: Namespace) -> int:
-    found: int = namespace.server("kimi")["spec"]["replicas"]
-    return found
-
-
-def versions(namespace: Namespace) -> list[str]:
-    """Return values that change with every write to the server, its ScaledObject and its Deployment."""
-    found = (namespace.existing(kind, "kimi") for kind in (SERVER, SCALED_OBJECT, DEPLOYMENT))
-    return [manifest["metadata"]["resourceVersion"] for manifest in found]
-
-
 def wait_for_sleep(namespace: Namespace, pods: ServingPods) -> None:
     wait_for_pods(pods, 0, _SECONDS_TO_SLEEP)
-    assert replicas(namespace) == 0
+    assert namespace.replicas("kimi") == 0
     namespace.wait_for_condition("kimi", "Autoscaling", "True", "ScaledToZero")
     namespace.wait_for_condition("kimi", "Ready", "False", "ScaledToZero")
 
@@ -135,8 +126,13 @@ def test_a_request_wakes_the_server_load_adds_replicas_and_without_requests_it_s
             namespace.wait_for_condition("kimi", "Autoscaling", "True", "MaximumReached", _SECONDS_TO_SCALE)
         wait_for_sleep(namespace, pods)
         audit_log.wait_until_quiet(0, USER, namespace.name)
-        before = versions(namespace)
-        stays(lambda: versions(namespace), "nothing is written at rest", lambda seen: seen == before, _SECONDS_AT_REST)
+        before = namespace.versions("kimi", *_WRITTEN)
+        stays(
+            lambda: namespace.versions("kimi", *_WRITTEN),
+            "nothing is written at rest",
+            lambda seen: seen == before,
+            _SECONDS_AT_REST,
+        )
         assert namespace.existing(SCALED_OBJECT, "kimi")["spec"]["pollingInterval"] == 2
 
 
@@ -146,7 +142,7 @@ def test_a_server_whose_metrics_are_lost_is_not_taken_for_an_idle_server(
     namespace.create_server("kimi", scaled_by_keda(prometheus, fewest=1))
     report_ready(namespace, held_pod(namespace))
     namespace.wait_for_condition("kimi", "Autoscaling", "False", "MetricsMissing", _SECONDS_TO_SCALE)
-    assert replicas(namespace) == 1
+    assert namespace.replicas("kimi") == 1
 
 
 def test_a_server_never_has_two_autoscalers(namespace: Namespace, prometheus: Prometheus) -> None:
@@ -179,4 +175,4 @@ def test_while_keda_is_paused_the_status_says_so(namespace: Namespace, prometheu
     paused = {"metadata": {"annotations": {"autoscaling.keda.sh/paused": "true"}}}
     namespace.edit(SCALED_OBJECT, "kimi", paused)
     namespace.wait_for_condition("kimi", "Autoscaling", "False", "AutoscalerPaused")
-    assert replicas(namespace) == 1
+    assert namespace.replicas("kimi") == 1

@@ -142,37 +142,17 @@ class Terms:
         pass
 
 
-@pytest.mark.parametrize("is_untouched", [True, False])
-def test_a_new_term_lists_everything_unless_no_other_replica_can_have_led(
-    monkeypatch: pytest.MonkeyPatch, is_untouched: bool
-) -> None:
-    async def test() -> None:
-        leader: Any = Terms(left=3, is_untouched=is_untouched)
-        working, done = Operator(leader, leader, namespaces=[], types=TYPES, options=Options()), list[str]()
+def led(monkeypatch: pytest.MonkeyPatch, terms: Terms, meanwhile: Callable[[], None] = lambda: None) -> list[str]:
+    """Return what a replica does that has read everything, and then leads for these terms.
 
-        async def note(what: str) -> None:
-            done.append(what)
+    Args:
+        monkeypatch: Replaces the work by notes.
+        terms: The terms.
+        meanwhile: Called before the first term.
+    """
 
-        monkeypatch.setattr(working, "_work", lambda: note("work"))
-        monkeypatch.setattr(working.lists, "relist_all", lambda: done.append("list"))
-        for scope in working.scopes:
-            working.scopes.succeed(scope, 0)
-        await working.lead()
-        assert done == [*(["work"] if is_untouched else ["list", "work"]), "list", "work", "list", "work"]
-
-    asyncio.run(test())
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(1.0, ["work"]), (3600.0, ["watch", "list", "work"])])
-def test_a_replica_that_was_suspended_watches_and_lists_everything_again(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, expected: list[str]
-) -> None:
-    """No other replica has worked, but the watches may hang on connections that ended long ago."""
-    suspended = [50.0]
-    monkeypatch.setattr(clock, "suspended_seconds", lambda: suspended[0])
-
-    async def test() -> None:
-        leader: Any = Terms(left=1, is_untouched=True)
+    async def lead() -> list[str]:
+        leader: Any = terms
         working, done = Operator(leader, leader, namespaces=[], types=TYPES, options=Options()), list[str]()
 
         async def note(what: str) -> None:
@@ -183,11 +163,33 @@ def test_a_replica_that_was_suspended_watches_and_lists_everything_again(
         monkeypatch.setattr(working.watch, "restart", lambda: done.append("watch"))
         for scope in working.scopes:
             working.scopes.succeed(scope, 0)
-        suspended[0] += seconds
+        meanwhile()
         await working.lead()
-        assert done == expected
+        return done
 
-    asyncio.run(test())
+    return asyncio.run(lead())
+
+
+@pytest.mark.parametrize("is_untouched", [True, False])
+def test_a_new_term_lists_everything_unless_no_other_replica_can_have_led(
+    monkeypatch: pytest.MonkeyPatch, is_untouched: bool
+) -> None:
+    done = led(monkeypatch, Terms(left=3, is_untouched=is_untouched))
+    assert done == [*(["work"] if is_untouched else ["list", "work"]), "list", "work", "list", "work"]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1.0, ["work"]), (3600.0, ["watch", "list", "work"])])
+def test_a_replica_that_was_suspended_watches_and_lists_everything_again(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, expected: list[str]
+) -> None:
+    """No other replica has worked, but the watches may hang on connections that ended long ago."""
+    suspended = [50.0]
+    monkeypatch.setattr(clock, "suspended_seconds", lambda: suspended[0])
+
+    def suspend() -> None:
+        suspended[0] += seconds
+
+    assert led(monkeypatch, Terms(left=1, is_untouched=True), suspend) == expected
 
 
 def test_a_bug_in_other_work_of_a_reconciler_does_not_end_that_work_silently(monkeypatch: pytest.MonkeyPatch) -> None:
