@@ -35,7 +35,7 @@ from kimi_linear_operator.server import (
 )
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from kimi_linear_operator.server.network_policy import NO_NEEDS, Needs
-from kimi_linear_operator.server.sleeping import is_woken_by_router
+from kimi_linear_operator.server.sleeping import is_woken_by_router, keda_of
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.weights.location import Location
 
@@ -138,8 +138,7 @@ def _optional_companions(
 ) -> Iterator[Manifest]:
     spec = server.spec
     if autoscaler.needs_autoscaler(server):
-        by_keda = spec.autoscaling is not None and spec.autoscaling.keda is not None
-        build_scaler = scaled_object.build_scaled_object if by_keda else autoscaler.build_autoscaler
+        build_scaler = scaled_object.build_scaled_object if keda_of(spec) else autoscaler.build_autoscaler
         yield build_scaler(server, may_grow=may_grow)
     if policy := spec.network_policy:
         yield network_policy.build_network_policy(server, policy, others)

@@ -18,6 +18,7 @@ from kimi_linear_operator.server.owned import (
     own_routes,
 )
 from kimi_linear_operator.server.previous_status import was_recorded
+from kimi_linear_operator.server.sleeping import keda_of
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
@@ -106,5 +107,4 @@ def _is_autoscaled(outcome: Outcome) -> bool:
 
 
 def _is_scaled_by_keda(outcome: Outcome) -> bool:
-    scaling = outcome.server.spec.autoscaling if outcome.server else None
-    return scaling is not None and scaling.keda is not None
+    return outcome.server is not None and keda_of(outcome.server.spec) is not None

@@ -1,12 +1,18 @@
 """Servers that KEDA may scale to zero replicas, and what wakes them."""
 
 from kimi_linear_operator.server.spec import ServerSpec
+from kimi_linear_operator.server.spec.autoscaling import Keda
+
+
+def keda_of(spec: ServerSpec) -> Keda | None:
+    """Return the settings for KEDA, None if KEDA does not scale the server."""
+    return spec.autoscaling.keda if spec.autoscaling else None
 
 
 def may_sleep(spec: ServerSpec) -> bool:
     """Return whether KEDA may scale a server to zero replicas."""
     scaling = spec.autoscaling
-    return bool(scaling and scaling.keda and scaling.min_replicas == 0 and not spec.suspend)
+    return bool(scaling and keda_of(spec) and scaling.min_replicas == 0 and not spec.suspend)
 
 
 def is_asleep(spec: ServerSpec) -> bool:
@@ -19,5 +25,5 @@ def is_asleep(spec: ServerSpec) -> bool:
 
 def is_woken_by_router(spec: ServerSpec) -> bool:
     """Return whether the server's router notices the requests that wake it. Then the router runs without replicas."""
-    scaling = spec.autoscaling
-    return bool(spec.router and may_sleep(spec) and scaling and scaling.keda and not scaling.keda.wake_query)
+    keda = keda_of(spec)
+    return bool(spec.router and may_sleep(spec) and keda and not keda.wake_query)
