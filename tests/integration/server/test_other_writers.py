@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, R
 from kimi_linear_operator.kubernetes.metadata import FINGERPRINT_ANNOTATION, MANAGER
 
 pytestmark = pytest.mark.usefixtures("operator")
+
+# The writes of a child that one pass may lose to another client before it accepts any state.
+_MOST_LOST_RACES = 3
 
 _REGISTRATION = "admissionregistration.k8s.io"
 
@@ -146,8 +150,7 @@ def test_a_client_that_keeps_scaling_the_deployment_is_named_and_not_fought_for_
         synced = namespace.wait_for_condition("kimi", "Synced", "False", "ChangedByOthers")
         assert "Deployment kimi: some-autoscaler keeps changing spec.replicas" in synced["message"]
         time.sleep(4)
-        writes = [item for item in audit_log.writes(mark, USER, namespace.name) if item.resource == "deployments"]
-        assert len(writes) <= 6
+        _assert_few_repairs(audit_log, mark, namespace, 6)
         # Everything else is reconciled as usual.
         namespace.delete(SERVICE, "kimi")
         wait_for(lambda: namespace.find(SERVICE, "kimi"), "the Service is there again")
@@ -158,6 +161,16 @@ def test_a_client_that_keeps_scaling_the_deployment_is_named_and_not_fought_for_
         )
     _assert_told_once(namespace)
     assert condition_of(namespace.server("kimi"), "Stalled")["status"] == "False"
+
+
+def _assert_few_repairs(audit_log: AuditLog, mark: int, namespace: Namespace, most: int) -> None:
+    """Check how many writes of the Deployment took effect. A write that lost a race to the rival is tried again."""
+    writes = [item for item in audit_log.writes(mark, USER, namespace.name) if item.resource == "deployments"]
+    repairs = [item for item in writes if item.status in (HTTPStatus.OK, HTTPStatus.CREATED)]
+    assert len(repairs) <= most
+    lost = [item for item in writes if item.status == HTTPStatus.CONFLICT]
+    assert len(lost) <= _MOST_LOST_RACES * most
+    assert len(repairs) + len(lost) == len(writes)
 
 
 def _assert_told_once(namespace: Namespace) -> None:
@@ -176,8 +189,7 @@ def test_a_rival_that_also_changes_the_fingerprint_is_named_and_not_fought_for_e
         synced = namespace.wait_for_condition("kimi", "Synced", "False", "ChangedByOthers")
         assert "Deployment kimi: some-controller keeps changing" in synced["message"]
         time.sleep(4)
-        writes = [item for item in audit_log.writes(mark, USER, namespace.name) if item.resource == "deployments"]
-        assert len(writes) <= 7
+        _assert_few_repairs(audit_log, mark, namespace, 7)
 
 
 def _rule(kind: Kind) -> Manifest:
@@ -232,8 +244,7 @@ def test_a_policy_that_keeps_rewriting_a_child_is_reported_and_not_fought_for_ev
         for number in range(5):
             namespace.edit(SERVICE, "kimi", {"metadata": {"labels": {"poked": str(number)}}})
             time.sleep(0.3)
-        writes = [item for item in audit_log.writes(mark, USER, namespace.name) if item.resource == "deployments"]
-        assert len(writes) <= 2
+        _assert_few_repairs(audit_log, mark, namespace, 2)
         _assert_told_once(namespace)
 
 
