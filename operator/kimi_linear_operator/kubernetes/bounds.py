@@ -1,7 +1,7 @@
-"""Bounds on the size and depth of a resource. They are checked before models and CEL get the resource.
+"""Bounds on the size and depth of a resource. They are checked before models and CEL read the resource.
 
-The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels deep. Parsers, models and CEL recurse, or
-need more time for larger objects. So these checks use loops.
+The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels deep. Parsers, models and CEL are
+recursive, and need more time for larger objects. So the checks here use loops instead of recursion.
 """
 
 import json

@@ -38,7 +38,7 @@ class Reason:
     Attributes:
         name: One CamelCase word from the table in `reasons`.
         message: The cause, quoted from the cluster where possible, and the remedy where we know it.
-        blames_spec: Whether only a change of the spec can help. If false, the problem can end by itself.
+        blames_spec: Whether only a change of the spec can help. If false, the problem can end without such a change.
     """
 
     name: ReasonName

@@ -24,7 +24,7 @@ class Crash:
     Attributes:
         pod: The pod.
         container: The status of the container.
-        termination: A terminated state of it.
+        termination: A terminated state of the container.
         program: The program of the pod.
     """
 

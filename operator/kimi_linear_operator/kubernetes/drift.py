@@ -1,4 +1,4 @@
-"""Drift: the fields in which a live object differs from the wanted one. Without drift, nothing is written.
+"""Drift: the fields in which a live object differs from the wanted object. Without drift, the operator writes nothing.
 
 Only wanted fields count. Defaults of the API server and fields of other managers are not drift.
 """

@@ -1,7 +1,8 @@
 """Strategic merge of a user's changes into a pod template, as with `kubectl patch --type strategic`.
 
-The keys are the patchMergeKey tags of Kubernetes' core/v1 types (PodSpec, Container, Volume). As in the API server,
-ports have two keys: TCP and UDP ports may have the same number.
+A merge finds an item of a list by its key. The keys are the patchMergeKey tags of Kubernetes' core/v1 types (PodSpec,
+Container, Volume). As in the API server, ports have two keys, because a TCP port and a UDP port can have the same
+number.
 """
 
 from collections.abc import Hashable, Mapping, Sequence

@@ -246,8 +246,8 @@ class SelectedItem:
 
     Attributes:
         value: The item.
-        keys: Its key fields, empty if the set names the item by its value.
-        fields: The set's entry for it.
+        keys: Its key fields, empty if the set names the item by its whole value.
+        fields: The entry for the item in the set.
     """
 
     value: Any

@@ -1,6 +1,6 @@
-"""Paths of fields as one short text, for tables that keep them for a long time.
+"""Paths of fields as one short text, for tables that keep the paths for a long time.
 
-A path is a tuple of names. The names of objects are in the paths of all their fields, so the paths of a spec of 16 KiB
+A path is a tuple of names. The name of an object is in the path of each of its fields. So the paths of a spec of 16 KiB
 can take half a megabyte as tuples.
 """
 

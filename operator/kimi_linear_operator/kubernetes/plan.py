@@ -66,11 +66,11 @@ class Delete:
 
 @dataclass(frozen=True)
 class Blocked:
-    """A child that cannot be created: its name is taken by an object that the resource is not allowed to adopt.
+    """A child that cannot be created. An object has its name, and the resource is not allowed to adopt this object.
 
     Attributes:
         wanted: The wanted child.
-        is_passing: Whether that object will soon be removed.
+        is_passing: Whether the other object will soon be removed.
         message: The cause and the remedy.
     """
 

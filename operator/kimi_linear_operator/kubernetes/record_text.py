@@ -1,6 +1,6 @@
-"""JSON in an annotation: a record that the operator wrote. Anybody who may write the object can edit it.
+"""JSON in an annotation: a record that the operator wrote. Anybody who may write the object can edit the record.
 
-For the API server, the whole text is one string. So the bounds on objects do not limit the values in it.
+The API server treats the whole text as one string. So its bounds on objects do not limit the values in the text.
 """
 
 from typing import Any
@@ -17,7 +17,10 @@ _CHARACTERS = 64
 
 
 class Reader:
-    """Decodes texts until their cost exceeds a bound together. Every further text counts as missing."""
+    """Decodes texts, up to a bound on their cost together.
+
+    When the bound is reached, further texts count as missing.
+    """
 
     def __init__(self, most: int = HEAVIEST) -> None:
         """Take the largest cost of all texts together."""

@@ -1,6 +1,6 @@
-"""Reading stored objects, which another version of the operator or anybody else may have written.
+"""Reads stored objects. Another version of the operator, or anybody else, may have written them.
 
-At that time, the definition of another version may have been installed.
+The definition of another version may have been installed when they were written.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping

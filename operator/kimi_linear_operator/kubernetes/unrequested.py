@@ -1,7 +1,8 @@
 """Fields of a spec that nobody asked for.
 
-With every write of an object, the API server stores the defaults of the current CRD, also those of another version of
-the operator. The managed fields show who set a field. A default has no owner.
+With every write of an object, the API server stores the defaults of the current CRD. The CRD can be that of another
+version of the operator. The managed fields show who set a field: a value that a user set has an owner, and a default
+has none.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,8 +29,8 @@ class Answer:
 
     Attributes:
         value: Its value in the spec, None if the spec lacks it.
-        is_doubtful: Whether somebody may have asked for it: somebody owns the list or object around it as a whole, or
-            owned a null in its place.
+        is_doubtful: Whether somebody has perhaps asked for it. This is true if somebody owns the list or object around
+            it as a whole, or owned a null in its place.
     """
 
     value: Any
@@ -42,13 +43,13 @@ Answers = Mapping[FieldPath, Answer]
 
 @dataclass(frozen=True)
 class UncertainFields:
-    """Fields in which a spec differs from recorded inputs. Perhaps nobody asked for the difference.
+    """Fields in which a spec differs from recorded inputs. Perhaps nobody asked for these differences.
 
     Attributes:
         paths: The fields.
         recorded: The inputs that were in the spec at the time of the record.
-        recorded_until: The record contains everything that owners of whole lists wrote before this time (RFC 3339);
-            empty if unknown.
+        recorded_until: A time (RFC 3339). The record contains everything that owners of whole lists wrote before it.
+            Empty if unknown.
     """
 
     paths: tuple[FieldPath, ...] = ()
@@ -123,7 +124,7 @@ class Writes:
 
     Attributes:
         all: The managed fields of the object.
-        newer: The entries of managers who may have written the spec after the record was made.
+        newer: The entries of managers that may have written the spec after the record was made.
         seen: Doubtful fields, with their values, that nobody had asked for when the operator last saw the spec.
     """
 

@@ -1,8 +1,8 @@
 """Reasons of pods whose containers do not run yet, and of pods that do not terminate.
 
-Some causes are only in Events, for example that a volume cannot be mounted or that a scheduler does not exist. This
-module does not read Events. It infers these causes from how long a pod waits. A message changes only once, when a limit
-has passed, because every change is a write.
+Only Events report some causes, for example that a volume cannot be mounted or that a scheduler does not exist. This
+module does not read Events. It infers these causes from the time that a pod has waited. A message changes only once,
+when a limit has passed, because every change is a write.
 """
 
 from collections.abc import Iterable, Iterator

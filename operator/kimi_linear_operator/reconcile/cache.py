@@ -1,7 +1,7 @@
 """The last known state of our resources and their children.
 
-Everything in the cache was observed and can be observed again. Watch events update the cache, and lists correct changes
-that a watch has lost. An older state never overwrites a newer state.
+The operator has observed everything in the cache, and can observe it again. Watch events update the cache. Lists
+correct changes that a watch has lost. An older state never overwrites a newer state.
 """
 
 from collections import OrderedDict

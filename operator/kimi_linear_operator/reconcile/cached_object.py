@@ -1,7 +1,7 @@
-"""Cached objects: JSON text without the parts that the operator never reads, and facts that were read in advance.
+"""Cached objects: JSON text without the parts that the operator never reads, and facts about the object.
 
-JSON text needs a fifth of the memory of dictionaries, and less than half of that when it is packed. `decoded.py`
-decodes it for a pass.
+Facts are values that are read from the object when it is cached. JSON text needs a fifth of the memory of dictionaries,
+and packed text needs less than half of that. `decoded.py` decodes it for a pass.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -94,9 +94,10 @@ class CachedObject:
         key: Its key.
         version: Its resource version.
         generation: The generation of its spec, 0 if it has none.
-        revision: The number of a Deployment's current pod template in the Deployment controller's count.
-        owner: The resource in its label, None without a label. A resource is its own owner.
-        parent: For a resource that is also a child: the other resource, which its label names. None otherwise.
+        revision: The number that the Deployment controller gives to a Deployment's current pod template.
+        owner: The resource that the label of the object names, None without a label. A resource is its own owner.
+        parent: For a resource that is also a child of another resource: this other resource, which a label names. None
+            otherwise.
         facts: The facts that the owner's type has read from the object, None without facts.
         conditions: The conditions of a resource, empty for a child.
         source: The field manager that last changed a resource, for example kubectl; empty for a child.
@@ -104,9 +105,10 @@ class CachedObject:
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
-        large: The bytes that count towards the limit of the namespace: the text of a child, or the spec and the status
-            of a resource, if they are much longer than usual; otherwise 0.
-        cut: The value of `large` for the whole object, if only its essence was cached for lack of room. Otherwise 0.
+        large: The bytes that count towards the limit of the namespace, 0 for a usual size. For a large child, these are
+            the bytes of its text. For a large resource, these are the bytes of its spec and its status.
+        cut: If there was no room and only the essence was cached, the value of `large` for the whole object. Otherwise
+            0.
     """
 
     key: Key
@@ -167,7 +169,7 @@ class _Kept(NamedTuple):
 
 
 class Reader:
-    """Converts manifests into cached objects. This is most of the work of caching, and any thread may do it."""
+    """Converts manifests into cached objects. This is most of the work of caching. Any thread is allowed to do it."""
 
     def __init__(self, types: Mapping[Kind, CachedType]) -> None:
         """Take the resource types by kind."""

@@ -1,4 +1,7 @@
-"""Writes the children of resources. It writes only children that differ, and never an object of somebody else."""
+"""Writes the children of resources.
+
+It writes only children that differ from the live objects, and never an object of somebody else.
+"""
 
 import asyncio
 import logging
@@ -69,8 +72,8 @@ class Children:
     Attributes:
         cluster: Where children are written.
         cache: Where children are read.
-        enqueue: Enqueues the other resources that depend on a written child. The watch event of the write does not
-            enqueue them, because the child is already cached and the event is dropped as a duplicate.
+        enqueue: Enqueues the other resources that depend on a written child. The watch event of the write does not do
+            this: the child is already cached, so the cache drops the event as a duplicate.
         clock: Returns monotonic seconds.
         has_read: Returns whether all objects of some kinds in a namespace are read now.
     """

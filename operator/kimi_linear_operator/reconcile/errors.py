@@ -1,4 +1,4 @@
-"""Why a pass over a resource cannot go on as planned."""
+"""The causes for which a pass over a resource cannot continue."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ class GoneError(Exception):
 
 
 class LeftoverError(Exception):
-    """An object with a child's name belonged to a deleted resource with the same name, and will soon be deleted."""
+    """An object with a child's name is left over from a deleted resource of the same name. It will soon be deleted."""
 
 
 class NotReadYetError(Exception):
-    """It is not known yet whether a kind that the resource asks for can be read."""
+    """The operator does not know yet whether it can read a kind that the resource asks for."""
 
 
 class BehindError(ApiError):

@@ -1,6 +1,6 @@
-"""Places for reads of logs.
+"""Places for reads of logs. A read needs a place.
 
-A few reads run at the same time, concurrently with the passes. Namespaces share the places fairly.
+A few reads run at the same time, beside the passes. Namespaces share the places fairly.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Writes a status if it has changed, and then records an Event."""
+"""Writes a status if it has changed, and then records an Event about the change."""
 
 import logging
 import time
@@ -47,7 +47,7 @@ class _Refusal:
     Attributes:
         version: The resource version of the object at the time of the refusal.
         attempts: How many statuses of the object were refused in a row.
-        again_at: When to retry if the object does not change, in seconds of the monotonic clock.
+        again_at: When to try again if the object does not change, in seconds of the monotonic clock.
     """
 
     version: str
@@ -67,8 +67,8 @@ class Reporting:
     Attributes:
         cluster: Where the status is written.
         cache: The cache, which gets a written status immediately.
-        enqueue: Enqueues the resources that depend on a written status. The watch event of the write does not enqueue
-            them, because the status is already cached and the event is dropped as a duplicate.
+        enqueue: Enqueues the resources that depend on a written status. The watch event of the write does not do this:
+            the status is already cached, so the cache drops the event as a duplicate.
         now: Returns the time as RFC 3339.
     """
 

@@ -1,8 +1,8 @@
-"""Glue for kopf: watches the cluster and passes on watch events. This module decides nothing.
+"""Connects kopf with the operator: it watches the cluster and passes on watch events. This module decides nothing.
 
-There are only `on.event` handlers: they write nothing and add no finalizer, so an object can always be deleted. kopf
+There are only `on.event` handlers. They write nothing and add no finalizer, so an object can always be deleted. kopf
 runs in its own thread and event loop. Some errors of a watch end kopf, which then cancels all tasks of its loop. In
-this case, this module starts kopf again, and the rest of the process goes on.
+this case, this module starts kopf again, and the rest of the process continues.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class Watch:
         reader: Makes cached objects of watch events.
         observe: Called for every change, in the thread of the watch.
         request_list: Called in the thread of the watch to request a list of a scope, when only a list shows its state.
-        is_dormant: Returns whether a scope need not be watched until it is listed again.
+        is_dormant: Returns whether the operator need not watch a scope until it has listed the scope again.
         watched: Which scopes are watched.
     """
 

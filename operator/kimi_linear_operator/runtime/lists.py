@@ -50,8 +50,8 @@ class Lists:
 
     Attributes:
         cluster: Where objects are listed.
-        cache: Where they are cached.
-        scopes: The scopes to list, and the outcomes.
+        cache: Where the listed objects are cached.
+        scopes: The scopes to list, and the outcomes of their lists.
         read: Called after each list, complete or not.
         clock: Returns monotonic seconds.
         is_watched: Returns whether the watch of a scope works.

@@ -1,4 +1,4 @@
-"""The process. It reads the cluster, follows changes, and reconciles whenever it leads, until it must stop."""
+"""The process. It reads the cluster, follows changes, and reconciles while it leads, until it must stop."""
 
 import asyncio
 import gc
@@ -49,7 +49,7 @@ class Settings:
         lease_namespace: The namespace of the Lease that decides which replica works.
         lease_name: The name of the Lease.
         host: The address for health checks and metrics, all addresses if empty.
-        port: Its port; the system chooses one if it is 0.
+        port: The port for health checks and metrics. If it is 0, the system chooses one.
         options: The administrator's choices for all resources.
     """
 

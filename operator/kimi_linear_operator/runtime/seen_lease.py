@@ -1,6 +1,6 @@
-"""The Lease as one replica has seen it, and the decisions that follow.
+"""The Lease as one replica has seen it, and the decisions that follow from it.
 
-This module decides; `leader.py` reads and writes.
+This module decides, and `leader.py` reads and writes.
 
 If somebody deletes or rewrites the Lease, its last holder can work until its trust in the lease ends. A replica that
 saw another holder waits for that time. After a restore of etcd from a backup, all replicas wait for that time, because
@@ -36,8 +36,9 @@ class SeenLease:
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: The name of this replica.
-        is_untouched: Whether no other replica can have held the lease since this replica last held it. Before the first
-            term, the time since the first look counts, if nobody held the lease at that time.
+        is_untouched: Whether no other replica can have held the lease since this replica last held it. In the first
+            term, this is about the time since the first look. It is then false if somebody held the lease at the first
+            look.
     """
 
     namespace: str

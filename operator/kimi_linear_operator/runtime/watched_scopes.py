@@ -1,4 +1,4 @@
-"""Which scopes are watched, by the answers of the API server to kopf's lists and watches."""
+"""Which scopes are watched. The API server's answers to kopf's lists and watches show this."""
 
 import logging
 import time
@@ -20,12 +20,12 @@ _REFUSALS = (403, 404)
 
 @dataclass
 class WatchedScopes:
-    """Which scopes are watched. Only the thread of the watch changes this; other threads only read it.
+    """Which scopes are watched. Only the thread of the watch changes this. Other threads only read it.
 
     Attributes:
-        request_list: Called to request a list of a scope in two cases. If its watch starts again, the new watch does
-            not show earlier changes. If its watch is refused, the list shows the reason.
-        is_dormant: Returns whether a scope need not be watched until it is listed again.
+        request_list: Called to request a list of a scope in two cases. When its watch starts again, the list shows the
+            changes from before the start. When its watch is refused, the list shows the reason.
+        is_dormant: Returns whether the operator need not watch a scope until it has listed the scope again.
     """
 
     request_list: Callable[[Scope], None]

@@ -47,7 +47,7 @@ class _Case:
         live: Its Deployment, None if there is none.
         history: Its revisions, according to the cache.
         router: The record of its router's pod template, according to the cache; None if there is none.
-        state: The other state that affects the choice.
+        state: Everything else that affects the choice.
     """
 
     key: Key
