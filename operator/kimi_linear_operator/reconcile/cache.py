@@ -160,7 +160,7 @@ class Cache:
         written it. The resource version stays the same, and there is no watch event. A list shows it.
         """
         is_same = self.reader.is_resource(cached.key.kind) and version_of(manifest) == cached.version and not cached.cut
-        if not is_same or jsontext.encode(manifest.get("spec")) in cached.text:
+        if not is_same or jsontext.encode(manifest.get("spec")) in cached.text.read():
             return set()
         observed = self.reader.read(cached.key.kind, manifest)
         if observed.large or observed.text == cached.text:
@@ -332,7 +332,7 @@ def _bounded(objects: Iterable[CachedObject]) -> Iterator[CachedObject]:
     """Yield the first objects, at most as many as one pass may read. No resource needs more."""
     size = weight = 0
     for cached in objects:
-        size += len(cached.text)
+        size += cached.text.size
         weight += cached.weight
         if size > MOST_CHILDREN or weight > (MOST_WEIGHT if cached.key.kind == POD else MOST_WEIGHT_OF_FEW):
             return
