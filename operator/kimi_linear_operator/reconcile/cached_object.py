@@ -261,17 +261,17 @@ class Reader:
 
 
 def _packed(text: bytes) -> PackedText:
-    """Pack a text that is not large. Large texts take long to pack, and the total length of all of them is limited."""
+    """Pack a text that is not large. Large texts take too long, and their total length is limited in any case."""
     return PackedText.of(text, LARGE_CHILD)
 
 
 def _large_bytes_of_child(kept: _Kept) -> int:
-    """Return the bytes of a child, 0 if these are not many."""
+    """Return the bytes of a large child, 0 for any other child."""
     return _if_more(len(kept.text), LARGE_CHILD)
 
 
 def _large_bytes_of_resource(kept: _Kept) -> int:
-    """Return the bytes of the spec and of the status of a resource, 0 for a part with few bytes."""
+    """Return the bytes of the large parts of a resource (spec and status), 0 if neither is large."""
     if len(kept.text) <= LARGE_CHILD:
         return 0
     spec, status = (len(jsontext.encode(kept.manifest.get(part))) for part in ("spec", "status"))
@@ -326,7 +326,10 @@ def _shared(text: str) -> str:
 
 @lru_cache(maxsize=16_384)
 def _remembered(text: str) -> str:
-    """Return the string itself. Unlike `sys.intern`, this cache forgets: Python 3.12 never frees interned strings."""
+    """Return the string itself, from a cache that forgets.
+
+    With `sys.intern`, Python 3.12 would never free the string.
+    """
     return text
 
 
