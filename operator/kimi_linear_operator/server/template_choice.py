@@ -1,4 +1,4 @@
-"""The choice of a server's pod template: that of a revision, or a new one."""
+"""The choice of a server's pod template: the template of a revision, or a new template."""
 
 from dataclasses import dataclass, replace
 
