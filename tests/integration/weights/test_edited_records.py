@@ -29,11 +29,12 @@ def test_the_record_of_a_job_gives_no_pod_access_beyond_itself(operator: Operato
     [first] = wait_for(lambda: jobs(namespace), "there is a Job", lambda found: len(found) == 1)
     stays(lambda: None, "the record is old enough", lambda _: True, _LATE_SECONDS)
     record = json.loads(first["metadata"]["annotations"][INPUTS_ANNOTATION])
-    # This record is of another generation and of another claim. So the operator makes another Job.
-    record |= {"generation": 0, "claim": "another"}
     record["inputs"]["podTemplate"]["spec"] = EVIL
     annotations = {INPUTS_ANNOTATION: json.dumps(record)}
     namespace.edit(JOB, first["metadata"]["name"], {"metadata": {"annotations": annotations}})
+    # Another field manager asks for another image. So the operator makes another Job.
+    changed = weights_manifest("kimi", namespace.name, image="registry.example.com/sglang:1")
+    namespace.client.apply(WEIGHTS, changed, "another")
 
     def has_other_job(found: list[Manifest]) -> bool:
         return any(job["metadata"]["uid"] != first["metadata"]["uid"] for job in found)
