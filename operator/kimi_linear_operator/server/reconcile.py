@@ -12,7 +12,7 @@ from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Kind, Manifest
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all, write_groups
-from kimi_linear_operator.reconcile.errors import Failures, GoneError
+from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, Failures, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Former, Split, split
@@ -136,7 +136,7 @@ class ServerReconciler:
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
-            return None
+            return BEHIND_RETRY_SECONDS
         except ApiError as error:
             outcome = Outcome(checked, failures=Failures(passing=error))
         return await self._conclude(key, manifest, outcome, failures)

@@ -472,13 +472,10 @@ def test_a_replica_that_never_gets_an_answer_to_its_writes_leaves_the_lease_to_a
         waiting = [asyncio.create_task(lead_forever(replica, terms)) for replica in healthy]
         await asyncio.sleep(1)
         line.write_seconds, slow = REQUEST_SECONDS + 1, now()
-        async with asyncio.timeout(120):
-            while not any(replica.is_leading for replica in healthy):
-                await asyncio.sleep(0.1)
-        assert now() - slow <= TRUST_SECONDS + 2 * REQUEST_SECONDS + LEASE_SECONDS + 2 * LOOK_SECONDS
         await asyncio.sleep(300)
-        assert [name for name, _ in terms][0] == "a"
+        assert [name for name, _ in terms][:1] == ["a"]
         assert len(terms) == 2
+        assert terms[1][1] - slow <= TRUST_SECONDS + 2 * REQUEST_SECONDS + LEASE_SECONDS + 2 * LOOK_SECONDS
         for task in (first, *waiting):
             task.cancel()
 
