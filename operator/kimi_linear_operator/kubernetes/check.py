@@ -108,7 +108,10 @@ class Checker(Generic[R]):
 
 
 def check_any(manifest: Mapping[str, Any], checkers: Sequence[Checker[Any]]) -> Checked[Any]:
-    """Check a resource as a user wrote it, with the checker of its kind. If it names no kind, use the first checker."""
+    """Check a resource as a user wrote it, with the checker of its kind.
+
+    If the resource names no kind, use the first checker.
+    """
     kind = manifest.get("kind")
     kinds = [checker.model.KIND.kind for checker in checkers]
     if isinstance(kind, str) and kind not in kinds:

@@ -37,8 +37,9 @@ _HAVE_HANDLER = ("livenessProbe", "postStart", "preStop", "readinessProbe", "sta
 def merge(base: Manifest, patch: Manifest) -> Manifest:
     """Return the patched object. The arguments do not change.
 
-    Objects are merged field by field and lists with a merge key item by item. Any other value is replaced. A null in
-    the patch removes the field. A directive such as `$patch` stays in the result, and the API server refuses it.
+    Objects are merged field by field. Lists with a merge key are merged item by item. Any other value is replaced. A
+    null in the patch removes the field. A directive such as `$patch` stays in the result, and the API server refuses
+    it.
     """
     merged = dict(base)
     for key, value in patch.items():

@@ -15,9 +15,10 @@ MOST_BYTES = 4096
 
 
 def packed(paths: Sequence[FieldPath]) -> bytes | None:
-    """Return paths as JSON, None if it has more than MOST_BYTES.
+    """Return paths as JSON, None if the JSON has more than MOST_BYTES.
 
-    The names are measured first: the JSON of the paths of a large spec can take a hundred megabytes.
+    Before the JSON is built, the names are measured, because the JSON of the paths of a large spec can take a hundred
+    megabytes.
     """
     if sum(len(str(name)) for name in chain.from_iterable(paths)) > MOST_BYTES:
         return None

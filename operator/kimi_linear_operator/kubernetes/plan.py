@@ -51,7 +51,8 @@ class Apply:
     def is_repair(self) -> bool:
         """Return whether somebody else changed the child after the operator had applied the same wanted object.
 
-        Only the annotation shows this, because a plan has no memory. Somebody may have changed the annotation, too.
+        A plan has no memory, so only the annotation with the fingerprint shows this. Somebody may have changed the
+        annotation, too.
         """
         mark = metadata.FINGERPRINT_ANNOTATION
         return metadata.annotations(self.live).get(mark) == metadata.annotations(self.wanted).get(mark)

@@ -53,8 +53,8 @@ def terminating(pods: Iterable[Manifest]) -> list[str]:
 def wake(deployment: Manifest | None, mark: str, pods: Sequence[Manifest], now: str) -> Wake:
     """Return whether to wake the ReplicaSet controller because a quota refused a pod.
 
-    Wake the controller when no pod is terminating any more, and at most ATTEMPTS times for the same remaining pods. So
-    a quota that is too small does not cause endless writes.
+    Wake the controller when no pod terminates any more. For the same remaining pods, wake it at most ATTEMPTS times, so
+    that a quota that is too small does not cause endless writes.
 
     Args:
         deployment: The Deployment, if there is one.

@@ -37,7 +37,7 @@ class Reader:
         return jsontext.decode_unrepaired(content) if self._pay(jsontext.weight(content)) else None
 
     def _pay(self, cost: int) -> bool:
-        """Return whether this cost is within the bound, and take it off if so."""
+        """Return whether this cost is within the bound. If it is, subtract it from the bound."""
         is_within = cost <= self._left
         self._left -= cost if is_within else 0
         return is_within

@@ -167,7 +167,10 @@ def _value_at(manifest: Manifest, path: str) -> Any:
 
 
 def _only(value: Manifest, fields: Iterable[str]) -> Manifest:
-    """Return a copy of an object with only these fields. An empty object around a field stays, so that `has` works."""
+    """Return a copy of an object with only these fields.
+
+    An object around a field stays, even if it is empty, so that `has` works.
+    """
     result: Manifest = {}
     for field in fields:
         *parents, last = field.split(".")

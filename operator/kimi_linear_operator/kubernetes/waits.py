@@ -64,7 +64,7 @@ def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None
 
 
 def for_containers(pod: Manifest, now: str) -> Reason:
-    """Return why some containers of a pod do not run although none has failed."""
+    """Return why some containers of a pod do not run, although no container has failed."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
     starting = Reason("Starting", f"pod {name} is being started: its image is pulled and its volumes are mounted")
     if running := [item["name"] for item in status.get("initContainerStatuses", ()) if _has_started(item, "running")]:
@@ -174,7 +174,7 @@ def _needs(volume: Manifest) -> Iterator[str]:
 def _as_volume(source: Manifest) -> Manifest:
     """Return a source of a projected volume as a volume.
 
-    An empty volume if the source needs no object, such as a token.
+    If the source needs no object (for example a token), return an empty volume.
     """
     if "secret" in source:
         return {"secret": {**source["secret"], "secretName": source["secret"].get("name")}}

@@ -54,7 +54,9 @@ class Failures:
     passing: ApiError | None = None
 
     def to_report(self, failures: int) -> Reason | None:
-        """Return the failure for the status: a lasting failure, or else a persistent error that may end by itself.
+        """Return the failure for the status.
+
+        This is a lasting failure, or an error that may end by itself but has lasted long.
 
         Args:
             failures: How many passes before this one failed in a row.

@@ -67,7 +67,7 @@ class LogReads:
         return True
 
     def seconds_refused(self, namespace: str) -> float:
-        """Return for how many more seconds no log of a namespace is read, because the operator is not allowed to."""
+        """Return for how many more seconds the operator reads no log of a namespace, because it is not allowed to."""
         return max(0.0, self._refused.get(namespace, 0.0) - clock.seconds())
 
     def _count(self, namespace: str) -> int:

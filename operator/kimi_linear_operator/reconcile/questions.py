@@ -61,7 +61,7 @@ class _Memory:
         self._sizes: Tally[str] = Tally()
 
     def __len__(self) -> int:
-        """Return of how many resources there are texts."""
+        """Return the number of resources for which there are texts."""
         return sum(map(len, self._texts.values()))
 
     def get(self, key: Key) -> _Texts:

@@ -156,8 +156,9 @@ class _Search(Generic[R]):
 
         None if the search needs too many checks.
 
-        The spec must be valid without all of them. Fields that need not be dropped stay in the spec. Each check takes a
-        millisecond or more, so this halves the set of fields instead of trying each field.
+        The spec must be valid without all of these fields. Each check takes a millisecond or more. So the search does
+        not try each field, but halves the set of fields in each step. Fields that can stay in the spec are not in the
+        result.
         """
         if not fields:
             return ()

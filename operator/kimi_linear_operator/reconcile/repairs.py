@@ -115,7 +115,10 @@ class Repairs:
             record.replace(name, _Field(repairs, record.last))
 
     def note_applied(self, child: Child, fingerprint: str) -> None:
-        """Note which wanted object was applied last. If the same object must be applied again, that is a repair."""
+        """Note which wanted object was applied last.
+
+        If the operator must apply the same object again, that is a repair.
+        """
         self._written(child).applied = fingerprint
 
     def was_applied(self, child: Child, fingerprint: str) -> bool:
@@ -124,7 +127,10 @@ class Repairs:
         return record is not None and record.applied == fingerprint
 
     def blame(self, child: Child, names: Iterable[str]) -> None:
-        """Note the rivals of a child, at most MOST_RIVALS of them by name. Without rivals, keep the earlier ones."""
+        """Note the rivals of a child, at most MOST_RIVALS of them, sorted by name.
+
+        If there are none, keep the earlier rivals.
+        """
         rivals = sorted({name[:LONGEST_RIVAL] for name in names})
         others = len(rivals) - MOST_RIVALS
         shown = [*rivals[:MOST_RIVALS], *([f"{others} more"] if others > 0 else [])]

@@ -155,10 +155,10 @@ class Reporting:
         return bool(affected)
 
     def _has_same_wishes(self, kind: Kind, manifest: Manifest) -> bool:
-        """Return whether the cached resource still has the annotations of ours that the pass has read.
+        """Return whether the cached resource still has those of our annotations that the pass has read.
 
         Other annotations do not matter to a pass. A pass reads only two parts that users write: our annotations, and
-        the spec, whose generation is known.
+        the spec. The generation shows whether the spec has changed.
         """
         cached = self.cache.get(Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"], kind))
         return cached is None or own_annotations(cached) == own_annotations(manifest)
@@ -184,8 +184,8 @@ class Reporting:
     async def _reread(self, kind: Kind, metadata: Manifest) -> float:
         """Read a resource with a changed spec into the cache. Return the seconds until the next pass.
 
-        If the cache does not accept it, the cluster is older than the cache, and a list will find out why. If it is
-        gone, the watch event comes later.
+        If the cache does not accept the resource, the cluster is older than the cache. A list will find out why. If the
+        resource is gone, its watch event comes later.
         """
         live = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
         return 0.0 if live and self._take(kind, live) else BEHIND_RETRY_SECONDS

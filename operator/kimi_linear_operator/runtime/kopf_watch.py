@@ -216,9 +216,11 @@ class Watch:
 def _patch_kopf(watched: list[Resource]) -> None:
     """Replace three functions of kopf. kopf looks them up at each call.
 
-    kopf's parser fails on deep nesting, and its decoder on invalid UTF-8. Both would fail again at every new watch, but
-    our functions can read such texts. Before kopf watches, it also asks the API server which kinds exist, so a single
-    failed answer would stop all watches. Our function returns a fixed list, whether the kinds exist or not.
+    kopf's parser fails on deep nesting, and its decoder fails on invalid UTF-8. Both would fail again at every new
+    watch. Our two functions can read such texts.
+
+    Before kopf watches, it also asks the API server which kinds exist. A single failed answer would stop all watches.
+    Our third function returns a fixed list of kinds, whether they exist or not.
     """
 
     async def scan(**_: Any) -> list[Resource]:
@@ -271,7 +273,10 @@ _KOPF_RESOURCES = (
 
 
 async def _notify_again(insights: Insights) -> None:
-    """Make kopf start missing watches. kopf overlooks resources that a scan found before kopf waited for them."""
+    """Make kopf start missing watches.
+
+    If a scan finds resources before kopf waits for them, kopf overlooks these resources.
+    """
     async with insights.revised:
         insights.revised.notify_all()
 

@@ -170,7 +170,8 @@ class Leader:
     async def _write_released(self, until: float) -> None:
         """Write that nobody holds the lease.
 
-        If that fails, an earlier write of this replica may have been stored without an answer. In this case, try again.
+        If this write fails, the API server may have stored an earlier write of this replica whose answer was lost. In
+        this case, try again.
         """
         try:
             await self._write("", until - self.clock())
@@ -240,7 +241,7 @@ class Leader:
             self.restored()
 
     async def _write(self, holder: str, seconds: float) -> None:
-        """Write the lease, if its version still is the one that was read last.
+        """Write the lease, if its version still is the version that was read last.
 
         A request that was sent is not cancelled. Without its answer, nobody would know who holds the lease.
 

@@ -101,7 +101,7 @@ class Lists:
         self._relist([*self.scopes])
 
     def relist_broken(self, broken: Collection[Scope]) -> None:
-        """Request a list of the scopes that the watches may not have kept up to date.
+        """Request a list of the scopes for which the watches have perhaps not shown all changes.
 
         Args:
             broken: The scopes whose watch does not work. Scopes whose requested list has not ended are added.
@@ -148,7 +148,7 @@ class Lists:
     def _retry_seconds(self, scope: Scope, failures: int) -> float:
         """Return the pause after a failed list.
 
-        A refused scope that no resource asks for is listed only at each resync.
+        If the API server refuses a scope and no resource asks for it, the scope is listed only at each resync.
         """
         is_idle = self.scopes.is_dormant(scope) and self.scopes.is_unasked(scope)
         return _resync_seconds() if is_idle else RETRY.delay(failures)

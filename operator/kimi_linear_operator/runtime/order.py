@@ -41,7 +41,10 @@ class Turns:
         self._last_places: dict[str, dict[str, int]] = {}
 
     def take_place(self, namespace: str, source: str, before: int | None) -> int | None:
-        """Return the place for a key that a source adds. None if the key already has this place or an earlier one."""
+        """Return the place for a key that a source adds.
+
+        None if the key already has this place or an earlier place.
+        """
         last = self._last_places.get(namespace, {})
         name = source if source in last or len(last) < MOST_SOURCES else _OTHER_SOURCES
         place = last.get(name, self._current) + _STRIDES.get(name, 1)
@@ -200,7 +203,7 @@ class Order:
         return waiting
 
     def _update_first(self, namespace: str) -> None:
-        """Find the new first entry of a namespace after the last one was taken."""
+        """Find the new first entry of a namespace after a worker took the last first entry."""
         entries = self._by_namespace[namespace]
         while entries and self._due.get(entries[0].key) != entries[0].due:
             heapq.heappop(entries)

@@ -160,12 +160,12 @@ class Operator:
         await self.lists.run()
 
     async def lead(self) -> None:
-        """Wait until everything that can be read was read, then work whenever the lease is ours.
+        """Wait until everything that can be read was read, and then work whenever the lease is ours.
 
         Release the lease at the end.
 
         Another replica may have worked since this replica started or last led. This replica may not know all writes of
-        the other one, because a watch may have stopped without an error. So this replica lists everything again. It
+        the other replica, because a watch may have stopped without an error. So this replica lists everything again. It
         reconciles a resource when the scopes that the resource needs are listed.
         """
         await self.lists.wait_until_everything_is_read()

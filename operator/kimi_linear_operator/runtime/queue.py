@@ -97,7 +97,10 @@ class WorkQueue:
             self._set_timer(key, when)
 
     def add_when_quiet(self, key: Key, source: str) -> None:
-        """Enqueue a key when it has not been added for QUIET_SECONDS, but after LONGEST_QUIET_SECONDS at the latest."""
+        """Enqueue a key when it has not been added for QUIET_SECONDS.
+
+        After LONGEST_QUIET_SECONDS at the latest, enqueue it even if it was added in between.
+        """
         now, timer = _now(), self._timers.get(key)
         began = self._settling.get(key, now)
         when = min(now + QUIET_SECONDS, began + LONGEST_QUIET_SECONDS)

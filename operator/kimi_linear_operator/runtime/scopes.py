@@ -139,8 +139,9 @@ class Scopes:
     def fail(self, scope: Scope, error: ApiError, now: float, *, is_watched: bool = True) -> bool:
         """Note that a list of a scope failed; return whether the scope has become unreadable.
 
-        A scope that was read stays known while its watch works, unless the list was refused. Without a watch, it stays
-        known until its lists have failed for OWN_FAULT_SECONDS while others succeeded.
+        If the list was refused, a scope that was read becomes unreadable. Otherwise it stays known while its watch
+        works. Without a watch, it becomes unreadable when its lists have failed for OWN_FAULT_SECONDS while others
+        succeeded.
         """
         state = self._states[scope]
         was_unreadable = self._is_known_unreadable(state)
@@ -214,7 +215,7 @@ class Scopes:
     def has_read_everything(self) -> bool:
         """Return whether everything that can be read was read. All other lists are refused, or have failed for long.
 
-        Work that needs everything waits for a list that has not ended yet, however long the list takes.
+        Work that needs everything waits for each list that has not ended yet, however long the list takes.
         """
         return self.is_anything_read() and all(
             state.is_read or state.is_failing(self._read_last) for state in self._needed()

@@ -26,7 +26,10 @@ _MOST_WRITTEN = 32
 
 
 def proves_write(answer: Manifest, sent: Manifest) -> bool:
-    """Return whether the answer to a write shows the Lease that was sent. Otherwise other replicas may not see it."""
+    """Return whether the answer to a write shows the Lease that was sent.
+
+    If it does not, other replicas perhaps do not see the written Lease.
+    """
     stored = answer.get("spec")
     return isinstance(stored, dict) and all(stored.get(name) == sent["spec"][name] for name in _PROOFS)
 
@@ -103,9 +106,10 @@ class SeenLease:
         return now >= self._last_holder_until
 
     def distrust(self, now: float) -> None:
-        """Start again to count for how long the lease has been unchanged.
+        """Count from now for how long the lease has been unchanged.
 
-        While the Lease was not read, it may have changed, and a restored backup may have reverted the change.
+        While this replica did not read the Lease, it may have changed, and a restored backup may have reverted the
+        change.
         """
         self._since = now
 

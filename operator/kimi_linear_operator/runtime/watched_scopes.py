@@ -54,7 +54,7 @@ class WatchedScopes:
         return [scope for scope in unwatched if not self.is_dormant(scope)]
 
     def may_watch(self, scope: Scope) -> bool:
-        """Return whether a scope must be watched. If not, the time for a reconnection begins later."""
+        """Return whether a scope must be watched. If not, the time that a reconnection may take begins later."""
         is_dormant = self.is_dormant(scope)
         if is_dormant:
             self._unwatched[scope] = time.monotonic()
@@ -63,7 +63,10 @@ class WatchedScopes:
         return not is_dormant
 
     def broken(self) -> set[Scope]:
-        """Return the scopes whose watch does not work, or has restarted without the changes since the last watch."""
+        """Return the scopes whose watch does not work, or has started again.
+
+        A watch that has started again lacks the changes from before.
+        """
         return {*self._unwatched.copy(), *self._restarted.copy()}
 
     def note_answer(self, scope: Scope, verb: str, status: int) -> None:

@@ -173,8 +173,8 @@ def read(manifest: Manifest) -> Revision | None:
 def read_all(records: Sequence[Manifest]) -> list[Revision]:
     """Return the revisions that can be read. Within a pass, the same records are read once.
 
-    Together, the annotations have a bound. Those of the first records are read first, and beyond the bound, annotations
-    count as missing.
+    The annotations of all records together have a bound. The annotations of the first records are read first. When the
+    bound is reached, further annotations count as missing.
     """
     return once(_read_all, tuple(records))
 
@@ -244,9 +244,9 @@ def _seen(value: Any) -> Seen | None:
 
 
 def _unknown(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Return the annotations of ours that only another version knows. Users can add more, so their length is limited.
+    """Return those of our annotations that only another version knows. Users can add more, so their length is limited.
 
-    An operator that applied the record without them would remove them.
+    If an operator applied the record without these annotations, the apply would remove them.
     """
     unknown = {name: value for name, value in annotations.items() if _is_unknown(name)}
     return unknown if sum(map(len, unknown.values())) <= _LONGEST_FIELDS else {}
@@ -375,7 +375,10 @@ class History:
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
     def without_generations_after(self, generation: int) -> "History":
-        """Return the history without the generations that the spec does not have yet. Only inputs then count."""
+        """Return the history without generations that are higher than the generation of the spec.
+
+        For revisions with such a generation, only the inputs count.
+        """
         known = [item if item.generation <= generation else replace(item, generation=0) for item in self.revisions]
         return replace(self, revisions=known)
 
