@@ -4,7 +4,7 @@ Objects are plain JSON, without typed models. So the API server gets exactly the
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -73,6 +73,10 @@ class Cluster:
             pending: Counts the writes that may still be committed.
         """
         return replace(self, transport=replace(self.transport, write_seconds=write_seconds, pending=pending))
+
+    def in_turns(self, turn: Callable[[], Awaitable[None]]) -> "Cluster":
+        """Return the same cluster with turns: after every answer, the caller waits for a turn before it goes on."""
+        return replace(self, transport=replace(self.transport, turn=turn))
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if there is none.
