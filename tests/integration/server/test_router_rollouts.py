@@ -116,7 +116,8 @@ def _held_router(namespace: Namespace) -> Manifest:
 
 def _has_halted(sandbox: Sandbox) -> None:
     told = f"{sandbox.namespace.name}/a has not settled with the newest pod template (RouterUnavailable)"
-    wait_for(sandbox.operator.told, "the log says what halts the rollout", lambda text: told in text)
+    # A server may be unready for a minute after its replicas serve.
+    wait_for(sandbox.operator.told, "the log says what halts the rollout", lambda text: told in text, 90)
 
 
 _PROGRAMS = pytest.mark.parametrize("program", [OTHER_ROUTER, OTHER_VERSION], ids=["only the router", "also replicas"])
