@@ -73,7 +73,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "No controller has handled the HorizontalPodAutoscaler or the ScaledObject yet. Or the spec has changed from "
         "one to the other, and the former one still exists.",
         "Wait some seconds. If the reason stays, kube-controller-manager does not run the controller of autoscalers, "
-        "or KEDA's operator does not run.",
+        "or KEDA's operator does not run. If the message names a finalizer of KEDA and you have uninstalled KEDA, "
+        "install it again until the ScaledObject is gone, or remove the finalizer.",
     ),
     "AutoscalerPaused": Explanation(
         "server",
