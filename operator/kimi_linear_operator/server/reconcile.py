@@ -158,16 +158,16 @@ class ServerReconciler:
             *outcome.retries(manifest.get("status", {}), failures, self.now()),
             next_look(own_pods(self.cache, key), self.now()),
             self._start_logs.seconds_left(key),
-            self._seconds_to_settle(key),
+            self._seconds_to_settle(key, manifest["metadata"]["uid"]),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         if outcome.passing:
             raise outcome.passing
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
-    def _seconds_to_settle(self, key: Key) -> float | None:
+    def _seconds_to_settle(self, key: Key, uid: str) -> float | None:
         """Return the seconds until an automatic rollout may go on with the next server, None if there is no wait."""
-        left = self._templates.seconds_to_settle(key)
+        left = self._templates.seconds_to_settle(key, uid)
         return left if left > 0.0 and is_marked(self.cache, key) else None
 
     def _seconds_until_more(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> float:
