@@ -77,9 +77,9 @@ def _record(data: Manifest) -> Revision | None:
     """
     number = data.get("number")
     found = revision.of_data(data, number) if type(number) is int else None
-    return (
-        replace(found, inputs={name: found.inputs[name] for name in _INPUTS if name in found.inputs}) if found else None
-    )
+    if found is None:
+        return None
+    return replace(found, inputs={name: found.inputs[name] for name in _INPUTS if name in found.inputs})
 
 
 def text_of(record: Revision) -> str:
