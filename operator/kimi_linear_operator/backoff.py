@@ -9,8 +9,7 @@ from dataclasses import dataclass
 class Backoff:
     """Delays that double with each attempt, up to a maximum. The number of attempts has no limit.
 
-    Each delay is a random part of its length, at least half of it, so that clients that failed together do not retry
-    together.
+    Each delay is random, between half and all of its length. So clients that failed together do not try again together.
 
     Attributes:
         first: Seconds after the first failure.

@@ -1,4 +1,4 @@
-"""The clock for Leases and for the time limits of writes. It shows, too, whether the machine was suspended."""
+"""The clock for Leases and for the time limits of writes. It also shows whether the machine was suspended."""
 
 import time
 

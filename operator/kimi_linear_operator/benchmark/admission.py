@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 # How often to retry while another benchmark is about to start, or a client of a deleted benchmark still runs.
 LEFTOVER_RETRY_SECONDS = 5.0
 # The maximum number of simultaneous requests that check for running clients. It is needed because each list can hold a
-# page of 4 MiB in memory.
+# page of 2 MiB in memory.
 REQUESTS_AT_ONCE = 16
 
 

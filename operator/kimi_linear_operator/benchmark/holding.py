@@ -1,9 +1,13 @@
-"""For how long Jobs hold a server. While a Job holds it, no other benchmark of the server may start.
+"""For how long Jobs hold (reserve) a server. While a Job holds it, no other benchmark of the server may start.
 
 A user with write access to a namespace can create any Job there, with any label and owner, and benchmarks with any
-address. So a Job of another namespace holds a server only under three conditions: its name is the one that the operator
-would choose, its benchmark wants to run, and the time limit of the suite has not passed since the Job's creation. A
-finalizer, a sidecar or the suspension of the Job does not extend this time. Against benchmarks of the server's own
+address. So a Job of another namespace holds a server only under three conditions:
+
+- Its name is the name that the operator would choose.
+- Its benchmark wants to run.
+- The time limit of the suite has not passed since the Job's creation.
+
+A finalizer, a sidecar or the suspension of the Job does not extend this time. Against benchmarks of the server's own
 namespace, such a Job never holds the server (`BenchmarkIndex.line`).
 """
 
@@ -95,8 +99,8 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
 def _is_forged(task: Task, age: float, claim: Claim, asker: Asker) -> bool:
     """Return whether the operator cannot have created a guest's Job of this age, because another guest had its turn.
 
-    While a guest waits, the operator creates no Job of a guest whose turn comes later. The exception are the first
-    seconds, because watch events may be late.
+    While a guest waits, the operator creates no Job of a guest whose turn comes later. The first seconds are an
+    exception, because watch events can be late.
     """
     is_out_of_turn = asker.goes_before(claim) and age < asker.waited - job_status.OVERDUE_SECONDS
     return is_out_of_turn or _was_created_during(asker.last_suite, task.created)
@@ -105,8 +109,8 @@ def _is_forged(task: Task, age: float, claim: Claim, asker: Asker) -> bool:
 def _was_created_during(suite: tuple[str, str] | None, created: str) -> bool:
     """Return whether a guest's Job is forged, because it was created while a suite of another guest ran on the server.
 
-    During a suite, the operator creates no Job of another guest. The exception are the first seconds, because watch
-    events may be late. The operator also creates no such Job just before the next suite of the same benchmark.
+    During a suite, the operator creates no Job of another guest. The first seconds are an exception, because watch
+    events can be late. The operator also creates no such Job just before the next suite of the same benchmark.
     """
     if suite is None:
         return False

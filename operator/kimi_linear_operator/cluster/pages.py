@@ -20,11 +20,13 @@ from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 # (https://pkg.go.dev/k8s.io/client-go/tools/pager), because a decoded page needs twenty times the memory of its text.
 # It is not smaller, because a busy API server makes each page wait.
 LIST_CHUNK = 250
-# The usual size of 250 pods. A page of larger objects contains fewer objects. A user may store hundreds of objects of 1
-# MB, which need more memory than the operator has.
-PAGE_BYTES = 4 * 2**20
-# In units of `jsontext.weight`: five times the weight of 250 pods. Decoded, 8 MB of empty lists take half a gigabyte.
-PAGE_WEIGHT = 1_000_000
+# More than 100 of the operator's Deployments, or 250 Services. A page of larger objects contains fewer objects. A user
+# may store hundreds of objects of 1 MB, which need more memory than the operator has. Twice this size would raise the
+# operator's memory after a start by 20 MiB for good.
+PAGE_BYTES = 2 * 2**20
+# In units of `jsontext.weight`: more than twice the weight of 250 pods. Decoded, 8 MB of empty lists take half a
+# gigabyte.
+PAGE_WEIGHT = 500_000
 _SHRINKING = 8
 # If a list expires before its last page and the API server gives no token to continue, the list starts again with
 # longer pages, so that it needs fewer pages. The last attempt is usually a single page, as in client-go's pager.

@@ -1,11 +1,14 @@
 """Access of a pod to its node, and to the API server through a service account.
 
-The operator creates all pods with its own account, so a policy that checks users does not see which user asked for a
-pod. Therefore an administrator must allow any access beyond the level `baseline` of the Pod Security Standards, and any
-account at the API server. In the engine's container, two things need no permission, because ROCm requires them: the
-seccomp profile Unconfined and the capability SYS_PTRACE. Both are defaults of a server.
+The operator creates all pods with its own account. So a policy that checks users does not see which user asked for a
+pod. Therefore an administrator must allow two things: any access beyond the level `baseline` of the Pod Security
+Standards, and any account at the API server.
 
-These functions check the pod template, not the spec, so it does not matter which field of the spec caused the access.
+In the engine's container, two things need no permission, because ROCm requires them: the seccomp profile Unconfined and
+the capability SYS_PTRACE. Both are defaults of a server.
+
+The functions here check the pod template, not the spec. So it does not matter which field of the spec caused the
+access.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,7 @@
-"""Bounds on the size and depth of a resource. They are checked before models and CEL get the resource.
+"""Bounds on the size and depth of a resource. They are checked before models and CEL read the resource.
 
-The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels deep. Parsers, models and CEL recurse, or
-need more time for larger objects. So these checks use loops.
+The API server stores objects of 1.5 MB and JSON that is nested 10,000 levels deep. Parsers, models and CEL are
+recursive, and need more time for larger objects. So the checks here use loops instead of recursion.
 """
 
 import json
@@ -85,10 +85,10 @@ def excess(manifest: Mapping[str, Any]) -> Problem | None:
 
 
 def within_bounds(manifest: Manifest) -> Manifest:
-    """Replace a spec that exceeds a bound by a small one that exceeds the same bound in the same field.
+    """Replace a spec that exceeds a bound by a small spec that exceeds the same bound in the same field.
 
-    `excess` refuses the small spec with the same problem, and it needs little memory and time. Any other resource stays
-    unchanged.
+    `excess` refuses the small spec with the same problem, and the small spec needs little memory and time. Any other
+    resource stays unchanged.
     """
     excessive = _excessive_field(manifest)
     if excessive is None:
@@ -99,7 +99,7 @@ def within_bounds(manifest: Manifest) -> Manifest:
 
 
 def without_room(manifest: Manifest, others: str) -> Manifest:
-    """Replace a spec for which there is no room by a small one, which `excess` refuses.
+    """Replace a spec for which there is no room by a small spec. `excess` refuses the small spec.
 
     Args:
         manifest: The resource.
@@ -188,9 +188,9 @@ def _contents(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 
 def declared(model: BaseModel) -> Manifest:
-    """Return the fields that the schema declares, with their defaults. CEL at the API server sees only these.
+    """Return the fields that the schema declares, with their defaults. CEL at the API server sees only these fields.
 
-    The recursion is as deep as the models, whatever the object contains.
+    The recursion is only as deep as the models, whatever the object contains.
     """
     fields = {field.alias or name: name for name, field in type(model).model_fields.items() if not field.exclude}
     values = ((alias, getattr(model, name)) for alias, name in fields.items())

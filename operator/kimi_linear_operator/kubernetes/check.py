@@ -1,4 +1,4 @@
-"""Checks of a resource: models check its shape, rules check its content."""
+"""Checks of a resource. Models check its shape, and rules check its content."""
 
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -38,7 +38,7 @@ class Checked(Generic[R]):
     Attributes:
         resource: The resource, or None if its shape is wrong.
         problems: Errors and warnings, errors first.
-        left_out: Fields of the stored spec that were removed from the resource, each with its value: nobody asked for
+        left_out: Fields of the stored spec, with their values, that were removed from the resource. Nobody asked for
             them, and a rule would refuse them.
     """
 
@@ -108,7 +108,10 @@ class Checker(Generic[R]):
 
 
 def check_any(manifest: Mapping[str, Any], checkers: Sequence[Checker[Any]]) -> Checked[Any]:
-    """Check a resource as a user wrote it, with the checker of its kind. If it names no kind, use the first checker."""
+    """Check a resource as a user wrote it, with the checker of its kind.
+
+    If the resource names no kind, use the first checker.
+    """
     kind = manifest.get("kind")
     kinds = [checker.model.KIND.kind for checker in checkers]
     if isinstance(kind, str) and kind not in kinds:

@@ -38,7 +38,7 @@ class Reason:
     Attributes:
         name: One CamelCase word from the table in `reasons`.
         message: The cause, quoted from the cluster where possible, and the remedy where we know it.
-        blames_spec: Whether only a change of the spec can help. If false, the problem can end by itself.
+        blames_spec: Whether only a change of the spec can help. If false, the problem can end without such a change.
     """
 
     name: ReasonName
@@ -49,7 +49,8 @@ class Reason:
     def shown(self) -> str:
         """Return the message as a status shows it: without secrets, and with at most LONGEST_MESSAGE characters.
 
-        Several conditions have the same reason, and the search for secrets in a long message takes long.
+        The result is cached: several conditions have the same reason, and the search for secrets in a long message
+        takes long.
         """
         message = foreigntext.cleaned(self.message)
         return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 4] + " ..."

@@ -24,7 +24,7 @@ class Crash:
     Attributes:
         pod: The pod.
         container: The status of the container.
-        termination: A terminated state of it.
+        termination: A terminated state of the container.
         program: The program of the pod.
     """
 
@@ -78,11 +78,9 @@ class Crash:
     def startup_budget_exceeded(self) -> int:
         """Return the seconds that a startup probe allows, if this probe made the kubelet stop the container.
 
-        Otherwise 0.
-
-        The kubelet does not record why it stops a container. The probe was the cause if three things are true: a signal
-        ended the container, the container ran as long as the probe and the grace period allow, and the pod was not
-        ready in that time.
+        Otherwise return 0. The kubelet does not record why it stops a container. The probe was the cause if three
+        things are true: a signal ended the container, the container ran as long as the probe and the grace period
+        allow, and the pod was not ready in that time.
         """
         spec: Manifest = self.pod.get("spec", {})
         containers = spec.get("containers", ())

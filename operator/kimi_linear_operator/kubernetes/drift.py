@@ -1,4 +1,4 @@
-"""Drift: the fields in which a live object differs from the wanted one. Without drift, nothing is written.
+"""Drift: the fields in which a live object differs from the wanted object. Without drift, the operator writes nothing.
 
 Only wanted fields count. Defaults of the API server and fields of other managers are not drift.
 """
@@ -54,7 +54,7 @@ def has_drifted(live: Manifest, wanted: Manifest) -> bool:
 
 
 def with_digests(manifest: Any) -> Any:
-    """Replace the contents of a ConfigMap by their digests; return any other object as it is.
+    """Replace the contents of a ConfigMap by their digests. Return any other object as it is.
 
     Digests are enough to find drift, and need a hundredth of the memory.
     """
@@ -143,7 +143,7 @@ def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, fie
 
 
 def _keyed_differences(live: Sequence[Manifest], wanted: Sequence[Manifest], path: str) -> Iterator[str]:
-    """Compare items with the same key. If two variables have the same name, the last one counts."""
+    """Compare items with the same key. If two variables of a container have the same name, the last one counts."""
     if len(live) == len(wanted) == 1:
         yield from differences(live[0], wanted[0], path)
     elif not _match_pairwise(live, wanted):

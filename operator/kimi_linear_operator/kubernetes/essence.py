@@ -1,7 +1,7 @@
 """The essence of an object: the fields that show its identity, owners and state, limited in size.
 
-If an object is too large, the cache keeps only its essence. The essence contains no pod template, data or ports. So a
-child of which only the essence is cached shows drift, and is applied again.
+If an object is too large, the cache keeps only its essence. The essence contains no pod template, no data and no ports.
+So a child of which the cache has only the essence always shows drift, and the operator applies it again.
 """
 
 from collections.abc import Iterable, Mapping

@@ -29,7 +29,7 @@ def ready_event(manifest: Manifest, status: Manifest, now: str, normal: Collecti
         manifest: The resource with its previous status.
         status: Its new status.
         now: The time as RFC 3339.
-        normal: The reasons for which the Event's type is Normal; for others it is Warning.
+        normal: The reasons for which the type of the Event is Normal. For all other reasons, it is Warning.
     """
     before, after = ready_condition(manifest.get("status", {})), ready_condition(status)
     if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):

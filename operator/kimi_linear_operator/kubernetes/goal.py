@@ -19,7 +19,7 @@ class Goal:
     Attributes:
         condition: The type of the condition.
         reached: The words after the name of a resource that has reached its goal.
-        not_reached: The words after the name of a resource that has not.
+        not_reached: The words after the name of a resource that has not reached its goal.
     """
 
     condition: str

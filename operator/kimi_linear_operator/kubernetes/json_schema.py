@@ -1,7 +1,8 @@
-"""JSON schemas of custom resources, for editors and for tools such as kubeconform, made from their definitions.
+"""JSON schemas of custom resources, made from their definitions. Editors and tools such as kubeconform read them.
 
-One file for a kind and a version, with the names that https://github.com/datreeio/CRDs-catalog uses. Like the API
-server, a schema refuses wrong types, values beyond a bound, and unknown fields. It cannot express rules in CEL.
+There is one file for a kind and a version. Its name is the name that https://github.com/datreeio/CRDs-catalog uses.
+Like the API server, a schema refuses wrong types, values beyond a bound, and unknown fields. It cannot express the
+rules, which are in CEL.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Quotes from the logs of containers that failed: the exception, without the noise after it."""
+"""Quotes from the logs of containers that failed. A quote is the exception, without the other lines after it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ _LOG_RECORD = re.compile(r"^\[?\d{4}-\d\d-\d\d[ T]|^(?:INFO|WARNING|DEBUG)\b")
 
 @dataclass(frozen=True, order=True)
 class _Error:
-    """A line of a log with an error.
+    """A line of a log that reports an error.
 
     Attributes:
         rank: A line with a higher rank says more about the cause.

@@ -55,7 +55,7 @@ def annotations(manifest: Manifest) -> dict[str, str]:
 
 
 def own_annotations(manifest: Manifest) -> dict[str, str]:
-    """Return our own annotations of an object. With these annotations, users ask for something."""
+    """Return our own annotations of an object. Users set such annotations to ask the operator for something."""
     return {name: value for name, value in annotations(manifest).items() if name.startswith(f"{GROUP}/")}
 
 
@@ -114,7 +114,7 @@ def owner_uids(manifest: Manifest) -> list[str]:
 
 
 def is_owned_by_namesake(manifest: Manifest, resource: Resource) -> bool:
-    """Return whether an owner of an object has the kind and name of a resource, whatever its UID."""
+    """Return whether an owner of an object has the kind and name of a resource, with any UID."""
     name = (resource.kind, resource.metadata.name)
     references = manifest["metadata"].get("ownerReferences", ())
     return any((reference["kind"], reference["name"]) == name for reference in references)

@@ -1,7 +1,8 @@
 """Strategic merge of a user's changes into a pod template, as with `kubectl patch --type strategic`.
 
-The keys are the patchMergeKey tags of Kubernetes' core/v1 types (PodSpec, Container, Volume). As in the API server,
-ports have two keys: TCP and UDP ports may have the same number.
+A merge finds an item of a list by its key. The keys are the patchMergeKey tags of Kubernetes' core/v1 types (PodSpec,
+Container, Volume). As in the API server, ports have two keys, because a TCP port and a UDP port can have the same
+number.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -36,8 +37,9 @@ _HAVE_HANDLER = ("livenessProbe", "postStart", "preStop", "readinessProbe", "sta
 def merge(base: Manifest, patch: Manifest) -> Manifest:
     """Return the patched object. The arguments do not change.
 
-    Objects are merged field by field and lists with a merge key item by item. Any other value is replaced. A null in
-    the patch removes the field. A directive such as `$patch` stays in the result, and the API server refuses it.
+    Objects are merged field by field. Lists with a merge key are merged item by item. Any other value is replaced. A
+    null in the patch removes the field. A directive such as `$patch` stays in the result, and the API server refuses
+    it.
     """
     merged = dict(base)
     for key, value in patch.items():

@@ -49,9 +49,10 @@ def has_second_manager(manifest: Manifest, manager: str) -> bool:
 
 
 def unified(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest] | None:
-    """Return managed fields that list a manager's patched fields as applied, None if the manager has patched none.
+    """Return managed fields in which all patched fields of a manager count as applied.
 
-    Then the manager's next apply removes the patched fields that are not in the applied object.
+    None if the manager has patched no fields. With the result, the manager's next apply removes the patched fields that
+    are not in the applied object.
     """
     patched = [entry for entry in managed_fields if _is_patched(entry, manager)]
     if not patched:
@@ -109,7 +110,10 @@ def _leads(key: str, below: Fields, paths: Sequence[str], steps: Iterator[int]) 
 
 
 def _begins_with(path: str, name: str) -> bool:
-    """Return whether the first name in a path is this one. The name can contain the characters of a path."""
+    """Return whether the first name in a path is this name.
+
+    The name can contain the characters that separate names in a path.
+    """
     return path.startswith(name) and path[len(name) : len(name) + 1] in ("", ".", "[", "]")
 
 
@@ -138,8 +142,8 @@ def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
 def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the innermost fields of an object that are not in a set. A list counts as one field.
 
-    If a set names an object, it contains only those fields of the object that it also names. The owner may have written
-    an empty object, to which the API server has added defaults.
+    A set can name an object without naming the fields in it. Then the set does not contain these fields: the owner has
+    perhaps written an empty object, and the API server has added defaults.
     """
     for name, item in value.items():
         below = fields.get(f"f:{name}")
@@ -191,7 +195,7 @@ def remaining_path(fields: Fields, path: FieldPath, value: Any) -> FieldPath | N
     Args:
         fields: The set.
         path: The path of a field.
-        value: The object. The key fields of its items say which entries of the set belong to them.
+        value: The object. The key fields of its list items say which entries of the set belong to the items.
 
     Returns:
         Empty if the set contains the field. The rest of the path if the set contains a whole list or object around the
@@ -246,8 +250,8 @@ class SelectedItem:
 
     Attributes:
         value: The item.
-        keys: Its key fields, empty if the set names the item by its value.
-        fields: The set's entry for it.
+        keys: Its key fields, empty if the set names the item by its whole value.
+        fields: The entry for the item in the set.
     """
 
     value: Any

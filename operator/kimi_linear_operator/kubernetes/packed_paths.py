@@ -1,6 +1,6 @@
-"""Paths of fields as one short text, for tables that keep them for a long time.
+"""Paths of fields as one short text, for tables that keep the paths for a long time.
 
-A path is a tuple of names. The names of objects are in the paths of all their fields, so the paths of a spec of 16 KiB
+A path is a tuple of names. The name of an object is in the path of each of its fields. So the paths of a spec of 16 KiB
 can take half a megabyte as tuples.
 """
 
@@ -15,9 +15,10 @@ MOST_BYTES = 4096
 
 
 def packed(paths: Sequence[FieldPath]) -> bytes | None:
-    """Return paths as JSON, None if it has more than MOST_BYTES.
+    """Return paths as JSON, None if the JSON has more than MOST_BYTES.
 
-    The names are measured first: the JSON of the paths of a large spec can take a hundred megabytes.
+    Before the JSON is built, the names are measured, because the JSON of the paths of a large spec can take a hundred
+    megabytes.
     """
     if sum(len(str(name)) for name in chain.from_iterable(paths)) > MOST_BYTES:
         return None

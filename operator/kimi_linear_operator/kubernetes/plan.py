@@ -51,7 +51,8 @@ class Apply:
     def is_repair(self) -> bool:
         """Return whether somebody else changed the child after the operator had applied the same wanted object.
 
-        Only the annotation shows this, because a plan has no memory. Somebody may have changed the annotation, too.
+        A plan has no memory, so only the annotation with the fingerprint shows this. Somebody may have changed the
+        annotation, too.
         """
         mark = metadata.FINGERPRINT_ANNOTATION
         return metadata.annotations(self.live).get(mark) == metadata.annotations(self.wanted).get(mark)
@@ -66,11 +67,11 @@ class Delete:
 
 @dataclass(frozen=True)
 class Blocked:
-    """A child that cannot be created: its name is taken by an object that the resource is not allowed to adopt.
+    """A child that cannot be created. An object has its name, and the resource is not allowed to adopt this object.
 
     Attributes:
         wanted: The wanted child.
-        is_passing: Whether that object will soon be removed.
+        is_passing: Whether the other object will soon be removed.
         message: The cause and the remedy.
     """
 

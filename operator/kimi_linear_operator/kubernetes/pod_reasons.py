@@ -109,10 +109,10 @@ def _reason(pod: Manifest, now: str, program: Program) -> Reason | None:
 
 
 def _with_lost_devices(pod: Manifest, reason: Reason) -> Reason:
-    """Return a reason. If a lost device can be the cause, name the unhealthy devices of the pod.
+    """Return a reason. If a lost device can be the cause, the reason also names the unhealthy devices of the pod.
 
-    Kubelets report unhealthy devices since Kubernetes 1.36. They do not end such a pod, and do not give it other
-    devices.
+    Kubelets report unhealthy devices since Kubernetes 1.36. A kubelet does not end such a pod, and does not give it
+    other devices.
     """
     lost = _lost_devices(pod) if reason.name in _OF_LOST_DEVICES else ()
     if not lost:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Program:
-    """A program written in Python: how its log tells why it failed, and what helps.
+    """A program written in Python. Its fields say how its log shows why it failed, and what helps.
 
     Attributes:
         container: The name of its container.
@@ -16,12 +16,12 @@ class Program:
         memory_remedies: The remedy for each out-of-memory error.
         startup_limit: The field of the spec that limits the time of a start.
         startup_remedy: Another remedy if the program does not start in time.
-        errors: Errors that tell the cause, in addition to Python's exceptions.
-        vague_errors: Errors that do not tell the cause.
+        errors: Errors that show the cause, in addition to Python's exceptions.
+        vague_errors: Errors that do not show the cause.
         consequences: Errors that another error has caused, and errors that the program catches.
         shutdown: The line at which the program begins to shut down after an error. Later lines do not contain the
             cause.
-        noise: Other lines that never tell the cause.
+        noise: Other lines that never show the cause.
     """
 
     container: str

@@ -1,4 +1,4 @@
-"""Kueue: how a workload gets into a queue, and how to recognise that it waits in the queue.
+"""Kueue: how a Deployment or Job gets into a queue, and how to recognise that it waits in the queue.
 
 Kueue needs only a label with the name of a LocalQueue: https://kueue.sigs.k8s.io/docs/tasks/run/
 """

@@ -1,10 +1,12 @@
-"""Pods that a quota refuses: the old pods for which they wait, and when to wake the controller that creates pods.
+"""Pods that a quota refuses: for which old pods they wait, and when to wake the controller that creates pods.
 
-If a GPU quota is full while an old replica drains, it refuses the new pod. The ReplicaSet controller retries with a
-back-off that doubles up to some 16 minutes (kubernetes/pkg/controller/replicaset, AddRateLimited). The end of the old
-pod does not wake the controller, because that pod belongs to another ReplicaSet. Any change of the new ReplicaSet wakes
-the controller (updateRS enqueues its key immediately). The operator can make such a change, because the Deployment
-controller copies annotations of a Deployment to its ReplicaSet.
+While an old replica drains, it still counts towards a quota of GPUs. If the quota is full, it refuses the new pod. The
+ReplicaSet controller tries again after a back-off, which doubles up to about 16 minutes
+(kubernetes/pkg/controller/replicaset, AddRateLimited). The end of the old pod does not wake the controller, because the
+old pod belongs to another ReplicaSet.
+
+Any change of the new ReplicaSet wakes the controller (updateRS enqueues its key immediately). The operator can make
+such a change: the Deployment controller copies the annotations of a Deployment to its ReplicaSet.
 """
 
 import hashlib
@@ -51,8 +53,8 @@ def terminating(pods: Iterable[Manifest]) -> list[str]:
 def wake(deployment: Manifest | None, mark: str, pods: Sequence[Manifest], now: str) -> Wake:
     """Return whether to wake the ReplicaSet controller because a quota refused a pod.
 
-    Wake the controller when no pod is terminating any more, and at most ATTEMPTS times for the same remaining pods. So
-    a quota that is too small does not cause endless writes.
+    Wake the controller when no pod terminates any more. For the same remaining pods, wake it at most ATTEMPTS times, so
+    that a quota that is too small does not cause endless writes.
 
     Args:
         deployment: The Deployment, if there is one.

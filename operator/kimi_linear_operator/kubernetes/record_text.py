@@ -1,6 +1,6 @@
-"""JSON in an annotation: a record that the operator wrote. Anybody who may write the object can edit it.
+"""JSON in an annotation: a record that the operator wrote. Anybody who may write the object can edit the record.
 
-For the API server, the whole text is one string. So the bounds on objects do not limit the values in it.
+The API server treats the whole text as one string. So its bounds on objects do not limit the values in the text.
 """
 
 from typing import Any
@@ -17,7 +17,10 @@ _CHARACTERS = 64
 
 
 class Reader:
-    """Decodes texts until their cost exceeds a bound together. Every further text counts as missing."""
+    """Decodes texts, up to a bound on their cost together.
+
+    When the bound is reached, further texts count as missing.
+    """
 
     def __init__(self, most: int = HEAVIEST) -> None:
         """Take the largest cost of all texts together."""
@@ -34,7 +37,7 @@ class Reader:
         return jsontext.decode_unrepaired(content) if self._pay(jsontext.weight(content)) else None
 
     def _pay(self, cost: int) -> bool:
-        """Return whether this cost is within the bound, and take it off if so."""
+        """Return whether this cost is within the bound. If it is, subtract it from the bound."""
         is_within = cost <= self._left
         self._left -= cost if is_within else 0
         return is_within

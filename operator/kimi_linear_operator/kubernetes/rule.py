@@ -18,13 +18,13 @@ _FIELD = re.compile(r"\bself((?:\.[A-Za-z]\w*\b(?!\())+)")
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition that a field must meet. An absent field meets it.
+    """A condition that a field must meet. If the field is missing, the rule is met.
 
-    The API server evaluates a rule at its node of the schema: on creation, and on an update only if it changes the
-    value there. So a rule belongs to the innermost node that contains everything that it reads. Then users can still
-    label and scale an object that is older than the rule, and the operator can write its status
-    (https://kubernetes.io/docs/
-    tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-ratcheting).
+    The API server evaluates a rule at its node, which is one place in the schema. It evaluates the rule when an object
+    is created, and on an update if the value at the node changes
+    (https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-ratcheting).
+    So a rule belongs to the innermost node that contains everything that the rule reads. Then users can still label and
+    scale an object that is older than the rule, and the operator can write its status.
 
     The expression uses only features of every CEL implementation: no functions of Kubernetes, no optional syntax. It
     can read the fields that the schema declares, with their defaults.
@@ -87,7 +87,10 @@ class Rule:
 
 
 class Transition(Rule):
-    """A condition on an update. Its expression reads `oldSelf`, too, so only the API server can evaluate it."""
+    """A condition on an update.
+
+    Its expression also reads the old object (`oldSelf`), so only the API server can evaluate it.
+    """
 
     def crd_validation(self) -> Manifest:
         """Return the rule as an entry of `x-kubernetes-validations` at its node."""
@@ -110,7 +113,10 @@ def _is_unchanged(field: str) -> str:
 
 
 class _Node:
-    """The rules of one node, as one CEL program. Passing a value to CEL takes longer than evaluating most rules."""
+    """The rules of one node, as one CEL program.
+
+    Passing a value to CEL takes longer than evaluating most rules, so all rules of a node share one evaluation.
+    """
 
     def __init__(self, at: str, rules: Sequence[Rule]) -> None:
         self.at = at
@@ -161,7 +167,10 @@ def _value_at(manifest: Manifest, path: str) -> Any:
 
 
 def _only(value: Manifest, fields: Iterable[str]) -> Manifest:
-    """Return a copy of an object with only these fields. An empty object around a field stays, so that `has` works."""
+    """Return a copy of an object with only these fields.
+
+    An object around a field stays, even if it is empty, so that `has` works.
+    """
     result: Manifest = {}
     for field in fields:
         *parents, last = field.split(".")

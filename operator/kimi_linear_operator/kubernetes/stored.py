@@ -1,6 +1,6 @@
-"""Reading stored objects, which another version of the operator or anybody else may have written.
+"""Reads stored objects. Another version of the operator, or anybody else, may have written them.
 
-At that time, the definition of another version may have been installed.
+The definition of another version may have been installed when they were written.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -29,11 +29,13 @@ _LONGEST_MESSAGE = LONGEST_MESSAGE + 1
 
 
 def readable_status(model: type[Status], status: Any) -> Manifest:
-    """Return a stored status without its unreadable parts: fields are empty instead, and items of lists are left out.
+    """Return a stored status without its unreadable parts: fields become empty, and items of lists are left out.
 
-    So code that reads a status can rely on the schema, and the next write of the status replaces the unreadable parts.
-    Records keep all their objects. So code that reads an object of a record must first check that it is readable
-    (`is_readable`). Fields that the schema does not have are left as they are. Long messages of conditions are cut.
+    So code that reads a status can rely on the schema. The next write of the status replaces the unreadable parts.
+
+    Records keep all their objects. So code that reads an object of a record must first check that the object is
+    readable (`is_readable`). Fields that the schema does not have stay as they are. Long messages of conditions are
+    cut.
     """
     if not isinstance(status, dict):
         return {}
@@ -231,7 +233,7 @@ def _unreadable(value: Manifest, model: type[BaseModel]) -> set[str]:
 
 
 def _empty(field: FieldInfo) -> Any:
-    """Return the value of a field that is not known."""
+    """Return the value that stands for a field whose value is unknown."""
     default = field.get_default(call_default_factory=True)
     candidates = (field.annotation, *get_args(field.annotation))
     is_object = any(isinstance(item, type) and issubclass(item, BaseModel) for item in candidates)

@@ -1,7 +1,8 @@
 """Fields of a spec that nobody asked for.
 
-With every write of an object, the API server stores the defaults of the current CRD, also those of another version of
-the operator. The managed fields show who set a field. A default has no owner.
+With every write of an object, the API server stores the defaults of the current CRD. The CRD can be that of another
+version of the operator. The managed fields show who set a field: a value that a user set has an owner, and a default
+has none.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,8 +29,8 @@ class Answer:
 
     Attributes:
         value: Its value in the spec, None if the spec lacks it.
-        is_doubtful: Whether somebody may have asked for it: somebody owns the list or object around it as a whole, or
-            owned a null in its place.
+        is_doubtful: Whether somebody has perhaps asked for it. This is true if somebody owns the list or object around
+            it as a whole, or owned a null in its place.
     """
 
     value: Any
@@ -42,13 +43,13 @@ Answers = Mapping[FieldPath, Answer]
 
 @dataclass(frozen=True)
 class UncertainFields:
-    """Fields in which a spec differs from recorded inputs. Perhaps nobody asked for the difference.
+    """Fields in which a spec differs from recorded inputs. Perhaps nobody asked for these differences.
 
     Attributes:
         paths: The fields.
         recorded: The inputs that were in the spec at the time of the record.
-        recorded_until: The record contains everything that owners of whole lists wrote before this time (RFC 3339);
-            empty if unknown.
+        recorded_until: A time (RFC 3339). The record contains everything that owners of whole lists wrote before it.
+            Empty if unknown.
     """
 
     paths: tuple[FieldPath, ...] = ()
@@ -61,8 +62,12 @@ def added(
 ) -> tuple[FieldPath, ...]:
     """Return those of the changed fields for which perhaps nobody asked.
 
-    The record lacks the field or has it as null, nobody had set it, or it is in an item of a list. The owner of a list
-    owns everything in it, so ownership does not show who had set a field in an item.
+    These are the fields for which one of the following is true:
+
+    - The record lacks the field, or has a null in it.
+    - Nobody had set the field.
+    - The field is in an item of a list. The owner of a list owns everything in it, so ownership does not show who set
+      it.
 
     Args:
         changed: The fields that differ from the record.
@@ -101,7 +106,7 @@ def complete_until(created: str, now: str) -> str:
 
 
 def known_until(reported: str, now: str) -> str:
-    """Return until when the operator knew all writes to a spec, if it wrote the status at this time."""
+    """Return until when the operator knew all writes to a spec, given the time when it wrote the status."""
     seconds = seconds_between(reported, now)
     is_late = seconds is not None and seconds < _LATE_SECONDS
     return seconds_before(reported, _LATE_SECONDS) if is_late else reported
@@ -123,7 +128,7 @@ class Writes:
 
     Attributes:
         all: The managed fields of the object.
-        newer: The entries of managers who may have written the spec after the record was made.
+        newer: The entries of managers that may have written the spec after the record was made.
         seen: Doubtful fields, with their values, that nobody had asked for when the operator last saw the spec.
     """
 
@@ -153,13 +158,13 @@ def find(uncertain: UncertainFields, spec: Manifest, writes: Writes) -> Answers:
     """Return the uncertain fields that nobody asked for.
 
     - A field in the spec: nobody asked for it if it has no owner.
-    - A recorded value that nobody had set either: nobody asked for another value, or for none, as long as nobody owns
-      the field. The CRD of another version dropped the value, or has another default.
+    - A recorded value that nobody had set: as long as nobody owns the field, nobody asked to change or to remove the
+      value. The CRD of another version dropped the value, or has another default.
     - A null that is no longer in the spec: if the field still has an owner, the API server dropped the null, and nobody
       asked for that. A user who removes a null also gives up the ownership.
     - A field in a list that somebody owns as a whole, or a value in place of an owned null: ownership does not show
-      what the owner wrote. Nobody asked for the field in two cases: no owner wrote the spec after the operator last
-      applied it, or the field had the same value at that time and nobody had asked for this value.
+      what the owner wrote. Nobody asked for the field in two cases. Either no owner wrote the spec after the operator
+      last applied it. Or the field already had the same value then, and nobody had asked for this value.
     - A field in an object that somebody owns as a whole: see `_is_default_in_object`.
 
     Args:
@@ -194,7 +199,7 @@ def _answer(path: FieldPath, spec: Manifest, owners: _Owned) -> Answer | None:
 
 
 def _is_older(path: FieldPath, spec: Manifest, remaining: FieldPath, owners: _Owned) -> bool:
-    """Return whether a doubtful field is, as far as is known, older than the last writes of its owners."""
+    """Return whether a doubtful field is older than the last writes of its owners, as far as the operator knows."""
     if path in owners.seen and owners.seen[path] == stored.value_at(spec, path):
         return True
     if remaining and isinstance(remaining[0], str):
@@ -210,8 +215,8 @@ def _is_written(path: FieldPath, spec: Manifest, owners: _Owned) -> bool:
 def _is_default_in_object(path: FieldPath, spec: Manifest, remaining: FieldPath, owners: _Owned) -> bool:
     """Return whether a field in an object that somebody owns as a whole may be a default.
 
-    Either the owner has written an empty object, and all fields in it are defaults. Or the CRD of another version made
-    the object atomic, and the owner has written all fields.
+    There are two cases. In the first case, the owner has written an empty object, so all fields in it are defaults. In
+    the second case, the CRD of another version made the object atomic, and the owner has written all fields.
     """
     around, was_set = path[: -len(remaining)], stored.value_at(owners.recorded, path) is not None
     if not (was_set or stored.holds(spec, path)) or not stored.holds(owners.recorded, around):

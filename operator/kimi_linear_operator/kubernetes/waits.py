@@ -1,8 +1,8 @@
 """Reasons of pods whose containers do not run yet, and of pods that do not terminate.
 
-Some causes are only in Events, for example that a volume cannot be mounted or that a scheduler does not exist. This
-module does not read Events. It infers these causes from how long a pod waits. A message changes only once, when a limit
-has passed, because every change is a write.
+Only Events report some causes, for example that a volume cannot be mounted or that a scheduler does not exist. This
+module does not read Events. It infers these causes from the time that a pod has waited. A message changes only once,
+when a limit has passed, because every change is a write.
 """
 
 from collections.abc import Iterable, Iterator
@@ -64,7 +64,7 @@ def for_scheduler(pod: Manifest, scheduled: Manifest, now: str) -> Reason | None
 
 
 def for_containers(pod: Manifest, now: str) -> Reason:
-    """Return why some containers of a pod do not run although none has failed."""
+    """Return why some containers of a pod do not run, although no container has failed."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
     starting = Reason("Starting", f"pod {name} is being started: its image is pulled and its volumes are mounted")
     if running := [item["name"] for item in status.get("initContainerStatuses", ()) if _has_started(item, "running")]:
@@ -174,7 +174,7 @@ def _needs(volume: Manifest) -> Iterator[str]:
 def _as_volume(source: Manifest) -> Manifest:
     """Return a source of a projected volume as a volume.
 
-    An empty volume if the source needs no object, such as a token.
+    If the source needs no object (for example a token), return an empty volume.
     """
     if "secret" in source:
         return {"secret": {**source["secret"], "secretName": source["secret"].get("name")}}

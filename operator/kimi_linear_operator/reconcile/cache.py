@@ -1,7 +1,7 @@
 """The last known state of our resources and their children.
 
-Everything in the cache was observed and can be observed again. Watch events update the cache, and lists correct changes
-that a watch has lost. An older state never overwrites a newer state.
+The operator has observed everything in the cache, and can observe it again. Watch events update the cache. Lists
+correct changes that a watch has lost. An older state never overwrites a newer state.
 """
 
 from collections import OrderedDict
@@ -125,7 +125,7 @@ class Cache:
     def is_progress(self, observed: CachedObject) -> bool:
         """Return whether this change can only affect a status, because the object is a pod or its spec is unchanged.
 
-        A new value of the annotation `deployment.kubernetes.io/revision` can only affect a status, too. It raises the
+        A new value of the annotation `deployment.kubernetes.io/revision` also affects only a status. It raises the
         generation, because the API server raises the generation of a Deployment when its annotations change.
         """
         cached = self.find(observed.key)
@@ -160,7 +160,7 @@ class Cache:
         written it. The resource version stays the same, and there is no watch event. A list shows it.
         """
         is_same = self.reader.is_resource(cached.key.kind) and version_of(manifest) == cached.version and not cached.cut
-        if not is_same or jsontext.encode(manifest.get("spec")) in cached.text:
+        if not is_same or jsontext.encode(manifest.get("spec")) in cached.text.read():
             return set()
         observed = self.reader.read(cached.key.kind, manifest)
         if observed.large or observed.text == cached.text:
@@ -252,10 +252,10 @@ class Cache:
         return owners.union(*(index.keys_to_enqueue(before, after) for index in self._indexes))
 
     def begin_list(self, kind: Kind, namespace: str | None = None) -> int:
-        """Begin a complete list of a kind. Return the newest version of these objects so far.
+        """Begin a complete list of a kind. Return the newest version of the cached objects of this kind.
 
-        The list is of one namespace, or of all namespaces if that is None. Call this before the list is requested, so
-        that the list does not bring back objects that are deleted after this call.
+        The list is of one namespace, or of all namespaces if that is None. Call this before the list is requested.
+        Otherwise the list could bring back objects that are deleted in the meantime.
         """
         kept = ((key, version) for key, version in self._deleted.items() if not _is_covered(key, kind, namespace))
         self._deleted = OrderedDict(kept)
@@ -329,10 +329,10 @@ def _name_of(cached: CachedObject) -> str:
 
 
 def _bounded(objects: Iterable[CachedObject]) -> Iterator[CachedObject]:
-    """Yield the first objects, at most as many as one pass may read. No resource needs more."""
+    """Yield the first objects, at most as many as one pass is allowed to read. No resource needs more."""
     size = weight = 0
     for cached in objects:
-        size += len(cached.text)
+        size += cached.text.size
         weight += cached.weight
         if size > MOST_CHILDREN or weight > (MOST_WEIGHT if cached.key.kind == POD else MOST_WEIGHT_OF_FEW):
             return

@@ -1,6 +1,7 @@
-"""Cached objects: JSON text without the parts that the operator never reads, and facts that were read in advance.
+"""Cached objects: JSON text without the parts that the operator never reads, and facts about the object.
 
-JSON text needs a fifth of the memory of dictionaries. `decoded.py` decodes it for a pass.
+Facts are values that are read from the object when it is cached. JSON text needs a fifth of the memory of dictionaries,
+and packed text needs less than half of that. `decoded.py` decodes it for a pass.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -19,6 +20,7 @@ from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.ownership import has_second_manager
 from kimi_linear_operator.kubernetes.stored import readable_status
 from kimi_linear_operator.reasons import REASONS
+from kimi_linear_operator.reconcile.packed import PackedText
 
 # https://kubernetes.io/docs/reference/labels-annotations-taints/#deployment-kubernetes-io-revision
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
@@ -92,9 +94,10 @@ class CachedObject:
         key: Its key.
         version: Its resource version.
         generation: The generation of its spec, 0 if it has none.
-        revision: The number of a Deployment's current pod template in the Deployment controller's count.
-        owner: The resource in its label, None without a label. A resource is its own owner.
-        parent: For a resource that is also a child: the other resource, which its label names. None otherwise.
+        revision: The number that the Deployment controller gives to a Deployment's current pod template.
+        owner: The resource that the label of the object names, None without a label. A resource is its own owner.
+        parent: For a resource that is also a child of another resource: this other resource, which a label names. None
+            otherwise.
         facts: The facts that the owner's type has read from the object, None without facts.
         conditions: The conditions of a resource, empty for a child.
         source: The field manager that last changed a resource, for example kubectl; empty for a child.
@@ -102,9 +105,10 @@ class CachedObject:
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
-        large: The bytes that count towards the limit of the namespace: the text of a child, or the spec and the status
-            of a resource, if they are much longer than usual; otherwise 0.
-        cut: The value of `large` for the whole object, if only its essence was cached for lack of room. Otherwise 0.
+        large: The bytes that count towards the limit of the namespace, 0 for a usual size. For a large child, these are
+            the bytes of its text. For a large resource, these are the bytes of its spec and its status.
+        cut: If there was no room and only the essence was cached, the value of `large` for the whole object. Otherwise
+            0.
     """
 
     key: Key
@@ -117,7 +121,7 @@ class CachedObject:
     conditions: Conditions
     source: str
     owners: tuple[str, ...]
-    text: bytes
+    text: PackedText
     weight: int
     is_deleted: bool
     large: int
@@ -144,7 +148,7 @@ class CachedObject:
         """
         manifest = _without_room(self.manifest(), others) if self.is_resource else _small_part(self.manifest())
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
-        return replace(self, text=text, weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
+        return replace(self, text=_packed(text), weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
 
     @property
     def is_unreported(self) -> bool:
@@ -153,7 +157,7 @@ class CachedObject:
 
     def manifest(self) -> Manifest:
         """Return the object as a manifest."""
-        return cast(Manifest, jsontext.decode(self.text))
+        return cast(Manifest, jsontext.decode(self.text.read()))
 
 
 class _Kept(NamedTuple):
@@ -165,7 +169,7 @@ class _Kept(NamedTuple):
 
 
 class Reader:
-    """Converts manifests into cached objects. This is most of the work of caching, and any thread may do it."""
+    """Converts manifests into cached objects. This is most of the work of caching. Any thread is allowed to do it."""
 
     def __init__(self, types: Mapping[Kind, CachedType]) -> None:
         """Take the resource types by kind."""
@@ -204,7 +208,7 @@ class Reader:
             conditions=_interned(_conditions(manifest) if kind in self._types else ()),
             source=_source(manifest) if kind in self._types else "",
             owners=_owner_uids(kept.manifest),
-            text=kept.text,
+            text=_packed(kept.text),
             weight=kept.weight,
             is_deleted=is_deleted,
             large=_large_bytes_of_resource(kept) if kind in self._types else _large_bytes_of_child(kept),
@@ -256,13 +260,18 @@ class Reader:
             yield _essence(manifest)
 
 
+def _packed(text: bytes) -> PackedText:
+    """Pack a text that is not large. Large texts take too long, and their total length is limited in any case."""
+    return PackedText.of(text, LARGE_CHILD)
+
+
 def _large_bytes_of_child(kept: _Kept) -> int:
-    """Return the bytes of a child, 0 if these are not many."""
+    """Return the bytes of a large child, 0 for any other child."""
     return _if_more(len(kept.text), LARGE_CHILD)
 
 
 def _large_bytes_of_resource(kept: _Kept) -> int:
-    """Return the bytes of the spec and of the status of a resource, 0 for a part with few bytes."""
+    """Return the bytes of the large parts of a resource (spec and status), 0 if neither is large."""
     if len(kept.text) <= LARGE_CHILD:
         return 0
     spec, status = (len(jsontext.encode(kept.manifest.get(part))) for part in ("spec", "status"))
@@ -317,7 +326,10 @@ def _shared(text: str) -> str:
 
 @lru_cache(maxsize=16_384)
 def _remembered(text: str) -> str:
-    """Return the string itself. Unlike `sys.intern`, this cache forgets: Python 3.12 never frees interned strings."""
+    """Return the string itself, from a cache that forgets.
+
+    With `sys.intern`, Python 3.12 would never free the string.
+    """
     return text
 
 

@@ -1,4 +1,7 @@
-"""Writes the children of resources. It writes only children that differ, and never an object of somebody else."""
+"""Writes the children of resources.
+
+It writes only children that differ from the live objects, and never an object of somebody else.
+"""
 
 import asyncio
 import logging
@@ -69,8 +72,8 @@ class Children:
     Attributes:
         cluster: Where children are written.
         cache: Where children are read.
-        enqueue: Enqueues the other resources that depend on a written child. The watch event of the write does not
-            enqueue them, because the child is already cached and the event is dropped as a duplicate.
+        enqueue: Enqueues the other resources that depend on a written child. The watch event of the write does not do
+            this: the child is already cached, so the cache drops the event as a duplicate.
         clock: Returns monotonic seconds.
         has_read: Returns whether all objects of some kinds in a namespace are read now.
     """
@@ -138,7 +141,7 @@ class Children:
             raise error
 
     async def read_whole(self, key: Key, kinds: Iterable[Kind]) -> None:
-        """Let the current pass have the whole children that are cached only in part, because there is no room.
+        """Let the current pass have the whole children that are cached only in part, because there is no room for them.
 
         Without this, the pass would write these children again, and would not know the pod templates that are kept. It
         reads at most as much as a pass reads of children of one kind.
@@ -163,7 +166,8 @@ class Children:
     def _parts(self, key: Key, kinds: Iterable[Kind]) -> list[CachedObject]:
         """Return the children that are cached only in part.
 
-        Those that a resource owns come first. Of these, those with its name come first. Users can make many others.
+        Users can make many such objects. So the children that the resource owns come first. Of these, the children with
+        the name of the resource come first.
         """
         readable = [kind for kind in kinds if self.has_read(key.namespace, (kind,))]
         parts = [cached for kind in readable for cached in self.cache.cached_children(kind, key) if cached.cut]
@@ -184,7 +188,7 @@ class Children:
         return to_enqueue
 
     def forget(self, owner: Key) -> None:
-        """Forget the repairs of a deleted resource's children."""
+        """Forget the repairs of the children of a deleted resource."""
         self._repairs.forget_owner(owner)
 
     def contested(self, owner: Resource, manifests: Iterable[Manifest]) -> list[str]:
@@ -218,8 +222,8 @@ class Children:
     async def _create_missing(self, owner: Resource, wanted: Manifest) -> Step | None:
         """Create a child that is not cached. Return the next step if an object with its name exists.
 
-        The cache contains only labelled objects, and may be late. An existing object is read only after the API server
-        has reported it. This saves a request for each new child.
+        The cache contains only labelled objects, and may be late. So an object with the name can exist. The operator
+        reads this object only after the API server has reported it, which saves a request for each new child.
         """
         if "observedGeneration" in owner.status:
             # A resource without a reported status is too new to need this check, and there can be thousands of them.
@@ -242,8 +246,8 @@ class Children:
     async def _check_owner(self, owner: Resource) -> None:
         """Check that a resource still exists before it gets a child. The cache can be late.
 
-        If a resource and its child were deleted, the child must not come back. And if an orphan got an owner that no
-        longer exists, Kubernetes' garbage collector would delete the orphan with its pods.
+        If a resource and its child were deleted, the child must not come back. If an orphan got an owner that no longer
+        exists, Kubernetes' garbage collector would delete the orphan with its pods.
 
         Raises:
             GoneError: The resource does not exist, or is being deleted.

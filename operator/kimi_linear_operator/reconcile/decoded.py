@@ -1,7 +1,8 @@
 """The cached objects that a pass has decoded.
 
 Many parts of a pass read the same pods and children. Within a pass, each state of an object is decoded once, when the
-first part reads it. All parts share the manifest, so no code may change it. After the pass, nothing of it is kept.
+first part reads it. All parts share the decoded manifest, so no code may change it. After the pass, nothing of it is
+kept.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,8 +23,8 @@ class _Pass:
 
     Attributes:
         manifests: The objects.
-        read: What was read in them, by the function and the IDs of the manifests. With the manifests, which keep their
-            IDs while they are here.
+        read: What a function read in some of the manifests, by the function and the IDs of the manifests. The entry
+            also contains these manifests, because an ID stays valid only while its object exists.
     """
 
     manifests: dict[Key, tuple[CachedObject, Manifest]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Why a pass over a resource cannot go on as planned."""
+"""The causes for which a pass over a resource cannot continue."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ class GoneError(Exception):
 
 
 class LeftoverError(Exception):
-    """An object with a child's name belonged to a deleted resource with the same name, and will soon be deleted."""
+    """An object with a child's name is left over from a deleted resource of the same name. It will soon be deleted."""
 
 
 class NotReadYetError(Exception):
-    """It is not known yet whether a kind that the resource asks for can be read."""
+    """The operator does not know yet whether it can read a kind that the resource asks for."""
 
 
 class BehindError(ApiError):
@@ -52,7 +52,9 @@ class Failures:
     passing: ApiError | None = None
 
     def to_report(self, failures: int) -> Reason | None:
-        """Return the failure for the status: a lasting failure, or else a persistent error that may end by itself.
+        """Return the failure for the status.
+
+        This is a lasting failure, or an error that may end by itself but has lasted long.
 
         Args:
             failures: How many passes before this one failed in a row.

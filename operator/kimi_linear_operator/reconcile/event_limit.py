@@ -1,8 +1,8 @@
 """Limits the Events about one object, as client-go's EventSourceObjectSpamFilter does.
 
-https://pkg.go.dev/k8s.io/client-go/tools/record: it allows a burst of 25 per object, then one every five minutes. Our
-limit has a smaller burst for each reason, because a server that becomes ready and unready again and again must not use
-up the Events about other problems.
+https://pkg.go.dev/k8s.io/client-go/tools/record: client-go allows a burst of 25 Events for an object, and then one
+every five minutes. Our limit allows a smaller burst, but for each reason. Otherwise a server that becomes ready and
+unready again and again would use up the Events about other problems.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,7 @@ class _Allowance:
     Attributes:
         tokens: Number of Events that may be recorded now.
         updated_at: When `tokens` was computed, in seconds of the monotonic clock.
-        suppressed: Number of Events that were not recorded since the last recorded one.
+        suppressed: Number of Events that were not recorded since the last recorded Event.
     """
 
     tokens: float

@@ -12,16 +12,16 @@ from kimi_linear_operator.reconcile.cached_object import Key, key_of
 class Listing:
     """A list of a kind, in one namespace or in all.
 
-    Create this object before the list is requested, so that the list does not bring back objects that are deleted in
-    the meantime. If an object cannot be read, its cached state stays.
+    Create this object before the list is requested. Otherwise the list could bring back objects that are deleted in the
+    meantime. If an object cannot be read, the cache keeps its last state.
 
     Attributes:
         cache: The cache to fill.
         kind: The kind to list.
         namespace: The namespace to list, None for all.
-        skip: Called for each object that cannot be read, from within the exception handler.
-        is_restored: Whether the list or one of its objects is older than the cache, because etcd was restored.
-            If so, no more objects of the list are cached.
+        skip: Called from an exception handler, for each object that cannot be read.
+        is_restored: Whether the list or one of its objects is older than the cache, because etcd was restored. If so,
+            no more objects of the list are cached.
         to_enqueue: The resources to enqueue, because the list has changed cached objects.
     """
 

@@ -1,6 +1,6 @@
 """Reads information that is not in the cache.
 
-These are managed fields, and the owner of an object that a resource wants to adopt.
+This is the managed fields of an object, and the owner of an object that a resource wants to adopt.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ async def read_unchanged(cluster: Cluster, key: Key, uid: str, generation: int) 
 
 
 async def blocked_if_held(cluster: Cluster, kinds: Iterable[Kind], owner: Resource, step: Step | None) -> Step | None:
-    """Return a step. If it would take an object from another existing resource of ours, return a blocked step.
+    """Return a step. If the step would take an object from another existing resource of ours, return a blocked step.
 
     Otherwise two resources that want the same name would take the object from each other again and again.
 

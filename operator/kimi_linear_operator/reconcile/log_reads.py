@@ -1,6 +1,6 @@
-"""Places for reads of logs.
+"""Places for reads of logs. A read needs a place.
 
-A few reads run at the same time, concurrently with the passes. Namespaces share the places fairly.
+A few reads run at the same time, beside the passes. Namespaces share the places fairly.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class LogReads:
         return True
 
     def seconds_refused(self, namespace: str) -> float:
-        """Return for how many more seconds no log of a namespace is read, because the operator is not allowed to."""
+        """Return for how many more seconds the operator reads no log of a namespace, because it is not allowed to."""
         return max(0.0, self._refused.get(namespace, 0.0) - clock.seconds())
 
     def _count(self, namespace: str) -> int:

@@ -1,6 +1,6 @@
 """Asks the API server who set fields of a spec, and remembers the answers.
 
-Only managed fields show this, and the cache does not contain managed fields.
+Only managed fields show who set a field, and the cache does not contain managed fields.
 """
 
 import hashlib
@@ -38,7 +38,8 @@ class _Question:
     Attributes:
         uid: The UID of the resource.
         generation: The generation of the spec.
-        digest: A digest of the fields and their values. After a restore of etcd, the same generation can have others.
+        digest: A digest of the fields and their values. After a restore of etcd, the same generation can have other
+            values.
     """
 
     uid: str
@@ -60,7 +61,7 @@ class _Memory:
         self._sizes: Tally[str] = Tally()
 
     def __len__(self) -> int:
-        """Return of how many resources there are texts."""
+        """Return the number of resources for which there are texts."""
         return sum(map(len, self._texts.values()))
 
     def get(self, key: Key) -> _Texts:

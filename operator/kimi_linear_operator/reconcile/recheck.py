@@ -1,9 +1,9 @@
 """Checks refused resources again, without the fields for which nobody asked.
 
 With every write of an object, the API server stores the defaults of the current CRD. Fields with such defaults have no
-owner. A default from the CRD of another version may have a type that this version cannot read, or break a rule of this
-version. It stays in the object when the CRD is rolled back. The operator must still be able to reconcile such a
-resource.
+owner. A default from the CRD of another version can have a type that this version cannot read, or can break a rule of
+this version. The default stays in the object when the CRD is rolled back. The operator must still be able to reconcile
+such a resource.
 """
 
 from collections import OrderedDict
@@ -45,7 +45,7 @@ class _Question:
     Attributes:
         uid: The UID of the resource.
         generation: The generation of the spec.
-        errors: A hash of the errors. The same spec can have other errors under another definition.
+        errors: A hash of the errors. Under another definition, the same spec can have other errors.
     """
 
     uid: str
@@ -156,8 +156,9 @@ class _Search(Generic[R]):
 
         None if the search needs too many checks.
 
-        The spec must be valid without all of them. Fields that need not be dropped stay in the spec. Each check takes a
-        millisecond or more, so this halves the set of fields instead of trying each field.
+        The spec must be valid without all of these fields. Each check takes a millisecond or more. So the search does
+        not try each field, but halves the set of fields in each step. Fields that can stay in the spec are not in the
+        result.
         """
         if not fields:
             return ()

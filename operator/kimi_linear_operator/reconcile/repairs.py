@@ -1,9 +1,8 @@
 """Counts repairs of children's fields.
 
-The counts keep the operator and a rival from overwriting a field again and again.
-
-A rival is another field manager that changes the same field. Counts and rivals are only in memory, like the failures in
-the queue. After a restart, there are none.
+A rival is another field manager that changes the same field as the operator. The counts keep the operator and a rival
+from overwriting a field again and again. Counts and rivals are only in memory, so a restart of the operator forgets
+them.
 """
 
 from collections import OrderedDict
@@ -33,7 +32,7 @@ MOST_CHILDREN = 8192
 
 
 class Child(NamedTuple):
-    """A child and the resource that wants it. Two resources may want the same child."""
+    """A child and the resource that wants it. Two resources can want the same child."""
 
     owner: Key
     key: Key
@@ -53,8 +52,8 @@ class _Record:
 
     Attributes:
         last: When the child was last written.
-        applied: The fingerprint of the wanted object that was applied last, empty if unknown.
-        fields: Its repaired fields, the latest last.
+        applied: The fingerprint of the wanted object that the operator applied last, empty if unknown.
+        fields: Its repaired fields. The field that was repaired last is the last.
         rivals: Its rivals as text, empty if unknown.
     """
 
@@ -116,7 +115,10 @@ class Repairs:
             record.replace(name, _Field(repairs, record.last))
 
     def note_applied(self, child: Child, fingerprint: str) -> None:
-        """Note which wanted object was applied last. If the same object must be applied again, that is a repair."""
+        """Note which wanted object was applied last.
+
+        If the operator must apply the same object again, that is a repair.
+        """
         self._written(child).applied = fingerprint
 
     def was_applied(self, child: Child, fingerprint: str) -> bool:
@@ -125,7 +127,10 @@ class Repairs:
         return record is not None and record.applied == fingerprint
 
     def blame(self, child: Child, names: Iterable[str]) -> None:
-        """Note the rivals of a child, at most MOST_RIVALS of them by name. Without rivals, keep the earlier ones."""
+        """Note the rivals of a child, at most MOST_RIVALS of them, sorted by name.
+
+        If there are none, keep the earlier rivals.
+        """
         rivals = sorted({name[:LONGEST_RIVAL] for name in names})
         others = len(rivals) - MOST_RIVALS
         shown = [*rivals[:MOST_RIVALS], *([f"{others} more"] if others > 0 else [])]

@@ -1,4 +1,4 @@
-"""Writes a status if it has changed, and then records an Event."""
+"""Writes a status if it has changed, and then records an Event about the change."""
 
 import logging
 import time
@@ -47,7 +47,7 @@ class _Refusal:
     Attributes:
         version: The resource version of the object at the time of the refusal.
         attempts: How many statuses of the object were refused in a row.
-        again_at: When to retry if the object does not change, in seconds of the monotonic clock.
+        again_at: When to try again if the object does not change, in seconds of the monotonic clock.
     """
 
     version: str
@@ -67,8 +67,8 @@ class Reporting:
     Attributes:
         cluster: Where the status is written.
         cache: The cache, which gets a written status immediately.
-        enqueue: Enqueues the resources that depend on a written status. The watch event of the write does not enqueue
-            them, because the status is already cached and the event is dropped as a duplicate.
+        enqueue: Enqueues the resources that depend on a written status. The watch event of the write does not do this:
+            the status is already cached, so the cache drops the event as a duplicate.
         now: Returns the time as RFC 3339.
     """
 
@@ -156,10 +156,10 @@ class Reporting:
         return bool(affected)
 
     def _has_same_wishes(self, kind: Kind, manifest: Manifest) -> bool:
-        """Return whether the cached resource still has the annotations of ours that the pass has read.
+        """Return whether the cached resource still has those of our annotations that the pass has read.
 
         Other annotations do not matter to a pass. A pass reads only two parts that users write: our annotations, and
-        the spec, whose generation is known.
+        the spec. The generation shows whether the spec has changed.
         """
         cached = self.cache.get(Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"], kind))
         return cached is None or own_annotations(cached) == own_annotations(manifest)
@@ -185,7 +185,7 @@ class Reporting:
     async def _reread(self, kind: Kind, metadata: Manifest) -> float | None:
         """Read a resource with a changed spec into the cache. Return the seconds until the next pass.
 
-        If the cache does not accept it, the cluster is older than the cache, and a list will find out why.
+        If the cache does not accept the resource, the cluster is older than the cache. A list will find out why.
         """
         live = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
         if live is None:

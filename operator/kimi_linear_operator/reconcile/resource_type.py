@@ -26,8 +26,8 @@ class Options:
 
     Attributes:
         allows_node_access: Whether pods may have access to their node.
-        rollout_pause: Seconds between the rollouts to two servers in an automatic rollout; None if servers are only
-            offered new templates.
+        rollout_pause: Seconds between the rollouts to two servers in an automatic rollout. None without an automatic
+            rollout: the operator then only offers new templates.
     """
 
     allows_node_access: bool = False
@@ -52,9 +52,9 @@ class Scheduling:
 
     Attributes:
         enqueue: Enqueues other resources.
-        postpone: Requeues a resource behind the waiting resources. Returns False without a requeue if none waits.
+        postpone: Requeues a resource behind the waiting resources. If none waits, returns False and does nothing.
         has_read: Returns whether all objects of some kinds in a namespace are read now. If they are not, there is no
-            pass.
+            pass over a resource that needs them.
         ask: Notes which optional kinds a resource asks for now. Returns the kinds that cannot be read, each with the
             error. Raises NotReadYetError if this is unknown yet.
     """
@@ -154,10 +154,11 @@ class Preview:
 
     Attributes:
         build: Returns the children of a new resource.
-        as_stored: Returns a resource from a file as the API server would store it in place of the live resource, if
-            any.
+        as_stored: Returns a resource from a file as the API server would store it. If there is a live resource, the
+            result replaces it.
         desired: Returns the wanted children, given the live objects with the resource's label.
-        references: Returns the keys of the resources on which the children depend, by the field that names each.
+        references: Returns the keys of the resources on which the children depend. Each key has the field that names
+            the resource.
         plan: Returns the steps to the wanted children.
     """
 
@@ -178,16 +179,17 @@ class ResourceType:
         reconciler: Makes the reconciler.
         preview: The preview of a resource on the command line.
         pod_templates: Returns the pod templates of a resource, as far as its spec determines them.
-        children: The kinds of children that the operator writes. Without any of these kinds, it reconciles no resource.
+        children: The kinds of children that the operator writes. If it cannot read one of these kinds, it reconciles no
+            resource of this type.
         optional_children: The kinds of children that some clusters lack, or that an older Role does not allow. While
-            such a kind cannot be read, only resources that ask for such a child are affected.
+            the operator cannot read such a kind, only resources that ask for such a child are affected.
         observed: The kinds of objects that the operator only reads.
         more_pods: Returns label selectors of a resource's other pods. The operator does not read them, but the command
             line shows them.
         metrics: The metrics about resources.
-        series: Yields the lines of these metrics, given everything that is cached, and the time.
-        facts: Returns the facts of a resource or its child. Facts are data that is needed too often to decode the
-            object each time.
+        series: Yields the lines of these metrics. It gets everything that is cached, and the time.
+        facts: Returns the facts of a resource or its child. Facts are values that the operator needs often, so it does
+            not decode the object each time.
         index: Creates the index that finds resources by their facts, None for no index.
         most_children: How many children of one kind a pass reads, None if only their total size is limited.
         referenced: The kinds of other resources that a resource may refer to.

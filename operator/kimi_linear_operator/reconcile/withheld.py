@@ -1,4 +1,7 @@
-"""Children that are not written, and the reasons: their kind cannot be read, or a former object is in their way."""
+"""Children that the operator does not write now, and the reasons.
+
+Either it cannot read their kind, or a former object must be deleted first.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ _MISSING = 404
 
 @dataclass(frozen=True)
 class Former:
-    """An object that has to go before a child of another kind can take its place.
+    """An object that must be deleted before a child of another kind can take its place.
 
     Attributes:
         kind: The kind whose objects the operator has to delete for this. It is the kind of the object, or of its owner.

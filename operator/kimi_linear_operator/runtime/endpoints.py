@@ -81,9 +81,10 @@ async def _listen(
 
 
 def _accepting(server: web.Server, readers: Collection[asyncio.BaseTransport | None]) -> Callable[[], asyncio.Protocol]:
-    """Return the function that accepts a connection. If there are too many, it ends old ones that read no metrics.
+    """Return the function that accepts a connection.
 
-    Such connections are idle, or get their answers within milliseconds.
+    If there are too many connections, it ends old connections that do not read metrics. Such connections are idle, or
+    get their answers within milliseconds.
     """
     loop = asyncio.get_running_loop()
 
@@ -118,11 +119,9 @@ def _metrics_handler(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return a handler for metrics.
 
-    It makes one piece at a time, because all pieces together can use a core for seconds.
-
-    The event loop takes the snapshot, and threads make the pieces. So the Lease is renewed in the meantime. Only one
-    piece of each answer is in memory, because all metrics can be tens of megabytes. A slow client does not delay other
-    clients.
+    It makes the answer in pieces, because the whole answer can use a core for seconds. The event loop takes the
+    snapshot, and threads make the pieces. So the Lease is renewed in the meantime. Only one piece of each answer is in
+    memory, because all metrics can be tens of megabytes. A slow client does not delay other clients.
 
     Args:
         exposition: Makes the metrics.

@@ -1,4 +1,7 @@
-"""Puts watch events into the cache, a few at a time, so that the Lease is renewed and workers go on in the meantime."""
+"""Puts watch events into the cache, a few at a time.
+
+In between, the operator renews the Lease, and workers continue.
+"""
 
 import asyncio
 import logging
@@ -24,7 +27,7 @@ class Enqueue(Protocol):
 
 
 class Intake:
-    """Objects that the watching thread has observed but that are not in the cache yet."""
+    """Objects that the watching thread has observed and that are not in the cache yet."""
 
     def __init__(self, cache: Cache, enqueue: Enqueue, skip: Callable[[Key], None]) -> None:
         """Begin empty. Call this in the event loop to which the cache belongs.

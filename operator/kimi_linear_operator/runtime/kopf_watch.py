@@ -1,8 +1,8 @@
-"""Glue for kopf: watches the cluster and passes on watch events. This module decides nothing.
+"""Connects kopf with the operator: it watches the cluster and passes on watch events. This module decides nothing.
 
-There are only `on.event` handlers: they write nothing and add no finalizer, so an object can always be deleted. kopf
+There are only `on.event` handlers. They write nothing and add no finalizer, so an object can always be deleted. kopf
 runs in its own thread and event loop. Some errors of a watch end kopf, which then cancels all tasks of its loop. In
-this case, this module starts kopf again, and the rest of the process goes on.
+this case, this module starts kopf again, and the rest of the process continues.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class Watch:
         reader: Makes cached objects of watch events.
         observe: Called for every change, in the thread of the watch.
         request_list: Called in the thread of the watch to request a list of a scope, when only a list shows its state.
-        is_dormant: Returns whether a scope need not be watched until it is listed again.
+        is_dormant: Returns whether the operator need not watch a scope until it has listed the scope again.
         watched: Which scopes are watched.
     """
 
@@ -216,9 +216,11 @@ class Watch:
 def _patch_kopf(watched: list[Resource]) -> None:
     """Replace three functions of kopf. kopf looks them up at each call.
 
-    kopf's parser fails on deep nesting, and its decoder on invalid UTF-8. Both would fail again at every new watch, but
-    our functions can read such texts. Before kopf watches, it also asks the API server which kinds exist, so a single
-    failed answer would stop all watches. Our function returns a fixed list, whether the kinds exist or not.
+    kopf's parser fails on deep nesting, and its decoder fails on invalid UTF-8. Both would fail again at every new
+    watch. Our two functions can read such texts.
+
+    Before kopf watches, it also asks the API server which kinds exist. A single failed answer would stop all watches.
+    Our third function returns a fixed list of kinds, whether they exist or not.
     """
 
     async def scan(**_: Any) -> list[Resource]:
@@ -271,7 +273,10 @@ _KOPF_RESOURCES = (
 
 
 async def _notify_again(insights: Insights) -> None:
-    """Make kopf start missing watches. kopf overlooks resources that a scan found before kopf waited for them."""
+    """Make kopf start missing watches.
+
+    If a scan finds resources before kopf waits for them, kopf overlooks these resources.
+    """
     async with insights.revised:
         insights.revised.notify_all()
 

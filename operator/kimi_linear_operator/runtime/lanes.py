@@ -20,8 +20,8 @@ LATE_SECONDS = 30.0
 class Lanes:
     """Two lanes for the lists of one kind.
 
-    Slow lists of any number of scopes share the slow lane. So the quick lane stays free for other lists. A list that
-    becomes slow moves to the slow lane as soon as there is room.
+    The slow lists of all scopes share the slow lane. So the quick lane stays free for other lists. When a list becomes
+    slow, it moves to the slow lane as soon as there is room.
     """
 
     _quick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS_AT_ONCE))

@@ -1,12 +1,12 @@
 """Leader election: of several replicas of the operator, only the holder of a Lease works.
 
-A holder trusts its lease for some seconds, counted from the moment before it sends the request to renew the lease.
-Another replica takes over only if the Lease has not changed for a longer time, so the holder has stopped by then.
-Each replica uses its own clock, which nobody sets and which continues while the machine is suspended. Wall clocks may
-be wrong, so the times in the Lease are only for people.
+A holder trusts its lease for some seconds. This time begins just before it sends the request that renews the lease.
+Another replica takes over only if the Lease has not changed for a longer time. By then, the former holder no longer
+trusts its lease and has stopped. Each replica uses its own clock, which nobody sets and which continues while the
+machine is suspended. Wall clocks can be wrong, so the times in the Lease are only for people.
 
-While a replica does not know whether it has renewed the lease, its passes go on but start no writes, because the API
-server may come back with data from a backup. https://kubernetes.io/docs/concepts/architecture/leases/
+While a replica does not know whether it has renewed the lease, its passes continue but start no writes. The reason is
+that the API server may come back with data from a backup. https://kubernetes.io/docs/concepts/architecture/leases/
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class Leader:
         cluster: Where the Lease is.
         namespace: The Lease's namespace.
         name: The Lease's name.
-        identity: The name of this replica. It must be unique, also among earlier replicas.
+        identity: The name of this replica. No other replica may have it, and no earlier replica may have had it.
         clock: Returns monotonic seconds that also count while the machine is suspended.
         restored: Called when the Lease is older than before, because etcd was restored from a backup.
     """
@@ -170,7 +170,8 @@ class Leader:
     async def _write_released(self, until: float) -> None:
         """Write that nobody holds the lease.
 
-        If that fails, an earlier write of this replica may have been stored without an answer. In this case, try again.
+        If this write fails, the API server may have stored an earlier write of this replica whose answer was lost. In
+        this case, try again.
         """
         try:
             await self._write("", until - self.clock())
@@ -231,7 +232,7 @@ class Leader:
             self.restored()
 
     async def _write(self, holder: str, seconds: float) -> None:
-        """Write the lease, if its version still is the one that was read last.
+        """Write the lease, if its version still is the version that was read last.
 
         A request that was sent is not cancelled. Without its answer, nobody would know who holds the lease.
 

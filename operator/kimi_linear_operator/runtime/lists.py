@@ -50,8 +50,8 @@ class Lists:
 
     Attributes:
         cluster: Where objects are listed.
-        cache: Where they are cached.
-        scopes: The scopes to list, and the outcomes.
+        cache: Where the listed objects are cached.
+        scopes: The scopes to list, and the outcomes of their lists.
         read: Called after each list, complete or not.
         clock: Returns monotonic seconds.
         is_watched: Returns whether the watch of a scope works.
@@ -101,7 +101,7 @@ class Lists:
         self._relist([*self.scopes])
 
     def relist_broken(self, broken: Collection[Scope]) -> None:
-        """Request a list of the scopes that the watches may not have kept up to date.
+        """Request a list of the scopes for which the watches have perhaps not shown all changes.
 
         Args:
             broken: The scopes whose watch does not work. Scopes whose requested list has not ended are added.
@@ -148,7 +148,7 @@ class Lists:
     def _retry_seconds(self, scope: Scope, failures: int) -> float:
         """Return the pause after a failed list.
 
-        A refused scope that no resource asks for is listed only at each resync.
+        If the API server refuses a scope and no resource asks for it, the scope is listed only at each resync.
         """
         is_idle = self.scopes.is_dormant(scope) and self.scopes.is_unasked(scope)
         return _resync_seconds() if is_idle else RETRY.delay(failures)

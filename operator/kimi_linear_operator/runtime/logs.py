@@ -53,7 +53,7 @@ def _add_object(record: logging.LogRecord) -> bool:
 
 
 class _Text(logging.Formatter):
-    """A usual line of text, with the object before the message."""
+    """A line of text, with the object before the message."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -69,7 +69,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """A JSON object per line, with only these fields. Fields that libraries add may be large or secret."""
+    """A JSON object per line, with only these fields. Fields that libraries add can be large or secret."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -24,12 +24,14 @@ _OTHER_SOURCES = "others"
 
 
 class Turns:
-    """Assigns places to the keys of sources: start-time fair queueing, without times and speeds.
+    """Assigns places to the keys of sources. This is start-time fair queueing, without times and speeds.
 
-    The keys of a source get consecutive places, beginning after the place of the key that was taken last. So the places
-    of a source with many keys reach far ahead, and the first key of another source comes right after the next key of
-    that source. The same source name in two namespaces is two sources, so bulk changes in one namespace do not delay
-    another. https://dl.acm.org/doi/10.1145/248157.248171
+    Workers take the keys in the order of their places. A source gets consecutive places for its keys. The first comes
+    after the place of the key that a worker took last. So a source with many keys has places far ahead, and the first
+    key of another source comes before most of them.
+
+    The same source name in two namespaces is two sources. So bulk changes in one namespace do not delay another.
+    https://dl.acm.org/doi/10.1145/248157.248171
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,10 @@ class Turns:
         self._last_places: dict[str, dict[str, int]] = {}
 
     def take_place(self, namespace: str, source: str, before: int | None) -> int | None:
-        """Return the place for a key that a source adds. None if the key already has this place or an earlier one."""
+        """Return the place for a key that a source adds.
+
+        None if the key already has this place or an earlier place.
+        """
         last = self._last_places.get(namespace, {})
         name = source if source in last or len(last) < MOST_SOURCES else _OTHER_SOURCES
         place = last.get(name, self._current) + _STRIDES.get(name, 1)
@@ -64,9 +69,9 @@ class Turns:
 class Shares:
     """Limits the workers of each namespace. If all passes of a namespace hang, other namespaces still get workers.
 
-    A namespace gets another worker only while the number of free workers is greater than the number of its own. So the
-    first namespace gets at most half of the workers, the second one half of the rest, and so on. It takes six hanging
-    namespaces to occupy 32 workers. https://doi.org/10.1109/90.664262
+    A namespace that has N workers gets another worker only while more than N workers are free. So the first namespace
+    gets at most half of the workers, the second namespace gets half of the rest, and so on. All 32 workers are
+    occupied only if six namespaces hang. https://doi.org/10.1109/90.664262
     """
 
     def __init__(self, *, is_shared: bool) -> None:
@@ -103,7 +108,8 @@ class Shares:
 class Due(NamedTuple):
     """The position of a key.
 
-    It consists of the place, a number that orders keys with the same place, and the time when the key became due.
+    It consists of three values: the place, a number that orders keys with the same place, and the time when the key
+    became due.
     """
 
     place: int
@@ -112,7 +118,7 @@ class Due(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A key that is due. Entries of heaps are compared by their position first."""
+    """A key that is due. A heap compares its entries by their position first."""
 
     due: Due
     key: Key
@@ -197,7 +203,7 @@ class Order:
         return waiting
 
     def _update_first(self, namespace: str) -> None:
-        """Find the new first entry of a namespace after the last one was taken."""
+        """Find the new first entry of a namespace after a worker took the last first entry."""
         entries = self._by_namespace[namespace]
         while entries and self._due.get(entries[0].key) != entries[0].due:
             heapq.heappop(entries)

@@ -1,4 +1,4 @@
-"""The process. It reads the cluster, follows changes, and reconciles whenever it leads, until it must stop."""
+"""The process. It reads the cluster, follows changes, and reconciles while it leads, until it must stop."""
 
 import asyncio
 import gc
@@ -49,7 +49,7 @@ class Settings:
         lease_namespace: The namespace of the Lease that decides which replica works.
         lease_name: The name of the Lease.
         host: The address for health checks and metrics, all addresses if empty.
-        port: Its port; the system chooses one if it is 0.
+        port: The port for health checks and metrics. If it is 0, the system chooses one.
         options: The administrator's choices for all resources.
     """
 
@@ -160,12 +160,12 @@ class Operator:
         await self.lists.run()
 
     async def lead(self) -> None:
-        """Wait until everything that can be read was read, then work whenever the lease is ours.
+        """Wait until everything that can be read was read, and then work whenever the lease is ours.
 
         Release the lease at the end.
 
         Another replica may have worked since this replica started or last led. This replica may not know all writes of
-        the other one, because a watch may have stopped without an error. So this replica lists everything again. It
+        the other replica, because a watch may have stopped without an error. So this replica lists everything again. It
         reconciles a resource when the scopes that the resource needs are listed.
         """
         await self.lists.wait_until_everything_is_read()

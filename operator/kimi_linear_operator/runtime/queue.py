@@ -1,9 +1,10 @@
 """A queue of keys. Only one worker at a time works on a key, however often it was added.
 
 It behaves like client-go's workqueue. If a waiting key is added again, it still counts once. If a key is added while a
-worker has it, a worker takes it again later. A key that fails is retried with back-off. No key delays another. As in
-client-go's REST client, a key whose request got `Retry-After` is not retried before that time, even if it is added
-again.
+worker has it, a worker takes it again later. A key that fails is tried again with back-off. No key delays another.
+
+If the API server answers a key's request with `Retry-After`, the key is not tried again before that time, even if it is
+added again. client-go's REST client does the same.
 
 Sources take turns, so a source with a few keys does not wait for a source with thousands. Namespaces share the workers,
 so a namespace with slow passes does not occupy all of them.
@@ -96,7 +97,10 @@ class WorkQueue:
             self._set_timer(key, when)
 
     def add_when_quiet(self, key: Key, source: str) -> None:
-        """Enqueue a key when it has not been added for QUIET_SECONDS, but after LONGEST_QUIET_SECONDS at the latest."""
+        """Enqueue a key when it has not been added for QUIET_SECONDS.
+
+        After LONGEST_QUIET_SECONDS at the latest, enqueue it even if it was added in between.
+        """
         now, timer = _now(), self._timers.get(key)
         began = self._settling.get(key, now)
         when = min(now + QUIET_SECONDS, began + LONGEST_QUIET_SECONDS)

@@ -3,8 +3,8 @@
 This module does not wait and does no I/O. `lists.py` reports the outcome of each list, and other modules read the
 state.
 
-A kind may be optional: the cluster may not have it, or the operator's Role may not allow it. Then it affects only the
-resources that ask for it.
+A kind can be optional: perhaps the cluster does not have it, or the operator's Role does not allow it. Such a kind
+affects only the resources that ask for it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -44,12 +44,14 @@ class _State:
     """The outcome of listing a scope.
 
     Attributes:
-        begun_at: When the wait for this scope began, None without an attempt. It began at the first attempt to list the
-            scope after the last success. If the cache was empty or outdated, it began with the first list of any scope.
+        begun_at: When the wait for this scope began, None without an attempt to list it. It began with the first
+            attempt after the last success. If the cache was empty or outdated, it began with the first list of any
+            scope.
         failed_at: When a list of the scope last failed, None if no list has failed. Lists that began before the cache
             was outdated do not count.
-        is_read: Whether the cache shows the scope, because it was listed and has not been refused or lost since then.
-        is_outdated: Whether the cache may be old, and no list has begun after the operator noticed this.
+        is_read: Whether the cache shows the scope. This is true if the scope was listed, and has not been refused or
+            lost since then.
+        is_outdated: Whether the cache is perhaps old. This is true until a list begins after the operator noticed it.
         error: The error of the last list, None if it succeeded.
     """
 
@@ -137,8 +139,9 @@ class Scopes:
     def fail(self, scope: Scope, error: ApiError, now: float, *, is_watched: bool = True) -> bool:
         """Note that a list of a scope failed; return whether the scope has become unreadable.
 
-        A scope that was read stays known while its watch works, unless the list was refused. Without a watch, it stays
-        known until its lists have failed for OWN_FAULT_SECONDS while others succeeded.
+        If the list was refused, a scope that was read becomes unreadable. Otherwise it stays known while its watch
+        works. Without a watch, it becomes unreadable when its lists have failed for OWN_FAULT_SECONDS while others
+        succeeded.
         """
         state = self._states[scope]
         was_unreadable = self._is_known_unreadable(state)
@@ -212,7 +215,7 @@ class Scopes:
     def has_read_everything(self) -> bool:
         """Return whether everything that can be read was read. All other lists are refused, or have failed for long.
 
-        Work that needs everything waits for a list that has not ended yet, however long the list takes.
+        Work that needs everything waits for each list that has not ended yet, however long the list takes.
         """
         return self.is_anything_read() and all(
             state.is_read or state.is_failing(self._read_last) for state in self._needed()

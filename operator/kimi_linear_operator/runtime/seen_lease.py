@@ -1,6 +1,6 @@
-"""The Lease as one replica has seen it, and the decisions that follow.
+"""The Lease as one replica has seen it, and the decisions that follow from it.
 
-This module decides; `leader.py` reads and writes.
+This module decides, and `leader.py` reads and writes.
 
 If somebody deletes or rewrites the Lease, its last holder can work until its trust in the lease ends. A replica that
 saw another holder waits for that time. After a restore of etcd from a backup, all replicas wait for that time, because
@@ -23,7 +23,10 @@ _MOST_WRITTEN = 32
 
 
 def proves_write(answer: Manifest, sent: Manifest) -> bool:
-    """Return whether the answer to a write shows the Lease that was sent. Otherwise other replicas may not see it."""
+    """Return whether the answer to a write shows the Lease that was sent.
+
+    If it does not, other replicas perhaps do not see the written Lease.
+    """
     stored = answer.get("spec")
     return isinstance(stored, dict) and all(stored.get(name) == sent["spec"][name] for name in _PROOFS)
 
@@ -36,8 +39,9 @@ class SeenLease:
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: The name of this replica.
-        is_untouched: Whether no other replica can have held the lease since this replica last held it. Before the first
-            term, the time since the first look counts, if nobody held the lease at that time.
+        is_untouched: Whether no other replica can have held the lease since this replica last held it. In the first
+            term, this is about the time since the first look. It is then false if somebody held the lease at the first
+            look.
     """
 
     namespace: str
@@ -86,9 +90,10 @@ class SeenLease:
         return now >= self._last_holder_until
 
     def distrust(self, now: float) -> None:
-        """Start again to count for how long the lease has been unchanged.
+        """Count from now for how long the lease has been unchanged.
 
-        While the Lease was not read, it may have changed, and a restored backup may have reverted the change.
+        While this replica did not read the Lease, it may have changed, and a restored backup may have reverted the
+        change.
         """
         self._since = now
 

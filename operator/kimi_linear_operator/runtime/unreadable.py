@@ -1,6 +1,6 @@
-"""Objects that cannot be read, whatever the reason.
+"""Objects that cannot be read, for any reason.
 
-They do not affect other objects, and are reported until they can be read.
+They do not affect other objects. The operator reports them until it can read them.
 """
 
 import logging

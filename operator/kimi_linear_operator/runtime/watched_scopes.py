@@ -1,4 +1,4 @@
-"""Which scopes are watched, by the answers of the API server to kopf's lists and watches."""
+"""Which scopes are watched. The API server's answers to kopf's lists and watches show this."""
 
 import logging
 import time
@@ -20,12 +20,12 @@ _REFUSALS = (403, 404)
 
 @dataclass
 class WatchedScopes:
-    """Which scopes are watched. Only the thread of the watch changes this; other threads only read it.
+    """Which scopes are watched. Only the thread of the watch changes this. Other threads only read it.
 
     Attributes:
-        request_list: Called to request a list of a scope in two cases. If its watch starts again, the new watch does
-            not show earlier changes. If its watch is refused, the list shows the reason.
-        is_dormant: Returns whether a scope need not be watched until it is listed again.
+        request_list: Called to request a list of a scope in two cases. When its watch starts again, the list shows the
+            changes from before the start. When its watch is refused, the list shows the reason.
+        is_dormant: Returns whether the operator need not watch a scope until it has listed the scope again.
     """
 
     request_list: Callable[[Scope], None]
@@ -54,7 +54,7 @@ class WatchedScopes:
         return [scope for scope in unwatched if not self.is_dormant(scope)]
 
     def may_watch(self, scope: Scope) -> bool:
-        """Return whether a scope must be watched. If not, the time for a reconnection begins later."""
+        """Return whether a scope must be watched. If not, the time that a reconnection may take begins later."""
         is_dormant = self.is_dormant(scope)
         if is_dormant:
             self._unwatched[scope] = time.monotonic()
@@ -63,7 +63,10 @@ class WatchedScopes:
         return not is_dormant
 
     def broken(self) -> set[Scope]:
-        """Return the scopes whose watch does not work, or has restarted without the changes since the last watch."""
+        """Return the scopes whose watch does not work, or has started again.
+
+        A watch that has started again lacks the changes from before.
+        """
         return {*self._unwatched.copy(), *self._restarted.copy()}
 
     def note_answer(self, scope: Scope, verb: str, status: int) -> None:

@@ -1,6 +1,6 @@
 """The work of a leading replica.
 
-It makes passes over the resources that are due, and does work that is not about a single resource.
+It makes passes over the resources that are due. It also does work that is not about a single resource.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Work:
         scopes: The scopes that were read, and the scopes that cannot be read.
         cache: Where objects are read.
         options: The administrator's choices.
-        list_at_once: Called to list scopes for which a resource has begun to ask.
+        list_at_once: Called to list scopes immediately, when a resource has begun to ask for them.
     """
 
     types: Types

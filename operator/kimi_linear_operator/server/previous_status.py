@@ -1,4 +1,4 @@
-"""Reads in the status of a previous pass whether the spec was applied."""
+"""Reads from the status of a previous pass whether the spec was applied."""
 
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest

@@ -1,11 +1,10 @@
-"""Revisions.
+"""Revisions: the pod templates that the operator keeps for a server.
 
-Because of them, a server keeps the pod template that was built for its spec, even if another version of the operator
-runs.
+A server keeps the pod template that was built for its spec, even if another version of the operator runs now.
 
-A ControllerRevision holds a pod template and the inputs: the part of the spec from which the template was built. While
-the inputs stay the same, the template stays too. A ControllerRevision never changes. A new template gets a new object
-with the next number. The API server refuses a second object with the same number.
+A ControllerRevision contains a pod template and its inputs: the part of the spec from which the template was built.
+While the inputs stay the same, the template also stays the same. The data of a ControllerRevision never change. A new
+template gets a new object with the next number. The API server refuses a second object with the same number.
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/
 """
 
@@ -88,8 +87,8 @@ class Seen:
     Attributes:
         uid: The UID of the server.
         generation: The generation of the spec.
-        requested: The fields, with their values, in which the spec perhaps differed from the inputs of the record only
-            by defaults, but for which somebody had perhaps asked.
+        requested: Fields in which the spec differed from the inputs of the record, with their values. They could have
+            been only defaults, but perhaps somebody had asked for them.
     """
 
     uid: str
@@ -102,7 +101,7 @@ class Revision:
     """A kept pod template.
 
     Attributes:
-        number: Its number; the highest is current.
+        number: Its number. The revision with the highest number is current.
         inputs: The part of the spec from which the template was built.
         template: The pod template.
         rollout: The value of the server's rollout annotation when the revision was made.
@@ -116,12 +115,12 @@ class Revision:
         left_out: Fields of the spec, with their values, that are perhaps only defaults. The template ignores them. They
             are recorded, so that the next operator does not treat them as requests of the user.
         refused: Values in the spec that nobody asked for and that this version refuses. They are not recorded.
-        unowned: Inputs from the spec that nobody had set. They were the defaults of the CRD of that time.
+        unowned: Inputs from the spec that nobody had set. They were defaults of the CRD that was installed then.
         seen: What the operator saw of the last spec that it did not apply, None if it applied all specs.
         result: The result of its verification, None if it was not verified.
         data: The data of its ControllerRevision, which never change. They can contain keys of another version. None if
             the ControllerRevision does not exist yet.
-        others: Annotations of another version that this version does not know.
+        others: Annotations that only another version knows.
     """
 
     number: int
@@ -174,8 +173,8 @@ def read(manifest: Manifest) -> Revision | None:
 def read_all(records: Sequence[Manifest]) -> list[Revision]:
     """Return the revisions that can be read. Within a pass, the same records are read once.
 
-    Together, the annotations have a bound. Those of the first records are read first, and beyond the bound, annotations
-    count as missing.
+    The annotations of all records together have a bound. The annotations of the first records are read first. When the
+    bound is reached, further annotations count as missing.
     """
     return once(_read_all, tuple(records))
 
@@ -245,9 +244,9 @@ def _seen(value: Any) -> Seen | None:
 
 
 def _unknown(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Return the annotations of ours that only another version knows. Users can add more, so their length is limited.
+    """Return those of our annotations that only another version knows. Users can add more, so their length is limited.
 
-    An operator that applied the record without them would remove them.
+    If an operator applied the record without these annotations, the apply would remove them.
     """
     unknown = {name: value for name, value in annotations.items() if _is_unknown(name)}
     return unknown if sum(map(len, unknown.values())) <= _LONGEST_FIELDS else {}
@@ -376,7 +375,10 @@ class History:
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
     def without_generations_after(self, generation: int) -> "History":
-        """Return the history without the generations that the spec does not have yet. Only inputs then count."""
+        """Return the history without generations that are higher than the generation of the spec.
+
+        For revisions with such a generation, only the inputs count.
+        """
         known = [item if item.generation <= generation else replace(item, generation=0) for item in self.revisions]
         return replace(self, revisions=known)
 

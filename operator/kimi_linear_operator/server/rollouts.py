@@ -1,8 +1,8 @@
 """Automatic rollout of new pod templates to all servers, one after the other, if the administrator has enabled it.
 
-The state of the rollout is in the cluster: a revision is marked until its server is Ready with it. So after a restart,
-this replica or another one continues the rollout. If a server is not Ready with the marked template of another version,
-it gets this version's template first, because this may repair the server.
+The state of the rollout is in the cluster: a revision has a mark until its server is Ready with it. So after a restart,
+this replica or another replica continues the rollout. Suppose that a server is not Ready with the marked template of
+another version. Then this server gets this version's template first, because this template may repair it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The router's pod template. It stays until somebody asks for another one, as the template of the replicas does.
+"""The router's pod template. It stays until somebody asks for another template, as the template of the replicas does.
 
 The router's Deployment has the record of its own template in an annotation. So one write changes both.
 """
@@ -74,7 +74,10 @@ def _record(data: Manifest) -> Revision | None:
 
 
 def text_of(record: Revision) -> str:
-    """Return a record as text for the annotation, without its template if it is too large. Empty if it still is."""
+    """Return a record as text for the annotation. If the record is too large, leave out its template.
+
+    Empty if the text is still too large.
+    """
     data = {name: value for name, value in revision.data_of(record).items() if name != revision.UNOWNED}
     unowned = {revision.UNOWNED: record.unowned} if record.unowned else {}
     whole = {**data, "number": record.number, **unowned}
@@ -145,7 +148,7 @@ def choose(
 def _is_another_requested(server: KimiLinearServer, kept: Revision, current: Revision) -> bool:
     """Return whether somebody has asked for another template since the record was made.
 
-    After `kubectl rollout undo`, the record is older, and so is what it was made for.
+    After `kubectl rollout undo`, the Deployment has an older record, and the number in this record is older, too.
     """
     is_older = kept.number < current.number
     return is_older or revision.has_new_annotation(server, kept) or _has_other_inputs(server, kept)

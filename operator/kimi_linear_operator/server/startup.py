@@ -1,4 +1,4 @@
-"""The start of a replica in phases: when each began, and whether the current one takes longer than usual."""
+"""The start of a replica in phases: when each phase began, and whether the current phase takes longer than usual."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

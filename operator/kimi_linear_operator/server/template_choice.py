@@ -1,4 +1,4 @@
-"""The choice of a server's pod template: that of a revision, or a new one."""
+"""The choice of a server's pod template: the template of a revision, or a new template."""
 
 from dataclasses import dataclass, replace
 
@@ -32,10 +32,11 @@ class TemplateChoice:
         offer: The fields in which the template on offer differs from the current one; empty if there is no offer.
         running: The revision whose template the Deployment has now, None if unknown.
         unready: Why the operator does not know whether there is a newer template: the weights have never been complete.
-            None if it knows.
+            None if the operator knows.
         unknown: The inputs of the current template that this version does not know or refuses. The template on offer
             lacks these inputs, so an automatic rollout does not take it.
-        verification: What is known about the answers with the current template, None if the template is not verified.
+        verification: What the operator knows about the answers with the current template. None if the template is not
+            verified.
         verified: The last older revision with right answers, None if there is none. Pods may still have its template.
         goes_back: Whether the server goes back to `verified` when the answers with the current template are wrong.
         router: The pod template of the router, None if the server has no router.
@@ -102,12 +103,12 @@ class Decision:
 
 @dataclass(frozen=True)
 class RolloutState:
-    """The state that affects the choice of a server's template, in addition to its spec and its revisions.
+    """Everything that affects the choice of a server's template, except its spec and its revisions.
 
     Attributes:
         is_chosen: Whether the automatic rollout has now chosen this server for the newest template.
-        is_unchanged: Whether this generation of the spec was applied before. Then nobody has asked for other inputs
-            since, even if the CRD of another version has added other defaults to the spec.
+        is_unchanged: Whether this generation of the spec was applied before. If so, nobody has asked for other inputs
+            since then, even if the CRD of another version has added other defaults to the spec.
         is_unserved: Whether the server has never had a Deployment.
         is_rolling_out: Whether the status says that the newest template is in an automatic rollout for this generation.
         location: Where the server's model is, None if it comes from the hub or from a folder.
@@ -193,7 +194,10 @@ def _known(built: Manifest | None, state: RolloutState) -> Manifest:
 
 
 def _is_still_under_way(current: Revision | None, built: Manifest | None) -> bool:
-    """Return whether the pods of an automatic rollout already have what the user asks for. Then the rollout goes on."""
+    """Return whether an automatic rollout continues with a new revision.
+
+    This is so if its pods already have what the user asks for.
+    """
     return current is not None and current.is_automatic and _is_as_built(current, built)
 
 
@@ -224,13 +228,15 @@ def abandons_newest(server: KimiLinearServer, history: History, state: RolloutSt
 def _revision_to_continue(
     server: KimiLinearServer, history: History, built: Manifest | None, state: RolloutState
 ) -> Revision | None:
-    """Return the revision that a server has or is about to get, None if the server needs a new one.
+    """Return the revision that a server has or is about to get, None if the server needs a new revision.
 
-    Normally this is the newest revision. If its template never reached the Deployment, the API server may have refused
-    it. Such a revision is dropped if this version builds a different template from the spec, or if nobody asks for it
-    any more. It is not dropped if it was applied, and somebody has then moved the Deployment back, for example with
-    `kubectl rollout undo`. That is known if its inputs are those of the spec and those of the running revision are not,
-    or if an automatic rollout of it is complete.
+    Normally, this is the newest revision. If the template of the newest revision never reached the Deployment, the API
+    server may have refused it. The operator drops such a revision in two cases: this version builds a different
+    template from the spec, or nobody asks for the revision any more.
+
+    The operator does not drop the newest revision if it was applied, and somebody then moved the Deployment back, for
+    example with `kubectl rollout undo`. The operator knows this in two cases. Either the newest revision has the inputs
+    of the spec, and the running revision has not. Or an automatic rollout of the newest revision is complete.
     """
     newest, running = history.newest, history.running
     if newest and newest.has_failed:
@@ -251,8 +257,8 @@ def _revision_to_continue(
 def _has_completed_rollout(newest: Revision, running: Revision) -> bool:
     """Return whether the newest revision has served in an automatic rollout.
 
-    Nobody asked for it, because it has the same inputs and the same annotation as the running one. So it was marked
-    when it was made, and the mark is removed only from a revision that has served.
+    If it has the same inputs and the same annotation as the running revision, nobody asked for it. So it was marked
+    when it was made. The mark is removed only from a revision that has served.
     """
     asks_for_same = (newest.explicit_inputs, newest.rollout) == (running.explicit_inputs, running.rollout)
     return asks_for_same and not newest.is_automatic
@@ -261,7 +267,7 @@ def _has_completed_rollout(newest: Revision, running: Revision) -> bool:
 def _goes_back(server: KimiLinearServer, history: History, verified: Revision | None, state: RolloutState) -> bool:
     """Return whether a server goes back to its last verified revision, or has gone back and stays there.
 
-    While nobody changes the spec, it stays there even if the CRD of another version lacks `verification`.
+    While nobody changes the spec, the server stays there even if the CRD of another version lacks `verification`.
     """
     options = server.spec.verification
     is_there = verified is not None and history.running == verified

@@ -47,7 +47,7 @@ class _Case:
         live: Its Deployment, None if there is none.
         history: Its revisions, according to the cache.
         router: The record of its router's pod template, according to the cache; None if there is none.
-        state: The other state that affects the choice.
+        state: Everything else that affects the choice.
     """
 
     key: Key
@@ -316,9 +316,9 @@ class Templates:
         return await self._questions.answer(case.key, server, uncertain, judge)
 
     async def unapplied(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Manifest | None:
-        """Return the record of the pods of a server whose spec is not applied, with what is seen of this spec.
+        """Return the record of a server's pods, with what the operator sees of a spec that it does not apply.
 
-        None if there is no record, or if it already says so.
+        None if there is no record, or if the record already says this.
 
         Args:
             key: The key of the server.

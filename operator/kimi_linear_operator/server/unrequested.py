@@ -54,10 +54,12 @@ def uncertain_fields(
     defaults of the CRD, and these defaults get no owner. A null in `podTemplate` removes a field of the pod. If the CRD
     declares this field, the API server drops the null, or stores the default in its place.
 
-    Users asked for all other changes, because a default can only replace a null, or another default that the CRD of
-    another version dropped. The owner of a list has perhaps not set everything in its items, so other values in them
-    are uncertain, too. If somebody deleted a server without its children and created it again, its pods stay: the owner
-    of a list has written all of it again, so the fields in its items are older than the record.
+    All other changes come from users, because a default can replace only two things: a null, or another default that
+    the CRD of another version dropped. There is one exception. The owner of a list has perhaps not set everything in
+    its items, so other values in items are uncertain, too.
+
+    Suppose that somebody deleted a server without its children and created it again. The owner of a list has then
+    written all of the list again, so the time of this write says nothing about the fields in its items. The pods stay.
 
     Args:
         server: The server.
@@ -94,9 +96,9 @@ def _of_replicas(server: KimiLinearServer, history: History, state: RolloutState
 
 
 def last_seen(record: Revision | None, server: KimiLinearServer) -> Seen | None:
-    """Return what the operator has seen of a spec that it did not apply, if it was the spec before the last change.
+    """Return what the operator has seen of a spec that it did not apply.
 
-    It can also be the current spec.
+    None if this spec is neither the current spec nor the spec before the last change.
     """
     seen = record.seen if record else None
     known = (server.metadata.generation, server.status.get("observedGeneration"))
@@ -116,10 +118,10 @@ def _without_requested(
 def _without_recorded_items(
     paths: tuple[FieldPath, ...], server: KimiLinearServer, history: History
 ) -> tuple[FieldPath, ...]:
-    """Return the fields without those in items of lists that the newest record has like the spec.
+    """Return the fields without those in items of lists that have the same value in the newest record.
 
-    Its template is not on the Deployment, for example because the API server refused it. When the record was made,
-    somebody had asked for everything in it, but that was before the last status.
+    The template of this record is not on the Deployment, for example because the API server refused it. When the record
+    was made, somebody had asked for everything in it. But that was before the last status.
     """
     newest = history.newest
     if not paths or newest is None or newest is history.reference or newest.uid != server.metadata.uid:
@@ -137,8 +139,8 @@ def _is_equal(path: FieldPath, one: Manifest, other: Manifest) -> bool:
 def _without_other_values_in_items(paths: tuple[FieldPath, ...], recorded: Manifest) -> tuple[FieldPath, ...]:
     """Return the fields without those in items of lists that have a value in the record.
 
-    If somebody created the server again, its lists can have other values. And while a spec is not applied, an older
-    version of the operator does not record which values in items somebody has changed.
+    This is for two cases. If somebody created the server again, its lists can have other values. If a spec is not
+    applied, an older version of the operator does not record which values in items somebody has changed.
     """
     return tuple(path for path in paths if not is_in_item(path) or stored.value_at(recorded, path) is None)
 
@@ -170,7 +172,7 @@ class Before:
         now: The time as RFC 3339.
         answers: Doubtful fields, with their values, that nobody had asked for when the operator last saw the spec.
         replicas: The replicas of the Deployment, None without a Deployment.
-        seen: What the operator has seen of a spec that it did not apply, see `last_seen`.
+        seen: What the operator has seen of a spec that it did not apply. See `last_seen`.
     """
 
     now: str = ""
@@ -204,8 +206,10 @@ def _written_since(
 
     Each entry has one time. Any write of its manager updates this time, even the write of a label. The operator writes
     the status only if nobody has changed the server since it was cached. So at the time of the status, the operator
-    knew the spec. If only one write has changed the spec since then, and this write was a scale, no other manager has
-    written the spec.
+    knew the spec.
+
+    If only one write has changed the spec since then, and this write was a scale, no other manager has written the
+    spec.
     """
     status = stored.readable_status(ServerStatus, server.get("status"))
     reported = reported_at(managed_fields) if _is_known(status, before.seen) else ""
@@ -225,8 +229,8 @@ def _is_known(status: Manifest, seen: Seen | None) -> bool:
 def remembered(record: Revision, server: KimiLinearServer, uncertain: UncertainFields, answers: Answers) -> Revision:
     """Return a record that also says what the operator sees of a spec that it does not apply.
 
-    When the spec can be applied, it may have got defaults of another version in the meantime. Then the record shows
-    them.
+    Until the spec can be applied, it may get defaults of another version. Then the record shows which fields are
+    defaults.
 
     Args:
         record: The record with which the spec was compared.

@@ -121,7 +121,7 @@ class Verifying:
         Raises:
             ApiError: A gate could not be opened. The other gates are still opened.
         """
-        if not any(_LABEL in cached.text for cached in self._cache.cached_children(POD, key)):
+        if not any(_LABEL in cached.text.read() for cached in self._cache.cached_children(POD, key)):
             return  # Most servers have no gates. The text of the pods shows this without decoding.
         deployed = revision.number_on(own_deployment(self._cache, key, uid))
         revisions = revision.read_all(revision.newest(self._cache.children(REVISION, key, uid), deployed))

@@ -88,7 +88,7 @@ def test_many_labels_take_little_memory_and_our_annotations_are_kept() -> None:
         "metadata": {**server["metadata"], "labels": labels, "annotations": {"x": TEXT[:200_000], **ours}},
     }
     kept = READER.read(SERVER, large)
-    assert len(kept.text) < LARGE_CHILD
+    assert kept.text.size < LARGE_CHILD
     assert kept.manifest()["metadata"]["annotations"] == ours
     assert kept.manifest()["spec"] == server["spec"]
     usual = {**server, "metadata": {**server["metadata"], "labels": {"team": "a"}}}
@@ -102,7 +102,7 @@ def test_only_the_essence_of_an_object_that_is_too_large_is_cached(make: Callabl
     begin = time.thread_time()
     sight = READER.read(kind, manifest)
     assert time.thread_time() - begin < 1.0
-    assert len(sight.text) + sum(map(len, sight.owners)) < SMALL
+    assert sight.text.size + sum(map(len, sight.owners)) < SMALL
     kept = sight.manifest()
     given = manifest["metadata"]
     for name in ("name", "namespace", "uid", "resourceVersion", "generation"):
@@ -148,7 +148,7 @@ def test_a_child_with_filled_metadata_still_counts_as_wanted() -> None:
     for wanted in (*build(server), record):
         metadata = {**wanted["metadata"], "finalizers": [f"example.com/{number}" for number in range(60_000)]}
         sight = READER.read(kind_of(wanted), stored({**wanted, "metadata": metadata}))
-        assert len(sight.text) < LARGE_CHILD
+        assert sight.text.size < LARGE_CHILD
         assert step_for(server, wanted, sight.manifest()) is None
 
 
@@ -177,7 +177,7 @@ MOST = MOST_OF_LARGE // LARGEST_CHILD
 
 
 def kept_bytes(cache: Cache) -> int:
-    return sum(len(sight.text) for sight in cache.snapshot())
+    return sum(sight.text.size for sight in cache.snapshot())
 
 
 def test_large_objects_fill_only_the_room_of_their_own_namespace() -> None:
@@ -309,7 +309,7 @@ def test_large_statuses_fill_only_the_room_of_their_own_namespace(status: Manife
     assert LARGE_STATUS < kept_bytes(cache) < MOST_OF_LARGE + many * LARGE_STATUS
     kept = [cached for cached in cache.snapshot() if not cached.large]
     assert len(kept) > many / 10
-    assert sum(len(cached.text) + len(repr(cached.facts)) + len(repr(cached.conditions)) for cached in kept) < 2 * sum(
+    assert sum(cached.text.size + len(repr(cached.facts)) + len(repr(cached.conditions)) for cached in kept) < 2 * sum(
         LARGE_CHILD for _ in kept
     )
     assert all(cached.conditions == (("Complete", "True", "SuitesEnded"),) for cached in cache.snapshot())
