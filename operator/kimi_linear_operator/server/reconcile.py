@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from kimi_linear_operator.cluster.errors import ApiError
@@ -64,21 +65,21 @@ class _Writes:
     Attributes:
         needed: The writes that a server needs to match its spec.
         optional: The writes of optional children, each with the name of the child.
-        last: Optional writes that are made after all others, because they depend on them.
+        last: Starts the optional writes that depend on the others, each with the name of the child.
     """
 
     needed: list[Coroutine[Any, Any, None]] = field(default_factory=list)
     optional: dict[str, Coroutine[Any, Any, None]] = field(default_factory=dict)
-    last: dict[str, Coroutine[Any, Any, None]] = field(default_factory=dict)
+    last: dict[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
     async def run(self) -> tuple[Failures, tuple[tuple[str, Failures], ...]]:
-        """Make the writes at the same time. Return the failures of the needed writes, and of each optional write.
+        """Make the writes, those that depend on others last. Return the failures of the needed and of each optional one.
 
         Raises:
             GoneError: The server was deleted.
         """
         failures, *found = await write_groups([self.needed, *([write] for write in self.optional.values())])
-        found += await write_groups([write] for write in self.last.values())
+        found += await write_groups([write()] for write in self.last.values())
         return failures, tuple(zip((*self.optional, *self.last), found, strict=True))
 
 
@@ -247,7 +248,7 @@ class ServerReconciler:
             if kind_of(child) in _ALWAYS_READ:
                 writes.needed.append(self.children.apply(server, child))
             elif kind_of(child) == PROMETHEUS_RULE:
-                writes.last[name] = self._apply_alerts(key, server, child)
+                writes.last[name] = partial(self._apply_alerts, key, server, child)
             else:
                 writes.optional[name] = self.children.apply(server, child)
         writes.needed.append(self._deploying.prune(key, server, companions.writable, used))
