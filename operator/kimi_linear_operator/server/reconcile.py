@@ -73,7 +73,10 @@ class _Writes:
     last: dict[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
     async def run(self) -> tuple[Failures, tuple[tuple[str, Failures], ...]]:
-        """Make the writes, those that depend on others last. Return the failures of the needed and of each optional one.
+        """Make all writes, and first those on which others depend.
+
+        Returns:
+            The failures of the needed writes, and of each optional write.
 
         Raises:
             GoneError: The server was deleted.
