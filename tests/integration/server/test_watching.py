@@ -34,8 +34,12 @@ _WITHOUT_THE_LIMIT_IN_BYTES = {
 @pytest.fixture
 def no_definitions_afterwards(client: Client) -> Iterator[None]:
     yield
-    for kind in KINDS:
-        client.delete(DEFINITION, None, f"{kind.plural}.{kind.group}")
+    names = [f"{kind.plural}.{kind.group}" for kind in KINDS]
+    for name in names:
+        client.delete(DEFINITION, None, name)
+    wait_for(
+        lambda: [name for name in names if client.get(DEFINITION, None, name)], "both are gone", lambda left: not left
+    )
 
 
 @pytest.mark.usefixtures("no_definitions_afterwards")
