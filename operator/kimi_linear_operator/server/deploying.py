@@ -134,7 +134,7 @@ class Deploying:
         await self.end_rollout(key, server)
 
     async def end_rollout(self, key: Key, server: KimiLinearServer) -> None:
-        """Remove the mark of an automatic rollout from the running revision if all replicas have served with it.
+        """Remove the mark of an automatic rollout from the running revision if the server has served with it.
 
         This checks only the running revision, because the spec may now ask for another one.
 
@@ -144,7 +144,7 @@ class Deploying:
         live = own_deployment(self._cache, key, server.metadata.uid)
         records = revision.newest(self._templates.records(key, server), revision.number_on(live))
         for marked in revision.read_all(records):
-            if marked.is_automatic and self._templates.has_settled(key, live, marked):
+            if marked.is_automatic and await self._templates.has_settled(key, server, live, marked):
                 await self._children.apply(server, build_revision(server, replace(marked, is_automatic=False)))
 
 

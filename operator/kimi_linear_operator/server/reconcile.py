@@ -14,7 +14,7 @@ from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, POD_MONITOR, P
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all, write_groups
-from kimi_linear_operator.reconcile.errors import Failures, GoneError
+from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, Failures, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Former, Split, split
@@ -144,7 +144,7 @@ class ServerReconciler:
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
-            return None
+            return BEHIND_RETRY_SECONDS
         except ApiError as error:
             outcome = Outcome(checked, failures=Failures(passing=error))
         return await self._conclude(key, manifest, outcome, failures)
@@ -165,16 +165,16 @@ class ServerReconciler:
             *outcome.retries(manifest.get("status", {}), failures, self.now()),
             next_look(own_pods(self.cache, key), self.now()),
             self._start_logs.seconds_left(key),
-            self._seconds_to_settle(key),
+            self._seconds_to_settle(key, manifest["metadata"]["uid"]),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         if outcome.passing:
             raise outcome.passing
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
-    def _seconds_to_settle(self, key: Key) -> float | None:
+    def _seconds_to_settle(self, key: Key, uid: str) -> float | None:
         """Return the seconds until an automatic rollout may go on with the next server, None if there is no wait."""
-        left = self._templates.seconds_to_settle(key)
+        left = self._templates.seconds_to_settle(key, uid)
         return left if left > 0.0 and is_marked(self.cache, key) else None
 
     def _seconds_until_more(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> float:
