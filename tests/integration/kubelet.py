@@ -58,9 +58,9 @@ def report(
     ready: bool = False,
     since: str = _NOW,
 ) -> None:
-    """Report the state of the engine's container, and with it whether the pod is Ready."""
-    image = pod["spec"]["containers"][0]["image"]
-    base = {"name": "sglang", "image": image, "imageID": "", "ready": ready, "restartCount": 0}
+    """Report the state of a pod's first container, and with it whether the pod is Ready."""
+    first = pod["spec"]["containers"][0]
+    base = {"name": first["name"], "image": first["image"], "imageID": "", "ready": ready, "restartCount": 0}
     truth = "True" if ready else "False"
     conditions = [
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": _NOW},

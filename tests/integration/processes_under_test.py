@@ -26,6 +26,8 @@ Program = tuple[str, ...]
 THIS_VERSION: Program = (COMMAND,)
 OTHER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("other_version.py")))
 """A version that builds different pods."""
+OTHER_ROUTER: Program = (sys.executable, str(Path(__file__).with_name("other_router.py")))
+"""A version that builds different pods only for routers."""
 NEWER_VERSION: Program = (sys.executable, str(Path(__file__).with_name("newer_version.py")))
 """A version in which a field has a new default, as in `schema.newer_definition`."""
 

@@ -30,7 +30,7 @@ from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.errors import REPORTED_FAILURES, GoneError
+from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, REPORTED_FAILURES, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.spec import SERVER
@@ -103,7 +103,7 @@ class BenchmarkReconciler:
             await self._read_server(key)
             return await self._advance(key, manifest, await self._rechecker.recheck(key, manifest, checked))
         except GoneError:
-            return None
+            return BEHIND_RETRY_SECONDS
         except ApiError as error:
             if failures >= REPORTED_FAILURES:
                 await self._report_failure(manifest, checked, error)

@@ -10,16 +10,18 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "RollingOut": Explanation("server", "Replicas serve, but some of them still have an older spec.", WAIT),
     "RolloutPaused": Explanation(
         "server",
-        "Somebody has paused the Deployment, so its pods are not replaced.",
-        "`kubectl rollout resume deployment/NAME`.",
+        "Somebody has paused the Deployment of the replicas or of the router, so its pods are not replaced.",
+        "Run the command that the message contains: `kubectl rollout resume deployment/NAME`.",
     ),
     "RouterUnavailable": Explanation(
         "server",
-        "The replicas serve, but some pods of the router (`spec.router`) do not. While no pod of the router serves, "
-        "the Service leads directly to the replicas.",
+        "The replicas serve, but some pods of the router (`spec.router`) do not. Or its new pods have not begun to "
+        "serve in time, and the former ones still serve. While no pod of the router serves, the Service leads "
+        "directly to the replicas.",
         "`kubectl describe pods --selector kimi-linear.io/router=NAME` shows what these pods wait for, often the "
         "image or free resources on a node. `kubectl logs` with the same selector shows why a router fails. Your "
-        "own image must contain Python and the package sglang-router.",
+        "own image must contain Python and the package sglang-router. If the router fails with the pods of another "
+        "version of the operator, [take other pods](upgrading.md#when-a-rollout-stops).",
     ),
     "ProgressDeadlineExceeded": Explanation(
         "server",
@@ -71,7 +73,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "No controller has handled the HorizontalPodAutoscaler or the ScaledObject yet. Or the spec has changed from "
         "one to the other, and the former one still exists.",
         "Wait some seconds. If the reason stays, kube-controller-manager does not run the controller of autoscalers, "
-        "or KEDA's operator does not run.",
+        "or KEDA's operator does not run. If the message names a finalizer of KEDA and you have uninstalled KEDA, "
+        "install it again until the ScaledObject is gone, or remove the finalizer.",
     ),
     "AutoscalerPaused": Explanation(
         "server",

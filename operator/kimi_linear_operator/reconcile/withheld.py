@@ -40,11 +40,13 @@ class Split:
         withheld: Why the other children cannot be written, with one reason for each kind.
         unreadable: The kinds of the other children. A list of them may succeed while the pass goes on, so the pass must
             not delete such children as unwanted.
+        awaited: Sentences about the children that wait until a former object is gone.
     """
 
     writable: list[Manifest]
     withheld: tuple[Reason, ...] = ()
     unreadable: frozenset[Kind] = frozenset()
+    awaited: tuple[str, ...] = ()
 
 
 def split(
@@ -52,7 +54,7 @@ def split(
 ) -> Split:
     """Return the wanted children of a resource, without those that cannot be written now.
 
-    A child that waits for a former object has no reason, unless the operator cannot delete that object.
+    A child that waits for a former object is not withheld for a reason, unless the operator cannot delete that object.
 
     Args:
         children: The wanted children.
@@ -62,7 +64,8 @@ def split(
     waiting = {kind: item for kind, item in former.items() if not _is_surely_gone(item, unreadable)}
     writable = [child for child in children if kind_of(child) not in unreadable and kind_of(child) not in waiting]
     withheld = sorted(_reasons(children, unreadable, waiting), key=lambda reason: reason.message)
-    return Split(writable, tuple(withheld), frozenset(unreadable))
+    awaited = tuple(_awaited(children, kind, item) for kind, item in waiting.items())
+    return Split(writable, tuple(withheld), frozenset(unreadable), awaited)
 
 
 def _is_surely_gone(former: Former, unreadable: Mapping[Kind, ApiError]) -> bool:
@@ -79,9 +82,15 @@ def _reasons(
             yield _reason(kind, names, error)
     for kind, former in waiting.items():
         if kind not in unreadable and former.kind in unreadable:
-            live = f"{former.live['kind']} {former.live['metadata']['name']}"
-            subject = f"{_names(children, kind)} waits until {live} is gone"
-            yield _reason(former.kind, subject, unreadable[former.kind])
+            yield _reason(former.kind, _awaited(children, kind, former), unreadable[former.kind])
+
+
+def _awaited(children: Sequence[Manifest], kind: Kind, former: Former) -> str:
+    """Return which children wait for a former object, and the finalizers that hold it if it is being deleted."""
+    about = former.live["metadata"]
+    held = about.get("finalizers") if "deletionTimestamp" in about else None
+    holders = f" (finalizers: {', '.join(held)})" if held else ""
+    return f"{_names(children, kind)} waits until {former.live['kind']} {about['name']} is gone{holders}"
 
 
 def _names(children: Sequence[Manifest], kind: Kind) -> str:

@@ -1,5 +1,6 @@
 """Writes the Deployments of servers and the records of their pod templates."""
 
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from kimi_linear_operator.server.manifests import CHILDREN, build_deployment, bu
 from kimi_linear_operator.server.owned import own_deployment
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from kimi_linear_operator.server.template_choice import Decision
+from kimi_linear_operator.server.template_choice import Decision, TemplateChoice
 from kimi_linear_operator.server.templates import Templates
 
 
@@ -83,24 +84,27 @@ class Deploying:
         if stored.get("data") != wanted["data"]:
             raise BehindError(f"pod template {current.number} was recorded by another replica")
 
-    async def prune(self, key: Key, decision: Decision, live: Manifest | None, wanted: list[Manifest]) -> None:
-        """Delete children of the kinds that every server has. Wanted children and revisions in use stay.
+    async def prune(
+        self, key: Key, server: KimiLinearServer, companions: Sequence[Manifest], used: Collection[int] | None
+    ) -> None:
+        """Delete children of the kinds that every server has.
+
+        The Deployment of the replicas, the wanted companions, and the revisions in use stay.
 
         Args:
             key: The server.
-            decision: The decision about its pods.
-            live: Its Deployment, None if there was none at the time of the decision.
-            wanted: Its wanted children, without revisions.
+            server: The server.
+            companions: Its wanted children other than the Deployment and its revisions.
+            used: The numbers of the revisions in use, None if all of them may be in use.
 
         Raises:
             ApiError: A child could not be deleted.
         """
-        choice = decision.choice
-        # If the cache was late, `choice.running` comes from the API server, and `live` may have an older number.
-        others = [item.number for item in (choice.running, choice.verified) if item]
-        used = (choice.current.number, revision.number_on(live), *others)
-        records = [record for record in self._cache.children(REVISION, key) if revision.number_of(record) in used]
-        await self._children.prune(decision.server, key, CHILDREN, [*records, *wanted])
+        deployment = own_deployment(self._cache, key, server.metadata.uid)
+        records = self._cache.children(REVISION, key)
+        kept = [record for record in records if used is None or revision.number_of(record) in used]
+        wanted = [*kept, *([deployment] if deployment else []), *companions]
+        await self._children.prune(server, key, CHILDREN, wanted)
 
     async def shrink(self, key: Key, server: KimiLinearServer) -> None:
         """Scale a server's Deployment down to the wanted replicas, and change nothing else in it.
@@ -130,7 +134,7 @@ class Deploying:
         await self.end_rollout(key, server)
 
     async def end_rollout(self, key: Key, server: KimiLinearServer) -> None:
-        """Remove the mark of an automatic rollout from the running revision if all replicas have served with it.
+        """Remove the mark of an automatic rollout from the running revision if the server has served with it.
 
         This checks only the running revision, because the spec may now ask for another one.
 
@@ -140,5 +144,17 @@ class Deploying:
         live = own_deployment(self._cache, key, server.metadata.uid)
         records = revision.newest(self._templates.records(key, server), revision.number_on(live))
         for marked in revision.read_all(records):
-            if marked.is_automatic and self._templates.has_settled(key, live, marked):
+            if marked.is_automatic and await self._templates.has_settled(key, server, live, marked):
                 await self._children.apply(server, build_revision(server, replace(marked, is_automatic=False)))
+
+
+def revisions_in_use(choice: TemplateChoice, live: Manifest | None) -> Collection[int]:
+    """Return the numbers of the revisions that a server's pods have or may get.
+
+    Args:
+        choice: The pod template that the server should have.
+        live: Its Deployment, None if there was none at the time of the choice.
+    """
+    # If the cache was late, `choice.running` comes from the API server, and `live` may have an older number.
+    others = [item.number for item in (choice.running, choice.verified) if item]
+    return {choice.current.number, revision.number_on(live), *others}

@@ -6,6 +6,7 @@ from kimi_linear_operator.kubernetes.conditions import Reason, ready_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.exposure import LiveRoutes
+from kimi_linear_operator.server.previous_status import AWAITED_WEIGHTS
 from kimi_linear_operator.server.router import why_unavailable
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.spec.rollout import Startup
@@ -32,6 +33,7 @@ class ServerObservation:
         router: The live Deployment of its router, None if there is none.
         logged: What the log of the newest pod says about its start, None if it was not read.
         withheld: Why some optional children do not exist, or differ from the spec.
+        awaited: Sentences about children that wait until a former object is gone.
         routes: The live objects that lead to the server from outside the cluster.
         is_recorded: Whether the chosen pod template is recorded.
     """
@@ -49,6 +51,7 @@ class ServerObservation:
     router: Manifest | None = None
     logged: LoggedPhases | None = None
     withheld: tuple[Reason, ...] = ()
+    awaited: tuple[str, ...] = ()
     routes: LiveRoutes = field(default_factory=dict)
     is_recorded: bool = True
 
@@ -58,6 +61,11 @@ class ServerObservation:
         if self.server and not self.not_applied:
             return wanted_replicas(self.server.spec)
         return int((self.deployment or {}).get("spec", {}).get("replicas", 0))
+
+    @property
+    def awaits_weights(self) -> bool:
+        """Return whether the pods cannot get the spec, only because the weights are not complete."""
+        return self.not_applied is not None and self.not_applied.name in AWAITED_WEIGHTS
 
     @property
     def startup(self) -> Manifest | None:

@@ -30,6 +30,7 @@ class Outcome:
         optional: Names of optional children, each with the reason why it could not be written.
         contested: Sentences about children's fields that others keep changing.
         withheld: Why some optional children do not exist.
+        awaited: Sentences about children that wait until a former object is gone.
         is_first: Whether this is the first pass over a new server.
         until_more: The seconds until the autoscaler may add replicas.
         is_seen: Whether the record of the pods says what the operator has seen of this spec, which it has not applied.
@@ -41,6 +42,7 @@ class Outcome:
     optional: tuple[tuple[str, Failures], ...] = ()
     contested: tuple[str, ...] = ()
     withheld: tuple[Reason, ...] = ()
+    awaited: tuple[str, ...] = ()
     is_first: bool = False
     until_more: float = 0.0
     is_seen: bool = False

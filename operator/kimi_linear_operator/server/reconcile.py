@@ -1,6 +1,7 @@
 """The reconciler of KimiLinearServer."""
 
-from collections.abc import Callable, Coroutine, Sequence
+import math
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,14 +13,14 @@ from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Kind, Manifest
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all, write_groups
-from kimi_linear_operator.reconcile.errors import Failures, GoneError
+from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, Failures, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Former, Split, split
 from kimi_linear_operator.server import revision, service
 from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
-from kimi_linear_operator.server.deploying import Deploying
+from kimi_linear_operator.server.deploying import Deploying, revisions_in_use
 from kimi_linear_operator.server.manifests import (
     CHILDREN,
     OPTIONAL_CHILDREN,
@@ -136,7 +137,7 @@ class ServerReconciler:
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
-            return None
+            return BEHIND_RETRY_SECONDS
         except ApiError as error:
             outcome = Outcome(checked, failures=Failures(passing=error))
         return await self._conclude(key, manifest, outcome, failures)
@@ -157,16 +158,16 @@ class ServerReconciler:
             *outcome.retries(manifest.get("status", {}), failures, self.now()),
             next_look(own_pods(self.cache, key), self.now()),
             self._start_logs.seconds_left(key),
-            self._seconds_to_settle(key),
+            self._seconds_to_settle(key, manifest["metadata"]["uid"]),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
         if outcome.passing:
             raise outcome.passing
         return min((seconds for seconds in retries if seconds is not None), default=None)
 
-    def _seconds_to_settle(self, key: Key) -> float | None:
+    def _seconds_to_settle(self, key: Key, uid: str) -> float | None:
         """Return the seconds until an automatic rollout may go on with the next server, None if there is no wait."""
-        left = self._templates.seconds_to_settle(key)
+        left = self._templates.seconds_to_settle(key, uid)
         return left if left > 0.0 and is_marked(self.cache, key) else None
 
     def _seconds_until_more(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> float:
@@ -191,7 +192,7 @@ class ServerReconciler:
         try:
             decision = await self._templates.decide(key, server, live, checked.left_out)
         except WeightsUnreadyError as error:
-            return await self._wait(key, server, checked, error.reason)
+            return await self._wait(key, checked, server, error.reason)
         choice = self._verifying.judge(key, decision.server, decision.choice, live)
         return await self._deploy(key, checked, replace(decision, choice=choice), live)
 
@@ -204,33 +205,50 @@ class ServerReconciler:
         until_more = self._seconds_until_more(key, server, live)
         record = choice.router.current if choice.router else None
         companions = self._companions(key, server, choice, record, may_grow=not until_more)
-        wanted = [deployment, *companions.writable]
-        writes = self._writes(server, companions.writable)
+        writes = self._writes(key, server, companions, revisions_in_use(choice, live))
         writes.needed += [
             self._deploying.write(key, decision, deployment),
-            self._deploying.prune(key, decision, live, wanted),
             self._verifying.open_gates(key, server.metadata.uid, choice.current),
             *([self._deploying.end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
         ]
-        prunable = [kind for kind in OPTIONAL_CHILDREN if kind not in companions.unreadable]
-        writes.optional["Objects that are no longer wanted"] = self.children.prune(server, key, prunable, wanted)
         failures, optional = await writes.run()
         verified, passing = await self._verify(key, server, choice.verification)
         failures = replace(failures, passing=failures.passing or passing)
-        decision = replace(decision, choice=replace(choice, verification=verified))
-        is_first = live is None and "observedGeneration" not in server.status
-        contested = tuple(self.children.contested(server, wanted))
-        return Outcome(checked, decision, failures, optional, contested, companions.withheld, is_first, until_more)
+        return Outcome(
+            checked,
+            replace(decision, choice=replace(choice, verification=verified)),
+            failures,
+            optional,
+            contested=tuple(self.children.contested(server, [deployment, *companions.writable])),
+            withheld=companions.withheld,
+            awaited=companions.awaited,
+            is_first=live is None and "observedGeneration" not in server.status,
+            until_more=until_more,
+        )
 
-    def _writes(self, server: KimiLinearServer, companions: list[Manifest]) -> _Writes:
-        """Return the writes of these companions."""
+    def _writes(self, key: Key, server: KimiLinearServer, companions: Split, used: Collection[int] | None) -> _Writes:
+        """Return the writes of the companions, and the deletions of children that the spec no longer asks for.
+
+        Every pass over a valid spec needs both, even if it does not touch the pods. Otherwise a server that waits for
+        its weights would keep the ways to it that its owner has closed, and an autoscaler that changes its replicas.
+
+        Args:
+            key: The server.
+            server: The server.
+            companions: Its wanted children other than the Deployment and its revisions.
+            used: The numbers of the revisions in use, None if all of them may be in use.
+        """
         writes = _Writes()
-        for child in companions:
+        for child in companions.writable:
             if kind_of(child) in _ALWAYS_READ:
                 writes.needed.append(self.children.apply(server, child))
             else:
                 name = f"{child['kind']} {child['metadata']['name']}"
                 writes.optional[name] = self.children.apply(server, child)
+        writes.needed.append(self._deploying.prune(key, server, companions.writable, used))
+        prunable = [kind for kind in OPTIONAL_CHILDREN if kind not in companions.unreadable]
+        deletions = self.children.prune(server, key, prunable, companions.writable)
+        writes.optional["Objects that are no longer wanted"] = deletions
         return writes
 
     async def _verify(
@@ -295,22 +313,30 @@ class ServerReconciler:
         return needs_of_others(history.running, None, live, policy)
 
     async def _wait(
-        self, key: Key, server: KimiLinearServer, checked: Checked[KimiLinearServer], reason: Reason
+        self, key: Key, checked: Checked[KimiLinearServer], server: KimiLinearServer, reason: Reason
     ) -> Outcome:
         """Create no pods, because the weights are not complete. An existing Deployment can only scale down."""
         # Without a choice, the router keeps its pod template.
         record = await self._templates.kept_router(key, server)
         companions = self._companions(key, server, None, record, may_grow=False)
-        writes = self._writes(server, companions.writable)
+        writes = self._writes(key, server, companions, None)
         writes.needed += [
             self._deploying.shrink(key, server),
             self._deploying.remember(key, server),
             self._verifying.open_gates(key, server.metadata.uid),
+            self._verifying.stop(key, server),
         ]
         failures, optional = await writes.run()
-        is_seen = failures == Failures()
-        failures = replace(failures, lasting=failures.lasting or reason)
-        return Outcome(checked, failures=failures, optional=optional, withheld=companions.withheld, is_seen=is_seen)
+        return Outcome(
+            checked,
+            failures=replace(failures, lasting=failures.lasting or reason),
+            optional=optional,
+            contested=tuple(self.children.contested(server, companions.writable)),
+            withheld=companions.withheld,
+            awaited=companions.awaited,
+            until_more=math.inf if needs_autoscaler(server) else 0.0,
+            is_seen=failures == Failures(),
+        )
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> Outcome:
         """Leave a server with a refused spec as it is, with three exceptions.

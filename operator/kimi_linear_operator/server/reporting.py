@@ -64,6 +64,7 @@ class ServerReporting:
             router=own_router(self._cache, key, uid) if _has_router(outcome.server) else None,
             logged=self._start_logs.follow(key, newest_pod(pods)),
             withheld=outcome.withheld,
+            awaited=outcome.awaited,
             routes=own_routes(self._cache, key, outcome.server),
         )
         status = server_status(observation, self._now())

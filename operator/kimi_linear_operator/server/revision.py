@@ -392,6 +392,15 @@ class History:
         deployed = self.deployed if self.deployed <= _HIGHEST_DEPLOYED else 0
         return max([self.used, deployed, *(revision.number for revision in self.revisions)]) + 1
 
+    @property
+    def lost_number(self) -> int:
+        """Return the number for a revision that replaces the lost one of the Deployment.
+
+        This is the Deployment's number, unless a revision that cannot be read may have it. With a higher number, the
+        router's template would look older than that of the replicas, and the router would get another one.
+        """
+        return self.deployed if self.used < self.deployed <= _HIGHEST_DEPLOYED else self.next_number
+
     def is_newer_than(self, server: KimiLinearServer) -> bool:
         """Return whether a revision was made for a newer spec than the cached one.
 

@@ -22,6 +22,7 @@ from kimi_linear_operator.reconcile.cached_object import Conditions, Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.events import WITHOUT_REPLICAS
 from kimi_linear_operator.server.index import DeploymentFacts, ServerFacts, ServerIndex
+from kimi_linear_operator.server.labels import ROUTER_SUFFIX
 from kimi_linear_operator.server.previous_status import NOT_APPLIED
 from kimi_linear_operator.server.spec import SERVER
 
@@ -41,7 +42,7 @@ _UNREADY_SECONDS = 60.0
 # With these reasons of Ready, a server needs help although Stalled is False. A Deployment that is paused or cannot be
 # written never exceeds its deadline.
 _HALTING = (*NOT_APPLIED, "RolloutPaused")
-# Stands for a reason if a server is Ready, but its pods do not stay Ready.
+# Stands for a reason if a server is Ready, but its pods, or those of its router, do not stay Ready.
 _NOT_STABLE = "its pods do not stay Ready"
 # With these reasons of TemplateCurrent, there is no automatic rollout to the server.
 _NOT_TAKEN = ("InputsUnknown", "RolledBack", "TemplateRejected")
@@ -257,30 +258,43 @@ class Rollouts:
             if not item.is_under_way:
                 yield item
             elif not self._is_being_deleted(item.key):
-                await asyncio.sleep(0)  # the next line decodes an object, and thousands of servers may be under way
-                yield self._with_deadline(item)
+                yield await self._with_deadline(item)
 
-    def _with_deadline(self, server: Candidate) -> Candidate:
+    async def _with_deadline(self, server: Candidate) -> Candidate:
         """Return the candidate, as stalled if it has been under way for too long without a deadline."""
         if not server.is_under_way or server.stalled:
             return server
-        deployment = self.cache.get(server.key.of(DEPLOYMENT)) or {}
         if server.is_ready:
             # By now, its pods should have been Ready for the whole pause.
-            is_late = _was_available_before(deployment, 2 * (self._pause or 0.0) + _UNREADY_SECONDS, self._now())
-            return replace(server, stalled=_NOT_STABLE) if is_late and server.key not in self.chosen else server
+            seconds = 2 * (self._pause or 0.0) + _UNREADY_SECONDS
+            is_late = server.key not in self.chosen and await self._were_available_before(server.key, seconds)
+            return replace(server, stalled=_NOT_STABLE) if is_late else server
         if self._is_paused(server.key):
             return replace(server, stalled="RolloutPaused")
-        if _was_available_before(deployment, _UNREADY_SECONDS, self._now()):
+        if await self._was_available_before(server.key.of(DEPLOYMENT), _UNREADY_SECONDS):
             cached = self.cache.find(server.key)
             _, reason = _by_type(cached.conditions if cached else ())["Ready"]
             return replace(server, stalled=reason or "Unknown")
         return server
 
+    async def _were_available_before(self, key: Key, seconds: float) -> bool:
+        """Return whether the rollouts of a server's replicas and of its router have been complete for some time."""
+        return all([await self._was_available_before(item, seconds) for item in self._deployments(key)])
+
+    async def _was_available_before(self, deployment: Key, seconds: float) -> bool:
+        await asyncio.sleep(0)  # the next line decodes an object, and thousands of servers may be under way
+        return _was_available_before(self.cache.get(deployment) or {}, seconds, self._now())
+
+    def _deployments(self, key: Key) -> list[Key]:
+        """Return the keys of a server's Deployment and, if it has a router, of the router's Deployment."""
+        of_router = key._replace(name=key.name + ROUTER_SUFFIX).of(DEPLOYMENT)
+        router = self.cache.find(of_router)
+        return [key.of(DEPLOYMENT), *([of_router] if router and router.owner == key else [])]
+
     def _is_paused(self, key: Key) -> bool:
-        """Return whether somebody has paused the server's Deployment, so that its rollout never ends."""
-        deployment = self.cache.find(key.of(DEPLOYMENT))
-        return deployment is not None and deployment.facts == DeploymentFacts(is_paused=True)
+        """Return whether somebody has paused a Deployment of the server, so that its rollout never ends."""
+        found = map(self.cache.find, self._deployments(key))
+        return any(item is not None and item.facts == DeploymentFacts(is_paused=True) for item in found)
 
     def _report(self, candidates: Sequence[Candidate], unreadable: Sequence[str]) -> None:
         """Set the metrics, and log once what halts the rollout."""

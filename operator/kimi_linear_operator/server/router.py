@@ -75,13 +75,25 @@ def why_unavailable(spec: ServerSpec, router: Manifest | None) -> Reason | None:
     """
     wanted, available = wanted_routers(spec), _available(router)
     if available >= wanted:
-        return None
+        return _why_not_updated(router) if router and wanted else None
     detour = "" if available else "; until a pod serves, requests go directly to the replicas"
     if _is_deleted(router):
         message = f"the former Deployment of the router is still being deleted, because its pods have not ended{detour}"
         return Reason("RouterUnavailable", message)
     refused = next((f": {item['message']}" for item in _conditions(router) if _is_refusal(item)), "")
     return Reason("RouterUnavailable", f"{available} of {wanted} pods of the router serve{detour}{refused}")
+
+
+def _why_not_updated(router: Manifest) -> Reason | None:
+    """Return why the former pods of a router still serve in place of new ones, None if this can end by itself."""
+    spec = router.get("spec", {})
+    if spec.get("paused") and router["status"].get("updatedReplicas", 0) < spec.get("replicas", 0):
+        resume = f"kubectl rollout resume deployment/{router['metadata']['name']}"
+        return Reason("RolloutPaused", f"somebody has paused the router's Deployment: `{resume}`")
+    if not any(item.get("reason") == "ProgressDeadlineExceeded" for item in _conditions(router)):
+        return None
+    message = f"the router's new pods do not serve after {spec.get('progressDeadlineSeconds')} s; the former ones serve"
+    return Reason("RouterUnavailable", message)
 
 
 def _is_deleted(router: Manifest | None) -> bool:

@@ -118,14 +118,7 @@ def adopted(server: KimiLinearServer, built: Manifest, router: Manifest, before:
     return replace(new_record(server, template, before.number), rollout=before.rollout) if template else None
 
 
-def choose(
-    server: KimiLinearServer,
-    built: Manifest,
-    kept: Revision | None,
-    current: Revision,
-    *,
-    is_chosen: bool = False,
-) -> RouterChoice:
+def choose(server: KimiLinearServer, built: Manifest, kept: Revision | None, current: Revision) -> RouterChoice:
     """Return the pod template that a server's router should have.
 
     Args:
@@ -133,15 +126,11 @@ def choose(
         built: The template that this version builds.
         kept: The record of the router's template, None if there is no router yet.
         current: The revision that the server should have.
-        is_chosen: Whether the automatic rollout has chosen this server.
     """
-    new = new_record(server, built, current.number)
     if kept is None or _is_another_requested(server, kept, current):
-        return RouterChoice(new)
+        return RouterChoice(new_record(server, built, current.number))
     offer = all_differences(kept.template, built)
     unknown = (*unknown_fields(kept.explicit_inputs), *kept.refused_inputs) if offer else ()
-    if offer and is_chosen and not unknown:
-        return RouterChoice(new)
     return RouterChoice(replace(kept, number=current.number), offer, unknown)
 
 

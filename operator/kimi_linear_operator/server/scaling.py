@@ -27,27 +27,45 @@ class Autoscalers:
     Attributes:
         autoscaler: Its HorizontalPodAutoscaler, or the one that KEDA has made for it; None if there is none.
         scaled_object: Its ScaledObject, None if there is none.
+        awaited: Sentences about autoscalers that wait until a former one is gone.
     """
 
     autoscaler: Manifest | None = None
     scaled_object: Manifest | None = None
+    awaited: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Whether replicas may be added.
+
+    Attributes:
+        is_allowed: Whether they may be added now.
+        awaits_weights: Whether no replica is created until the weights are complete.
+    """
+
+    is_allowed: bool = True
+    awaits_weights: bool = False
+
+
+MAY_GROW = Growth()
 
 
 def autoscaling_condition(
-    spec: ServerSpec, deployment: Manifest | None, seen: Autoscalers, *, may_grow: bool = True
+    spec: ServerSpec, deployment: Manifest | None, seen: Autoscalers, growth: Growth = MAY_GROW
 ) -> Condition:
     """Return the condition Autoscaling of a server.
 
     Args:
-        spec: The server's applied spec.
+        spec: The server's spec.
         deployment: Its Deployment, None if there is none.
         seen: Its live autoscalers.
-        may_grow: Whether replicas may be added now.
+        growth: Whether replicas may be added.
     """
     scaling = spec.autoscaling
     assert scaling  # noqa: S101 - only a server that asks for autoscaling has this condition
-    if off := _why_off(spec, scaling):
-        return condition(CONDITION, False, off)
+    if missing := _without_autoscaler(spec, scaling, seen):
+        return missing
     if scaling.keda and (told := _by_keda(spec, seen)):
         return told
     status = (seen.autoscaler or {}).get("status", {})
@@ -60,14 +78,23 @@ def autoscaling_condition(
     # Without a serving replica, there are no metrics. So the missing metrics are not the problem.
     if failed and serving(deployment):
         return condition(CONDITION, False, Reason("MetricsMissing", failed))
-    if not may_grow:
-        return condition(CONDITION, True, _awaited(serving(deployment), spec.replicas))
+    if not growth.is_allowed:
+        return condition(CONDITION, True, _awaited(serving(deployment), spec.replicas, growth))
     if active.get("status") != "True":
         return condition(CONDITION, None, _UNSEEN)
     return condition(CONDITION, True, _followed(spec.replicas, scaling, status))
 
 
 _UNSEEN = Reason("AutoscalerPending", "No autoscaler has checked the load of the server yet")
+
+
+def _without_autoscaler(spec: ServerSpec, scaling: Autoscaling, seen: Autoscalers) -> Condition | None:
+    """Return why no autoscaler scales the server, None if there is one or will soon be one."""
+    if off := _why_off(spec, scaling):
+        return condition(CONDITION, False, off)
+    if seen.awaited:
+        return condition(CONDITION, False, Reason("AutoscalerPending", "; ".join(seen.awaited)))
+    return None
 
 
 def _why_off(spec: ServerSpec, scaling: Autoscaling) -> Reason | None:
@@ -101,8 +128,9 @@ def _failure(status: Manifest, kind: str) -> str:
     return str(found.get("message") or found.get("reason")) if found.get("status") == "False" else ""
 
 
-def _awaited(ready: int, replicas: int) -> Reason:
+def _awaited(ready: int, replicas: int, growth: Growth) -> Reason:
     until = "all do" if ready < replicas else "the newest replica has had time to take its part of the load"
+    until = "the weights are complete" if growth.awaits_weights else until
     return Reason("ReplicaAwaited", f"{ready} of {replicas} replicas serve; no more are added until {until}")
 
 

@@ -22,6 +22,26 @@ def seconds_left(pods: Iterable[Manifest], pause: float, now: str) -> float:
     return max((pause - _ready_seconds(pod, now) for pod in pods if is_staying(pod)), default=0.0)
 
 
+def rollout_seconds_left(deployment: Manifest, pause: float, now: str) -> float:
+    """Return for how many more seconds a Deployment has to stay available, if all its pods must be available.
+
+    Its conditions show since when its last rollout has been complete, and since when all pods have been available.
+
+    Args:
+        deployment: A Deployment with maxUnavailable 0. The operator does not watch its pods.
+        pause: For how many seconds it must be available without a break.
+        now: The time as RFC 3339.
+    """
+    progressing, available = (
+        find_condition(deployment.get("status", {}), kind) for kind in ("Progressing", "Available")
+    )
+    if available.get("status") != "True":
+        return pause
+    # Kubernetes sets no Progressing if somebody has removed the deadline.
+    times = [available.get("lastTransitionTime"), *([progressing.get("lastUpdateTime")] if progressing else [])]
+    return max(pause - min(seconds_between(time, now) or 0.0 for time in times), 0.0)
+
+
 def is_staying(pod: Manifest) -> bool:
     """Return whether a pod is neither being deleted nor has ended."""
     has_ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")

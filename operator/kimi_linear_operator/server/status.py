@@ -44,11 +44,13 @@ def server_status(observation: ServerObservation, now: str) -> Manifest:
 def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
     """Return the fields that follow from the spec alone.
 
-    If the spec was not applied, the fields keep their previous values.
+    If the spec was not applied, the fields keep their previous values. If only the pods wait, the Service follows the
+    spec.
     """
     names = ("url", "command", "image", "selector")
     if observation.server is None or observation.not_applied:
-        return {name: previous.get(name) for name in names}
+        kept = {name: previous.get(name) for name in names}
+        return kept | ({"url": url(observation.server)} if observation.server and observation.awaits_weights else {})
     spec = observation.server.spec
     command, image = recipe_command(spec), image_of(spec)
     if observation.choice and observation.choice.offer:
@@ -61,7 +63,7 @@ def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
 def _addresses(observation: ServerObservation, previous: Manifest) -> list[str] | None:
     """Return the addresses outside the cluster, None if there are none."""
     server = observation.server
-    if server is None or _blames_spec(observation):
+    if server is None or _is_refused(observation):
         return previous.get("addresses")
     return [*exposure(server, observation.routes).addresses] or None if is_exposed(server) else None
 
@@ -69,12 +71,17 @@ def _addresses(observation: ServerObservation, previous: Manifest) -> list[str] 
 def _exposed(observation: ServerObservation) -> list[Condition]:
     """Return a list with the condition Exposed, empty if the spec asks for no way from outside the cluster."""
     server = observation.server
-    if server is None or _blames_spec(observation):
+    if server is None or _is_refused(observation):
         return _as_before(observation, "Exposed")
     if not is_exposed(server):
         return []
     found = exposure(server, observation.routes)
     return [condition("Exposed", not found.problems, found.reason)]
+
+
+def _is_refused(observation: ServerObservation) -> bool:
+    """Return whether the spec is refused. Only then, the children other than the pods do not follow the spec."""
+    return observation.not_applied is not None and observation.not_applied.name == "InvalidSpec"
 
 
 def _blames_spec(observation: ServerObservation) -> bool:
@@ -114,7 +121,7 @@ def _verified(observation: ServerObservation) -> list[Condition]:
 
 
 def _as_before(observation: ServerObservation, name: str) -> list[Condition]:
-    """Return a condition as the previous pass wrote it, if it did: the spec was not applied, so the children stay."""
+    """Return a list with a condition as the previous pass wrote it, empty if it did not write the condition."""
     before = find_condition(observation.manifest.get("status", {}), name)
     return [Condition.model_validate(before)] if before else []
 
@@ -134,12 +141,13 @@ def _synced(observation: ServerObservation) -> Condition:
 def _autoscaling(observation: ServerObservation) -> list[Condition]:
     """Return the condition Autoscaling, if the server asks for autoscaling."""
     server = observation.server
-    if server is None or observation.not_applied:
+    if server is None or _is_refused(observation):
         return _as_before(observation, scaling.CONDITION)
     if not server.spec.autoscaling:
         return []
-    seen = scaling.Autoscalers(observation.autoscaler, observation.scaled_object)
-    return [scaling.autoscaling_condition(server.spec, observation.deployment, seen, may_grow=observation.may_grow)]
+    seen = scaling.Autoscalers(observation.autoscaler, observation.scaled_object, observation.awaited)
+    growth = scaling.Growth(is_allowed=observation.may_grow, awaits_weights=observation.awaits_weights)
+    return [scaling.autoscaling_condition(server.spec, observation.deployment, seen, growth)]
 
 
 def _accepted(observation: ServerObservation) -> Condition:

@@ -87,6 +87,16 @@ class TemplateChoice:
         """Return the choice without the mark of an automatic rollout, because the rollout has ended."""
         return replace(self, current=replace(self.current, is_automatic=False))
 
+    def with_mark(self, number: int) -> "TemplateChoice":
+        """Return the choice for an automatic rollout of only the router: the same template in a new, marked revision.
+
+        The revision keeps the result of its verification, because the replicas stay as they are.
+
+        Args:
+            number: The number of the new revision.
+        """
+        return replace(self, current=replace(self.current, number=number, created="", is_automatic=True))
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -157,7 +167,7 @@ def _chosen(
     # Whether somebody has deleted the revision of an automatic rollout. The new revision must then be marked, too.
     is_remade = state.is_rolling_out and not history.revisions
     if applied is not None and not history.revisions:
-        remade = _new(server, applied, history, is_automatic=is_remade)
+        remade = replace(_new(server, applied, history, is_automatic=is_remade), number=history.lost_number)
         history = History([remade], deployed=remade.number)
     built, running = _built(server, state), history.running
     current = _revision_to_continue(server, history, built, state)

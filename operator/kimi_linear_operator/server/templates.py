@@ -21,7 +21,7 @@ from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
-from kimi_linear_operator.server.owned import own_pods
+from kimi_linear_operator.server.owned import own_pods, own_router
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -117,7 +117,7 @@ class Templates:
         history = await self._up_to_date(server, case)
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
-        choice = await self._with_router(server, case, choice, is_remade=applied is not None)
+        choice = await self._with_router(server, case, choice)
         choice = self._with_unowned(key, server, choice, left_out)
         doubtful = {path: answer.value for path, answer in left_out.items() if answer.is_doubtful}
         choice = replace(choice, current=replace(choice.current, left_out=doubtful))
@@ -125,7 +125,7 @@ class Templates:
             raise BehindError("the automatic rollout no longer chooses this server")
         if not choice.current.is_automatic:
             self.chosen.discard(key)
-        elif self.has_settled(key, live, choice.current):
+        elif await self.has_settled(key, server, live, choice.current):
             choice = choice.completed()
         return Decision(server, choice)
 
@@ -164,21 +164,50 @@ class Templates:
             return replace(case, state=replace(case.state, unready=error.reason))
         return replace(case, state=replace(case.state, location=location))
 
-    def has_settled(self, key: Key, live: Manifest | None, current: Revision) -> bool:
-        """Return whether all replicas have served for long enough with this revision's pod template.
+    async def has_settled(self, key: Key, server: KimiLinearServer, live: Manifest | None, current: Revision) -> bool:
+        """Return whether all replicas have served for long enough with this revision's pod template, and the router.
+
+        Args:
+            key: The key of the server.
+            server: The server.
+            live: Its Deployment, None if there is none.
+            current: The revision.
+
+        Raises:
+            ApiError: The router's Deployment could not be read.
+        """
+        if live is None or not has_rolled_out(live, current) or self._seconds_of_replicas(key) > 0.0:
+            return False
+        return server.spec.router is None or await self._has_router_settled(key, server, live, current)
+
+    async def _has_router_settled(self, key: Key, server: KimiLinearServer, live: Manifest, current: Revision) -> bool:
+        """Return whether the router has served for long enough with the template that it got for this revision."""
+        record = await self.kept_router(key, server)
+        if record is None or record.number != current.number:
+            return False
+        if not ServerObservation({}, None, deployment=live).wanted:
+            return True  # Without replicas, no pod of a router becomes Ready.
+        deployment = own_router(self._cache, key, server.metadata.uid)
+        is_complete = ServerObservation({}, None, deployment=deployment).is_rolled_out
+        return is_complete and self._seconds_of_router(key, server.metadata.uid) <= 0.0
+
+    def seconds_to_settle(self, key: Key, uid: str) -> float:
+        """Return for how many more seconds the pods of a server must stay Ready before the next server's turn.
 
         Args:
             key: The server.
-            live: Its Deployment, None if there is none.
-            current: The revision.
+            uid: Its UID.
         """
-        return has_rolled_out(live, current) and self.seconds_to_settle(key) <= 0.0
+        return max(self._seconds_of_replicas(key), self._seconds_of_router(key, uid))
 
-    def seconds_to_settle(self, key: Key) -> float:
-        """Return for how many more seconds the pods of a server must stay Ready before the next server's turn."""
+    def _seconds_of_replicas(self, key: Key) -> float:
         if not self._pause:
             return 0.0  # Every pass calls this, and most operators have no automatic rollout.
         return settling.seconds_left(own_pods(self._cache, key), self._pause, self._now())
+
+    def _seconds_of_router(self, key: Key, uid: str) -> float:
+        deployment = own_router(self._cache, key, uid) if self._pause else None
+        return settling.rollout_seconds_left(deployment, self._pause, self._now()) if deployment else 0.0
 
     def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:
         records = self.records(key, server)
@@ -241,16 +270,16 @@ class Templates:
         allowed = access.reach([router.build_pod_template(server, options), live["spec"].get("template", {})])
         return None if access.exceeds(found.template, allowed) else found
 
-    async def _with_router(
-        self, server: KimiLinearServer, case: _Case, choice: TemplateChoice, *, is_remade: bool
-    ) -> TemplateChoice:
+    async def _with_router(self, server: KimiLinearServer, case: _Case, choice: TemplateChoice) -> TemplateChoice:
         """Add the pod template of the router, if the server has one.
+
+        If an automatic rollout gives only the router a new template, the server also gets a new revision, with the same
+        template of the replicas. Its mark holds the other servers back until the router serves.
 
         Args:
             server: The server.
             case: The input of the decision.
             choice: The pod template of the replicas.
-            is_remade: Whether its revision replaces one that somebody deleted, so that its number says nothing.
         """
         options, state = server.spec.router, case.state
         if options is None:
@@ -258,8 +287,10 @@ class Templates:
         kept, built = case.router, router.build_pod_template(server, options)
         if state.is_unchanged and (kept is None or kept.number != choice.current.number):
             kept = await self._running_router(server, case, choice, built) or kept
-        kept = replace(kept, number=choice.current.number) if kept and is_remade else kept
-        found = router_template.choose(server, built, kept, choice.current, is_chosen=state.is_chosen)
+        found = router_template.choose(server, built, kept, choice.current)
+        if found.offer and state.is_chosen and not (choice.unknown or found.unknown):
+            choice = choice.with_mark(case.history.next_number)
+            found = router_template.choose(server, built, kept, choice.current)
         return replace(choice, router=found)
 
     async def _running_router(
@@ -337,7 +368,7 @@ class Templates:
             return None
         uncertain = unrequested.uncertain_fields(server, history, case.state, self._now())
         found = unrequested.remembered(record, server, uncertain, await self._answers(case, server, uncertain))
-        has_settled = found.is_automatic and self.has_settled(key, live, found)
+        has_settled = found.is_automatic and await self.has_settled(key, server, live, found)
         found = replace(found, is_automatic=found.is_automatic and not has_settled)
         return None if found == record else build_revision(server, found)
 

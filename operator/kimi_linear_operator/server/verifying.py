@@ -1,6 +1,7 @@
 """Verifies the pod templates of servers: starts benchmarks, keeps their results, and opens the gates of pods."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 
 from kimi_linear_operator.cluster.errors import ApiError
@@ -66,9 +67,7 @@ class Verifying:
         Raises:
             ApiError: A write failed that may succeed later.
         """
-        found = self._cache.children(BENCHMARK, key, server.metadata.uid)
-        others = [item for item in found if not verification.is_verification(item)]
-        await self._children.prune(server, key, (BENCHMARK,), [*others, *(known.kept if known else ())])
+        await self._keep_only(key, server, known.kept if known else ())
         if known is None or known.wanted is None:
             return known
         try:
@@ -79,6 +78,21 @@ class Verifying:
             again = growing_seconds(find_condition(server.status, "Verified"), self._now())
             return replace(known, obstacle=error.message, again=again)
         return known
+
+    async def stop(self, key: Key, server: KimiLinearServer) -> None:
+        """Delete the benchmarks of a verification that the spec no longer asks for.
+
+        Raises:
+            ApiError: A benchmark could not be deleted.
+        """
+        if not verification.is_on(server.spec):
+            await self._keep_only(key, server, ())
+
+    async def _keep_only(self, key: Key, server: KimiLinearServer, kept: Iterable[Manifest]) -> None:
+        """Delete the benchmarks with which the server was verified, except for these."""
+        found = self._cache.children(BENCHMARK, key, server.metadata.uid)
+        others = [item for item in found if not verification.is_verification(item)]
+        await self._children.prune(server, key, (BENCHMARK,), [*others, *kept])
 
     async def _start(self, server: KimiLinearServer, benchmark: Manifest) -> None:
         """Create a benchmark. If it exists and only the cache does not show it yet, change nothing."""

@@ -17,7 +17,7 @@ from kimi_linear_operator.kubernetes.unrequested import Answers
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all
-from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, Failures, GoneError
+from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, BLOCKED_RETRY_SECONDS, Failures, GoneError
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -104,7 +104,7 @@ class WeightsReconciler:
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, checked)
         except GoneError:
-            return None
+            return BEHIND_RETRY_SECONDS
         except ApiError as error:
             outcome = _Outcome(checked, Failures(passing=error))
         return await self._conclude(key, manifest, outcome, failures)

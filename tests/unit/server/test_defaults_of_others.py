@@ -318,7 +318,24 @@ def test_a_rollout_mark_deleted_with_its_record_is_restored_during_the_rollout(a
     for is_rolling_out in (True, False):
         state = RolloutState(is_unchanged=True, is_rolling_out=is_rolling_out)
         kept = choose(server(1), History(deployed=2), applied=applied, state=state)
-        assert (kept.current.number, kept.current.is_automatic) == (3, is_rolling_out)
+        assert (kept.current.number, kept.current.is_automatic) == (2 if applied else 3, is_rolling_out)
+
+
+@pytest.mark.parametrize(
+    ("history", "number"),
+    [
+        (History(deployed=2), 2),
+        (History(deployed=2, used=2), 3),
+        (History(deployed=2, used=1), 2),
+        (History(), 1),
+        (History(deployed=10**18 - 1), 1),
+    ],
+    ids=["lost", "unreadable", "an older one is unreadable", "no number", "a number that nobody gave"],
+)
+def test_a_revision_that_replaces_a_lost_one_has_its_number(history: History, number: int) -> None:
+    """Otherwise, the router would look like the router of an older revision."""
+    kept = choose(server(1), history, applied=OLD_TEMPLATE, state=RolloutState(is_unchanged=True))
+    assert (kept.current.number, kept.current.template) == (number, OLD_TEMPLATE)
 
 
 def test_removing_a_field_of_an_item_leaves_the_item_in_its_place() -> None:

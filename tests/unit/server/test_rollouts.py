@@ -299,10 +299,58 @@ def test_after_a_rollback_the_server_left_unready_goes_first_and_then_the_others
     assert world.step() == [A]
 
 
-def test_a_server_whose_deployment_is_paused_is_passed_over() -> None:
+@pytest.mark.parametrize("name", ["a", "a-router"])
+def test_a_server_whose_deployment_or_router_is_paused_is_passed_over(name: str) -> None:
     world = World()
-    world.put(DEPLOYMENT, {**make_deployment("a"), "spec": {"paused": True}})
+    world.put(DEPLOYMENT, {**_deployment(name), "spec": {"paused": True}})
     assert [world.step(), world.step(60)] == [[], [B]]
+
+
+def test_a_foreign_deployment_with_the_name_of_a_router_delays_no_server() -> None:
+    world = World()
+    world.put(DEPLOYMENT, {**make_deployment("a-router"), "spec": {"paused": True}})
+    assert [world.step(), world.step(60)] == [[], [A]]
+
+
+def _deployment(name: str, complete_since: str = "") -> Manifest:
+    """Return a Deployment of server a, whose rollout has been complete since this time, or is not complete."""
+    reason = "NewReplicaSetAvailable" if complete_since else "ReplicaSetUpdated"
+    found = {"type": "Progressing", "reason": reason, "lastUpdateTime": complete_since or NOW}
+    metadata = {"name": name, "resourceVersion": "1"}
+    status = {"conditions": [found], "observedGeneration": 1}
+    return owned({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "status": status}, "a")
+
+
+@pytest.mark.parametrize(
+    ("complete_since", "stalled"),
+    [("", ""), ("2026-11-24T08:58:30Z", ""), ("2026-11-24T08:50:00Z", "its pods do not stay Ready")],
+)
+def test_a_server_whose_router_is_not_replaced_yet_is_not_stalled(
+    complete_since: str, stalled: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If only the router is new, the rollout of the replicas has been complete for a long time."""
+    world = World()
+    world.server("a", is_offered=False)
+    world.record("a", is_marked=True)
+    world.put(DEPLOYMENT, _deployment("a", "2026-11-20T08:00:00Z"))
+    world.put(DEPLOYMENT, _deployment("a-router", complete_since))
+    assert world.step(60) == []
+    assert [f"({stalled})" in record.getMessage() for record in caplog.records] == ([True] if stalled else [])
+
+
+def test_a_server_whose_router_fails_in_a_rollout_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    conditions = [
+        make_condition("Ready", "False", "RouterUnavailable", ""),
+        make_condition("TemplateCurrent", "True", "RollingOutByItself", ""),
+    ]
+    world.put(SERVER, {**make_server("a"), "status": {"conditions": conditions}})
+    world.record("a", is_marked=True)
+    world.put(DEPLOYMENT, _deployment("a", "2026-11-20T08:00:00Z"))
+    world.put(DEPLOYMENT, _deployment("a-router"))
+    assert world.step(60) == []
+    assert "default/a has not settled with the newest pod template (RouterUnavailable)" in caplog.text
+    assert counters.ROLLOUTS.labels("halted")._value.get() == 1
 
 
 def measure(world: World, created: str, suspend: bool = False, namespace: str = "default") -> dict[str, Any]:

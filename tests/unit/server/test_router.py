@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server import manifests, router
 from kimi_linear_operator.server.service import Backend
@@ -127,6 +128,25 @@ def test_a_router_that_does_not_serve_is_named(live: Manifest | None, message: s
     reason = router.why_unavailable(server(router={}).spec, live)
     assert reason
     assert (reason.name, reason.message) == ("RouterUnavailable", message)
+
+
+def test_a_router_whose_new_pods_do_not_serve_in_time_is_named_although_the_former_ones_serve() -> None:
+    status: Manifest = {"availableReplicas": 2, "updatedReplicas": 1}
+    live: Manifest = {"metadata": {"name": "kimi-router"}, "spec": {"replicas": 2, "progressDeadlineSeconds": 600}}
+    assert router.why_unavailable(server(router={}).spec, {**live, "status": status}) is None
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    reason = router.why_unavailable(server(router={}).spec, {**live, "status": {**status, "conditions": [late]}})
+    message = "the router's new pods do not serve after 600 s; the former ones serve"
+    assert reason == Reason("RouterUnavailable", message)
+
+
+@pytest.mark.parametrize("updated", [0, 2])
+def test_a_paused_router_is_named_only_if_its_pods_need_to_be_replaced(updated: int) -> None:
+    live: Manifest = {"metadata": {"name": "kimi-router"}, "spec": {"replicas": 2, "paused": True}}
+    status = {"availableReplicas": 2, "updatedReplicas": updated}
+    reason = router.why_unavailable(server(router={}).spec, {**live, "status": status})
+    message = "somebody has paused the router's Deployment: `kubectl rollout resume deployment/kimi-router`"
+    assert reason == (None if updated else Reason("RolloutPaused", message))
 
 
 def test_a_serving_or_unwanted_router_is_not_a_problem() -> None:

@@ -3,26 +3,32 @@
 import asyncio
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.reconcile import room
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.resource_type import Options
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.dispatch import reconcilers
 from kimi_linear_operator.server import preview, router, router_template
-from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION, TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION, TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.revision import Result, Revision
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.template_choice import TemplateChoice
 from make import make_server, stored
 from passes import make_context, new_cache
 from refusing import DefaultingCluster
 
 KEY = Key("default", "kimi", SERVER)
 ROUTER = Key("default", "kimi-router", DEPLOYMENT)
+NOW = "2026-11-24T09:00:00Z"
 
 
 class World:
@@ -34,11 +40,13 @@ class World:
         self.generation, self.version = 1, 100
         self.annotations: dict[str, str] = {}
         self.owned: Manifest = {"f:router": {"f:policy": {}}}
+        self.pause: float | None = None
         self.new_operator()
         self.passes(2)
 
     def new_operator(self) -> None:
-        self.context = make_context(self.cluster, self.cache)
+        options = Options(rollout_pause=self.pause)
+        self.context = make_context(self.cluster, self.cache, options=options, now=lambda: NOW)
         self.reconciler = reconcilers(TYPES, self.context)[SERVER]
 
     def passes(self, number: int = 1) -> None:
@@ -59,6 +67,33 @@ class World:
         """Store another spec, and make passes over it."""
         self.spec, self.generation = {**self.spec, **spec}, self.generation + 1
         self.passes(2)
+
+    def report(self, name: str, since: str = "2026-11-24T08:00:00Z", **status: Any) -> None:
+        """Let the Deployment controller report that all pods serve, or another status."""
+        found = self.cache.get(Key("default", name, DEPLOYMENT))
+        assert found
+        self.cluster.written.append("a report")
+        complete = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+        available = {"type": "Available", "status": "True", "lastTransitionTime": "2026-11-24T08:00:00Z"}
+        counters = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), found["spec"]["replicas"])
+        conditions = [{**complete, "lastUpdateTime": since}, available]
+        reported = {"observedGeneration": 2, **counters, "conditions": conditions, **status}
+        about = {**found["metadata"], "resourceVersion": str(len(self.cluster.written) + 10), "generation": 2}
+        self.cache.put(DEPLOYMENT, {**found, "metadata": about, "status": reported})
+
+    def record(self, number: int) -> Manifest:
+        found = self.cache.get(Key("default", f"kimi-{number}", REVISION))
+        assert found
+        return found
+
+    def lose_records(self) -> None:
+        """Lose the records of the replicas. The API server still has the Deployments."""
+        for record in self.cache.children(REVISION, KEY):
+            self.cache.take(self.cache.reader.read(REVISION, record, is_deleted=True))
+        for name in ("kimi", "kimi-router"):
+            found = self.cache.get(Key("default", name, DEPLOYMENT))
+            assert found
+            self.cluster.live[f"Deployment/{name}"] = found
 
     @property
     def router(self) -> Manifest:
@@ -162,17 +197,95 @@ def test_the_annotation_takes_the_newest_template(world: World, monkeypatch: pyt
     assert (len(world.writes), world.condition()["reason"]) == (writes, "Newest")
 
 
+def _roll_out(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Let a version that builds other pods of the router roll them out. The pause is five minutes."""
+    for name in ("kimi", "kimi-router"):
+        world.report(name)
+    world.pause = 300
+    _upgrade(monkeypatch, world)
+    world.passes(2)
+    world.context.about_to_change.add(KEY)
+    world.passes()
+
+
 def test_the_automatic_rollout_takes_the_newest_template_and_replaces_no_replica(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.change(suspend=True)
-    _upgrade(monkeypatch, world)
-    world.passes()
-    world.context.about_to_change.add(KEY)
-    world.passes()
+    before, recorded = world.cache.get(KEY.of(DEPLOYMENT)), world.record(1)["data"]
+    assert before
+    _roll_out(monkeypatch, world)
     assert _cpu(world.pods) == "3"
     assert not world.context.about_to_change
-    assert "ControllerRevision/kimi-2" not in world.cluster.written
+    after = world.cache.get(KEY.of(DEPLOYMENT))
+    assert after
+    assert after["spec"] == before["spec"]
+    assert (world.record(2)["data"], AUTOMATIC_ANNOTATION in metadata.annotations(world.record(2))) == (recorded, True)
+    assert world.condition()["reason"] == "RollingOutByItself"
+
+
+_OLD_PODS = {"updatedReplicas": 1, "replicas": 3}
+_DOWN = {"type": "Available", "status": "False", "lastTransitionTime": "2026-11-24T08:00:00Z"}
+_UP_AGAIN = {"type": "Available", "status": "True", "lastTransitionTime": "2026-11-24T08:58:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("status", "is_settled"),
+    [
+        ({}, True),
+        ({"since": "2026-11-24T08:58:00Z"}, False),
+        ({"observedGeneration": 1}, False),
+        (_OLD_PODS, False),
+        ({"availableReplicas": 0, "conditions": [_DOWN]}, False),
+        ({"conditions": [_UP_AGAIN]}, False),
+    ],
+    ids=["serves", "serves since two minutes", "not observed", "former pods", "failed", "has failed"],
+)
+def test_a_server_has_settled_only_when_its_router_has_served_for_the_whole_pause(
+    status: dict[str, Any], is_settled: bool, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _roll_out(monkeypatch, world)
+    world.report("kimi")
+    world.report("kimi-router", **status)
+    world.passes()
+    assert world.condition()["reason"] == ("Newest" if is_settled else "RollingOutByItself")
+    assert (AUTOMATIC_ANNOTATION not in metadata.annotations(world.record(2))) is is_settled
+
+
+def test_a_sleeping_server_settles_although_its_router_cannot_become_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without replicas, no pod of a router becomes Ready. The router notices the request that wakes the server."""
+    keda = {"prometheusAddress": "http://prometheus:9090"}
+    world = World(replicas=0, autoscaling={"minReplicas": 0, "maxReplicas": 2, "keda": keda})
+    _roll_out(monkeypatch, world)
+    assert (world.router["spec"]["replicas"], _cpu(world.pods)) == (2, "3")
+    world.report("kimi")
+    world.report("kimi-router", availableReplicas=0, conditions=[_DOWN])
+    world.passes()
+    assert world.condition()["reason"] == "Newest"
+    assert AUTOMATIC_ANNOTATION not in metadata.annotations(world.record(2))
+
+
+def test_a_server_whose_router_could_not_be_written_has_not_settled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = ApiError(500, "try again")
+    monkeypatch.setitem(world.cluster.refused, "Deployment/kimi-router", refusal)
+    with pytest.raises(ApiError):
+        _roll_out(monkeypatch, world)
+    world.report("kimi")
+    with pytest.raises(ApiError):
+        world.passes()
+    assert AUTOMATIC_ANNOTATION in metadata.annotations(world.record(2))
+    world.cluster.refused.clear()
+    world.new_operator()
+    world.passes()
+    assert _cpu(world.pods) == "3"
+
+
+def test_a_rollout_of_only_the_router_needs_no_new_verification() -> None:
+    result = Result(has_passed=True, message="benchmark kimi-verify-1: passed")
+    revision = Revision(3, {}, {}, "", "", 1, created=NOW, result=result)
+    marked = TemplateChoice(revision).with_mark(4).current
+    assert marked == replace(revision, number=4, created="", is_automatic=True)
 
 
 @pytest.mark.parametrize(
@@ -251,19 +364,23 @@ def test_a_record_with_more_access_than_the_spec_is_ignored(world: World) -> Non
     assert world.pods == before
 
 
-def test_a_deleted_record_of_the_replicas_does_not_change_the_router(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_refused", [False, True], ids=["", "and the router cannot be written at first"])
+def test_lost_records_of_the_replicas_do_not_change_the_router(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_refused: bool
 ) -> None:
     before = world.pods
     _upgrade(monkeypatch, world)
-    revision = world.cache.get(Key("default", "kimi-1", REVISION))
-    deployment = world.cache.get(KEY.of(DEPLOYMENT))
-    assert revision
-    assert deployment
-    world.cluster.live |= {"Deployment/kimi": deployment, "Deployment/kimi-router": world.router}
-    world.cache.take(world.cache.reader.read(kind_of(revision), revision, is_deleted=True))
+    world.lose_records()
+    if is_refused:
+        world.edit(copy.deepcopy(before) | {"metadata": {}})  # so that the pass writes the router
+        monkeypatch.setitem(world.cluster.refused, "Deployment/kimi-router", ApiError(500, "try again"))
+        with pytest.raises(ApiError):
+            world.passes()
+        world.cluster.refused.clear()
+        world.new_operator()
     world.passes(2)
-    assert "ControllerRevision/kimi-2" in world.cluster.written
+    assert "ControllerRevision/kimi-2" not in world.cluster.written
+    assert world.cluster.written.count("ControllerRevision/kimi-1") == 2
     world.change(replicas=2)
     assert world.pods == before
 

@@ -193,6 +193,16 @@ def test_a_server_says_that_it_waits_for_a_former_autoscaler_that_the_operator_c
     assert synced["message"] == f"HorizontalPodAutoscaler kimi waits until {name} is gone: {role}"
 
 
+def test_the_condition_names_the_finalizer_that_holds_a_former_autoscaler() -> None:
+    about = {**SCALED["metadata"], "deletionTimestamp": "2026-11-24T09:30:00Z", "finalizers": ["finalizer.keda.sh"]}
+    cluster = RefusingCluster({})
+    one_pass(cluster, {**SCALED, "metadata": about}, autoscaling={"maxReplicas": 4})
+    told = find_condition(cluster.status, "Autoscaling")
+    assert (told["status"], told["reason"]) == ("False", "AutoscalerPending")
+    waits = "HorizontalPodAutoscaler kimi waits until ScaledObject kimi is gone (finalizers: finalizer.keda.sh)"
+    assert told["message"] == waits
+
+
 def test_a_server_does_not_wait_for_a_scaled_object_whose_definition_is_gone() -> None:
     cluster = RefusingCluster({})
     assert _synced(cluster, SCALED, ApiError(404, "page not found"))["status"] == "True"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server.scaling import Autoscalers, autoscaling_condition
+from kimi_linear_operator.server.scaling import Autoscalers, Growth, autoscaling_condition
 from kimi_linear_operator.server.spec import ServerSpec
 from make import make_deployment
 
@@ -30,7 +30,7 @@ def told(
     wanted = ServerSpec.model_validate({"replicas": 2, "autoscaling": {"maxReplicas": 4}, **spec})
     autoscaler = {"status": {"conditions": list(conditions), "desiredReplicas": desired}}
     deployment = make_deployment(availableReplicas=serving)
-    found = autoscaling_condition(wanted, deployment, Autoscalers(autoscaler, scaled_object), may_grow=may_grow)
+    found = autoscaling_condition(wanted, deployment, Autoscalers(autoscaler, scaled_object), Growth(may_grow))
     return found.status, found.reason, found.message
 
 

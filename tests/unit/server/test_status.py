@@ -248,21 +248,36 @@ def test_an_unreadable_server_keeps_the_known_status_of_its_running_pods() -> No
     assert conditions(status)["Available"]["status"] == "True"
 
 
-@pytest.mark.parametrize(
-    ("reason", "is_readable"), [("InvalidSpec", True), ("InvalidSpec", False), ("ApplyFailed", True)]
-)
-def test_a_server_whose_spec_is_not_applied_keeps_the_condition_of_its_autoscaler(
-    reason: ReasonName, *, is_readable: bool
-) -> None:
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_server_whose_spec_is_refused_keeps_the_condition_of_its_autoscaler(*, is_readable: bool) -> None:
     scales = make_condition("Autoscaling", "True", "FollowsLoad", "2 replicas; the autoscaler wants 2 of 1 to 3")
     manifest = with_status({"conditions": [scales]}, autoscaling={"maxReplicas": 3})
     server = KimiLinearServer.model_validate(manifest) if is_readable else None
-    refused = Reason(reason, "no", blames_spec=reason == "InvalidSpec")
+    refused = Reason("InvalidSpec", "no", blames_spec=True)
     status = server_status(ServerObservation(manifest, server, refused, SERVING), NOW)
     assert scales.items() <= conditions(status)["Autoscaling"].items()
     # A new server has no autoscaler yet.
     new = server_status(ServerObservation(make_server(), server, refused), NOW)
     assert "Autoscaling" not in conditions(new)
+
+
+@pytest.mark.parametrize(
+    ("reason", "blames_spec"), [("ApplyFailed", False), ("ApplyFailed", True), ("Replacing", False)]
+)
+def test_a_valid_spec_that_its_pods_do_not_have_yet_decides_about_the_other_conditions(
+    reason: ReasonName, *, blames_spec: bool
+) -> None:
+    before = [
+        make_condition("Autoscaling", "True", "FollowsLoad", "m"),
+        make_condition("Exposed", "True", "Exposed", "m"),
+    ]
+    manifest = with_status({"conditions": before, "addresses": ["http://192.0.2.1:30000"]})
+    refused = Reason(reason, "no", blames_spec=blames_spec)
+    status = server_status(
+        ServerObservation(manifest, KimiLinearServer.model_validate(manifest), refused, SERVING), NOW
+    )
+    assert {"Autoscaling", "Exposed"}.isdisjoint(conditions(status))
+    assert "addresses" not in status
 
 
 def ready(status: str, reason: str) -> Manifest:

@@ -232,6 +232,17 @@ def test_a_benchmark_of_somebody_else_gives_no_result() -> None:
     assert know(owner, ended(own, "True", "Passed"), pods=[pod]).holds
 
 
+def test_a_revision_with_the_result_of_an_older_one_keeps_the_benchmark_that_the_result_names() -> None:
+    owner = server("Warn")
+    older = current(owner)
+    benchmark, another = (
+        build_benchmark(owner, replace(older, number=number), None) for number in (older.number, older.number + 5)
+    )
+    result = result_of(ended(benchmark, "True", "Passed"))
+    newer = replace(older, number=older.number + 1, result=result)
+    assert know(owner, another, benchmark, pods=[], of=newer).kept == [benchmark]
+
+
 def test_an_impossible_verification_is_tried_again_after_an_hour() -> None:
     owner = server()
     pod = pod_of(current(owner))
