@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -64,19 +65,25 @@ class _Writes:
     Attributes:
         needed: The writes that a server needs to match its spec.
         optional: The writes of optional children, each with the name of the child.
+        last: Starts the optional writes that depend on the others, each with the name of the child.
     """
 
     needed: list[Coroutine[Any, Any, None]] = field(default_factory=list)
     optional: dict[str, Coroutine[Any, Any, None]] = field(default_factory=dict)
+    last: dict[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
     async def run(self) -> tuple[Failures, tuple[tuple[str, Failures], ...]]:
-        """Make all writes at the same time. Return the failures of the needed writes, and of each optional write.
+        """Make all writes, and first those on which others depend.
+
+        Returns:
+            The failures of the needed writes, and of each optional write.
 
         Raises:
             GoneError: The server was deleted.
         """
         failures, *found = await write_groups([self.needed, *([write] for write in self.optional.values())])
-        return failures, tuple(zip(self.optional, found, strict=True))
+        found += await write_groups([write()] for write in self.last.values())
+        return failures, tuple(zip((*self.optional, *self.last), found, strict=True))
 
 
 class ServerReconciler:
@@ -236,16 +243,27 @@ class ServerReconciler:
         """
         writes = _Writes()
         for child in companions.writable:
+            name = f"{child['kind']} {child['metadata']['name']}"
             if kind_of(child) in _ALWAYS_READ:
                 writes.needed.append(self.children.apply(server, child))
+            elif kind_of(child) == PROMETHEUS_RULE:
+                writes.last[name] = partial(self._apply_alerts, key, server, child)
             else:
-                name = f"{child['kind']} {child['metadata']['name']}"
                 writes.optional[name] = self.children.apply(server, child)
         writes.needed.append(self._deploying.prune(key, server, companions.writable, used))
         prunable = [kind for kind in OPTIONAL_CHILDREN if kind not in companions.unreadable]
         deletions = self.children.prune(server, key, prunable, companions.writable)
         writes.optional["Objects that are no longer wanted"] = deletions
         return writes
+
+    async def _apply_alerts(self, key: Key, server: KimiLinearServer, alerts: Manifest) -> None:
+        """Write the alerts of a server, but create them only if its PodMonitor exists.
+
+        Without the PodMonitor there are no metrics, and an alert would say that a server does not serve although it
+        does.
+        """
+        if any(own_child(self.cache, kind, key, server.metadata.uid) for kind in (POD_MONITOR, PROMETHEUS_RULE)):
+            await self.children.apply(server, alerts)
 
     async def _verify(
         self, key: Key, server: KimiLinearServer, known: Verified | None
