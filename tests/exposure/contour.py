@@ -89,7 +89,7 @@ def contour(cluster: LocalCluster, state: Path) -> Iterator[Contour]:
         access_log = state / "access.log"
         command = [*_contour(cluster, configuration, others), f"--envoy-http-access-log={access_log}"]
         stack.enter_context(controller(command, state / "contour.log"))
-        options = ["--service-cluster", "contour", "--service-node", "envoy", "--use-dynamic-base-id"]
+        options = ["--service-cluster", "contour", "--service-node", "envoy", "--disable-hot-restart"]
         stack.enter_context(controller([envoy(), "-c", bootstrap, *options], state / "envoy.log"))
         yield Contour(port, access_log)
 
