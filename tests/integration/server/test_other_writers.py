@@ -166,7 +166,7 @@ def test_a_client_that_keeps_scaling_the_deployment_is_named_and_not_fought_for_
 
 
 def _assert_few_repairs(audit_log: AuditLog, mark: int, namespace: Namespace, most: int) -> None:
-    """Check how many requests the repairs of the Deployment took. A write that lost a race to the rival is tried again."""
+    """Check how many requests the repairs of the Deployment took. A write that lost a race is tried again."""
     writes = [item for item in audit_log.writes(mark, USER, namespace.name) if item.resource == "deployments"]
     done = [item for item in writes if item.status in (HTTPStatus.OK, HTTPStatus.CREATED)]
     assert len(done) <= _MOST_REQUESTS * most
