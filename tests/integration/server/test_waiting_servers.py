@@ -128,10 +128,11 @@ def test_a_server_that_waits_can_be_suspended_and_nothing_changes_its_replicas(n
     namespace.change_server("kimi", {"model": {"weights": "nowhere"}})
     namespace.wait_for_condition("kimi", "Ready", "False", "WeightsMissing")
     assert namespace.find(AUTOSCALER, "kimi")
-    namespace.change_server("kimi", {"suspend": True, "replicas": 1})
+    namespace.change_server("kimi", {"suspend": True})
     namespace.wait_for_condition("kimi", "Autoscaling", "False", "Suspended")
     wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "the autoscaler is gone", lambda found: found is None)
     wait_for(lambda: namespace.pods("kimi"), "no replica is left", lambda found: not found)
+    namespace.change_server("kimi", {"replicas": 1})
     stays(lambda: namespace.replicas("kimi"), "no autoscaler", lambda seen: seen == 1, _SECONDS_OF_AN_AUTOSCALER)
 
 
