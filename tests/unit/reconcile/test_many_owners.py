@@ -76,12 +76,12 @@ def test_owner_references_take_little_memory(kind: Kind, make: Callable[[Kind, i
 
 def test_the_room_of_a_namespace_counts_everything_that_is_kept_of_a_large_job() -> None:
     cache = new_cache()
-    most = MOST_OF_LARGE // (4 * LARGE_CHILD)
+    most = MOST_OF_LARGE // (16 * LARGE_CHILD)
     tracemalloc.start()
     try:
-        for number in range(most + 50):
+        for number in range(most + 20):
             large = with_many_owners(JOB, number)
-            large["status"] = {"x": secrets.token_hex(2 * LARGE_CHILD)}
+            large["status"] = {"x": secrets.token_hex(8 * LARGE_CHILD)}
             cache.put(JOB, large)
         kept, _ = tracemalloc.get_traced_memory()
     finally:
