@@ -32,5 +32,13 @@ class Backoff:
         Args:
             attempt: Number of the attempt, counted from 0.
         """
-        length = min(self.longest, self.first * 2.0 ** min(attempt, 16))
-        return length * random.uniform(0.5, 1)  # noqa: S311 - spreads load, protects nothing
+        return self.length(attempt) * random.uniform(0.5, 1)  # noqa: S311 - spreads load, protects nothing
+
+    def length(self, attempt: int) -> float:
+        """Return the seconds of which `delay` returns a random part.
+
+        Args:
+            attempt: Number of the attempt, counted from 0.
+        """
+        # After 1023 attempts, the power would be too large for a float.
+        return min(self.longest, self.first * 2.0 ** min(attempt, 16))

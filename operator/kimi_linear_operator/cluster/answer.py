@@ -11,6 +11,8 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 # from a proxy in front of the API server, and the API server may answer sooner.
 LONGEST_RETRY_SECONDS = 60.0
 
+_NOT_FOUND = 404
+
 # Resource versions have 64 bits: up to 20 digits.
 _RESOURCE_VERSION = re.compile("[0-9]{1,20}")
 
@@ -51,6 +53,23 @@ def decoded(answer: Answer) -> Manifest:
     if not isinstance(content, dict):
         raise ApiError(UNREACHABLE, f"not an object, but a JSON {type(content).__name__}")
     return content
+
+
+def shows_missing(answer: Answer, name: str) -> bool:
+    """Return whether an answer of the API server says that there is no object with a name.
+
+    A proxy in front of the API server can answer with status 404, too, and so does the API server if it does not serve
+    the kind. Then nobody knows whether the object exists.
+    """
+    if answer.status != _NOT_FOUND:
+        return False
+    try:
+        status = jsontext.decode(answer.content)
+    except ValueError:
+        return False
+    details = status.get("details") if isinstance(status, dict) else None
+    is_named = isinstance(details, dict) and details.get("name") == name
+    return is_named and (status.get("kind"), status.get("reason")) == ("Status", "NotFound")
 
 
 def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -> Manifest:

@@ -4,17 +4,17 @@ Objects are plain JSON, without typed models. So the API server gets exactly the
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from kubernetes.aio.client import Configuration
 
 from kimi_linear_operator.cluster import credentials
-from kimi_linear_operator.cluster.answer import decoded, object_in, text_of
+from kimi_linear_operator.cluster.answer import decoded, object_in, shows_missing, text_of
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.pages import Page, Pages
-from kimi_linear_operator.cluster.paths import path, path_of
+from kimi_linear_operator.cluster.paths import may_exist, path, path_of
 from kimi_linear_operator.cluster.request import Request
 from kimi_linear_operator.cluster.transport import (
     Observe,
@@ -74,14 +74,21 @@ class Cluster:
         """
         return replace(self, transport=replace(self.transport, write_seconds=write_seconds, pending=pending))
 
+    def in_turns(self, turn: Callable[[], Awaitable[None]]) -> "Cluster":
+        """Return the same cluster with turns: after every answer, the caller waits for a turn before it goes on."""
+        return replace(self, transport=replace(self.transport, turn=turn))
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """Return an object, or None if there is none."""
-        try:
-            return await self._send(Request("GET", path(kind, namespace, name)), kind.kind, name)
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
+        """Return an object, or None if there is none.
+
+        Raises:
+            ApiError: The request failed. This includes status 404 without the API server's word that this object does
+                not exist.
+        """
+        if not may_exist(namespace) or not may_exist(name):
+            return None
+        answer = await self.transport.answer(Request("GET", path(kind, namespace, name)))
+        return None if shows_missing(answer, name) else object_in(answer, kind.kind, name)
 
     async def events_of(self, involved: Manifest) -> list[Manifest]:
         """Return the essence of the Events about an object; see `Pages.events_of` for the bounds."""
@@ -288,11 +295,9 @@ class Cluster:
             "propagationPolicy": policy,
             "preconditions": {name: manifest["metadata"][name] for name in same},
         }
-        try:
-            decoded(await self.transport.answer(Request("DELETE", path_of(kind, manifest), body=options)))
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        answer = await self.transport.answer(Request("DELETE", path_of(kind, manifest), body=options))
+        if not shows_missing(answer, manifest["metadata"]["name"]):
+            decoded(answer)
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Create an object. It is an error if an object with this name exists."""

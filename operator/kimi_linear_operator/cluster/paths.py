@@ -32,8 +32,17 @@ def path_of(kind: Kind, manifest: Manifest) -> str:
     return f"{path(kind, manifest['metadata']['namespace'])}/{_segment(name)}"
 
 
+def may_exist(name: str) -> bool:
+    """Return whether an object can have this name. The rules are the API server's (k8s.io/apimachinery, rest/path)."""
+    return name not in ("", ".", "..") and "/" not in name and "%" not in name
+
+
 def _segment(name: str) -> str:
-    """Return a name as a segment of a path. The rules are those of the API server (k8s.io/apimachinery, rest/path)."""
-    if name in ("", ".", "..") or "/" in name or "%" in name:
+    """Return a name as a segment of a path.
+
+    Raises:
+        ApiError: With status 404, if no object can have this name.
+    """
+    if not may_exist(name):
         raise ApiError(_NOT_FOUND, f"no object can have the name {name[:100]!r}")
     return quote(name, safe="")

@@ -5,7 +5,7 @@ deadline when it is sent, and the official client cannot do that.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -102,6 +102,10 @@ def _may_always_write() -> float:
     return REQUEST_TIMEOUT_SECONDS
 
 
+async def _at_once() -> None:
+    """Go on at once."""
+
+
 @dataclass(frozen=True)
 class Transport:
     """Sends requests to the API server.
@@ -113,6 +117,7 @@ class Transport:
         write_seconds: Called right before every write. Returns how many seconds the write may take, and raises ApiError
             to forbid it.
         pending: The writes that may still be committed.
+        turn: Awaited after every answer, before the caller gets it.
     """
 
     client: ApiClient
@@ -120,6 +125,7 @@ class Transport:
     observe: Observe = ignore_answer
     write_seconds: Callable[[], float] = _may_always_write
     pending: PendingWrites = field(default_factory=PendingWrites)
+    turn: Callable[[], Awaitable[None]] = _at_once
 
     @property
     def server(self) -> str:
@@ -145,6 +151,7 @@ class Transport:
             # The token may have been rotated after we read it.
             await credentials.load(self.client.configuration)
             answer = await self._exchange(request, most_bytes)
+        await self.turn()
         return answer
 
     async def _exchange(self, request: Request, most_bytes: int | None) -> Answer:

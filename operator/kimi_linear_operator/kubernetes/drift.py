@@ -181,7 +181,7 @@ def _key(item: Any, field: str) -> tuple[object, ...]:
     if not isinstance(item, dict):
         return (str(item),)
     if field == "ports":
-        return item.get("containerPort", item.get("port")), item.get("protocol", "TCP")
+        return str(item.get("containerPort", item.get("port"))), str(item.get("protocol", "TCP"))
     return tuple(str(item.get(key)) for key in _ITEM_KEYS[field])
 
 

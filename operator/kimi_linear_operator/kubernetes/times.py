@@ -10,9 +10,12 @@ def seconds_between(earlier: object, later: object) -> float | None:
 
 
 def seconds_before(time: str, seconds: float) -> str:
-    """Return the time this many seconds before another time, empty if the other time cannot be parsed."""
+    """Return the time this many seconds before another time, empty if one of the two cannot be represented."""
     end = moment(time)
-    return (end - timedelta(seconds=seconds)).isoformat() if end else ""
+    try:
+        return (end - timedelta(seconds=seconds)).isoformat() if end else ""
+    except OverflowError:
+        return ""  # Somebody has written a time in the year 1.
 
 
 def moment(text: object) -> datetime | None:

@@ -17,6 +17,8 @@ from kimi_linear_operator.kubernetes.times import seconds_before, seconds_betwee
 # Times of the API server are whole seconds, and a watch may be late. So a record that is younger than this may lack a
 # user's last write. The operator assumes that nobody installs a CRD with other defaults within this time.
 _LATE_SECONDS = 3.0
+# A write with the same time as a status is perhaps later than the status.
+_SAME_SECOND = 1.0
 # A CRD has about thirty defaults. A default in items of a list counts once for all items. If more fields than this have
 # no owner, somebody has edited the managed fields. All fields then count as requested. Otherwise each pass would have
 # to remove all these fields one by one.
@@ -109,7 +111,7 @@ def known_until(reported: str, now: str) -> str:
     """Return until when the operator knew all writes to a spec, given the time when it wrote the status."""
     seconds = seconds_between(reported, now)
     is_late = seconds is not None and seconds < _LATE_SECONDS
-    return seconds_before(reported, _LATE_SECONDS) if is_late else reported
+    return seconds_before(reported, _LATE_SECONDS if is_late else _SAME_SECOND)
 
 
 def reported_at(managed_fields: Sequence[Manifest]) -> str:

@@ -35,7 +35,8 @@ SPECS: Mapping[ReasonName, Explanation] = {
         "Most often `podTemplate` contains a wrong value, or an admission policy forbids the object. Correct "
         "`podTemplate` or the policy. If a policy requires labels or annotations, put them into `inheritedMetadata`. "
         "Kueue refuses another queue while pods are ready: suspend the server first. To leave a queue, delete the "
-        "Deployment.",
+        "Deployment. If the message names an older definition, install a newer version of the add-on to which "
+        "the kind belongs.",
     ),
     "Suspended": Explanation("both", "`suspend` is true, so nothing runs.", "Set `suspend` to false to continue."),
 }

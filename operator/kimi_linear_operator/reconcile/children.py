@@ -50,6 +50,10 @@ _DELETIONS_AT_ONCE = 8
 # holds a ScaledObject.
 _GONE_BY_EVENT = (AUTOSCALER, DEPLOYMENT, SCALED_OBJECT)
 
+# How many children to read in a pass, if there is no room for them. A server has at most two dozen children, but users
+# can create hundreds of objects with its label.
+_MOST_READS = 32
+
 # How often to apply a child only in the state that the step was computed from.
 _EXACT_ATTEMPTS = 3
 
@@ -143,8 +147,8 @@ class Children:
     async def read_whole(self, key: Key, kinds: Iterable[Kind]) -> None:
         """Let the current pass have the whole children that are cached only in part, because there is no room for them.
 
-        Without this, the pass would write these children again, and would not know the pod templates that are kept. It
-        reads at most as much as a pass reads of children of one kind.
+        Without this, the pass would write these children again, and would not know the pod templates that are kept. The
+        number of reads has a bound. Together, they read at most as much as a pass reads of children of one kind.
 
         Args:
             key: The resource that their label names.
@@ -154,7 +158,7 @@ class Children:
             ApiError: A child could not be read.
         """
         size = weight = 0
-        for cached in self._parts(key, kinds):
+        for cached in self._parts(key, kinds)[:_MOST_READS]:
             size += cached.cut
             if size > MOST_CHILDREN or weight > MOST_WEIGHT_OF_FEW:
                 return

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import Reason
 
+# How often to retry while the cache differs from the cluster, for example because a resource is gone.
+BEHIND_RETRY_SECONDS = 5.0
 # How often to check whether an object outside the watches still blocks a child.
 BLOCKED_RETRY_SECONDS = 15.0
 # How often to check whether a field is still contested.

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
+from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.reconcile.cached_object import Key
 
 # The number of repairs of a field without a wait. People may edit a field several times while they try something.
 QUICK_REPAIRS = 5
 # After that, each repair waits twice as long as the one before.
-FIRST_WAIT_SECONDS = 30.0
-LONGEST_WAIT_SECONDS = 300.0
+WAIT = Backoff(first=30.0, longest=300.0)
 # After this time without a repair, a field is no longer contested. This is longer than the longest wait.
 PEACE_SECONDS = 900.0
 # Limits for one child, because a tenant can change thousands of fields under many names.
@@ -182,8 +182,7 @@ class Repairs:
     def _wait(self, repaired: _Field) -> float:
         if repaired.repairs < QUICK_REPAIRS or self._is_over(repaired.last):
             return 0.0
-        length = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** (repaired.repairs - QUICK_REPAIRS))
-        return repaired.last + length - self.clock()
+        return repaired.last + WAIT.length(repaired.repairs - QUICK_REPAIRS) - self.clock()
 
     def _is_over(self, last: float) -> bool:
         return self.clock() - last > PEACE_SECONDS

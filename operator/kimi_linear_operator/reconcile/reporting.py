@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import own_annotations
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS
 from kimi_linear_operator.reconcile.event_limit import EventLimiter
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,6 @@ _FIRST_SERVER_ERROR = 500
 _REFUSALS = (400, 403, 413, _INVALID)
 # When to retry a refused status. A change that makes the status valid, such as a new CRD, may cause no watch event.
 REFUSED_RETRY = Backoff(first=15.0, longest=300.0)
-# How often to retry while the cache differs from the cluster.
-BEHIND_RETRY_SECONDS = 5.0
 # How many refusals and unanswered writes to remember, more than any cluster should have. A forgotten refusal is
 # reported again.
 _MOST_REMEMBERED = 4096
@@ -182,15 +181,14 @@ class Reporting:
             logger.warning("The CRD refuses a part of the status, so the operator writes only the rest: %s", error)
         return reduced, await self.cluster.patch_status(kind, manifest, reduced, **options)
 
-    async def _reread(self, kind: Kind, metadata: Manifest) -> float | None:
+    async def _reread(self, kind: Kind, metadata: Manifest) -> float:
         """Read a resource with a changed spec into the cache. Return the seconds until the next pass.
 
-        If the cache does not accept the resource, the cluster is older than the cache. A list will find out why.
+        If the cache does not accept the resource, the cluster is older than the cache. A list will find out why. If the
+        resource is gone, its watch event comes later.
         """
         live = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
-        if live is None:
-            return None
-        return 0.0 if self._take(kind, live) else BEHIND_RETRY_SECONDS
+        return 0.0 if live and self._take(kind, live) else BEHIND_RETRY_SECONDS
 
     async def _note_refusal(self, kind: Kind, manifest: Manifest, error: ApiError) -> float:
         """Count a refused status, and report the first refusal in a row. Return the seconds until the retry.

@@ -213,13 +213,22 @@ class Leader:
         """Read the lease, and take it if nobody holds it."""
         await self._look(REQUEST_SECONDS)
         if self._lease.is_free(self.clock()):
-            await self._write(self.identity, REQUEST_SECONDS)
+            await self._take()
         elif self._lease.is_held_by_another:
             self._log(logging.INFO, f"Waiting: {self._lease.holder} leads")
+        elif self._lease.is_yielding:
+            self._log(logging.INFO, "Waiting: this replica could not take the lease, so another replica may take it")
         else:
             self._log(
                 logging.INFO, "Waiting: somebody deleted or rewrote the lease, and its last holder may still work"
             )
+
+    async def _take(self) -> None:
+        try:
+            await self._write(self.identity, REQUEST_SECONDS)
+        except ApiError:
+            self._lease.note_failed()
+            raise
 
     async def _look(self, seconds: float) -> None:
         """Read the lease, and note when it changed.

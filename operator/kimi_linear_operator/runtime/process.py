@@ -201,7 +201,7 @@ class Operator:
         return self._suspended_seconds - before > SUSPENDED_SECONDS
 
     async def _work(self) -> None:
-        await self.work.run(self._leader.fenced())
+        await self.work.run(self._leader.fenced().in_turns(self.work.turn))
 
     def _start_over(self) -> None:
         """Forget everything and read it again.

@@ -128,12 +128,19 @@ class Work:
         self._queue.close()
         return True
 
-    async def _reconcile(self, by_kind: Mapping[Kind, Reconciler], key: Key, failures: int) -> float | None:
-        """Make a pass over a resource if everything that the resource needs was read."""
-        # A pass without writes never waits. Many such passes in one turn of the event loop would block all other tasks,
-        # such as the renewal of the Lease. So one pass begins in each turn.
+    async def turn(self) -> None:
+        """Wait for a turn of the event loop in which no other pass goes on.
+
+        A pass without writes never waits, and the answers to many passes can arrive at the same time. Many parts of
+        passes in one turn of the event loop would block all other tasks, such as the renewal of the Lease. So each pass
+        takes a turn before it begins, and after every answer.
+        """
         async with self._turnstile:
             await asyncio.sleep(0)
+
+    async def _reconcile(self, by_kind: Mapping[Kind, Reconciler], key: Key, failures: int) -> float | None:
+        """Make a pass over a resource if everything that the resource needs was read."""
+        await self.turn()
         if not self._may_reconcile(key):
             return None  # The resource is enqueued again when its scopes are read.
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():

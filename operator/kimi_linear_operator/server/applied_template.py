@@ -10,10 +10,12 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 # A Deployment usually has one or two field managers in addition to the operator and the Deployment controller. If there
 # are more than this number, their changes are not examined.
 _MOST_MANAGERS = 100
-# The pod template is compared with our fields of each manager. This is the largest weight of all these comparisons
-# together (`jsontext.weight`). They then take a few tenths of a second. A usual template with 100 managers has an
-# eighth of it, and the largest template that the operator builds can have ten managers.
-_MOST_WEIGHT = 250_000
+# Limits of weight (`jsontext.weight`). Each of them stands for a tenth of a second. The first one is for the
+# managed fields, because it takes long to decode the key fields of list items. Our own fields of the largest template
+# have half of it. The second one is for the comparisons of the template with the fields of other managers.
+# Usually, no other manager owns a part of the template. Of the largest template, four other managers may own parts.
+_MOST_OWNED = 50_000
+_MOST_COMPARED = 100_000
 
 
 def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:
@@ -28,10 +30,12 @@ def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:
     """
     template: Manifest = deployment["spec"]["template"]
     managed_fields = deployment["metadata"].get("managedFields", ())
-    weight = jsontext.weight(jsontext.encode(template))
-    if len(managed_fields) > _MOST_MANAGERS or len(managed_fields) * weight > _MOST_WEIGHT:
+    if len(managed_fields) > _MOST_MANAGERS or _weight(managed_fields) > _MOST_OWNED:
         return None
-    others = (_in_template(fields) for _, fields in ownership.other_fields(managed_fields, metadata.MANAGER))
+    owned = [_in_template(fields) for _, fields in ownership.other_fields(managed_fields, metadata.MANAGER)]
+    others = [fields for fields in owned if fields]
+    if len(others) * _weight(template) > _MOST_COMPARED:
+        return None
     if any(_is_edited(template, built, fields) for fields in others):
         return None
     applied = _in_template(ownership.applied_fields(managed_fields, metadata.MANAGER))
@@ -43,11 +47,13 @@ def _is_edited(live: Manifest, built: Manifest, fields: ownership.Fields) -> boo
 
     In our volumes, any change counts. A volume has exactly one source, so an added source replaces ours.
     """
-    if not fields:
-        return False
     of_volumes = fields.get("f:spec", {}).get("f:volumes", {})
     touched = [item.value for item in ownership.selected_items(built["spec"]["volumes"], of_volumes)]
     return has_drifted(live, ownership.extract(built, fields)) or has_drifted(live, {"spec": {"volumes": touched}})
+
+
+def _weight(value: object) -> int:
+    return jsontext.weight(jsontext.encode(value))
 
 
 def _in_template(fields: ownership.Fields) -> ownership.Fields:

@@ -75,6 +75,9 @@ def _of_service(live: Manifest | None, port: int) -> Iterator[str | Reason]:
 
 
 def _of_ingress(live: Manifest | None, options: Ingress) -> Iterator[str | Reason]:
+    if live is None:
+        yield Reason("AddressPending", _missing("Ingress"))
+        return
     points = _points(live)
     if not points:
         of_class = f"of class {options.class_name}" if options.class_name else "of the default class"
@@ -87,11 +90,18 @@ def _of_ingress(live: Manifest | None, options: Ingress) -> Iterator[str | Reaso
 
 
 def _of_route(live: Manifest | None, options: HttpRoute, namespace: str) -> Iterator[str | Reason]:
-    problems = [_parent_problem(live or {}, parent, namespace) for parent in options.parent_refs]
+    if live is None:
+        yield Reason("AddressPending", _missing("HTTPRoute"))
+        return
+    problems = [_parent_problem(live, parent, namespace) for parent in options.parent_refs]
     yield from (problem for problem in problems if problem)
     if not all(problems):
         path = "" if options.path == "/" else options.path
         yield from (f"{options.scheme}://{host}{path}" for host in _plain(options.hostnames))
+
+
+def _missing(kind: str) -> str:
+    return f"the {kind} does not exist; if it could not be written, the condition Synced says why"
 
 
 def _parent_problem(live: Manifest, parent: ParentRef, namespace: str) -> Reason | None:

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all, write_groups
-from kimi_linear_operator.reconcile.errors import Failures, GoneError
+from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, Failures, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Former, Split, split
@@ -64,19 +65,25 @@ class _Writes:
     Attributes:
         needed: The writes that a server needs to match its spec.
         optional: The writes of optional children, each with the name of the child.
+        last: Starts the optional writes that depend on the others, each with the name of the child.
     """
 
     needed: list[Coroutine[Any, Any, None]] = field(default_factory=list)
     optional: dict[str, Coroutine[Any, Any, None]] = field(default_factory=dict)
+    last: dict[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
     async def run(self) -> tuple[Failures, tuple[tuple[str, Failures], ...]]:
-        """Make all writes at the same time. Return the failures of the needed writes, and of each optional write.
+        """Make all writes, and first those on which others depend.
+
+        Returns:
+            The failures of the needed writes, and of each optional write.
 
         Raises:
             GoneError: The server was deleted.
         """
         failures, *found = await write_groups([self.needed, *([write] for write in self.optional.values())])
-        return failures, tuple(zip(self.optional, found, strict=True))
+        found += await write_groups([write()] for write in self.last.values())
+        return failures, tuple(zip((*self.optional, *self.last), found, strict=True))
 
 
 class ServerReconciler:
@@ -90,15 +97,16 @@ class ServerReconciler:
         self.now = context.now
         self._postpone = context.scheduling.postpone
         self._ask = context.scheduling.ask
-        self._allows_node_access = context.options.allows_node_access
+        allows = context.options.allows_node_access
+        self._specs = SpecCheck(CHECKER, build_pod_templates, allows_node_access=allows)
         self._waking = Waking(context.cluster, context.cache, context.now)
         self._start_logs = StartLogs(context)
         self._reporting = ServerReporting(context, self._start_logs)
-        self._templates = Templates(context)
+        self._templates = Templates(context, self._specs)
         self._deploying = Deploying(context, self._templates)
         self._rollouts = Rollouts(context)
         self._verifying = Verifying(context)
-        self._rechecker = Rechecker(context.cluster, self._check, kept=_NUMBER_OF_PODS)
+        self._rechecker = Rechecker(context.cluster, self._specs.check, kept=_NUMBER_OF_PODS)
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
         """Make the automatic rollout while this replica leads, if the administrator has enabled it.
@@ -131,13 +139,13 @@ class ServerReconciler:
             self.children.forget(key)
             self._ask(key, ())
             return None  # The garbage collector deletes its children.
-        checked = self._check(manifest)
+        checked = self._specs.check(manifest)
         try:
             await self.children.read_whole(key, _KINDS)
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, manifest, checked)
         except GoneError:
-            return None
+            return BEHIND_RETRY_SECONDS
         except ApiError as error:
             outcome = Outcome(checked, failures=Failures(passing=error))
         return await self._conclude(key, manifest, outcome, failures)
@@ -176,11 +184,6 @@ class ServerReconciler:
             return 0.0
         # A new server has no Deployment yet, and so no replica that serves.
         return seconds_until_more(server.spec, live or {}, own_pods(self.cache, key), self.now())
-
-    def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
-        """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
-        checked = CHECKER.check_stored(manifest)
-        return checked if self._allows_node_access else access.refuse_access(checked, build_pod_templates)
 
     async def _apply(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> Outcome:
         """Write all children of a server if its spec is valid."""
@@ -240,16 +243,27 @@ class ServerReconciler:
         """
         writes = _Writes()
         for child in companions.writable:
+            name = f"{child['kind']} {child['metadata']['name']}"
             if kind_of(child) in _ALWAYS_READ:
                 writes.needed.append(self.children.apply(server, child))
+            elif kind_of(child) == PROMETHEUS_RULE:
+                writes.last[name] = partial(self._apply_alerts, key, server, child)
             else:
-                name = f"{child['kind']} {child['metadata']['name']}"
                 writes.optional[name] = self.children.apply(server, child)
         writes.needed.append(self._deploying.prune(key, server, companions.writable, used))
         prunable = [kind for kind in OPTIONAL_CHILDREN if kind not in companions.unreadable]
         deletions = self.children.prune(server, key, prunable, companions.writable)
         writes.optional["Objects that are no longer wanted"] = deletions
         return writes
+
+    async def _apply_alerts(self, key: Key, server: KimiLinearServer, alerts: Manifest) -> None:
+        """Write the alerts of a server, but create them only if its PodMonitor exists.
+
+        Without the PodMonitor there are no metrics, and an alert would say that a server does not serve although it
+        does.
+        """
+        if any(own_child(self.cache, kind, key, server.metadata.uid) for kind in (POD_MONITOR, PROMETHEUS_RULE)):
+            await self.children.apply(server, alerts)
 
     async def _verify(
         self, key: Key, server: KimiLinearServer, known: Verified | None

@@ -89,11 +89,13 @@ class Seen:
         generation: The generation of the spec.
         requested: Fields in which the spec differed from the inputs of the record, with their values. They could have
             been only defaults, but perhaps somebody had asked for them.
+        replicas: The replicas in the spec, None if an older version has recorded this.
     """
 
     uid: str
     generation: int
     requested: Mapping[FieldPath, Any] = field(default_factory=dict)
+    replicas: int | None = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,8 @@ def _seen(value: Any) -> Seen | None:
     uid, generation = value.get("uid"), value.get("generation")
     if not isinstance(uid, str) or not isinstance(generation, int):
         return None
-    return Seen(uid, generation, record_text.values(value.get("requested"), _MOST_PATHS))
+    requested, replicas = record_text.values(value.get("requested"), _MOST_PATHS), value.get("replicas")
+    return Seen(uid, generation, requested, replicas if type(replicas) is int else None)
 
 
 def _unknown(annotations: Mapping[str, str]) -> dict[str, str]:
@@ -314,7 +317,8 @@ def _seen_text(seen: Seen | None) -> str:
     """Return JSON with what was seen of a spec, empty if there is nothing, or too much to be recorded."""
     if seen is None or len(seen.requested) > _MOST_PATHS:
         return ""
-    text = json.dumps({"uid": seen.uid, "generation": seen.generation, "requested": _entries(seen.requested)})
+    about = {"uid": seen.uid, "generation": seen.generation, "replicas": seen.replicas}
+    text = json.dumps({**about, "requested": _entries(seen.requested)})
     return text if record_text.fits(text, _LONGEST_FIELDS) else ""
 
 

@@ -26,7 +26,7 @@ from kimi_linear_operator.kubernetes.unrequested import (
     recorded_again,
     reported_at,
 )
-from kimi_linear_operator.server.previous_status import was_ever_applied, was_recorded
+from kimi_linear_operator.server.previous_status import was_applied, was_ever_applied, was_recorded
 from kimi_linear_operator.server.revision import History, Revision, Seen, is_of
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.status import ServerStatus
@@ -214,7 +214,7 @@ def _written_since(
     status = stored.readable_status(ServerStatus, server.get("status"))
     reported = reported_at(managed_fields) if _is_known(status, before.seen) else ""
     newer = ownership.written_after(managed_fields, max(recorded_until, known_until(reported, before.now)))
-    if not reported or not _was_scaled_once(server, status, before.replicas):
+    if not reported or not _was_scaled_once(server, status, _replicas_in(status, before)):
         return newer
     return [entry for entry in newer if "f:replicas" in owned_spec([entry])]
 
@@ -242,8 +242,19 @@ def remembered(record: Revision, server: KimiLinearServer, uncertain: UncertainF
     kept = stored.unchanged(spec, before.requested if before else {})
     asked = {path: stored.value_at(spec, path) for path in uncertain.paths if path not in answers}
     doubtful = {path: answer.value for path, answer in answers.items() if answer.is_doubtful}
-    seen = Seen(about.uid, about.generation, {**kept, **asked})
+    seen = Seen(about.uid, about.generation, {**kept, **asked}, server.spec.replicas)
     return replace(record, seen=seen, left_out={**record.left_out, **doubtful})
+
+
+def _replicas_in(status: Manifest, before: Before) -> int | None:
+    """Return the replicas in the spec that a status is about, None if they are unknown.
+
+    The Deployment has these replicas only if the spec was applied.
+    """
+    generation = status["observedGeneration"]
+    if before.seen and before.seen.generation == generation:
+        return before.seen.replicas
+    return before.replicas if was_applied(status, generation) else None
 
 
 def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -> bool:
@@ -252,6 +263,11 @@ def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -
     A scale leaves no entry in the managed fields of a custom resource. A server without replicas may have been
     suspended, so it does not count. A server with contested children does not count either, because others may scale
     the Deployment.
+
+    Args:
+        server: The server.
+        status: Its status.
+        replicas: The replicas in the spec that the status is about, None if they are unknown.
     """
     is_next = server["metadata"]["generation"] == status["observedGeneration"] + 1
     is_contested = find_condition(status, "Synced").get("status") == "False"

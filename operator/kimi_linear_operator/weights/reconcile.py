@@ -6,18 +6,18 @@ from typing import Any
 
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.refusals import newest, refusal
+from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.unrequested import Answers
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all
-from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, Failures, GoneError
+from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, BLOCKED_RETRY_SECONDS, Failures, GoneError
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -67,8 +67,9 @@ class WeightsReconciler:
         self._children = context.children
         self._reporting = context.reporting
         self._now = context.now
-        self._allows_node_access = context.options.allows_node_access
-        self._rechecker = Rechecker(context.cluster, self._check)
+        allows = context.options.allows_node_access
+        self._specs = SpecCheck(CHECKER, own_pod_templates, allows_node_access=allows)
+        self._rechecker = Rechecker(context.cluster, self._specs.check)
         self._questions = Questions(context.cluster)
         self._logs = FetchLogs(context)
         # How often in a row the children of weights could not be written.
@@ -98,21 +99,16 @@ class WeightsReconciler:
             self._logs.forget(key)
             self._blocked.pop(key, None)
             return None  # The garbage collector deletes the children, except a claim that outlives the weights.
-        checked = self._check(manifest)
+        checked = self._specs.check(manifest)
         try:
             await self._children.read_whole(key, manifests.CHILDREN)
             checked = await self._rechecker.recheck(key, manifest, checked)
             outcome = await self._apply(key, checked)
         except GoneError:
-            return None
+            return BEHIND_RETRY_SECONDS
         except ApiError as error:
             outcome = _Outcome(checked, Failures(passing=error))
         return await self._conclude(key, manifest, outcome, failures)
-
-    def _check(self, manifest: Manifest) -> Checked[KimiLinearWeights]:
-        """Check weights by their rules, and refuse access of the pod to its node unless the administrator allows it."""
-        checked = CHECKER.check_stored(manifest)
-        return checked if self._allows_node_access else access.refuse_access(checked, own_pod_templates)
 
     async def _apply(self, key: Key, checked: Checked[KimiLinearWeights]) -> _Outcome:
         """Write the children if the spec is valid, and read the state of the pod."""
@@ -154,7 +150,7 @@ class WeightsReconciler:
         answers = await self._questions.answer(key, weights, uncertain, judge)
         takes_all = job_inputs.fetch_of(weights) != made_for.fetch
         left_out = {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
-        return kept_job.without(weights, left_out, recorded)
+        return self._specs.unless_refused(weights, kept_job.without(weights, left_out, recorded))
 
     def _claim_uid(self, key: Key, weights: KimiLinearWeights) -> str:
         claim = self._cache.get(Key(key.namespace, claim_name(weights), CLAIM))

@@ -5,6 +5,7 @@ while the kubelet replaces them.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,50 @@ def test_an_answer_that_is_not_the_object_counts_as_no_answer(request_name: str,
             assert raised.value.is_passing
 
     asyncio.run(test())
+
+
+_NOT_FOUND: Manifest = {"kind": "Status", "status": "Failure", "reason": "NotFound", "details": {"name": "kimi"}}
+OTHER_404: dict[str, str] = {
+    "a page of a proxy": "default backend - 404",
+    "a kind that is not served": "404 page not found",
+    "no content": "",
+    "JSON of a proxy": json.dumps({"status": 404}),
+    "another object is missing": json.dumps({**_NOT_FOUND, "details": {"name": "other"}}),
+    "no name": json.dumps({**_NOT_FOUND, "details": None}),
+    "another reason": json.dumps({**_NOT_FOUND, "reason": "Unknown"}),
+}
+
+
+def _read_or_delete(text: str, act: Act) -> Any:
+    async def missing(_: web.Request) -> web.Response:
+        return web.Response(text=text, status=404)
+
+    async def test() -> Any:
+        async with answering(missing) as cluster:
+            return await act(cluster)
+
+    return asyncio.run(test())
+
+
+READ_OR_DELETE: dict[str, Act] = {
+    "get": REQUESTS["get"],
+    "delete": lambda cluster: cluster.delete(DEPLOYMENT, OBJECT),
+}
+
+
+@pytest.mark.parametrize("request_name", READ_OR_DELETE)
+def test_the_api_server_can_say_that_an_object_does_not_exist(request_name: str) -> None:
+    assert _read_or_delete(json.dumps(_NOT_FOUND), READ_OR_DELETE[request_name]) is None
+
+
+@pytest.mark.parametrize("answer", OTHER_404)
+@pytest.mark.parametrize("request_name", READ_OR_DELETE)
+def test_another_answer_with_status_404_does_not_say_that_an_object_does_not_exist(
+    request_name: str, answer: str
+) -> None:
+    with pytest.raises(ApiError) as raised:
+        _read_or_delete(OTHER_404[answer], READ_OR_DELETE[request_name])
+    assert raised.value.is_passing
 
 
 async def _break(_: Configuration) -> None:

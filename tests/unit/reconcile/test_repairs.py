@@ -64,6 +64,11 @@ def test_further_repairs_wait_longer_and_longer_up_to_minutes(repairs: Repairs) 
     assert repairs.contested(KIMI) == ["spec.replicas"]
 
 
+def test_the_wait_stays_the_same_after_weeks_of_repairs(repairs: Repairs) -> None:
+    repair(repairs, 10_000, "spec.replicas")
+    assert repairs.wait_seconds(KIMI, ["spec.replicas"]) == 300
+
+
 def test_other_fields_and_other_children_do_not_wait(repairs: Repairs) -> None:
     repair(repairs, QUICK_REPAIRS, "spec.replicas")
     assert repairs.wait_seconds(KIMI, ["spec.replicas", "spec.template.spec.containers[sglang].image"]) == 0

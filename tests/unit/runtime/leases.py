@@ -86,7 +86,12 @@ class _Wire:
 
     async def answer(self, request: Request, _: int | None = None) -> Answer:
         found = self.line.other_answer or await self._result(request)
-        return Answer(404 if found is None else 200, json.dumps(found).encode(), "")
+        missing = {"kind": "Status", "reason": "NotFound", "details": {"name": "lease"}}
+        return (
+            Answer(404, json.dumps(missing).encode(), "")
+            if found is None
+            else Answer(200, json.dumps(found).encode(), "")
+        )
 
     async def _result(self, request: Request) -> Manifest | None:
         if not isinstance(request.body, dict):

@@ -10,8 +10,14 @@ import pytest
 from fast_loop import now, run
 from kimi_linear_operator import clock
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.runtime.leader import LOOK_SECONDS, RENEW_SECONDS, TRUST_SECONDS, NotLeadingError
-from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS
+from kimi_linear_operator.runtime.leader import (
+    LOOK_SECONDS,
+    RENEW_SECONDS,
+    REQUEST_SECONDS,
+    TRUST_SECONDS,
+    NotLeadingError,
+)
+from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS, YIELD_SECONDS
 from unit.runtime.leases import Leases, Line, lead_forever, leader, work_forever
 
 
@@ -448,5 +454,47 @@ def test_no_write_of_one_replica_overlaps_the_lead_of_another(seed: int) -> None
         assert len({name for name, _ in terms}) > 1, "only one replica ever led"
         for task in tasks:
             task.cancel()
+
+    run(test())
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_a_replica_that_never_gets_an_answer_to_its_writes_leaves_the_lease_to_another_one(others: int) -> None:
+    """The API server stores its writes, so the Lease would never expire if the replica went on to write."""
+
+    async def test() -> None:
+        leases, terms = Leases(), list[tuple[str, float]]()
+        line = Line(leases)
+        first = asyncio.create_task(lead_forever(leader("a", line), terms))
+        await asyncio.sleep(1)
+        names = [f"b{number}" for number in range(others)]
+        healthy = [leader(name, Line(leases)) for name in names]
+        waiting = [asyncio.create_task(lead_forever(replica, terms)) for replica in healthy]
+        await asyncio.sleep(1)
+        line.write_seconds, slow = REQUEST_SECONDS + 1, now()
+        await asyncio.sleep(300)
+        assert [name for name, _ in terms][:1] == ["a"]
+        assert len(terms) == 2
+        assert terms[1][1] - slow <= TRUST_SECONDS + 2 * REQUEST_SECONDS + LEASE_SECONDS + 2 * LOOK_SECONDS
+        for task in (first, *waiting):
+            task.cancel()
+
+    run(test())
+
+
+def test_a_replica_without_another_one_leads_again_once_its_writes_are_answered() -> None:
+    async def test() -> None:
+        leases, terms = Leases(), list[tuple[str, float]]()
+        line = Line(leases)
+        alone = asyncio.create_task(lead_forever(leader("a", line), terms))
+        await asyncio.sleep(1)
+        line.write_seconds = REQUEST_SECONDS + 1
+        await asyncio.sleep(100)
+        assert len(terms) == 1
+        line.write_seconds, healed = 0.0, now()
+        await asyncio.sleep(60)
+        assert len(terms) == 2
+        assert terms[1][1] - healed <= YIELD_SECONDS + REQUEST_SECONDS + LOOK_SECONDS
+        alone.cancel()
 
     run(test())

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,12 +44,40 @@ class BusyReconciler:
         self.done.append(key)
 
 
+class Anything:
+    """A client for passes that send no requests. It notes what passes wait for after every answer."""
+
+    def __init__(self) -> None:
+        self.turns: list[Callable[[], Awaitable[None]]] = []
+
+    def fenced(self) -> "Anything":
+        return self
+
+    def in_turns(self, turn: Callable[[], Awaitable[None]]) -> "Anything":
+        self.turns.append(turn)
+        return self
+
+
+def test_passes_wait_for_their_turn_after_every_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, BusyReconciler()))
+
+    async def test() -> None:
+        anything: Any = Anything()
+        working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
+        task = asyncio.ensure_future(working._work())
+        await asyncio.sleep(0.01)
+        assert anything.turns == [working.work.turn]
+        task.cancel()
+
+    asyncio.run(test())
+
+
 def test_other_tasks_of_the_event_loop_run_between_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     reconciler = BusyReconciler()
     monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
 
     async def test() -> list[int]:
-        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        anything: Any = Anything()
         working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
         for number in range(SERVERS):
             working.cache.put(SERVER, make_server(f"kimi-{number}"))
@@ -72,7 +100,7 @@ def test_no_pass_runs_before_the_state_of_its_resource_is_known(monkeypatch: pyt
     monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, reconciler))
 
     async def test() -> None:
-        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        anything: Any = Anything()
         working = Operator(anything, anything, namespaces=["default", "other"], types=TYPES, options=Options())
         working.cache.put(SERVER, make_server())
         for scope in (scopes := list(working.scopes))[1:]:
@@ -96,7 +124,7 @@ def test_benchmarks_wait_until_everything_was_read_and_servers_do_not(monkeypatc
     monkeypatch.setattr(work, "READ_AGAIN_SECONDS", SHORTEST_SECONDS)
 
     async def test() -> None:
-        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        anything: Any = Anything()
         working = Operator(anything, anything, namespaces=["default", "other"], types=TYPES, options=Options())
         for kind, manifest in ((SERVER, make_server()), (BENCHMARK, make_benchmark("nightly"))):
             working.cache.put(kind, manifest)
@@ -203,7 +231,7 @@ def test_a_bug_in_other_work_of_a_reconciler_does_not_end_that_work_silently(mon
     monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, Buggy()))
 
     async def test() -> None:
-        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        anything: Any = Anything()
         working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
         with pytest.raises(ExceptionGroup):
             await asyncio.wait_for(working._work(), 5)
@@ -224,7 +252,7 @@ def test_work_ends_when_its_queue_is_closed_although_the_other_work_never_ends(m
     monkeypatch.setattr(work, "reconcilers", lambda *_, **__: dict.fromkeys(TYPES, Endless()))
 
     async def test() -> None:
-        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        anything: Any = Anything()
         working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
         task = asyncio.ensure_future(working._work())
         await asyncio.sleep(0.1)
@@ -254,7 +282,7 @@ def test_after_a_restored_backup_all_objects_are_forgotten_listed_and_watched_ag
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def test() -> None:
-        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        anything: Any = Anything()
         working = Operator(anything, anything, namespaces=[], types=TYPES, options=Options())
         restarts = list[bool]()
         monkeypatch.setattr(working.watch, "restart", lambda: restarts.append(True))

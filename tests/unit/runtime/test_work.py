@@ -4,7 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import cast
 
-from kimi_linear_operator.kubernetes.kinds import Kind
+from aiohttp import web
+
+from answering import answering, stored_object
+from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Kind
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler
 from kimi_linear_operator.resource_types import TYPES
@@ -48,3 +52,29 @@ async def begun_by(passes: int) -> list[int]:
 def test_passes_of_all_workers_begin_in_different_turns_of_the_event_loop() -> None:
     begun = asyncio.run(begun_by(WORKERS))
     assert len(set(begun)) == len(begun) == WORKERS
+
+
+def test_passes_whose_answers_arrive_together_go_on_in_different_turns_of_the_event_loop() -> None:
+    """Otherwise a pass that takes long after an answer would take as long as all of them together."""
+    work, turns, arrived = Work(TYPES, new_scopes([]), new_cache(), Options()), Turns(), list[str]()
+    all_arrived = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        arrived.append(request.path)
+        if len(arrived) == WORKERS:
+            all_arrived.set()
+        await all_arrived.wait()
+        return web.json_response(stored_object(DEPLOYMENT, "kimi"))
+
+    async def go_on(cluster: Cluster) -> None:
+        await cluster.get(DEPLOYMENT, "default", "kimi")
+        turns.begun.append(turns.turn)
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            counting = asyncio.ensure_future(turns.count())
+            await asyncio.gather(*(go_on(cluster.in_turns(work.turn)) for _ in range(WORKERS)))
+            counting.cancel()
+
+    asyncio.run(test())
+    assert len(set(turns.begun)) == len(turns.begun) == WORKERS

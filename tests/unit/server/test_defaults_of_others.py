@@ -125,11 +125,13 @@ def test_the_default_of_a_key_field_makes_no_other_item() -> None:
     assert not is_requested(seen, kept, owned(_WHOLE))
 
 
-def reported(time: str, reason: str = "AllReplicasServe") -> dict[str, Any]:
+def reported(time: str, reason: str = "AllReplicasServe", *, recorded: bool = False) -> dict[str, Any]:
     """Return the status and the managed fields after the operator wrote a status for generation 1 at this time."""
     entry = {"manager": MANAGER, "operation": "Update", "subresource": "status", "time": time, "fieldsV1": {}}
-    status = {"observedGeneration": 1, "conditions": [make_condition("Ready", "True", reason, "")]}
-    return {"entry": entry, "status": status}
+    conditions = [make_condition("Ready", "True", reason, "")]
+    if recorded:
+        conditions.append({**make_condition("TemplateCurrent", "True", "Newest", ""), "observedGeneration": 1})
+    return {"entry": entry, "status": {"observedGeneration": 1, "conditions": conditions}}
 
 
 _SERVED = 2
@@ -162,6 +164,7 @@ def test_an_owners_write_before_the_spec_was_applied_makes_no_default_requested(
     assert is_default_requested(owned(_WHOLE, _NOW), report=report)
     assert is_default_requested(owned(_WHOLE, _SINCE), report=reported(_REPORTED_LATER, "ApplyFailed"))
     assert is_default_requested(owned(_WHOLE, _SINCE), report={**report, "status": None})
+    assert is_default_requested(owned(_WHOLE, _REPORTED_LATER), report=report), "perhaps later in the same second"
 
 
 def test_a_new_status_proves_only_writes_that_are_some_seconds_older() -> None:
@@ -175,6 +178,7 @@ def test_an_owners_label_and_one_scale_make_no_default_requested() -> None:
     assert not is_default_requested(label, report=report, replicas=3)
     assert is_default_requested(label, report=report)
     assert is_default_requested(label, report=report, replicas=3, generation=3)
+    assert is_default_requested(label, report=reported(_LONG_AGO, "ApplyFailed", recorded=True), replicas=3)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +202,11 @@ def test_a_status_with_an_unreadable_generation_proves_nothing(generation: objec
     report = reported(_REPORTED_LATER)
     status = {**report["status"], "observedGeneration": generation}
     assert is_default_requested(owned(_WHOLE, _SINCE), report={**report, "status": status}, replicas=3)
+
+
+def test_a_status_of_the_year_1_proves_nothing() -> None:
+    """Users can edit the times in the managed fields."""
+    assert is_default_requested(owned(_WHOLE, _SINCE), report=reported("0001-01-01T00:00:00Z"))
 
 
 def test_an_owner_of_the_replicas_may_have_written_the_list_with_them() -> None:

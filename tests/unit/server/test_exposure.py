@@ -80,7 +80,7 @@ def test_an_ingress_is_reached_at_its_hosts_once_a_controller_has_accepted_it(
 ) -> None:
     wanted = server(ingress=ingress)
     message = "the Ingress has no address, because no controller of the default class has reported one yet"
-    assert exposure(wanted, {}) == Exposure(problems=(Reason("AddressPending", message),))
+    assert exposure(wanted, with_points(INGRESS)) == Exposure(problems=(Reason("AddressPending", message),))
     assert exposure(wanted, with_points(INGRESS, {"ip": "192.0.2.7"})) == Exposure(addresses)
 
 
@@ -96,7 +96,10 @@ def test_a_route_is_reached_at_its_hostnames_and_path_once_its_gateway_accepts_i
 @pytest.mark.parametrize(
     ("live", "reason"),
     [
-        ({}, Reason("AddressPending", f"Gateway gateways/public: {PENDING}")),
+        (
+            {HTTP_ROUTE: {"metadata": {"generation": 1}}},
+            Reason("AddressPending", f"Gateway gateways/public: {PENDING}"),
+        ),
         (told("Unknown"), Reason("AddressPending", f"Gateway gateways/public: {PENDING}")),
         (told("True", generation=0), Reason("AddressPending", f"Gateway gateways/public: {PENDING}")),
         (told("True", namespace="elsewhere"), Reason("AddressPending", f"Gateway gateways/public: {PENDING}")),
@@ -120,7 +123,13 @@ def test_one_accepting_gateway_of_two_gives_an_address_and_a_problem() -> None:
     assert found.reason == Reason("AddressPending", f"Gateway default/private: {PENDING}")
 
 
+@pytest.mark.parametrize(("spec", "kind"), [({"httpRoute": ROUTE}, "HTTPRoute"), ({"ingress": {}}, "Ingress")])
+def test_a_way_that_does_not_exist_is_reported_as_such(spec: Manifest, kind: str) -> None:
+    message = f"the {kind} does not exist; if it could not be written, the condition Synced says why"
+    assert exposure(server(**spec), {}) == Exposure(problems=(Reason("AddressPending", message),))
+
+
 def test_a_refused_route_is_reported_before_a_pending_address() -> None:
-    found = exposure(server(httpRoute=ROUTE, ingress={}), told("False"))
+    found = exposure(server(httpRoute=ROUTE, ingress={}), {**told("False"), **with_points(INGRESS)})
     assert found.reason.name == "RouteRefused"
     assert "the Ingress has no address" in found.reason.message

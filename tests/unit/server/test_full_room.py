@@ -19,6 +19,7 @@ from make import make_benchmark, make_pod, make_server, owned, stored
 from passes import CHILDREN, READER, Passes, make_context, new_cache
 
 KIMI = Key("default", "kimi", SERVER)
+LARGE_OBJECTS: Manifest = {"annotations": {f"example.com/{number}": "x" * 4000 for number in range(8)}}
 LARGE: Manifest = {"podTemplate": {"metadata": {"annotations": {"example.com/notes": "x" * 2 * LARGE_CHILD}}}}
 NOW = "2026-11-24T09:00:00Z"
 COUNTERS = ("replicas", "updatedReplicas", "availableReplicas", "readyReplicas")
@@ -188,6 +189,41 @@ def test_only_a_limited_number_of_large_children_is_read() -> None:
     children: Children = make_context(cluster, cache).children
     asyncio.run(children.read_whole(KIMI, [SERVICE, DEPLOYMENT]))
     assert 0 < cluster.requests["get"] * LARGEST_CHILD <= MOST_CHILDREN + LARGEST_CHILD
+
+
+def _label_large_objects(cluster: Stored, cache: Cache) -> None:
+    """Store 500 large Deployments with the label of the server. It does not own them."""
+    for number in range(500):
+        spec = {"template": {"x": "x" * LARGE_CHILD}}
+        made = owned({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": f"d{number}"}, "spec": spec})
+        made["metadata"] |= {"ownerReferences": []}
+        cache.put(DEPLOYMENT, cluster.store(DEPLOYMENT, made))
+
+
+def test_large_objects_that_a_user_labels_cost_few_reads_and_hide_no_child() -> None:
+    cluster = serving(router={}, inheritedMetadata=LARGE_OBJECTS)
+    cache = seen(cluster)
+    _label_large_objects(cluster, cache)
+    assert reconcile(Passes(cluster, cache)) is None
+    assert (cluster.writes(), cluster.requests["get"] <= 40) == ({}, True)
+
+
+def test_large_objects_that_a_user_labels_hide_no_orphan() -> None:
+    """The server was deleted without its children and created again."""
+    cluster = serving(router={}, inheritedMetadata=LARGE_OBJECTS)
+    pods = {name: cluster.objects[DEPLOYMENT, name]["spec"]["template"] for name in ("kimi", "kimi-router")}
+    for kind, name in list(cluster.objects):
+        manifest = cluster.objects[kind, name]
+        about = {key: value for key, value in manifest["metadata"].items() if key != "ownerReferences"}
+        cluster.store(kind, {**manifest, "metadata": about})
+    server = make_server(**LARGE, router={}, inheritedMetadata=LARGE_OBJECTS)
+    cluster.store(SERVER, {**server, "metadata": {**server["metadata"], "uid": "the-uid-of-the-next-server"}})
+    cache = seen(cluster)
+    _label_large_objects(cluster, cache)
+    reconcile(Passes(cluster, cache), 2)
+    assert cluster.writes()["apply Deployment"] == 2, "the server adopts both"
+    assert (REVISION, "kimi-2") not in cluster.objects
+    assert {name: cluster.objects[DEPLOYMENT, name]["spec"]["template"] for name in pods} == pods
 
 
 def test_a_pod_whose_metadata_finds_no_room_keeps_what_a_status_is_made_of() -> None:

@@ -13,6 +13,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     DEPLOYMENT,
     HTTP_ROUTE,
     POD,
+    POD_MONITOR,
     Kind,
     Manifest,
 )
@@ -91,7 +92,31 @@ def test_a_server_serves_although_an_optional_child_is_refused_and_reports_it(re
     )
     message = find_condition(cluster.status, "Synced")["message"]
     assert message == f"{refused.replace('/', ' ')}: {error.message}"
-    assert {*OPTIONAL_NAMES} - {refused} <= {*cluster.written}
+    # Without the metrics, the alerts would be wrong.
+    dependent = {"PrometheusRule/kimi"} if refused == "PodMonitor/kimi" else set()
+    assert {*OPTIONAL_NAMES} & {*cluster.written} == {*OPTIONAL_NAMES} - {refused} - dependent
+
+
+def test_a_definition_that_lacks_a_field_is_named_with_the_remedy() -> None:
+    words = "failed to create typed patch object (...): .spec.bodySizeLimit: field not declared in schema"
+    cluster = RefusingCluster({"PodMonitor/kimi": ApiError(500, words)})
+    one_pass(cluster, *running_objects(replicas=1), monitoring={})
+    synced = find_condition(cluster.status, "Synced")
+    remedy = "The cluster has an older definition of this kind, which lacks the field: install a newer one"
+    assert (synced["reason"], synced["message"]) == ("ApplyFailed", f"PodMonitor kimi: {words}. {remedy}")
+
+
+def test_alerts_are_created_only_with_the_metrics_that_they_are_about() -> None:
+    def ask(_: Key, kinds: Collection[Kind]) -> Mapping[Kind, ApiError]:
+        return {POD_MONITOR: ApiError(403, "no")} if POD_MONITOR in kinds else {}
+
+    cache, server = new_cache(), make_server(monitoring={})
+    cluster = RefusingCluster({}, live={"KimiLinearServer/kimi": server})
+    cache.put(SERVER, server)
+    asyncio.run(Passes(cluster, cache, ask=ask).reconcile(Key("default", "kimi", SERVER)))
+    assert "PrometheusRule/kimi" not in cluster.written
+    asyncio.run(Passes(cluster, cache).reconcile(Key("default", "kimi", SERVER)))
+    assert cluster.written[-2:] == ["PodMonitor/kimi", "PrometheusRule/kimi"]
 
 
 def test_an_optional_child_whose_name_is_taken_is_reported_once_and_left_alone() -> None:
@@ -104,11 +129,12 @@ def test_an_optional_child_whose_name_is_taken_is_reported_once_and_left_alone()
 
 
 def test_all_refused_optional_children_are_named() -> None:
-    refused = {name: ApiError(403, f"no {name}") for name in OPTIONAL_NAMES}
+    names = [name for name in OPTIONAL_NAMES if name != "PrometheusRule/kimi"]
+    refused = {name: ApiError(403, f"no {name}") for name in names}
     cluster = RefusingCluster(refused)
     one_pass(cluster, *running_objects(replicas=1), **OPTIONAL)
     message = find_condition(cluster.status, "Synced")["message"]
-    assert [name for name in OPTIONAL_NAMES if f"{name.replace('/', ' ')}: no {name}" not in message] == []
+    assert [name for name in names if f"{name.replace('/', ' ')}: no {name}" not in message] == []
 
 
 def test_a_server_with_missing_weights_does_not_blame_a_refused_optional_child() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from passes import Passes
@@ -81,6 +82,52 @@ def test_a_scale_of_a_spec_that_is_not_applied_takes_no_default(
     world.write(_owned(mistake), _list(**requested, **_DEFAULT), is_scale=True, replicas=2, **mistake)
     assert world.write(_FIELDS, _list(**requested, **_DEFAULT), replicas=2).number == (2 if is_requested else 1)
     assert "Always" not in world.pods
+
+
+@pytest.mark.parametrize("is_upgraded", [False, True], ids=["the same operator", "another operator"])
+@pytest.mark.parametrize(("mistake", "reason"), MISTAKES)
+def test_a_change_that_is_written_with_the_correction_takes_effect_after_a_scale(
+    mistake: Manifest, reason: str, *, is_upgraded: bool
+) -> None:
+    """An autoscaler has scaled the server. The Deployment keeps its replicas while the spec is not applied."""
+    world = _mistaken(mistake, reason).write(_owned(mistake), _list(), is_scale=True, replicas=2, **mistake)
+    assert world.deployment["spec"]["replicas"] == 1
+    if is_upgraded:
+        world.start()
+    assert world.write(_FIELDS, _list(stdin=True), replicas=2).number == 2
+    assert world.deployment["spec"]["replicas"] == 2
+    assert "'stdin': True" in world.pods
+
+
+@pytest.mark.parametrize(("mistake", "reason"), MISTAKES)
+def test_a_change_that_is_written_with_the_same_mistake_after_a_scale_takes_effect_with_the_correction(
+    mistake: Manifest, reason: str
+) -> None:
+    world = _mistaken(mistake, reason).write(_owned(mistake), _list(), is_scale=True, replicas=2, **mistake)
+    world.write(_owned(mistake), _list(stdin=True), replicas=2, **mistake)
+    assert world.write(_FIELDS, _list(stdin=True), replicas=2).number == 2
+    assert "'stdin': True" in world.pods
+
+
+def test_a_change_takes_effect_after_a_scale_that_the_api_server_refused() -> None:
+    world = World().write(_FIELDS, _list())
+    refused = ApiError(403, "exceeded quota")
+    world.cluster.refused["Deployment/kimi"] = refused
+    world.write(_FIELDS, _list(), is_scale=True, replicas=2)
+    assert ready_condition(world.cluster.status)["reason"] == "ApplyFailed"
+    del world.cluster.refused["Deployment/kimi"]
+    assert world.write(_FIELDS, _list(stdin=True), replicas=2).number == 2
+    assert "'stdin': True" in world.pods
+
+
+@pytest.mark.parametrize(("mistake", "reason"), MISTAKES)
+def test_a_scale_takes_no_default_although_the_lists_owner_wrote_a_label_after_the_mistake(
+    mistake: Manifest, reason: str
+) -> None:
+    world = _mistaken(mistake, reason)
+    world.written += 1  # The owner writes a label.
+    world.write(_owned(mistake), _list(**_DEFAULT), is_scale=True, replicas=2, **mistake)
+    assert world.write(_FIELDS, _list(**_DEFAULT), replicas=2).number == 1
 
 
 def test_a_spec_that_is_applied_later_gets_no_default_that_appeared_in_the_meantime() -> None:
