@@ -7,6 +7,7 @@ from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.kinds import Kind
+from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key, Reader
 from kimi_linear_operator.reconcile.resource_type import (
@@ -20,6 +21,8 @@ from kimi_linear_operator.reconcile.resource_type import (
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.dispatch import make_pass, reconcilers, shared_context
 from kimi_linear_operator.runtime.scopes import Scopes
+from kimi_linear_operator.server.definition import CHECKER
+from kimi_linear_operator.server.manifests import build_pod_templates
 
 READER = Reader(TYPES)
 
@@ -34,6 +37,10 @@ OPTIONAL = optional_kinds(TYPES)
 
 WRITTEN = written_kinds(TYPES)
 """The kinds of the objects that it writes."""
+
+
+SERVER_CHECK = SpecCheck(CHECKER, build_pod_templates, allows_node_access=False)
+"""The check of servers, if the administrator allows no access beyond the pod."""
 
 
 def new_cache() -> Cache:

@@ -11,7 +11,7 @@ from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.benchmark.status import read_failed_start
 from kimi_linear_operator.benchmark.target_state import is_unusable
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes import access, metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
@@ -62,6 +62,7 @@ class NextSuite:
         self._index = context.cache.index(BenchmarkIndex)
         self._admission = Admission(context.cluster, context.cache, context.scheduling.has_read)
         self._about_to_change = context.about_to_change
+        self._allows_node_access = context.options.allows_node_access
         # The target labels and namespaces of the benchmarks that are about to start. Benchmarks that wait for one of
         # them are requeued instead of waiting in their pass. Lists from the API server can take long, and a waiting
         # pass would occupy a worker.
@@ -158,6 +159,9 @@ class NextSuite:
         """Apply the runner and create a suite's Job, unless the benchmark must wait for others of this target."""
         benchmark, state = measurement.benchmark, measurement.target_state
         assert state.target  # noqa: S101 - `is_ready` has checked it
+        desired = job.build_job(benchmark, suite, state.target, state.snapshot)
+        if reason := self._refused(desired, state.target.name):
+            return Step(reason, again=LOOK_AGAIN_SECONDS)
         starting = state.target.label, measurement.key.namespace
         if self._is_another_starting(measurement.key, state.target.label):
             message = f"another benchmark of {state.target.name} is about to start"
@@ -173,12 +177,23 @@ class NextSuite:
             # A write may take long, and the automatic rollout only checks for Jobs.
             if wait := self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
-            desired = job.build_job(benchmark, suite, state.target, state.snapshot)
             created = await self._children.create(benchmark, metadata.with_fingerprint(desired))
             _refuse_another(created, desired)
         finally:
             self._starting.discard(starting)
         return Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
+
+    def _refused(self, desired: Manifest, target: str) -> Reason | None:
+        """Return why a Job is not created: its pod gets access beyond itself. None if the administrator allows this.
+
+        The spec of the benchmark gives no such access. But the pod gets the volume of the weights from the Deployment
+        of the server, and users can edit this Deployment.
+        """
+        beyond = [] if self._allows_node_access else access.beyond_pod(desired["spec"]["template"])
+        if not beyond:
+            return None
+        message = f"the client's pod would get access beyond itself from the pods of {target}: {', '.join(beyond)}"
+        return Reason("ServerUnready", message)
 
     def _is_another_starting(self, key: Key, label: str) -> bool:
         """Return whether a benchmark must wait for another one that is about to start on the target with this label."""

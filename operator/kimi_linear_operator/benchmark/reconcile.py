@@ -24,11 +24,11 @@ from kimi_linear_operator.benchmark.storable import storable
 from kimi_linear_operator.benchmark.stored_results import StoredResults
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.bounds import is_without_room
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, Manifest
+from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, REPORTED_FAILURES, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -67,9 +67,10 @@ class BenchmarkReconciler:
         self._index = context.cache.index(BenchmarkIndex)
         self.reporting = context.reporting
         self.now = context.now
-        self._allows_node_access = context.options.allows_node_access
+        allows = context.options.allows_node_access
+        self._specs = SpecCheck(CHECKER, job.own_pod_templates, allows_node_access=allows)
         self._children = context.children
-        self._rechecker = Rechecker(context.cluster, self._check)
+        self._rechecker = Rechecker(context.cluster, self._specs.check)
         self._stored_results = StoredResults(context)
         self._ended_suites = EndedSuites(context)
         self._next_suite = NextSuite(context)
@@ -96,7 +97,7 @@ class BenchmarkReconciler:
             self._rechecker.forget(key)
             self._children.forget(key)
             return None  # The garbage collector deletes its Jobs.
-        checked = self._check(manifest)
+        checked = self._specs.check(manifest)
         try:
             if is_complete(manifest.get("status", {})):
                 return await self._keep_complete(key, manifest)
@@ -118,11 +119,6 @@ class BenchmarkReconciler:
         target = self._index.target(key)
         if target and target.namespace == key.namespace:
             await self._children.read_whole(Key(target.namespace, target.name, SERVER), [DEPLOYMENT])
-
-    def _check(self, manifest: Manifest) -> Checked[KimiLinearBenchmark]:
-        """Check a benchmark by its rules. Refuse access to nodes, unless the administrator allows such access."""
-        checked = CHECKER.check_stored(manifest)
-        return checked if self._allows_node_access else access.refuse_access(checked, job.own_pod_templates)
 
     async def _keep_complete(self, key: Key, manifest: Manifest) -> float | None:
         """Write the ConfigMap with the results of a complete benchmark, even if its spec has become invalid.
@@ -195,21 +191,14 @@ class BenchmarkReconciler:
             return _Outcome(replace(refused, target=_DONE))
         return _Outcome(refused, self._ended_suites.seconds_left_of(measurement, suites[len(results)]))
 
-    def _as_started(self, manifest: Manifest, benchmark: KimiLinearBenchmark) -> KimiLinearBenchmark:
-        """Return a benchmark without defaults that its spec got after the first suite had started.
-
-        Users can edit the record of its fields, so the rules must also accept the spec without them.
-        """
+    def _as_started(self, benchmark: KimiLinearBenchmark) -> KimiLinearBenchmark:
+        """Return a benchmark without defaults that its spec got after the first suite had started."""
         runner = self.cache.get(Key(benchmark.metadata.namespace, job.runner_name(benchmark), CONFIG_MAP))
-        found = started.as_started(benchmark, runner)
-        if found is benchmark:
-            return benchmark
-        checked = self._check({**manifest, "spec": found.manifest()["spec"]})
-        return found if checked.is_valid else benchmark
+        return self._specs.unless_refused(benchmark, started.as_started(benchmark, runner))
 
     async def _run(self, key: Key, manifest: Manifest, benchmark: KimiLinearBenchmark) -> _Outcome:
         """Judge the suites that have ended and go on with the next one."""
-        benchmark = self._as_started(manifest, benchmark)
+        benchmark = self._as_started(benchmark)
         state = target_state(self.cache, benchmark)
         measurement = Measurement(key, benchmark, state)
         restored = await self._stored_results.restored(benchmark)

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all, write_groups
@@ -97,15 +97,16 @@ class ServerReconciler:
         self.now = context.now
         self._postpone = context.scheduling.postpone
         self._ask = context.scheduling.ask
-        self._allows_node_access = context.options.allows_node_access
+        allows = context.options.allows_node_access
+        self._specs = SpecCheck(CHECKER, build_pod_templates, allows_node_access=allows)
         self._waking = Waking(context.cluster, context.cache, context.now)
         self._start_logs = StartLogs(context)
         self._reporting = ServerReporting(context, self._start_logs)
-        self._templates = Templates(context)
+        self._templates = Templates(context, self._specs)
         self._deploying = Deploying(context, self._templates)
         self._rollouts = Rollouts(context)
         self._verifying = Verifying(context)
-        self._rechecker = Rechecker(context.cluster, self._check, kept=_NUMBER_OF_PODS)
+        self._rechecker = Rechecker(context.cluster, self._specs.check, kept=_NUMBER_OF_PODS)
 
     async def run(self, has_read_everything: Callable[[], bool], unreadable: Callable[[], Sequence[str]]) -> None:
         """Make the automatic rollout while this replica leads, if the administrator has enabled it.
@@ -138,7 +139,7 @@ class ServerReconciler:
             self.children.forget(key)
             self._ask(key, ())
             return None  # The garbage collector deletes its children.
-        checked = self._check(manifest)
+        checked = self._specs.check(manifest)
         try:
             await self.children.read_whole(key, _KINDS)
             checked = await self._rechecker.recheck(key, manifest, checked)
@@ -183,11 +184,6 @@ class ServerReconciler:
             return 0.0
         # A new server has no Deployment yet, and so no replica that serves.
         return seconds_until_more(server.spec, live or {}, own_pods(self.cache, key), self.now())
-
-    def _check(self, manifest: Manifest) -> Checked[KimiLinearServer]:
-        """Check a server by its rules, and refuse access of its pods to nodes unless the administrator allows it."""
-        checked = CHECKER.check_stored(manifest)
-        return checked if self._allows_node_access else access.refuse_access(checked, build_pod_templates)
 
     async def _apply(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> Outcome:
         """Write all children of a server if its spec is valid."""

@@ -19,6 +19,8 @@ from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import explicit_router_inputs, router_inputs, spec_of, unknown_fields
 
+# The inputs of the router's pod template.
+_INPUTS = ("router",)
 # Characters of the annotation. A record has about 8,000, unless the spec has long annotations and tolerations. All
 # annotations of an object together can have 256 KiB. A larger record is written without its template, which
 # `running_template` then finds.
@@ -69,8 +71,15 @@ def _data_on(router: Manifest | None) -> Manifest:
 
 
 def _record(data: Manifest) -> Revision | None:
+    """Return the record in these data, None if they cannot be read.
+
+    Users can add other inputs, which would replace those in the record of the replicas.
+    """
     number = data.get("number")
-    return revision.of_data(data, number) if type(number) is int else None
+    found = revision.of_data(data, number) if type(number) is int else None
+    if found is None:
+        return None
+    return replace(found, inputs={name: found.inputs[name] for name in _INPUTS if name in found.inputs})
 
 
 def text_of(record: Revision) -> str:

@@ -6,7 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from kimi_linear_operator.kubernetes import access, metadata, plan
+from kimi_linear_operator.kubernetes.drift import has_drifted
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.unrequested import Answers, UncertainFields
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -60,8 +62,9 @@ class _Case:
 class Templates:
     """Decides which pod template each server should have."""
 
-    def __init__(self, context: Context) -> None:
-        """Take the context that all reconcilers share."""
+    def __init__(self, context: Context, specs: SpecCheck[KimiLinearServer]) -> None:
+        """Take the context that all reconcilers share, and the check of servers."""
+        self._specs = specs
         self._cluster = context.cluster
         self._cache = context.cache
         self._now = context.now
@@ -112,8 +115,7 @@ class Templates:
             case = replace(case, history=known)
         case = self._located(server, case)
         left_out = await self._unrequested_fields(server, case)
-        if case.history.reference and (left_out or refused):
-            server = unrequested.without(server, left_out, case.history.reference, case.router)
+        server, left_out = self._without(server, case, left_out, refused)
         history = await self._up_to_date(server, case)
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
@@ -128,6 +130,19 @@ class Templates:
         elif await self.has_settled(key, server, live, choice.current):
             choice = choice.completed()
         return Decision(server, choice)
+
+    def _without(
+        self, server: KimiLinearServer, case: _Case, left_out: Answers, refused: Mapping[FieldPath, Any]
+    ) -> tuple[KimiLinearServer, Answers]:
+        """Return a server with the recorded values of the fields that nobody asked for, and these fields.
+
+        Users can edit the records. So if the check refuses the result, every field keeps its value.
+        """
+        record = case.history.reference
+        if record is None or not (left_out or refused):
+            return server, left_out
+        found = self._specs.unless_refused(server, unrequested.without(server, left_out, record, case.router))
+        return found, {} if found is server else left_out
 
     def _with_unowned(
         self, key: Key, server: KimiLinearServer, choice: TemplateChoice, answers: Answers
@@ -267,8 +282,8 @@ class Templates:
         found = router_template.read(live) if live and plan.may_be_taken(live, server) else None
         if found is None or live is None or self._allows_node_access:
             return found
-        allowed = access.reach([router.build_pod_template(server, options), live["spec"].get("template", {})])
-        return None if access.exceeds(found.template, allowed) else found
+        allowed = access.reach([router.build_pod_template(server, options)])
+        return None if access.exceeds(found.template, allowed) and not _has_template(live, found) else found
 
     async def _with_router(self, server: KimiLinearServer, case: _Case, choice: TemplateChoice) -> TemplateChoice:
         """Add the pod template of the router, if the server has one.
@@ -311,17 +326,22 @@ class Templates:
     def _allowed_revisions(
         self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None
     ) -> list[Revision]:
-        """Return the revisions whose templates give pods no more access to nodes than the spec or the running pods.
+        """Return the revisions whose templates give pods no more access beyond the pod than the spec.
 
         Users can create revisions whose templates give more access. These revisions count only if the administrator
-        allows all access.
+        allows all access. There is one exception: the revision of the running pods, if the Deployment has its whole
+        template. The administrator allowed its access before.
         """
         revisions = revision.read_all(records)
         if not revisions or self._allows_node_access:
             return revisions
-        running = [live["spec"].get("template", {})] if live else []
-        allowed = access.reach([build_pod_template(server), *running])
-        return [item for item in revisions if not access.exceeds(item.template, allowed)]
+        allowed, deployed = access.reach([build_pod_template(server)]), revision.number_on(live)
+        running = next((item for item in revisions if item.number == deployed), None)
+        return [
+            item
+            for item in revisions
+            if not access.exceeds(item.template, allowed) or (item is running and live and _has_template(live, item))
+        ]
 
     async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Answers:
         """Return the fields of the spec that nobody asked for.
@@ -392,6 +412,11 @@ class Templates:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
         return running_template(build_pod_template(server), deployment) if deployment else None
+
+
+def _has_template(deployment: Manifest, recorded: Revision) -> bool:
+    """Return whether a Deployment has all fields of a recorded template."""
+    return not has_drifted(deployment["spec"].get("template", {}), recorded.template)
 
 
 def is_served_with(deployment: Manifest | None, current: Revision) -> bool:

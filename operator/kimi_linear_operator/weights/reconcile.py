@@ -6,11 +6,11 @@ from typing import Any
 
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.refusals import newest, refusal
+from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.unrequested import Answers
@@ -67,8 +67,9 @@ class WeightsReconciler:
         self._children = context.children
         self._reporting = context.reporting
         self._now = context.now
-        self._allows_node_access = context.options.allows_node_access
-        self._rechecker = Rechecker(context.cluster, self._check)
+        allows = context.options.allows_node_access
+        self._specs = SpecCheck(CHECKER, own_pod_templates, allows_node_access=allows)
+        self._rechecker = Rechecker(context.cluster, self._specs.check)
         self._questions = Questions(context.cluster)
         self._logs = FetchLogs(context)
         # How often in a row the children of weights could not be written.
@@ -98,7 +99,7 @@ class WeightsReconciler:
             self._logs.forget(key)
             self._blocked.pop(key, None)
             return None  # The garbage collector deletes the children, except a claim that outlives the weights.
-        checked = self._check(manifest)
+        checked = self._specs.check(manifest)
         try:
             await self._children.read_whole(key, manifests.CHILDREN)
             checked = await self._rechecker.recheck(key, manifest, checked)
@@ -108,11 +109,6 @@ class WeightsReconciler:
         except ApiError as error:
             outcome = _Outcome(checked, Failures(passing=error))
         return await self._conclude(key, manifest, outcome, failures)
-
-    def _check(self, manifest: Manifest) -> Checked[KimiLinearWeights]:
-        """Check weights by their rules, and refuse access of the pod to its node unless the administrator allows it."""
-        checked = CHECKER.check_stored(manifest)
-        return checked if self._allows_node_access else access.refuse_access(checked, own_pod_templates)
 
     async def _apply(self, key: Key, checked: Checked[KimiLinearWeights]) -> _Outcome:
         """Write the children if the spec is valid, and read the state of the pod."""
@@ -154,7 +150,7 @@ class WeightsReconciler:
         answers = await self._questions.answer(key, weights, uncertain, judge)
         takes_all = job_inputs.fetch_of(weights) != made_for.fetch
         left_out = {path: answer for path, answer in answers.items() if not (takes_all and answer.is_doubtful)}
-        return kept_job.without(weights, left_out, recorded)
+        return self._specs.unless_refused(weights, kept_job.without(weights, left_out, recorded))
 
     def _claim_uid(self, key: Key, weights: KimiLinearWeights) -> str:
         claim = self._cache.get(Key(key.namespace, claim_name(weights), CLAIM))
@@ -253,7 +249,7 @@ class WeightsReconciler:
     def _next_look(self, outcome: _Outcome) -> float | None:
         """Return the seconds until the next look at the Job and its pod, None if watch events report every change."""
         job, pods = outcome.job, outcome.pods
-        if job is None or progress.result_of(job):
+        if job is None or progress.result_of(job) or "deletionTimestamp" in job["metadata"]:
             return None
         if progress.has_ended(job):
             return max(1.0, self._seconds_to_keep(job))

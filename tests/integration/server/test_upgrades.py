@@ -143,7 +143,7 @@ def test_a_refused_server_without_a_record_can_still_be_scaled_down(sandbox: San
     fixed = {"spec": {"template": {"spec": {"containers": [{**container, "image": "example.com/hotfix:1"}]}}}}
     namespace.edit(DEPLOYMENT, "kimi", fixed)
     wait_for(
-        lambda: namespace.deployment("kimi")["status"].get("updatedReplicas"), "the change is rolled out", (3).__eq__
+        lambda: namespace.deployment("kimi")["status"].get("updatedReplicas", 0), "the change is rolled out", (3).__eq__
     )
     before = namespace.deployment("kimi")["spec"]
     namespace.client.patch(SERVER, namespace.name, "kimi", {"spec": {"replicas": 2}}, "scale")

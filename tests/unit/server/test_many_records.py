@@ -15,7 +15,7 @@ from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import TemplateChoice
 from kimi_linear_operator.server.templates import Templates
 from make import MANAGED_LABELS, make_deployment, make_server, stored
-from passes import check_stored, make_context, new_cache
+from passes import SERVER_CHECK, check_stored, make_context, new_cache
 
 KEY = Key("default", "kimi", SERVER)
 TEMPLATE = {"metadata": {}, "spec": {"automountServiceAccountToken": False, "containers": []}}
@@ -51,7 +51,7 @@ def passing(records: list[Manifest], live: Manifest | None = None) -> tuple[Temp
     server = check_stored(make_server()).resource
     assert server
     now = "2026-11-24T09:00:00Z"
-    return Templates(make_context(cluster, cache, now=lambda: now)), server
+    return Templates(make_context(cluster, cache, now=lambda: now), SERVER_CHECK), server
 
 
 def keep(records: list[Manifest], live: Manifest | None) -> TemplateChoice:

@@ -25,7 +25,7 @@ from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
 from kimi_linear_operator.server.templates import Templates
 from make import make_condition, make_server, stored
-from passes import Passes, make_context, new_cache
+from passes import SERVER_CHECK, Passes, make_context, new_cache
 from refusing import DefaultingCluster, RefusingCluster, kept_objects, one_pass, pass_over
 
 
@@ -81,7 +81,7 @@ def test_unrequested_fields_of_a_bounded_number_of_servers_are_remembered(
         kept = replace(choose(before, History()).current, number=1, generation=0)
         cache.put(REVISION, stored(build_revision(before, kept)))
         live[name] = stored(build_deployment(before, kept.template, 1))
-    decider = Templates(make_context(cluster, cache))
+    decider = Templates(make_context(cluster, cache), SERVER_CHECK)
 
     def decide(name: str) -> int:
         """Choose the template of a server; return the number of remembered servers."""
