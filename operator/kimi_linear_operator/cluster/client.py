@@ -297,12 +297,16 @@ class Cluster:
     ) -> None:
         """Delete exactly this object. It is not an error if the object is already gone.
 
+        An object that is already being deleted causes no request. A finalizer may hold it for a long time.
+
         Args:
             kind: The object's kind.
             manifest: The object.
             children_first: Whether the object stays until its children are deleted.
             if_unchanged: Whether to refuse with status 409 if the object has changed.
         """
+        if "deletionTimestamp" in manifest["metadata"]:
+            return
         policy = "Foreground" if children_first else "Background"
         same = _VERSION if if_unchanged else ("uid",)
         options = {
