@@ -23,8 +23,6 @@ MOST_SUITES = 16
 # How many suites can be running according to a cache that is late by seconds: the first suite without a result, and the
 # next one. Suites run one after the other.
 _MAY_RUN = 2
-# Jobs of the operator have one owner. A user can create a Job with any number of owners.
-_MOST_OWNERS = 16
 # The limit of `spec.timeoutSeconds`.
 _LONGEST_SECONDS = 604_800.0
 # In characters. Everyone who can write a status can write any text into it. A time has at most 35 characters, the name
@@ -148,13 +146,11 @@ def _short(value: object) -> str:
 
 
 def task_of(manifest: Manifest) -> Task:
-    """Return the facts of a Job."""
+    """Return the facts of a Job with essential metadata (`essence.essential_metadata`)."""
     metadata = manifest["metadata"]
     labels = metadata.get("labels") or {}
     benchmark, suite = str(labels.get(BENCHMARK_LABEL, "")), str(labels.get(SUITE_LABEL, ""))
-    owners = (
-        uid for uid in owner_uids(manifest)[:_MOST_OWNERS] if job.name_of(uid, benchmark, suite) == metadata["name"]
-    )
+    owners = (uid for uid in owner_uids(manifest) if job.name_of(uid, benchmark, suite) == metadata["name"])
     return Task(
         uid=str(metadata.get("uid", "")),
         created=str(metadata.get("creationTimestamp", "")),

@@ -176,6 +176,24 @@ class Cluster:
         request = Request("PATCH", path_of(kind, manifest), query, {"metadata": version, "spec": manifest["spec"]})
         return await self._write(kind, request, manifest)
 
+    async def amend(self, kind: Kind, live: Manifest, manifest: Manifest) -> Manifest:
+        """Change an object in any state as `apply` would, but leave its owners unchanged; return the new state.
+
+        Another client can remove an owner at any time, and an apply would add it again. So this is a patch of what an
+        apply would change. After the patch, we are two field managers of the object, so call `unify` afterwards.
+
+        Args:
+            kind: The object's kind.
+            live: The whole object. The fields that an apply would not change in it stay as they are.
+            manifest: The wanted object.
+
+        Raises:
+            ApiError: For example with status 409, if the object is replaced by another one.
+        """
+        applied = await self.apply(kind, for_object(live, manifest), dry_run=True)
+        body = for_object(live, {"metadata": {}, **_changes(_content(live), _content(applied))})
+        return await self._write(kind, Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, body), live)
+
     async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
         """Set only the replicas of exactly this object; return the new state.
 
@@ -279,12 +297,16 @@ class Cluster:
     ) -> None:
         """Delete exactly this object. It is not an error if the object is already gone.
 
+        An object that is already being deleted causes no request. A finalizer may hold it for a long time.
+
         Args:
             kind: The object's kind.
             manifest: The object.
             children_first: Whether the object stays until its children are deleted.
             if_unchanged: Whether to refuse with status 409 if the object has changed.
         """
+        if "deletionTimestamp" in manifest["metadata"]:
+            return
         policy = "Foreground" if children_first else "Background"
         same = _VERSION if if_unchanged else ("uid",)
         options = {
@@ -365,6 +387,23 @@ def _patch(before: Manifest, after: Manifest) -> Manifest:
         for name, value in after.items()
     }
     return {**kept, **dict.fromkeys(before.keys() - after.keys())}
+
+
+def _changes(before: Manifest, after: Manifest) -> Manifest:
+    """Return the merge patch from one object to another, only with the fields that differ."""
+    differing = {name: value for name, value in after.items() if name not in before or before[name] != value}
+    changed = {
+        name: _changes(before[name], value) if isinstance(value, dict) and isinstance(before.get(name), dict) else value
+        for name, value in differing.items()
+    }
+    return {**changed, **dict.fromkeys(before.keys() - after.keys())}
+
+
+def _content(manifest: Manifest) -> Manifest:
+    """Return the part of an object that users write, without its owners."""
+    metadata = {name: manifest["metadata"].get(name, {}) for name in ("labels", "annotations")}
+    content = {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind", "status")}
+    return {**content, "metadata": metadata}
 
 
 def _exact_patch(metadata: Manifest, before: Manifest, after: Manifest) -> list[Manifest]:

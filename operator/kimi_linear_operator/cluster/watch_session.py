@@ -25,8 +25,8 @@ from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 UNFREED_BYTES = 4 * 2**20
 
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
-# A field selector that matches nothing, because no object can have this name.
-_MATCHES_NOTHING = "metadata.name=-"
+# The query of an empty list at any version: no object can have this name.
+_EMPTY = {"fieldSelector": "metadata.name=-", "resourceVersion": "0"}
 # The type of an error in a watch, and the error that makes kopf list and watch again.
 _ERROR = "ERROR"
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
@@ -93,8 +93,13 @@ async def watch_session(listeners: Mapping[str, Listener], observe: Observe = ig
 
 @dataclass
 class Pause:
-    """How long the requests for a path must wait after failed watches."""
+    """How long the requests for a path must wait after failed watches.
 
+    Attributes:
+        was_silent: Whether the last watch delivered nothing, not even a bookmark.
+    """
+
+    was_silent: bool = False
     _failures: int = 0
     _ends_at: float = float("-inf")
 
@@ -172,11 +177,14 @@ class _AnswersForKopf:
         await asyncio.sleep(pause.remaining(clock.seconds()))
         verb = "WATCH" if "watch" in request.url.query else "LIST"
         if verb == "LIST":
-            request.url = request.url.update_query(fieldSelector=_MATCHES_NOTHING, resourceVersion="0")
+            request.url = request.url.update_query(_EMPTY)
         status = UNREACHABLE
         try:
+            is_of_future = verb == "WATCH" and pause.was_silent and await self._is_of_future(request, handler)
             response = await self._send(request, handler)
             status = await _status(verb, response)
+            if is_of_future and status == 200:
+                status = GONE
         finally:
             self.observe(verb, status)
             listener.note_answer(verb, status)
@@ -185,6 +193,24 @@ class _AnswersForKopf:
             if status == 401
             else await _answer_for_kopf(verb, response, status, functools.partial(listener.note_answer, verb), pause)
         )
+
+    async def _is_of_future(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> bool:
+        """Return whether a watch would begin at a version that is newer than the API server's.
+
+        Such a version comes from a wrong answer. The API server accepts the watch and sends nothing, and kopf continues
+        each watch from the last version that it saw. So the watch would stay blind. An empty list shows the newest
+        version.
+        """
+        watch = request.url
+        request.url = watch.with_query(_EMPTY)
+        status = UNREACHABLE
+        try:
+            async with await self._send(request, handler) as response:
+                status = await _status("LIST", response)
+                return status == 200 and _is_newer(watch.query.get("resourceVersion", ""), await response.json())
+        finally:
+            self.observe("LIST", status)
+            request.url = watch
 
     async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         """Send a request. If the certificates are not trusted, read them again for the next request. kopf retries."""
@@ -289,6 +315,7 @@ class _WatchLines:
                 yield self._checked(line)
                 self._collect_garbage_after(line)
         finally:
+            self._pause.was_silent = is_silent
             self._note_end(has_failed=False)
         if is_silent and clock.seconds() - self._began < SHORTEST_WATCH_SECONDS:
             self._on_error(UNREACHABLE)
@@ -342,6 +369,11 @@ def _is_event(event: Any) -> bool:
     metadata = event["object"].get("metadata")
     has_identity = isinstance(metadata, dict) and (event["type"] == "BOOKMARK" or isinstance(metadata.get("uid"), str))
     return event["type"] != _ERROR and has_identity
+
+
+def _is_newer(version: str, content: Any) -> bool:
+    """Return whether a resource version is newer than that of a list."""
+    return version.isdecimal() and int(version) > int(content["metadata"]["resourceVersion"])
 
 
 def _error_code(event: Any) -> int:

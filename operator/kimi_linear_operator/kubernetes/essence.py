@@ -5,6 +5,7 @@ So a child of which the cache has only the essence always shows drift, and the o
 """
 
 from collections.abc import Iterable, Mapping
+from heapq import nsmallest
 from itertools import islice
 from typing import Any
 
@@ -15,8 +16,8 @@ from kimi_linear_operator.kubernetes.metadata import MANAGED_BY
 
 # Characters. The API server bounds names and UIDs of objects, but not those in an owner reference.
 _LONGEST_TEXT = 256
-# Our pods and children have one owner.
-_MOST_OWNERS = 16
+# Our pods and children have one owner. A user can create an object with thousands of owners.
+_MOST_OWNERS = 4
 _MOST_ANNOTATIONS = 32
 _MOST_LABELS = 16
 # Bytes of JSON. Only controllers and kubelets write a status. All termination messages of a pod together have at most
@@ -73,7 +74,7 @@ def essential_metadata(metadata: Manifest) -> Manifest:
         **{name: metadata[name] for name in _METADATA if name in metadata},
         "labels": {**{name: labels[name] for name in _LABELS if name in labels}, **_ours(labels, _MOST_LABELS)},
         "annotations": _ours(annotations, _MOST_ANNOTATIONS),
-        "ownerReferences": _short_references(metadata.get("ownerReferences") or ()),
+        "ownerReferences": essential_owners(metadata.get("ownerReferences") or ()),
     }
 
 
@@ -83,9 +84,18 @@ def _ours(fields: Mapping[str, Any], most: int) -> dict[str, Any]:
     return dict(islice(ours, most))
 
 
-def _short_references(references: Iterable[Manifest]) -> list[Manifest]:
+def essential_owners(references: Iterable[Manifest]) -> list[Manifest]:
+    """Return the most important owner references: first the controller, of which an object has one, then our resources.
+
+    References with long values are left out.
+    """
     short = (reference for reference in references if _plain(reference) == reference)
-    return list(islice(short, _MOST_OWNERS))
+    return nsmallest(_MOST_OWNERS, short, key=_importance)
+
+
+def _importance(reference: Manifest) -> tuple[bool, bool]:
+    is_ours = str(reference.get("apiVersion", "")).startswith(f"{GROUP}/")
+    return not reference.get("controller"), not is_ours
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, is_without_room, within_bounds, without_room
 from kimi_linear_operator.kubernetes.conditions import CONDITION_TYPES
 from kimi_linear_operator.kubernetes.drift import with_digests
-from kimi_linear_operator.kubernetes.essence import essence, essential_metadata, essential_status
+from kimi_linear_operator.kubernetes.essence import essence, essential_metadata, essential_owners, essential_status
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER, owner_uids, version_of
 from kimi_linear_operator.kubernetes.models import Resource, Status
@@ -101,7 +101,7 @@ class CachedObject:
         facts: The facts that the owner's type has read from the object, None without facts.
         conditions: The conditions of a resource, empty for a child.
         source: The field manager that last changed a resource, for example kubectl; empty for a child.
-        owners: The UIDs in its owner references.
+        owners: The UIDs in its essential owner references.
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
@@ -380,6 +380,8 @@ def _trimmed_metadata(metadata: Manifest) -> Manifest:
     kept = {key: value for key, value in metadata.items() if key != "managedFields"}
     if isinstance(annotations := metadata.get("annotations"), dict) and LAST_APPLIED in annotations:
         kept["annotations"] = {key: value for key, value in annotations.items() if key != LAST_APPLIED}
+    if references := metadata.get("ownerReferences"):
+        kept["ownerReferences"] = essential_owners(references)
     return kept
 
 

@@ -281,7 +281,8 @@ class Children:
         """Apply a child in the state from which the step was computed. If it has changed, compute the step again.
 
         Some clients write a child so often that its state changes during each attempt. So the last attempt accepts any
-        state of the child.
+        state of the child. Only this attempt adds no owner: the child could be an orphan by then, and its former owner
+        could be gone.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The child could not be written.
@@ -291,7 +292,7 @@ class Children:
             await self._count(child, step)
         for _ in range(_EXACT_ATTEMPTS):
             try:
-                return await self._apply(owner, current, for_state)
+                return await self._apply(owner, current)
             except ApiError as error:
                 if error.status != _CONFLICT:
                     raise
@@ -299,7 +300,7 @@ class Children:
                 if not isinstance(again, Apply):
                     raise
             current = again
-        return await self._apply(owner, current, for_object)
+        return await self._amend(owner, current)
 
     async def _current_step(self, owner: Resource, wanted: Manifest) -> Step | None:
         """Read a child, and return the step for it."""
@@ -309,24 +310,53 @@ class Children:
             self._note(self.cache.reader.read(kind, live))
         return await self._next(owner, wanted, live)
 
-    async def _apply(self, owner: Resource, step: Apply, write: Callable[[Manifest, Manifest], Manifest]) -> None:
-        kind, wanted, child = kind_of(step.wanted), step.wanted, _child(owner, step.wanted)
-        live = step.live
-        if write == for_object or not self._is_owned(owner, live):
-            await self._check_owner(owner)
+    async def _apply(self, owner: Resource, step: Apply) -> None:
+        """Apply a child in the state from which the step was computed."""
+        kind, wanted, live = kind_of(step.wanted), step.wanted, step.live
         if ownership.has_second_manager(live, metadata.MANAGER):
             live = await self._unified(kind, live)
         try:
-            applied = await self.cluster.apply(kind, write(live, wanted))
+            applied = await self._apply_exactly(owner, live, wanted)
         except ApiError as error:
-            if (error.status, error.meaning) != (_INVALID, Meaning.WRONG_SPEC) or "spec" not in wanted:
+            if not _has_doubled_items(error, wanted):
                 raise
-            # An apply keeps list items that others have written. So a changed port becomes two ports with the same
-            # name, which is invalid.
-            live = await self.cluster.unify(kind, await self.cluster.overwrite(kind, write(live, wanted)))
-            applied = await self.cluster.apply(kind, write(live, wanted))
-        self._note(self.cache.reader.read(kind, applied))
-        self._repairs.note_applied(child, _fingerprint(wanted))
+            live = await self.cluster.unify(kind, await self.cluster.overwrite(kind, for_state(live, wanted)))
+            applied = await self._apply_exactly(owner, live, wanted)
+        self._note_applied(owner, applied, wanted)
+
+    async def _apply_exactly(self, owner: Resource, live: Manifest, wanted: Manifest) -> Manifest:
+        """Apply a child in exactly this state; return the new state. An orphan gets only an owner that exists."""
+        if not self._is_owned(owner, live):
+            await self._check_owner(owner)
+        return await self.cluster.apply(kind_of(wanted), for_state(live, wanted))
+
+    async def _amend(self, owner: Resource, step: Apply) -> None:
+        """Change a child in any state, but not its owners.
+
+        Raises:
+            BehindError: The child is not owned, or somebody has changed it again.
+            ApiError: The child could not be written.
+        """
+        kind, wanted, live = kind_of(step.wanted), step.wanted, step.live
+        behind = BehindError(f"{wanted['kind']} {wanted['metadata']['name']} keeps changing")
+        if not self._is_owned(owner, live):
+            raise behind
+        amended = await self.cluster.unify(kind, await self._amended(kind, live, wanted))
+        if not self._is_owned(owner, amended) or any(drift.differences(amended, wanted)):
+            raise behind
+        self._note_applied(owner, amended, wanted)
+
+    async def _amended(self, kind: Kind, live: Manifest, wanted: Manifest) -> Manifest:
+        try:
+            return await self.cluster.amend(kind, live, wanted)
+        except ApiError as error:
+            if not _has_doubled_items(error, wanted):
+                raise
+            return await self.cluster.overwrite(kind, for_object(live, wanted))
+
+    def _note_applied(self, owner: Resource, applied: Manifest, wanted: Manifest) -> None:
+        self._note(self.cache.reader.read(kind_of(wanted), applied))
+        self._repairs.note_applied(_child(owner, wanted), _fingerprint(wanted))
         self._note_refused_fields(owner, applied, wanted)
         _log("Applied", wanted)
 
@@ -409,6 +439,14 @@ async def _run_concurrently(coroutines: Iterable[Coroutine[Any, Any, None]]) -> 
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     cputime.count(sum(task.seconds for task in tasks))
     return errors
+
+
+def _has_doubled_items(error: ApiError, wanted: Manifest) -> bool:
+    """Return whether an apply may have failed because of list items that others have written.
+
+    An apply keeps these items. So a changed port becomes two ports with the same name, which is invalid.
+    """
+    return (error.status, error.meaning) == (_INVALID, Meaning.WRONG_SPEC) and "spec" in wanted
 
 
 def _log(verb: str, manifest: Manifest) -> None:

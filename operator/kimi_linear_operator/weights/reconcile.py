@@ -249,7 +249,7 @@ class WeightsReconciler:
     def _next_look(self, outcome: _Outcome) -> float | None:
         """Return the seconds until the next look at the Job and its pod, None if watch events report every change."""
         job, pods = outcome.job, outcome.pods
-        if job is None or progress.result_of(job):
+        if job is None or progress.result_of(job) or "deletionTimestamp" in job["metadata"]:
             return None
         if progress.has_ended(job):
             return max(1.0, self._seconds_to_keep(job))

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.usefixtures("operator")
 
 # The writes of a child that one pass may lose to another client before it accepts any state.
 _MOST_LOST_RACES = 3
+# After the lost races, a repair takes a dry run, a patch, and a patch of the managed fields.
+_MOST_REQUESTS = 3
 
 _REGISTRATION = "admissionregistration.k8s.io"
 
@@ -164,13 +166,13 @@ def test_a_client_that_keeps_scaling_the_deployment_is_named_and_not_fought_for_
 
 
 def _assert_few_repairs(audit_log: AuditLog, mark: int, namespace: Namespace, most: int) -> None:
-    """Check how many writes of the Deployment took effect. A write that lost a race to the rival is tried again."""
+    """Check how many requests the repairs of the Deployment took. A write that lost a race is tried again."""
     writes = [item for item in audit_log.writes(mark, USER, namespace.name) if item.resource == "deployments"]
-    repairs = [item for item in writes if item.status in (HTTPStatus.OK, HTTPStatus.CREATED)]
-    assert len(repairs) <= most
-    lost = [item for item in writes if item.status == HTTPStatus.CONFLICT]
+    done = [item for item in writes if item.status in (HTTPStatus.OK, HTTPStatus.CREATED)]
+    assert len(done) <= _MOST_REQUESTS * most
+    lost = [item for item in writes if item.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)]
     assert len(lost) <= _MOST_LOST_RACES * most
-    assert len(repairs) + len(lost) == len(writes)
+    assert len(done) + len(lost) == len(writes)
 
 
 def _assert_told_once(namespace: Namespace) -> None:

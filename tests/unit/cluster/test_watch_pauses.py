@@ -42,6 +42,37 @@ async def gone(_: web.Request) -> web.Response:
     return web.json_response({"kind": "Status", "code": 410}, status=410, headers={"Retry-After": "2"})
 
 
+def rewatched(monkeypatch: pytest.MonkeyPatch, version: str, delivered: bytes) -> tuple[bytes, list[int]]:
+    """Watch twice from a version, while the API server is at version 7. The first watch delivers this.
+
+    Return what the second watch delivers, and the statuses that are noted.
+    """
+    statuses, contents = list[int](), [delivered, EVENT]
+    monkeypatch.setattr(module, "SHORTEST_WATCH_SECONDS", 0.1)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "7"}, "items": []})
+        return await lines(contents.pop(0), seconds=0.2)(request)
+
+    async def test() -> bytes:
+        async with answering(answer) as cluster:
+
+            async def load() -> Configuration:
+                return Configuration(host=cluster.server)
+
+            monkeypatch.setattr(credentials, "configuration", load)
+            session = await module.watch_session({PATH: Listener(lambda _, status: statuses.append(status))})
+            async with session.client as client:
+                for _ in range(2):
+                    url = f"{session.server}{PATH}?watch=true&resourceVersion={version}"
+                    async with await client.get(url) as response:
+                        seen = [line async for line in response.content.iter_chunked(1000)]
+        return b"".join(seen)
+
+    return asyncio.run(test()), statuses
+
+
 def rounds(monkeypatch: pytest.MonkeyPatch, watched: Answer, count: int) -> list[float]:
     """List and watch some times, as kopf does. Return the seconds between two watches in a row."""
     times: list[float] = []
@@ -111,3 +142,18 @@ def test_a_watch_that_expires_after_it_worked_is_repeated_soon() -> None:
         pause.note_end(0.0, 0.0, has_failed=True)
     pause.note_end(100.0, 100.0 + SHORTEST_WATCH_SECONDS, has_failed=True)
     assert pause.remaining(100.0 + SHORTEST_WATCH_SECONDS) <= WATCH_BACKOFF.first
+
+
+def test_a_silent_watch_from_a_version_of_the_future_is_replaced_by_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    content, statuses = rewatched(monkeypatch, "99999999999", b"")
+    assert json.loads(content)["object"]["code"] == 410
+    assert statuses == [200, 410]
+
+
+@pytest.mark.parametrize(
+    ("version", "delivered"),
+    [("7", b""), ("6", b""), ("8", EVENT)],
+    ids=["silent at the current version", "silent at an older version", "a list that is behind a watch that works"],
+)
+def test_other_watches_continue_without_a_list(monkeypatch: pytest.MonkeyPatch, version: str, delivered: bytes) -> None:
+    assert rewatched(monkeypatch, version, delivered) == (EVENT, [200, 200])

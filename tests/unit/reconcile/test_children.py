@@ -5,6 +5,7 @@ Resources that depend on a child are enqueued.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -127,6 +128,8 @@ class Guarded:
         self.children = Children(cast(Cluster, self), self.cache, tell_nobody)
         self.is_busy = False
         """Whether another client writes the Service during each request."""
+        self.before_writes: list[Callable[[], None]] = []
+        """What happens before each of the next writes."""
 
     def _version(self, version: str, manifest: Manifest) -> Manifest:
         made = stored(manifest)
@@ -149,14 +152,30 @@ class Guarded:
         return self.server if kind == SERVER else self.service
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
-        if self.is_busy:
-            self.change()
+        self._meanwhile()
         named = {name: manifest["metadata"].get(name) for name in ("uid", "resourceVersion")}
         if any(value not in (None, self.service["metadata"][name]) for name, value in named.items()):
             raise ApiError(409, "the object has been modified")
         assert named["uid"], "a write without a UID creates the object again"
         self.service = self._version(str(int(self.service["metadata"]["resourceVersion"]) + 1), manifest)
         return self.service
+
+    async def amend(self, kind: Kind, live: Manifest, manifest: Manifest) -> Manifest:
+        """Change everything except the owners, in any state."""
+        self._meanwhile()
+        owners = self.service["metadata"].get("ownerReferences", [])
+        changed = {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": owners}}
+        self.service = self._version(str(int(self.service["metadata"]["resourceVersion"]) + 1), changed)
+        return self.service
+
+    async def unify(self, kind: Kind, live: Manifest) -> Manifest:
+        return live
+
+    def _meanwhile(self) -> None:
+        if self.before_writes:
+            self.before_writes.pop(0)()
+        if self.is_busy:
+            self.change()
 
 
 def _orphan(cluster: Guarded) -> None:
@@ -223,6 +242,36 @@ def test_a_child_that_somebody_else_writes_during_each_attempt_is_still_repaired
         cluster.watch()
         cluster.write()
     assert cluster.children.contested(cluster.owner, [cluster.wanted]) == []
+
+
+def test_a_busy_child_that_is_orphaned_right_before_any_write_stays_an_orphan() -> None:
+    for writes_before in range(5):
+        cluster = Guarded()
+        cluster.change()
+        cluster.watch()
+
+        def delete_with_orphans(cluster: Guarded = cluster) -> None:
+            cluster.server = None
+            _orphan(cluster)
+
+        cluster.before_writes = [cluster.change] * writes_before + [delete_with_orphans]
+        with suppress(ApiError, GoneError):
+            cluster.write()
+        if cluster.server is None:
+            assert cluster.service["metadata"]["ownerReferences"] == []
+
+
+def test_a_busy_orphan_is_adopted_only_in_a_state_in_which_it_is_an_orphan() -> None:
+    cluster = Guarded()
+    _orphan(cluster)
+    cluster.watch()
+    cluster.is_busy = True
+    with pytest.raises(ApiError) as caught:
+        cluster.write()
+    assert caught.value.is_passing
+    cluster.is_busy = False
+    cluster.write()
+    assert [owner["name"] for owner in cluster.service["metadata"]["ownerReferences"]] == ["kimi"]
 
 
 def test_the_longest_pause_that_the_api_server_asks_for_counts() -> None:

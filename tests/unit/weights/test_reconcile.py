@@ -222,6 +222,16 @@ def test_a_job_without_a_result_is_created_again_after_a_minute() -> None:
     assert late.cluster.deleted == [late.job["metadata"]["name"]]
 
 
+def test_a_job_that_a_finalizer_holds_causes_no_further_pass() -> None:
+    """The watch shows when it is gone."""
+    case = Case()
+    case.reconcile()
+    case.end_job("2026-11-29T19:58:00Z")
+    held = {"deletionTimestamp": NOW, "finalizers": ["example.com/hold"], "resourceVersion": "91"}
+    case.cache.put(JOB, {**case.job, "metadata": {**case.job["metadata"], **held}})
+    assert case.reconcile() is None
+
+
 def test_a_quota_that_refuses_the_pod_is_quoted() -> None:
     case = Case()
     message = 'Error creating: pods "kimi-fetch-x" is forbidden: exceeded quota: small'
