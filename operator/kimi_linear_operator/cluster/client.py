@@ -363,20 +363,23 @@ def _dry_run_query(dry_run: bool) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def connect(observe: Observe = ignore_answer) -> AsyncIterator[Cluster]:
+async def connect(observe: Observe = ignore_answer, *, keep_alive: bool = True) -> AsyncIterator[Cluster]:
     """Connect with the kubeconfig that kubectl would use, or as the pod's service account.
 
     Args:
         observe: Called for every answer.
+        keep_alive: Whether requests use the connections of earlier requests.
     """
-    async with connect_to(await credentials.configuration(), observe) as cluster:
+    async with connect_to(await credentials.configuration(), observe, keep_alive=keep_alive) as cluster:
         yield cluster
 
 
 @asynccontextmanager
-async def connect_to(configuration: Configuration, observe: Observe = ignore_answer) -> AsyncIterator[Cluster]:
+async def connect_to(
+    configuration: Configuration, observe: Observe = ignore_answer, *, keep_alive: bool = True
+) -> AsyncIterator[Cluster]:
     """Connect to an API server with these credentials."""
-    async with opened(configuration, observe) as transport:
+    async with opened(configuration, observe, keep_alive=keep_alive) as transport:
         yield Cluster(transport, Pages(transport))
 
 

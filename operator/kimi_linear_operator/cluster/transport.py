@@ -228,14 +228,22 @@ async def _read(response: aiohttp.ClientResponse, most_bytes: int | None) -> byt
 
 
 @asynccontextmanager
-async def opened(configuration: Configuration, observe: Observe = ignore_answer) -> AsyncIterator[Transport]:
-    """Open connections to an API server."""
+async def opened(
+    configuration: Configuration, observe: Observe = ignore_answer, *, keep_alive: bool = True
+) -> AsyncIterator[Transport]:
+    """Open connections to an API server.
+
+    Args:
+        configuration: The address and the credentials.
+        observe: Called for every answer.
+        keep_alive: Whether requests use the connections of earlier requests.
+    """
     client = ApiClient(configuration)
     # There is no limit on connections. With a limit, hanging requests would delay the requests for the Lease. Instead,
     # the code that sends requests limits them: workers, the lanes of lists, and the checks before a start. With
     # trust_env, aiohttp would read the environment and ~/.netrc in another thread, twice for each request.
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=client.rest_client.ssl_context),
+        connector=aiohttp.TCPConnector(limit=0, force_close=not keep_alive, ssl=client.rest_client.ssl_context),
         proxy=configuration.proxy,
         read_bufsize=_BUFFER_BYTES,
         request_class=_PunctualRequest,

@@ -54,7 +54,8 @@ class Leader:
     """One replica's part in the leader election.
 
     Attributes:
-        cluster: Where the Lease is.
+        cluster: Where the Lease is. Each request should have its own connection. A connection can die silently, and a
+            request on it would get no answer in time.
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: The name of this replica. No other replica may have it, and no earlier replica may have had it.
@@ -84,9 +85,9 @@ class Leader:
         """Return whether this replica still trusts its lease."""
         return self.clock() < self._trusted_until
 
-    def fenced(self) -> Cluster:
-        """Return the cluster for passes, with a fence: writes are possible only while this replica leads."""
-        return self.cluster.fenced(self.write_seconds, self._pending)
+    def fenced(self, cluster: Cluster) -> Cluster:
+        """Return a cluster for passes, with a fence: writes are possible only while this replica leads."""
+        return cluster.fenced(self.write_seconds, self._pending)
 
     def write_seconds(self) -> float:
         """Return how many seconds a write that begins now may take, so that it ends before another replica works.

@@ -76,10 +76,13 @@ async def serve(settings: Settings, types: Types) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connect(counters.count_request) as cluster:
+    async with (
+        connect(counters.count_request) as cluster,
+        connect(counters.count_request, keep_alive=False) as of_lease,
+    ):
         logger.info("Connected to %s", cluster.server)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-        leader = Leader(cluster, settings.lease_namespace, settings.lease_name, identity)
+        leader = Leader(of_lease, settings.lease_namespace, settings.lease_name, identity)
         operator = Operator(cluster, leader, namespaces=settings.namespaces, types=types, options=settings.options)
         async with serving(
             settings.host,
@@ -101,6 +104,7 @@ class Operator:
     ) -> None:
         """Create the parts, which watch and list the same scopes."""
         self._types = types
+        self._cluster = cluster
         self._leader = leader
         self._suspended_seconds = clock.suspended_seconds()
         self.cache = Cache(types)
@@ -201,7 +205,7 @@ class Operator:
         return self._suspended_seconds - before > SUSPENDED_SECONDS
 
     async def _work(self) -> None:
-        await self.work.run(self._leader.fenced().in_turns(self.work.turn))
+        await self.work.run(self._leader.fenced(self._cluster).in_turns(self.work.turn))
 
     def _start_over(self) -> None:
         """Forget everything and read it again.

@@ -166,6 +166,28 @@ async def _sent_to_a_proxy(**options: Any) -> tuple[list[str], bytes]:
         return sent.get_nowait()
 
 
+def test_without_keep_alive_no_request_waits_on_a_connection_that_has_died() -> None:
+    """An API server that moves to another node leaves connections behind, which swallow every further request."""
+    used = set[object]()
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.transport in used:
+            await asyncio.sleep(60)
+        used.add(request.transport)
+        return web.json_response(stored_object(LEASE, "lease"))
+
+    async def test() -> None:
+        async with (
+            answering(answer) as cluster,
+            connect_to(Configuration(host=cluster.server), keep_alive=False) as of_lease,
+        ):
+            for _ in range(3):
+                await of_lease.get(LEASE, "default", "lease")
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+    assert len(used) == 3
+
+
 def test_a_lease_is_renewed_at_once_however_many_writes_hang() -> None:
     """Slow webhooks may delay more writes than a pool has connections."""
     hanging, healed = 0, asyncio.Event()

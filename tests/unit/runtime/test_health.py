@@ -73,7 +73,7 @@ def test_a_scope_whose_list_only_waits_becomes_unreadable_in_the_metric_too(cloc
     """No list of the scope ends, so nothing but the time makes it unreadable."""
 
     async def test() -> None:
-        anything: Any = type("Anything", (), {"fenced": lambda _: None})()
+        anything: Any = type("Anything", (), {"fenced": lambda *_: None})()
         working = Operator(anything, anything, namespaces=["a", "b"], types=TYPES, options=Options())
         waiting, *others = working.scopes
         for scope in working.scopes:

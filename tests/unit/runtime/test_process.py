@@ -50,7 +50,7 @@ class Anything:
     def __init__(self) -> None:
         self.turns: list[Callable[[], Awaitable[None]]] = []
 
-    def fenced(self) -> "Anything":
+    def fenced(self, _: object) -> "Anything":
         return self
 
     def in_turns(self, turn: Callable[[], Awaitable[None]]) -> "Anything":
