@@ -26,7 +26,7 @@ class PackedText:
     def of(cls, text: bytes, longest: int) -> Self:
         """Pack a text, unless it is longer than `longest` bytes: a megabyte takes 20 ms."""
         content = zlib.compress(text, _LEVEL, _RAW) if len(text) <= longest else text
-        return cls(min(content, text, key=len), len(text))
+        return cls(min(text, content, key=len), len(text))
 
     def read(self) -> bytes:
         """Return the text."""

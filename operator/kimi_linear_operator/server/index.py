@@ -150,16 +150,16 @@ class ServerIndex:
         self._users.clear()
         self._marks.clear()
 
-    def has_mark(self, key: Key, uid: str, *, is_ready: bool) -> bool:
-        """Return whether a server owns a marked record. A record that failed verification marks no Ready server.
+    def has_mark(self, key: Key, uid: str, *, counts_failed: bool) -> bool:
+        """Return whether a server owns a marked record.
 
         Args:
             key: The server.
             uid: Its UID.
-            is_ready: Whether it is Ready.
+            counts_failed: Whether a record that failed verification counts, too.
         """
         marks = self._marks.get(key, Counter())
-        return marks[uid, Mark(has_failed=False)] > 0 or (not is_ready and marks[uid, Mark(has_failed=True)] > 0)
+        return marks[uid, Mark(has_failed=False)] > 0 or (counts_failed and marks[uid, Mark(has_failed=True)] > 0)
 
     def _count_mark(self, cached: CachedObject, sign: int) -> None:
         """Count a marked record for each of its owners."""

@@ -330,8 +330,7 @@ class ServerReconciler:
         self, key: Key, checked: Checked[KimiLinearServer], server: KimiLinearServer, reason: Reason
     ) -> Outcome:
         """Create no pods, because the weights are not complete. An existing Deployment can only scale down."""
-        # Without a choice, the router keeps its pod template.
-        record = await self._templates.kept_router(key, server)
+        record = await self._templates.router_while_waiting(key, server)
         companions = self._companions(key, server, None, record, may_grow=False)
         writes = self._writes(key, server, companions, None)
         writes.needed += [

@@ -91,7 +91,8 @@ def is_marked(cache: Cache, key: Key) -> bool:
 
     Such a server owns a marked revision. But anybody can create a revision with the server's label and the mark, and
     the operator cannot remove this mark. So a mark is ignored if the server is Ready with its newest template. It is
-    also ignored if a Ready server has left the template because the answers were wrong.
+    also ignored if a Ready server has left the template because the answers were wrong. With `verification.mode: Warn`,
+    a server keeps a template with wrong answers. If only its router gets a new template, the mark is on such a record.
     """
     server = cache.find(key.of(SERVER))
     if server is None or not isinstance(server.facts, ServerFacts):
@@ -100,7 +101,8 @@ def is_marked(cache: Cache, key: Key) -> bool:
     is_ready, (_, reason) = by_type["Ready"][0] == "True", by_type["TemplateCurrent"]
     if is_ready and reason in ("Newest", "TemplateRejected"):
         return False
-    return cache.index(ServerIndex).has_mark(key.of(SERVER), server.facts.uid, is_ready=is_ready)
+    counts_failed = not is_ready or reason == "RollingOutByItself"
+    return cache.index(ServerIndex).has_mark(key.of(SERVER), server.facts.uid, counts_failed=counts_failed)
 
 
 def _by_type(conditions: Conditions) -> defaultdict[str, tuple[str, str]]:

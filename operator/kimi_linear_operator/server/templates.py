@@ -23,7 +23,7 @@ from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
-from kimi_linear_operator.server.owned import own_pods, own_router
+from kimi_linear_operator.server.owned import own_deployment, own_pods, own_router
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -266,6 +266,30 @@ class Templates:
             return record
         live = await self._cluster.get(DEPLOYMENT, key.namespace, router.name_of(server))
         return self._stored_record(server, options, live)
+
+    async def router_while_waiting(self, key: Key, server: KimiLinearServer) -> Revision | None:
+        """Return the record of the router's pod template while the replicas get no template, None without a router.
+
+        A router without a record gets one. Otherwise each version of the operator would give it another template.
+
+        Args:
+            key: The key of the server.
+            server: The server.
+
+        Raises:
+            ApiError: The router's Deployment could not be read.
+        """
+        options, record = server.spec.router, await self.kept_router(key, server)
+        if record or options is None:
+            return record
+        template = built = router.build_pod_template(server, options)
+        if self._cached_router(key, server):
+            live = await self._cluster.get(DEPLOYMENT, key.namespace, router.name_of(server))
+            if live and plan.may_be_taken(live, server):
+                template = running_template(built, live) or built
+        # A server without pods will get revision 1.
+        number = max(revision.number_on(own_deployment(self._cache, key, server.metadata.uid)), 1)
+        return router_template.new_record(server, template, number)
 
     def _stored_record(self, server: KimiLinearServer, options: Router, live: Manifest | None) -> Revision | None:
         """Return the record on a router's Deployment, which the API server has returned with its managed fields."""

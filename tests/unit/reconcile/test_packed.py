@@ -1,6 +1,8 @@
 """Cached text is packed, and reads back as it was."""
 
 import os
+import random
+import zlib
 
 import pytest
 
@@ -17,6 +19,17 @@ def test_a_packed_text_reads_back_as_it_was_and_is_never_longer(text: bytes) -> 
     assert packed.read() == text
     assert packed.size == len(text)
     assert len(packed.content) <= len(text)
+
+
+def test_a_text_whose_compressed_form_has_its_length_reads_back_as_it_was() -> None:
+    chance = random.Random(2)  # noqa: S311 - the text must only be hard to compress
+    ranges = (32, 127), (128, 2048), (2048, 0xD800)
+    letters = (chr(chance.choice([chance.randrange(*limits) for limits in ranges])) for _ in range(5000))
+    text = "".join(letters).encode()
+    parts = [text[start : start + length] for length in range(600, 700) for start in range(0, 5000, 500)]
+    ties = [part for part in parts if len(zlib.compress(part, 1, -zlib.MAX_WBITS)) == len(part)]
+    assert ties
+    assert [PackedText.of(part, LONGEST).read() for part in ties] == ties
 
 
 def test_a_repeated_text_gets_much_shorter() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,14 @@ from kimi_linear_operator.reconcile.resource_type import Options
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.dispatch import reconcilers
 from kimi_linear_operator.server import preview, router, router_template
-from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, ROLLOUT_ANNOTATION, TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.labels import (
+    AUTOMATIC_ANNOTATION,
+    ROLLOUT_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+    VERIFICATION_ANNOTATION,
+)
 from kimi_linear_operator.server.revision import Result, Revision
+from kimi_linear_operator.server.rollouts import is_marked
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import TemplateChoice
 from make import make_server, stored
@@ -61,7 +68,12 @@ class World:
             live = {**manifest, "metadata": {**manifest["metadata"], "managedFields": [owner]}}
             self.cluster.live["KimiLinearServer/kimi"] = live
             self.cache.put(SERVER, manifest)
-            asyncio.run(self.reconciler.reconcile(KEY, 0))
+            self.retry = asyncio.run(self.reconciler.reconcile(KEY, 0))
+
+    def last_retry(self) -> float | None:
+        """Make a pass; return the seconds until the next one."""
+        self.passes()
+        return self.retry
 
     def change(self, **spec: Any) -> None:
         """Store another spec, and make passes over it."""
@@ -281,6 +293,29 @@ def test_a_server_whose_router_could_not_be_written_has_not_settled(
     assert _cpu(world.pods) == "3"
 
 
+@pytest.mark.parametrize("has_passed", [True, False])
+def test_a_rollout_of_only_the_router_ends_after_right_and_after_wrong_answers(
+    has_passed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `mode: Warn`, a server serves even after wrong answers. So its router is under way, too, until it serves."""
+    world = World(verification={"mode": "Warn"})
+    record, result = copy.deepcopy(world.record(1)), {"passed": has_passed, "message": "benchmark kimi-verify-1"}
+    record["metadata"]["annotations"][VERIFICATION_ANNOTATION] = json.dumps(result)
+    record["metadata"]["resourceVersion"] = "50"
+    world.cache.put(REVISION, record)
+    for name in ("kimi", "kimi-router"):
+        world.report(name)
+    _roll_out(monkeypatch, world)
+    world.report("kimi")
+    world.report("kimi-router", since="2026-11-24T08:58:00Z")
+    seconds = [world.last_retry() for _ in range(2)]
+    assert is_marked(world.cache, KEY)
+    assert seconds == [180.0, 180.0]
+    world.report("kimi-router")
+    world.passes()
+    assert world.condition()["reason"] == "Newest"
+
+
 def test_a_rollout_of_only_the_router_needs_no_new_verification() -> None:
     result = Result(has_passed=True, message="benchmark kimi-verify-1: passed")
     revision = Revision(3, {}, {}, "", "", 1, created=NOW, result=result)
@@ -341,6 +376,47 @@ def test_a_running_router_without_a_record_keeps_its_pods(world: World, monkeypa
     assert (world.pods, len(world.writes)) == (before, writes + 1)
     assert world.cluster.reads.count("Deployment") == 1
     assert world.condition()["reason"] == "NewTemplateAvailable"
+
+
+def _let_wait(world: World) -> None:
+    """Change the spec of a server with a router, so that it waits for its weights."""
+    world.owned = {"f:router": {"f:policy": {}}, "f:model": {"f:weights": {}}}
+    world.change(model={"weights": "missing"})
+
+
+def _new_server() -> World:
+    return World(model={"weights": "missing"})
+
+
+def _server_that_gets_a_router() -> World:
+    world = World(router=None)
+    world.owned = {"f:router": {"f:policy": {}}, "f:model": {"f:weights": {}}}
+    world.change(router={"policy": "LeastLoad"}, model={"weights": "missing"})
+    return world
+
+
+@pytest.mark.parametrize("make", [_new_server, _server_that_gets_a_router])
+def test_a_router_that_is_made_while_its_server_waits_keeps_its_pods(
+    make: Callable[[], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make()
+    assert world.condition()["reason"] == "SpecNotApplied"
+    before, writes = world.pods, len(world.writes)
+    _upgrade(monkeypatch, world)
+    world.passes(2)
+    assert (world.pods, len(world.writes)) == (before, writes)
+
+
+def test_a_router_without_a_record_keeps_its_pods_while_its_server_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = world.pods
+    _let_wait(world)
+    world.edit(annotation="")
+    _upgrade(monkeypatch, world)
+    writes = len(world.writes)
+    world.passes(3)
+    assert (world.pods, len(world.writes)) == (before, writes + 1)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"number": "1"}', '{"number": 1, "template": {}}', '"' * 70_000])
