@@ -7,7 +7,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -23,6 +23,8 @@ from kimi_linear_operator.runtime.scopes import Scope, Scopes
 
 # One namespace gets at most half of the workers (`runtime/order.py`).
 WORKERS = 32
+# After this time, passes wait for the next turn of the event loop. A usual pass takes a few milliseconds.
+TURN_SECONDS = 0.01
 # The source of bulk work for which nobody waits: new resources, and all resources at the start. Each namespace has one
 # such source.
 BULK = "bulk"
@@ -50,7 +52,8 @@ class Work:
     list_at_once: Callable[[Iterable[Scope]], None] = lambda _: None
     # None while this replica does not lead.
     _queue: WorkQueue | None = None
-    _turnstile: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # When the current turn of the event loop began, for passes.
+    _turn_began: float = float("-inf")
 
     async def run(self, cluster: Cluster) -> None:
         """Make passes over all resources, and then over each resource that changes, until the queue is closed.
@@ -129,14 +132,16 @@ class Work:
         return True
 
     async def turn(self) -> None:
-        """Wait for a turn of the event loop in which no other pass goes on.
+        """Wait until a pass may go on, so that all passes together do not take too long in a turn of the event loop.
 
         A pass without writes never waits, and the answers to many passes can arrive at the same time. Many parts of
         passes in one turn of the event loop would block all other tasks, such as the renewal of the Lease. So each pass
-        takes a turn before it begins, and after every answer.
+        calls this before it begins, and after every answer.
         """
-        async with self._turnstile:
+        while (now := time.monotonic()) - self._turn_began > TURN_SECONDS:
             await asyncio.sleep(0)
+            if self._turn_began < now:  # This pass is the first one in this turn.
+                self._turn_began = time.monotonic()
 
     async def _reconcile(self, by_kind: Mapping[Kind, Reconciler], key: Key, failures: int) -> float | None:
         """Make a pass over a resource if everything that the resource needs was read."""

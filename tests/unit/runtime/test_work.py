@@ -1,6 +1,7 @@
 """Passes leave time for other tasks."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import cast
 
@@ -12,18 +13,25 @@ from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Kind
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler
 from kimi_linear_operator.resource_types import TYPES
-from kimi_linear_operator.runtime.work import WORKERS, Work
+from kimi_linear_operator.runtime.work import TURN_SECONDS, WORKERS, Work
 from kimi_linear_operator.server.spec import SERVER
 from make import make_server
 from passes import new_cache, new_scopes
 
 
 class Turns:
-    """Counts the turns of the event loop, and notes in which turn each pass begins."""
+    """Counts the turns of the event loop, and notes in which turn each pass goes on, and then takes some time."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 1.2 * TURN_SECONDS) -> None:
         self.turn = 0
+        self.seconds = seconds
         self.begun: list[int] = []
+
+    def go_on(self) -> None:
+        self.begun.append(self.turn)
+        begin = time.monotonic()
+        while time.monotonic() - begin < self.seconds:
+            pass
 
     async def count(self) -> None:
         while True:
@@ -31,12 +39,12 @@ class Turns:
             await asyncio.sleep(0)
 
     async def reconcile(self, _: Key, __: int) -> None:
-        self.begun.append(self.turn)
+        self.go_on()
 
 
-async def begun_by(passes: int) -> list[int]:
+async def begun_by(passes: int, turns: Turns) -> list[int]:
     """Return the turns in which passes begin that become due together."""
-    scopes, cache, turns = new_scopes([]), new_cache(), Turns()
+    scopes, cache = new_scopes([]), new_cache()
     for scope in scopes:
         scopes.begin(scope, 0)
         scopes.succeed(scope, 1)
@@ -49,12 +57,18 @@ async def begun_by(passes: int) -> list[int]:
     return turns.begun
 
 
-def test_passes_of_all_workers_begin_in_different_turns_of_the_event_loop() -> None:
-    begun = asyncio.run(begun_by(WORKERS))
+def test_long_passes_of_all_workers_begin_in_different_turns_of_the_event_loop() -> None:
+    begun = asyncio.run(begun_by(WORKERS, Turns()))
     assert len(set(begun)) == len(begun) == WORKERS
 
 
-def test_passes_whose_answers_arrive_together_go_on_in_different_turns_of_the_event_loop() -> None:
+def test_short_passes_share_turns_so_that_they_do_not_wait_for_other_tasks() -> None:
+    begun = asyncio.run(begun_by(WORKERS, Turns(seconds=0.0)))
+    assert len(begun) == WORKERS
+    assert len(set(begun)) < WORKERS / 2
+
+
+def test_long_passes_whose_answers_arrive_together_go_on_in_different_turns_of_the_event_loop() -> None:
     """Otherwise a pass that takes long after an answer would take as long as all of them together."""
     work, turns, arrived = Work(TYPES, new_scopes([]), new_cache(), Options()), Turns(), list[str]()
     all_arrived = asyncio.Event()
@@ -68,7 +82,7 @@ def test_passes_whose_answers_arrive_together_go_on_in_different_turns_of_the_ev
 
     async def go_on(cluster: Cluster) -> None:
         await cluster.get(DEPLOYMENT, "default", "kimi")
-        turns.begun.append(turns.turn)
+        turns.go_on()
 
     async def test() -> None:
         async with answering(answer) as cluster:
