@@ -25,8 +25,10 @@ from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 UNFREED_BYTES = 4 * 2**20
 
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
-# The query of an empty list at any version: no object can have this name.
-_EMPTY = {"fieldSelector": "metadata.name=-", "resourceVersion": "0"}
+# No object can have this name. So these are the queries of empty lists: of any version, and of the newest version.
+_NOTHING = {"fieldSelector": "metadata.name=-"}
+_EMPTY = {**_NOTHING, "resourceVersion": "0"}
+_NEWEST = {**_NOTHING, "limit": "1"}
 # The type of an error in a watch, and the error that makes kopf list and watch again.
 _ERROR = "ERROR"
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
@@ -184,7 +186,7 @@ class _AnswersForKopf:
             response = await self._send(request, handler)
             status = await _status(verb, response)
             if is_of_future and status == 200:
-                status = GONE
+                status, pause.was_silent = GONE, False
         finally:
             self.observe(verb, status)
             listener.note_answer(verb, status)
@@ -198,11 +200,11 @@ class _AnswersForKopf:
         """Return whether a watch would begin at a version that is newer than the API server's.
 
         Such a version comes from a wrong answer. The API server accepts the watch and sends nothing, and kopf continues
-        each watch from the last version that it saw. So the watch would stay blind. An empty list shows the newest
-        version.
+        each watch from the last version that it saw. So the watch would stay blind. An empty list of the newest version
+        shows which version that is. A list of any version could come from an API server that is late.
         """
         watch = request.url
-        request.url = watch.with_query(_EMPTY)
+        request.url = watch.with_query(_NEWEST)
         status = UNREACHABLE
         try:
             async with await self._send(request, handler) as response:

@@ -36,6 +36,8 @@ REQUEST_SECONDS = 5.0
 # A pod has 30 s to stop. Before this, passes end (10 s), and a renewal is answered (REQUEST_SECONDS).
 RELEASE_SECONDS = 10.0
 _BACKOFF = Backoff(first=0.5, longest=5.0)
+# After a server error, the write may have been stored.
+_FIRST_SERVER_ERROR = 500
 
 _Result = TypeVar("_Result")
 
@@ -218,7 +220,10 @@ class Leader:
         elif self._lease.is_held_by_another:
             self._log(logging.INFO, f"Waiting: {self._lease.holder} leads")
         elif self._lease.is_yielding:
-            self._log(logging.INFO, "Waiting: this replica could not take the lease, so another replica may take it")
+            self._log(
+                logging.INFO,
+                "Waiting: this replica got no answer when it took the lease, so another replica may take it",
+            )
         else:
             self._log(
                 logging.INFO, "Waiting: somebody deleted or rewrote the lease, and its last holder may still work"
@@ -227,8 +232,9 @@ class Leader:
     async def _take(self) -> None:
         try:
             await self._write(self.identity, REQUEST_SECONDS)
-        except ApiError:
-            self._lease.note_failed()
+        except ApiError as error:
+            if error.status == UNREACHABLE or error.status >= _FIRST_SERVER_ERROR:
+                self._lease.note_unanswered(self.clock())
             raise
 
     async def _look(self, seconds: float) -> None:

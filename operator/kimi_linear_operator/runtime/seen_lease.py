@@ -14,8 +14,8 @@ from kimi_linear_operator.kubernetes.kinds import LEASE, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
 
 LEASE_SECONDS = 15
-# After a failed attempt to take the lease, a replica leaves the Lease unchanged for LEASE_SECONDS and two looks of
-# another replica, so that the other one can take it.
+# After an attempt to take the lease that was stored but not answered, a replica leaves the Lease unchanged for
+# LEASE_SECONDS and two looks of another replica, so that the other one can take it.
 YIELD_SECONDS = LEASE_SECONDS + 2.0
 # The duration in a released Lease, as client-go writes it.
 _RELEASED_SECONDS = 1
@@ -56,8 +56,8 @@ class SeenLease:
     _since: float = 0.0
     # Another replica may work until this time, although the lease no longer names it.
     _last_holder_until: float = float("-inf")
-    # Whether this replica failed to take the lease, or got no answer, after its last successful write.
-    _has_failed: bool = False
+    # When this replica last got no answer to an attempt to take the lease. Its next answered write clears this.
+    _unanswered_at: float = float("inf")
     # The specs that this replica has sent after the last version that it saw, with or without an answer. The next
     # version has one of these specs, unless somebody else writes first.
     _written_specs: list[Manifest] = field(default_factory=list)
@@ -79,12 +79,12 @@ class SeenLease:
 
     @property
     def is_yielding(self) -> bool:
-        """Return whether the Lease names this replica, which failed to take it.
+        """Return whether an attempt of this replica to take the lease was stored, but not answered.
 
-        Writes without an answer can be stored. If a replica never got an answer and still went on to write, the Lease
-        would never expire, and no replica would lead.
+        If a replica never got an answer and still went on to write, the Lease would never expire, and no replica would
+        lead.
         """
-        return self._has_failed and self.holder == self.identity
+        return self.holder == self.identity and self._since >= self._unanswered_at
 
     @property
     def may_be_ours(self) -> bool:
@@ -156,13 +156,13 @@ class SeenLease:
         metadata = self._manifest["metadata"] if self._manifest else {"name": self.name, "namespace": self.namespace}
         return {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
 
-    def note_failed(self) -> None:
-        """Note that this replica failed to take the lease, or got no answer."""
-        self._has_failed = True
+    def note_unanswered(self, now: float) -> None:
+        """Note that this replica got no answer to an attempt to take the lease. The attempt may be stored."""
+        self._unanswered_at = now
 
     def note_written(self, lease: Manifest, now: float) -> None:
         """Note the Lease that this replica has written."""
-        self._has_failed = False
+        self._unanswered_at = float("inf")
         self._manifest, self._since = lease, now
         self._written_specs = [self._spec()]
 

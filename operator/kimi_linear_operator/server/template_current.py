@@ -46,8 +46,8 @@ def _template_current(observation: ServerObservation) -> Condition:
         message = f"The pods stay as they are: {choice.unready.message}"
         return condition("TemplateCurrent", None, Reason(choice.unready.name, message))
     by_itself = choice.current.is_automatic
-    # Perhaps another version of the operator builds a template that passes the verification.
-    if choice.is_rolled_back and not (choice.offers and by_itself):
+    # Perhaps another version of the operator builds a template of the replicas that passes the verification.
+    if choice.is_rolled_back and not (choice.offer and by_itself):
         message = (
             f"The pods have template {choice.deployed.number} again, because template {choice.current.number} failed "
             "its verification. Change the spec to try another one"

@@ -193,7 +193,9 @@ class Templates:
         """
         if live is None or not has_rolled_out(live, current) or self._seconds_of_replicas(key) > 0.0:
             return False
-        return server.spec.router is None or await self._has_router_settled(key, server, live, current)
+        # A spec that was not applied may ask for a router that does not exist.
+        is_without = server.spec.router is None or own_router(self._cache, key, server.metadata.uid) is None
+        return is_without or await self._has_router_settled(key, server, live, current)
 
     async def _has_router_settled(self, key: Key, server: KimiLinearServer, live: Manifest, current: Revision) -> bool:
         """Return whether the router has served for long enough with the template that it got for this revision."""

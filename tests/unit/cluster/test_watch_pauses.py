@@ -42,17 +42,21 @@ async def gone(_: web.Request) -> web.Response:
     return web.json_response({"kind": "Status", "code": 410}, status=410, headers={"Retry-After": "2"})
 
 
-def rewatched(monkeypatch: pytest.MonkeyPatch, version: str, delivered: bytes) -> tuple[bytes, list[int]]:
+def rewatched(
+    monkeypatch: pytest.MonkeyPatch, version: str, delivered: bytes, late: str = "7"
+) -> tuple[bytes, list[int]]:
     """Watch twice from a version, while the API server is at version 7. The first watch delivers this.
 
-    Return what the second watch delivers, and the statuses that are noted.
+    Return what the second watch delivers, and the statuses that are noted. `late` is the version of lists that need not
+    be the newest ones.
     """
     statuses, contents = list[int](), [delivered, EVENT]
     monkeypatch.setattr(module, "SHORTEST_WATCH_SECONDS", 0.1)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if "watch" not in request.query:
-            return web.json_response({"metadata": {"resourceVersion": "7"}, "items": []})
+            found = late if "resourceVersion" in request.query else "7"
+            return web.json_response({"metadata": {"resourceVersion": found}, "items": []})
         return await lines(contents.pop(0), seconds=0.2)(request)
 
     async def test() -> bytes:
@@ -71,6 +75,12 @@ def rewatched(monkeypatch: pytest.MonkeyPatch, version: str, delivered: bytes) -
         return b"".join(seen)
 
     return asyncio.run(test()), statuses
+
+
+def test_a_silent_watch_continues_although_another_api_server_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a load balancer, each request can go to another API server."""
+    content, statuses = rewatched(monkeypatch, "7", b"", late="3")
+    assert (content, statuses) == (EVENT, [200, 200])
 
 
 def rounds(monkeypatch: pytest.MonkeyPatch, watched: Answer, count: int) -> list[float]:

@@ -43,6 +43,8 @@ class Line:
     write_seconds: float = 0.0
     """How much longer the answer to a write takes."""
     error: ApiError | None = None
+    refusal: ApiError | None = None
+    """How the API server refuses writes."""
     chaos: random.Random | None = None
     bug: Exception | None = None
     other_answer: Manifest | None = None
@@ -61,6 +63,8 @@ class Line:
 
     async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
         await self._travel()
+        if self.refusal:
+            raise self.refusal
         written = self.leases.write(manifest)
         await self._travel()
         await asyncio.sleep(self.answer_seconds + self.write_seconds)

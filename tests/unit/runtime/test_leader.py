@@ -9,6 +9,7 @@ import pytest
 
 from fast_loop import now, run
 from kimi_linear_operator import clock
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.runtime.leader import (
     LOOK_SECONDS,
@@ -495,6 +496,28 @@ def test_a_replica_without_another_one_leads_again_once_its_writes_are_answered(
         await asyncio.sleep(60)
         assert len(terms) == 2
         assert terms[1][1] - healed <= YIELD_SECONDS + REQUEST_SECONDS + LOOK_SECONDS
+        alone.cancel()
+
+    run(test())
+
+
+@pytest.mark.parametrize("status", [403, 409, 429])
+def test_a_replica_whose_write_was_refused_tries_again_soon(status: int) -> None:
+    """A refused write is not stored, so the Lease can expire."""
+
+    async def test() -> None:
+        leases, terms = Leases(), list[tuple[str, float]]()
+        line = Line(leases)
+        alone = asyncio.create_task(lead_forever(leader("a", line), terms))
+        await asyncio.sleep(1)
+        line.is_cut = True
+        await asyncio.sleep(TRUST_SECONDS + 0.1)
+        line.is_cut, line.refusal = False, ApiError(status, "no")
+        await asyncio.sleep(6)
+        line.refusal, healed = None, now()
+        await asyncio.sleep(30)
+        assert len(terms) == 2
+        assert terms[1][1] - healed <= REQUEST_SECONDS + LOOK_SECONDS
         alone.cancel()
 
     run(test())

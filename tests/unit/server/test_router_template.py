@@ -18,7 +18,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Options
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.dispatch import reconcilers
-from kimi_linear_operator.server import preview, router, router_template
+from kimi_linear_operator.server import deployment, preview, router, router_template
 from kimi_linear_operator.server.labels import (
     AUTOMATIC_ANNOTATION,
     ROLLOUT_ANNOTATION,
@@ -293,16 +293,68 @@ def test_a_server_whose_router_could_not_be_written_has_not_settled(
     assert _cpu(world.pods) == "3"
 
 
+def _verified(world: World, number: int, *, has_passed: bool) -> None:
+    """Note the answers of the pods with a record."""
+    record = copy.deepcopy(world.record(number))
+    result = {"passed": has_passed, "message": "benchmark kimi-verify"}
+    record["metadata"].setdefault("annotations", {})[VERIFICATION_ANNOTATION] = json.dumps(result)
+    record["metadata"]["resourceVersion"] = str(500 + world.version)
+    world.cache.put(REVISION, record)
+
+
+def _let_replicas_change(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Let a version go on that builds other pods of the replicas."""
+    build = deployment._pod_spec
+    monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 77})
+    world.pause = 300.0
+    world.new_operator()
+    world.passes(2)
+    world.context.about_to_change.add(KEY)
+    world.passes()
+
+
+def _settle(world: World) -> None:
+    for _ in range(2):
+        world.report("kimi")
+        world.report("kimi-router")
+        world.passes(2)
+
+
+def test_another_router_is_no_remedy_for_replicas_whose_answers_were_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the rollout would go on, and other servers would get the template that has failed."""
+    world = World(verification={"mode": "Block", "onFailure": "Rollback"})
+    _verified(world, 1, has_passed=True)
+    _settle(world)
+    _let_replicas_change(monkeypatch, world)
+    _verified(world, 2, has_passed=False)
+    _settle(world)
+    assert world.condition()["reason"] == "TemplateRejected"
+    _upgrade(monkeypatch, world)
+    world.passes(2)
+    assert world.condition()["reason"] == "TemplateRejected"
+
+
+def test_a_refused_spec_that_adds_a_router_does_not_stop_a_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The router does not exist, so nothing waits for it."""
+    world = World(router=None, replicas=2)
+    world.report("kimi")
+    world.passes()
+    _let_replicas_change(monkeypatch, world)
+    world.owned = {"f:router": {"f:policy": {}}, "f:engine": {"f:extraArgs": {}}}
+    world.change(router={"policy": "LeastLoad"}, engine={"extraArgs": ["--host=1.2.3.4"]})
+    assert AUTOMATIC_ANNOTATION in metadata.annotations(world.record(2))
+    world.report("kimi")
+    world.passes(2)
+    assert AUTOMATIC_ANNOTATION not in metadata.annotations(world.record(2))
+
+
 @pytest.mark.parametrize("has_passed", [True, False])
 def test_a_rollout_of_only_the_router_ends_after_right_and_after_wrong_answers(
     has_passed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With `mode: Warn`, a server serves even after wrong answers. So its router is under way, too, until it serves."""
     world = World(verification={"mode": "Warn"})
-    record, result = copy.deepcopy(world.record(1)), {"passed": has_passed, "message": "benchmark kimi-verify-1"}
-    record["metadata"]["annotations"][VERIFICATION_ANNOTATION] = json.dumps(result)
-    record["metadata"]["resourceVersion"] = "50"
-    world.cache.put(REVISION, record)
+    _verified(world, 1, has_passed=has_passed)
     for name in ("kimi", "kimi-router"):
         world.report(name)
     _roll_out(monkeypatch, world)
