@@ -41,7 +41,7 @@ PAGE_SECONDS = LIST_SECONDS
 # Within this time, all pages of Events must be read. The same pass has other work.
 EVENTS_SECONDS = LIST_SECONDS
 # A kubelet writes some dozens of Events about a pod. Users can write thousands, each as large as an object can be.
-MOST_EVENT_PAGES = 8
+MOST_EVENT_PAGES = 16
 
 
 @dataclass(frozen=True)

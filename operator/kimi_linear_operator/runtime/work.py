@@ -6,8 +6,9 @@ It makes passes over the resources that are due. It also does work that is not a
 import asyncio
 import functools
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -52,6 +53,8 @@ class Work:
     list_at_once: Callable[[Iterable[Scope]], None] = lambda _: None
     # None while this replica does not lead.
     _queue: WorkQueue | None = None
+    # One item for each pass that waits for its turn, the next one first.
+    _waiting: deque[object] = field(default_factory=deque)
     # When the current turn of the event loop began, for passes.
     _turn_began: float = float("-inf")
 
@@ -138,10 +141,16 @@ class Work:
         passes in one turn of the event loop would block all other tasks, such as the renewal of the Lease. So each pass
         calls this before it begins, and after every answer.
         """
-        while (now := time.monotonic()) - self._turn_began > TURN_SECONDS:
-            await asyncio.sleep(0)
-            if self._turn_began < now:  # This pass is the first one in this turn.
-                self._turn_began = time.monotonic()
+        ticket = object()
+        self._waiting.append(ticket)
+        try:
+            while self._waiting[0] is not ticket or time.monotonic() - self._turn_began > TURN_SECONDS:
+                asked = time.monotonic()
+                await asyncio.sleep(0)
+                if self._turn_began < asked:  # Nothing else has gone on in this turn so far.
+                    self._turn_began = time.monotonic()
+        finally:
+            self._waiting.remove(ticket)
 
     async def _reconcile(self, by_kind: Mapping[Kind, Reconciler], key: Key, failures: int) -> float | None:
         """Make a pass over a resource if everything that the resource needs was read."""
