@@ -153,10 +153,8 @@ class Templates:
             BehindError: There is a new record, and the cache already shows the owners of a newer spec. A record without
                 these inputs would count all of them as set for ever.
         """
-        cached = self._cache.find(key)
-        facts = cached.facts if cached else None
-        about = server.metadata
-        if not isinstance(facts, ServerFacts) or (facts.uid, facts.generation) != (about.uid, about.generation):
+        facts = self._facts_of_spec(key, server)
+        if facts is None:
             if choice.has_new_record:
                 raise BehindError("the spec has changed during the pass")
             return choice
@@ -168,6 +166,14 @@ class Templates:
         inputs = explicit_router_inputs(server.spec)
         record = unrequested.unowned_inputs(choice.router.current, inputs, facts.unowned, answers)
         return replace(choice, current=current, router=replace(choice.router, current=record))
+
+    def _facts_of_spec(self, key: Key, server: KimiLinearServer) -> ServerFacts | None:
+        """Return the cached facts of a server, None if they are about another spec."""
+        cached, about = self._cache.find(key), server.metadata
+        facts = cached.facts if cached else None
+        if not isinstance(facts, ServerFacts) or (facts.uid, facts.generation) != (about.uid, about.generation):
+            return None
+        return facts
 
     def _located(self, server: KimiLinearServer, case: _Case) -> _Case:
         """Add the location of the server's model, or why it is unknown."""
@@ -279,6 +285,7 @@ class Templates:
             server: The server.
 
         Raises:
+            BehindError: The cache already shows a newer spec, so it is unknown which inputs nobody has set.
             ApiError: The router's Deployment could not be read.
         """
         options, record = server.spec.router, await self.kept_router(key, server)
@@ -291,7 +298,12 @@ class Templates:
                 template = running_template(built, live) or built
         # A server without pods will get revision 1.
         number = max(revision.number_on(own_deployment(self._cache, key, server.metadata.uid)), 1)
-        return router_template.new_record(server, template, number)
+        record, facts = router_template.new_record(server, template, number), self._facts_of_spec(key, server)
+        if facts is None:
+            raise BehindError("the spec has changed during the pass")
+        if facts.unowned is None:
+            return record
+        return unrequested.unowned_inputs(record, explicit_router_inputs(server.spec), facts.unowned, {})
 
     def _stored_record(self, server: KimiLinearServer, options: Router, live: Manifest | None) -> Revision | None:
         """Return the record on a router's Deployment, which the API server has returned with its managed fields."""

@@ -67,7 +67,7 @@ class World:
             owner = {"manager": "me", "time": "2026-11-29T05:00:00Z", "fieldsV1": {"f:spec": self.owned}}
             live = {**manifest, "metadata": {**manifest["metadata"], "managedFields": [owner]}}
             self.cluster.live["KimiLinearServer/kimi"] = live
-            self.cache.put(SERVER, manifest)
+            self.cache.put(SERVER, live)
             self.retry = asyncio.run(self.reconciler.reconcile(KEY, 0))
 
     def last_retry(self) -> float | None:
@@ -457,6 +457,15 @@ def test_a_router_that_is_made_while_its_server_waits_keeps_its_pods(
     _upgrade(monkeypatch, world)
     world.passes(2)
     assert (world.pods, len(world.writes)) == (before, writes)
+
+
+def test_the_record_of_a_router_whose_server_waits_names_the_inputs_that_nobody_has_set() -> None:
+    """Otherwise a default of the CRD would count as set, and another default would replace the pods."""
+    requests = {"policy": "LeastLoad", "resources": {"requests": {"cpu": "2"}}}
+    waiting, served = World(router=requests, model={"weights": "missing"}), World(router=requests)
+    records = [router_template.read(world.router) for world in (waiting, served)]
+    unowned = ("router", "resources", "requests", "cpu")
+    assert [record.unowned for record in records if record] == [(unowned,)] * 2
 
 
 def test_a_router_without_a_record_keeps_its_pods_while_its_server_waits(
