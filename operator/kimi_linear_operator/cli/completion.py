@@ -102,12 +102,12 @@ def server_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> l
 def _names(options: argparse.Namespace, kinds: Iterable[Kind]) -> list[str]:
     try:
         namespace = context.namespace(options)
-        return asyncio.run(asyncio.wait_for(_listed(namespace, kinds), _NAME_SECONDS))
+        return asyncio.run(_listed(namespace, kinds))
     except (ApiError, CommandError, OSError, TimeoutError):
         return []
 
 
 async def _listed(namespace: str, kinds: Iterable[Kind]) -> list[str]:
-    async with connect() as cluster:
+    async with asyncio.timeout(_NAME_SECONDS), connect() as cluster:
         found = [await cluster.essences(kind, namespace, "") for kind in kinds]
     return sorted({manifest["metadata"]["name"] for manifests in found for manifest in manifests})

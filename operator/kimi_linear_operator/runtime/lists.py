@@ -124,7 +124,8 @@ class Lists:
             self._changed.clear()
             # A list that takes too long makes its scope unreadable without setting `_changed`, so poll.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._changed.wait()
 
     async def _keep_listed(self, scope: Scope) -> None:
         wait_seconds, failures, early_lists = WATCH_SECONDS, 0, 0
@@ -159,14 +160,16 @@ class Lists:
         A restarted watch does not end the pause.
         """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._urgent[scope].wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._urgent[scope].wait()
         return self._urgent[scope].is_set()
 
     async def _wait_until_due(self, scope: Scope, seconds: float) -> bool:
         """Wait until a list is requested, at most for these seconds; return whether it was requested."""
         due = self._due[scope]
         with suppress(TimeoutError):
-            await asyncio.wait_for(due.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await due.wait()
             await asyncio.sleep(GATHER_SECONDS)
         is_requested = due.is_set()
         due.clear()

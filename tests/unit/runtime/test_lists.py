@@ -467,3 +467,22 @@ def test_a_scope_that_is_neither_listed_nor_watched_becomes_unknown_and_comes_ba
             assert (scopes.has_read(resource.namespace, SERVER_TYPE.own_kinds), scopes.unreadable(now())) == (True, {})
 
     run(test())
+
+
+@pytest.mark.parametrize("seconds", [0.1, 2.0, 8.0])
+def test_lists_end_although_a_list_is_requested_in_the_moment_of_the_end(seconds: float) -> None:
+    """They wait for their watch, gather requests, or rest after a list. A waiting task could miss its cancellation."""
+
+    async def test() -> None:
+        listed = Listed(Objects())
+        task = asyncio.ensure_future(listed.lists.run())
+        await asyncio.sleep(0.01)
+        if seconds > 1:
+            listed.lists.relist_all()
+        await asyncio.sleep(seconds)
+        listed.lists.relist_all()
+        task.cancel()
+        done, _ = await asyncio.wait((task,), timeout=30)
+        assert done == {task}
+
+    run(test())
