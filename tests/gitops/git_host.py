@@ -50,9 +50,9 @@ class Repository:
         (self.checkout / path).write_text(yaml.safe_dump(dict(manifest)))
 
     def push(self, message: str) -> str:
-        """Commit everything and push it; return the commit."""
+        """Commit everything and push it; return the commit. A test that runs again may have changed nothing."""
         self._git("add", "--all")
-        self._git("commit", "--quiet", f"--message={message}")
+        self._git("commit", "--quiet", "--allow-empty", f"--message={message}")
         self._git("push", "--quiet", str(self.bare), _BRANCH)
         return self.head()
 
