@@ -103,9 +103,11 @@ def test_no_alert_exists_while_the_installed_podmonitors_are_too_old_for_the_met
 
 
 def _those_of_somebody_else_stay(namespace: Namespace) -> None:
-    for kind in KINDS:
-        metadata = {"name": "taken", "namespace": namespace.name}
-        namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata})
-    namespace.create_server("taken", WATCHED)
-    namespace.wait_for_condition("taken", "Synced", "False", "NameConflict")
-    assert ["labels" in namespace.existing(kind, "taken")["metadata"] for kind in KINDS] == [False, False]
+    for name, taken in (("taken", KINDS), ("half-taken", (PROMETHEUS_RULE,))):
+        for kind in taken:
+            metadata = {"name": name, "namespace": namespace.name}
+            namespace.client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata})
+        namespace.create_server(name, WATCHED)
+        namespace.wait_for_condition(name, "Synced", "False", "NameConflict")
+        assert not any("labels" in namespace.existing(kind, name)["metadata"] for kind in taken)
+    assert namespace.existing(POD_MONITOR, "half-taken")
