@@ -200,17 +200,14 @@ class Templates:
         if live is None or not has_rolled_out(live, current) or self._seconds_of_replicas(key) > 0.0:
             return False
         # A spec that was not applied may ask for a router that does not exist.
-        is_without = server.spec.router is None or own_router(self._cache, key, server.metadata.uid) is None
-        return is_without or await self._has_router_settled(key, server, live, current)
-
-    async def _has_router_settled(self, key: Key, server: KimiLinearServer, live: Manifest, current: Revision) -> bool:
-        """Return whether the router has served for long enough with the template that it got for this revision."""
+        deployment = own_router(self._cache, key, server.metadata.uid)
+        if server.spec.router is None or deployment is None:
+            return True
         record = await self.kept_router(key, server)
         if record is None or record.number != current.number:
             return False
         if not ServerObservation({}, None, deployment=live).wanted:
             return True  # Without replicas, no pod of a router becomes Ready.
-        deployment = own_router(self._cache, key, server.metadata.uid)
         is_complete = ServerObservation({}, None, deployment=deployment).is_rolled_out
         return is_complete and self._seconds_of_router(key, server.metadata.uid) <= 0.0
 
@@ -272,8 +269,13 @@ class Templates:
         options, record = server.spec.router, self._router_record(key, server)
         if record or options is None or not self._cached_router(key, server):
             return record
+        live = await self._live_router(key, server)
+        return self._stored_record(server, options, live) if live else None
+
+    async def _live_router(self, key: Key, server: KimiLinearServer) -> Manifest | None:
+        """Return the router's Deployment from the API server, None if there is none or somebody else owns it."""
         live = await self._cluster.get(DEPLOYMENT, key.namespace, router.name_of(server))
-        return self._stored_record(server, options, live)
+        return live if live and plan.may_be_taken(live, server) else None
 
     async def router_while_waiting(self, key: Key, server: KimiLinearServer) -> Revision | None:
         """Return the record of the router's pod template while the replicas get no template, None without a router.
@@ -288,27 +290,25 @@ class Templates:
             BehindError: The cache already shows a newer spec, so it is unknown which inputs nobody has set.
             ApiError: The router's Deployment could not be read.
         """
-        options, record = server.spec.router, await self.kept_router(key, server)
+        options, record = server.spec.router, self._router_record(key, server)
         if record or options is None:
             return record
-        template = built = router.build_pod_template(server, options)
-        if self._cached_router(key, server):
-            live = await self._cluster.get(DEPLOYMENT, key.namespace, router.name_of(server))
-            if live and plan.may_be_taken(live, server):
-                template = running_template(built, live) or built
+        live = await self._live_router(key, server) if self._cached_router(key, server) else None
+        if live and (record := self._stored_record(server, options, live)):
+            return record
+        built = router.build_pod_template(server, options)
+        template = (running_template(built, live) if live else None) or built
         # A server without pods will get revision 1.
         number = max(revision.number_on(own_deployment(self._cache, key, server.metadata.uid)), 1)
-        record, facts = router_template.new_record(server, template, number), self._facts_of_spec(key, server)
+        new, facts = router_template.new_record(server, template, number), self._facts_of_spec(key, server)
         if facts is None:
             raise BehindError("the spec has changed during the pass")
         if facts.unowned is None:
-            return record
-        return unrequested.unowned_inputs(record, explicit_router_inputs(server.spec), facts.unowned, {})
+            return new
+        return unrequested.unowned_inputs(new, explicit_router_inputs(server.spec), facts.unowned, {})
 
-    def _stored_record(self, server: KimiLinearServer, options: Router, live: Manifest | None) -> Revision | None:
+    def _stored_record(self, server: KimiLinearServer, options: Router, live: Manifest) -> Revision | None:
         """Return the record on a router's Deployment, which the API server has returned with its managed fields."""
-        if live is None or not plan.may_be_taken(live, server):
-            return None
         built = router.build_pod_template(server, options)
         return self._allowed_record(server, options, live) or router_template.read_short(built, live)
 
@@ -353,9 +353,8 @@ class Templates:
 
         If there is no record, return a record of the template that the operator applied. None if there is no router.
         """
-        options, name = server.spec.router, router.name_of(server)
-        live = await self._cluster.get(DEPLOYMENT, case.key.namespace, name)
-        if options is None or live is None or not plan.may_be_taken(live, server):
+        options, live = server.spec.router, await self._live_router(case.key, server)
+        if options is None or live is None:
             return None
         if found := self._stored_record(server, options, live):
             return replace(found, refused=case.router.refused if case.router else {})
