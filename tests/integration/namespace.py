@@ -1,13 +1,13 @@
 """A namespace for tests, and the servers in it."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from integration.client import NAMESPACE, QUOTA, REPLICA_SET, Client, path_of
-from integration.waiting import PATIENCE_SECONDS, wait_for
+from integration.waiting import PATIENCE_SECONDS, stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, EVENT, GROUP, POD, SERVICE, VERSION, Kind, Manifest
 from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.spec import SERVER
@@ -52,6 +52,11 @@ class Namespace:
     def versions(self, name: str, *kinds: Kind) -> list[str]:
         """Return values that change with every write to the objects of these kinds with this name."""
         return [self.existing(kind, name)["metadata"]["resourceVersion"] for kind in kinds]
+
+    def stays_unwritten(self, name: str, kinds: Sequence[Kind], seconds: float) -> None:
+        """Check that for some seconds nobody writes the objects of these kinds with this name."""
+        before = self.versions(name, *kinds)
+        stays(lambda: self.versions(name, *kinds), "nothing is written at rest", before.__eq__, seconds)
 
     def deployment(self, name: str) -> Manifest:
         return self.existing(DEPLOYMENT, name)

@@ -85,13 +85,7 @@ def test_replicas_follow_the_load_with_one_start_at_a_time(
         wait_for_pods(pods, 1, _SECONDS_TO_SCALE_DOWN)
         namespace.wait_for_condition("kimi", "Autoscaling", "True", "FollowsLoad", _SECONDS_TO_SCALE_UP)
         audit_log.wait_until_quiet(0, USER, namespace.name)
-        before = namespace.versions("kimi", *_WRITTEN)
-        stays(
-            lambda: namespace.versions("kimi", *_WRITTEN),
-            "nothing is written at rest",
-            lambda seen: seen == before,
-            _SECONDS_AT_REST,
-        )
+        namespace.stays_unwritten("kimi", _WRITTEN, _SECONDS_AT_REST)
         assert namespace.replicas("kimi") == 1
 
 

@@ -19,7 +19,7 @@ from integration.kubelet import HELD_SPEC, held_pod, report_ready
 from integration.metrics import PROMETHEUS, Prometheus, ServingPods, load, wait_for_pods
 from integration.namespace import Namespace, Spec, condition_of
 from integration.processes_under_test import USER
-from integration.waiting import stays, wait_for
+from integration.waiting import wait_for
 from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, DEPLOYMENT, POD, SCALED_OBJECT, Kind
 from kimi_linear_operator.server.spec import SERVER
 from router.processes import RELEASES, Router, free_port, question
@@ -126,13 +126,7 @@ def test_a_request_wakes_the_server_load_adds_replicas_and_without_requests_it_s
             namespace.wait_for_condition("kimi", "Autoscaling", "True", "MaximumReached", _SECONDS_TO_SCALE)
         wait_for_sleep(namespace, pods)
         audit_log.wait_until_quiet(0, USER, namespace.name)
-        before = namespace.versions("kimi", *_WRITTEN)
-        stays(
-            lambda: namespace.versions("kimi", *_WRITTEN),
-            "nothing is written at rest",
-            lambda seen: seen == before,
-            _SECONDS_AT_REST,
-        )
+        namespace.stays_unwritten("kimi", _WRITTEN, _SECONDS_AT_REST)
         assert namespace.existing(SCALED_OBJECT, "kimi")["spec"]["pollingInterval"] == 2
 
 
