@@ -191,7 +191,7 @@ class Cluster:
             ApiError: For example with status 409, if the object is replaced by another one.
         """
         applied = await self.apply(kind, for_object(live, manifest), dry_run=True)
-        body = for_object(live, {"metadata": {}, **_changes(_content(live), _content(applied))})
+        body = for_object(live, {"metadata": {}, **_patch(_content(live), _content(applied), only_changes=True)})
         return await self._write(kind, Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, body), live)
 
     async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
@@ -383,23 +383,23 @@ async def connect_to(
         yield Cluster(transport, Pages(transport))
 
 
-def _patch(before: Manifest, after: Manifest) -> Manifest:
-    """Return the merge patch from one object to another. Fields that are missing in the new object become null."""
+def _patch(before: Manifest, after: Manifest, *, only_changes: bool = False) -> Manifest:
+    """Return the merge patch from one object to another. Fields that are missing in the new object become null.
+
+    Args:
+        before: The first object.
+        after: The new object.
+        only_changes: Whether to leave out fields that are the same in both.
+    """
+    same = {name for name in before.keys() & after.keys() if before[name] == after[name]} if only_changes else ()
     kept = {
-        name: _patch(before[name], value) if isinstance(value, dict) and isinstance(before.get(name), dict) else value
+        name: _patch(before[name], value, only_changes=only_changes)
+        if isinstance(value, dict) and isinstance(before.get(name), dict)
+        else value
         for name, value in after.items()
+        if name not in same
     }
     return {**kept, **dict.fromkeys(before.keys() - after.keys())}
-
-
-def _changes(before: Manifest, after: Manifest) -> Manifest:
-    """Return the merge patch from one object to another, only with the fields that differ."""
-    differing = {name: value for name, value in after.items() if name not in before or before[name] != value}
-    changed = {
-        name: _changes(before[name], value) if isinstance(value, dict) and isinstance(before.get(name), dict) else value
-        for name, value in differing.items()
-    }
-    return {**changed, **dict.fromkeys(before.keys() - after.keys())}
 
 
 def _content(manifest: Manifest) -> Manifest:

@@ -9,6 +9,9 @@ UNREACHABLE = 0
 """The status of a request without an answer."""
 GONE = 410
 """The status of a list or a watch that cannot continue, because the API server no longer has its resource version."""
+UNDECLARED_FIELD = "field not declared in schema"
+"""The end of the message about a field that the kind does not have (k8s.io/apimachinery, util/managedfields)."""
+_FIRST_SERVER_ERROR = 500
 
 
 class Meaning(Enum):
@@ -30,7 +33,7 @@ _CONTENT_STATUSES = (400, 413, 415, 422)
 # unknown field, a wrong type, a duplicate key: k8s.io/apimachinery, util/managedfields), or it is too large for etcd
 # (etcdserver, ErrRequestTooLarge) or for grpc.
 _WRONG_SPEC = re.compile(
-    "failed to (create typed|convert) (patch|live|new) object|field not declared in schema|"
+    f"failed to (create typed|convert) (patch|live|new) object|{UNDECLARED_FIELD}|"
     "request is too large|message larger than max"
 )
 # k8s.io/apiserver, plugin/pkg/admission/plugin/policy/validating and webhook/errors.
@@ -71,6 +74,15 @@ class ApiError(Exception):
     def is_about_content(self) -> bool:
         """Return whether the API server refused the content of the object, so that a retry does not help."""
         return self.meaning in (Meaning.WRONG_SPEC, Meaning.DENIED)
+
+
+def may_be_stored(status: int) -> bool:
+    """Return whether the API server may have stored a write, or may still store it, although it answered with an error.
+
+    Args:
+        status: HTTP status code, 0 if there was no answer.
+    """
+    return status == UNREACHABLE or status >= _FIRST_SERVER_ERROR
 
 
 def classify(status: int, message: str, retry_seconds: float = 0.0) -> Meaning:

@@ -16,7 +16,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kimi_linear_operator import clock
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import Answer
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, may_be_stored
 from kimi_linear_operator.cluster.request import Request
 
 REQUEST_TIMEOUT_SECONDS = 30.0
@@ -164,8 +164,7 @@ class Transport:
         deadline = clock.seconds() + min(REQUEST_TIMEOUT_SECONDS, self.write_seconds())
         number = self.pending.begin(deadline)
         answer = await self._observed(request, deadline - clock.seconds(), deadline=deadline)
-        if answer.status < 500:
-            # After a server error, the write may have been committed, or may be committed later.
+        if not may_be_stored(answer.status):
             self.pending.end(number)
         return answer
 

@@ -10,7 +10,7 @@ from typing import Any
 from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import ApiError, may_be_stored
 from kimi_linear_operator.kubernetes.events import refusal_event
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import own_annotations
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 _CONFLICT = 409
 _INVALID = 422
-# After such an answer or a worse one, the API server may have stored the status.
-_FIRST_SERVER_ERROR = 500
 # The codes for bad request, forbidden, too large and invalid. The API server refuses the same request until somebody
 # changes something.
 _REFUSALS = (400, 403, 413, _INVALID)
@@ -196,7 +194,7 @@ class Reporting:
         Raises:
             ApiError: The error may end in a moment, so it is not a refusal.
         """
-        if error.status == UNREACHABLE or error.status >= _FIRST_SERVER_ERROR:
+        if may_be_stored(error.status):
             self._unanswered[manifest["metadata"]["uid"]] = None
             _forget_oldest(self._unanswered)
         if error.status not in _REFUSALS:

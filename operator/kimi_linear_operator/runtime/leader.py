@@ -19,7 +19,7 @@ from typing import TypeVar
 from kimi_linear_operator import clock, counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, Meaning
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, Meaning, may_be_stored
 from kimi_linear_operator.cluster.transport import PendingWrites
 from kimi_linear_operator.kubernetes.kinds import LEASE
 from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS, SeenLease, proves_write
@@ -36,8 +36,6 @@ REQUEST_SECONDS = 5.0
 # A pod has 30 s to stop. Before this, passes end (10 s), and a renewal is answered (REQUEST_SECONDS).
 RELEASE_SECONDS = 10.0
 _BACKOFF = Backoff(first=0.5, longest=5.0)
-# After a server error, the write may have been stored.
-_FIRST_SERVER_ERROR = 500
 
 _Result = TypeVar("_Result")
 
@@ -233,7 +231,7 @@ class Leader:
         try:
             await self._write(self.identity, REQUEST_SECONDS)
         except ApiError as error:
-            if error.status == UNREACHABLE or error.status >= _FIRST_SERVER_ERROR:
+            if may_be_stored(error.status):
                 self._lease.note_unanswered(self.clock())
             raise
 

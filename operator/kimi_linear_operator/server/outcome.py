@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.errors import UNDECLARED_FIELD, ApiError
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -17,9 +17,6 @@ from kimi_linear_operator.server.template_choice import Decision
 # The longest time between two attempts to write children that the API server refuses because of the spec. Thousands of
 # such servers must not keep the API server busy.
 LONGEST_BLOCKED_SECONDS = 300.0
-# The end of the API server's message about a field that the kind does not have (k8s.io/apimachinery,
-# util/managedfields).
-_UNDECLARED = "field not declared in schema"
 _OLD_DEFINITION = "The cluster has an older definition of this kind, which lacks the field: install a newer one"
 
 
@@ -103,7 +100,7 @@ class Outcome:
 def _about(child: str, message: str) -> str:
     """Return why a child could not be written, with its name and a remedy if the message has none."""
     named = message if child in message else f"{child}: {message}"
-    return f"{named}. {_OLD_DEFINITION}" if _UNDECLARED in message else named
+    return f"{named}. {_OLD_DEFINITION}" if UNDECLARED_FIELD in message else named
 
 
 def growing_seconds(condition: Manifest, now: str) -> float:
