@@ -8,22 +8,24 @@ SIZES ?= 200 1000 5000
 # A machine that many people share may stop for longer than a test waits. The output names tests that pass only the
 # second time; if a part has more than four of them, something is wrong. The output also lists the slowest tests.
 OF_CLUSTERS := --reruns=1 --max-suite-reruns=4 --rerun-show-tracebacks --durations=15 --durations-min=20
-# The integration tests are three parts that take about the same time: tests of servers; tests of how the operator runs,
-# reaches the API server and is installed; and all others.
+# The integration tests are four parts that take about the same time: tests of servers; those tests of servers in which a
+# template changes (upgrades, rollouts, new defaults, verification); tests of how the operator runs, reaches the API server
+# and is installed; and all others.
 SERVERS := tests/integration/server
+TEMPLATES := $(wildcard $(addprefix $(SERVERS)/test_,offers.py *upgrades.py *rollouts.py *defaults*.py verification*.py))
 OPERATION := $(addprefix tests/integration/,runtime cluster project)
 # This folder collects the requests of the operators in all parts. A test compares them with the operator's permissions.
 PERMISSIONS := tests/integration/project/test_permissions.py
 ASKED := .local/asked
 # The parts of `make test`, longest first. `make` runs several at the same time, because most of them wait more than they
 # work. The parts do not depend on each other, so a failure of one hides no failure of another.
-PARTS := test-e2e test-servers test-operation test-engine test-sglang test-resources test-others test-units test-gitops
+PARTS := test-e2e test-operation test-servers test-templates test-others test-resources test-engine test-units test-sglang test-gitops
 # SGLang in a pod has its own node, so these tests do not have to wait for the other tests in pods.
 SGLANG := tests/e2e/test_sglang.py
 UNITS := tests/unit tests/golden
 SBOM ?= dist/sbom.cdx.json
 
-.PHONY: help setup demo test test-integration test-operation test-servers test-resources test-permissions test-e2e test-sglang test-engine test-gitops test-units test-others e2e bench check image sbom release generate page docs lock cluster cluster-down cluster-env
+.PHONY: help setup demo test test-integration test-operation test-servers test-templates test-resources test-permissions test-e2e test-sglang test-engine test-gitops test-units test-others e2e bench check image sbom release generate page docs lock cluster cluster-down cluster-env
 
 help:  ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,15 +47,15 @@ test: check  ## Run all tests; the first time, build what they need (about half 
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
-	@echo "The tests run in nine parts, four at a time (45 minutes). You see the output of one part immediately, and the output of each other part when it has ended." >&2
+	@echo "The tests run in ten parts, five at a time (45 minutes). You see the output of one part immediately, and the output of each other part when it has ended." >&2
 	@rm -rf $(ASKED)
-	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(PARTS) test-permissions
+	@$(MAKE) --no-print-directory --jobs=5 --keep-going --output-sync=target $(PARTS) test-permissions
 
 test-integration:
 	@rm -rf $(ASKED)
 	@$(MAKE) --no-print-directory test-permissions
 
-test-permissions: test-operation test-servers test-resources
+test-permissions: test-operation test-servers test-templates test-resources
 	@$(BIN)/pytest --asked=$(ASKED) $(PERMISSIONS)
 
 # The plus makes `make` show this part's output immediately.
@@ -61,7 +63,10 @@ test-operation:
 	+@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) --ignore=$(PERMISSIONS) $(OPERATION)
 
 test-servers:
-	@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) $(SERVERS)
+	@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) $(addprefix --ignore=,$(TEMPLATES)) $(SERVERS)
+
+test-templates:
+	@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) $(TEMPLATES)
 
 test-resources:
 	@$(BIN)/pytest $(OF_CLUSTERS) --asked=$(ASKED) $(addprefix --ignore=,$(OPERATION) $(SERVERS)) tests/integration
