@@ -117,7 +117,7 @@ class Transport:
         write_seconds: Called right before every write. Returns how many seconds the write may take, and raises ApiError
             to forbid it.
         pending: The writes that may still be committed.
-        turn: Awaited after every answer, before the caller gets it.
+        turn: Awaited at the end of every request, also of a failed one, before the caller goes on.
     """
 
     client: ApiClient
@@ -146,12 +146,20 @@ class Transport:
             ApiError: There is no answer, there are no credentials, or the write is forbidden.
             TooLongError: The answer is longer than `most_bytes`.
         """
+        try:
+            answer = await self._accepted(request, most_bytes)
+        except (ApiError, TooLongError):
+            await self.turn()
+            raise
+        await self.turn()
+        return answer
+
+    async def _accepted(self, request: Request, most_bytes: int | None) -> Answer:
         answer = await self._exchange(request, most_bytes)
         if answer.status == 401:
             # The token may have been rotated after we read it.
             await credentials.load(self.client.configuration)
             answer = await self._exchange(request, most_bytes)
-        await self.turn()
         return answer
 
     async def _exchange(self, request: Request, most_bytes: int | None) -> Answer:
