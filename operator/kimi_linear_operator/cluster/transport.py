@@ -4,7 +4,6 @@ Authentication and TLS come from the official client. The connections are our ow
 deadline when it is sent, and the official client cannot do that.
 """
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -209,7 +208,7 @@ class Transport:
             method,
             url,
             headers=headers,
-            data=None if request.body is None else json.dumps(request.body),
+            data=request.content(),
             timeout=aiohttp.ClientTimeout(total=seconds),
             server_hostname=configuration.tls_server_name or None,
             proxy_headers=configuration.proxy_headers,

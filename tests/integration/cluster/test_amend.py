@@ -17,6 +17,9 @@ from kimi_linear_operator.server.manifests import build
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server
 
+# Go and Python write some of these characters in different ways, and the API server compares texts.
+_ODD_TEXT = '<&> "\\" é \u2028\u2029 \b\f\n\x01\x7f \ufffd'
+
 
 def _deployment(namespace: Namespace, **spec: Any) -> Manifest:
     manifest = make_server(**spec)
@@ -83,7 +86,7 @@ def namespace(sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch) -> Iterator
         first = _deployment(sandbox.namespace)
         first["metadata"]["annotations"]["no-longer/wanted"] = "yes"
         sandbox.namespace.client.apply(DEPLOYMENT, first, MANAGER)
-        _set_env(sandbox.namespace, "1")
+        _set_env(sandbox.namespace, _ODD_TEXT)
         yield sandbox.namespace
 
 
