@@ -329,7 +329,7 @@ class Children:
         return await self.cluster.apply(kind_of(wanted), for_state(live, wanted))
 
     async def _amend(self, owner: Resource, step: Apply) -> None:
-        """Change a child also if other fields of it change at the same time. Do not change its owners.
+        """Change a child even if other fields of it change at the same time. Do not change its owners.
 
         Raises:
             BehindError: The child is not owned, or somebody has changed it again.
