@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, Self, cast
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, is_without_room, within_bounds, without_room
 from kimi_linear_operator.kubernetes.conditions import CONDITION_TYPES
+from kimi_linear_operator.kubernetes.deletion import finalizers_of
 from kimi_linear_operator.kubernetes.drift import with_digests
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata, essential_owners, essential_status
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
@@ -105,6 +106,7 @@ class CachedObject:
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
+        is_held: Whether the object is being deleted, but finalizers hold it.
         large: The bytes that count towards the limit of the namespace, 0 for a usual size. For a large child, these are
             the bytes of its text. For a large resource, these are the bytes of its spec and its status.
         cut: If there was no room and only the essence was cached, the value of `large` for the whole object. Otherwise
@@ -124,6 +126,7 @@ class CachedObject:
     text: PackedText
     weight: int
     is_deleted: bool
+    is_held: bool
     large: int
     cut: int = 0
 
@@ -211,6 +214,7 @@ class Reader:
             text=_packed(kept.text),
             weight=kept.weight,
             is_deleted=is_deleted,
+            is_held=bool(finalizers_of(manifest)),
             large=_large_bytes_of_resource(kept) if kind in self._types else _large_bytes_of_child(kept),
             # If this manifest comes from the cache, for example with a new status, the original size of the spec is
             # unknown.

@@ -205,6 +205,22 @@ class Children:
                 sentences.append(f"{key.kind.kind} {key.name}: {rivals} keeps changing {', '.join(sorted(fields))}")
         return sentences
 
+    def held(self, key: Key, uid: str, kinds: Iterable[Kind]) -> list[Manifest]:
+        """Return the children of a resource that are being deleted, but that finalizers hold.
+
+        They belong to the resource, or to nobody, as a volume that outlives its weights.
+
+        Args:
+            key: The resource.
+            uid: Its UID.
+            kinds: The kinds of the children. A child of a kind that cannot be read may be gone.
+        """
+        readable = (kind for kind in kinds if self.has_read(key.namespace, (kind,)))
+        cached = (child for kind in readable for child in self.cache.cached_children(kind, key))
+        held = [child.key for child in cached if child.is_held and (uid in child.owners or not child.owners)]
+        held.sort(key=lambda found: (found.kind.kind, found.name))
+        return [live for found in held[:_MOST_READS] if (live := self.cache.get(found))]
+
     def _has_read(self, live: Manifest) -> bool:
         return self.has_read(live["metadata"]["namespace"], (kind_of(live),))
 
