@@ -98,10 +98,16 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(text: str, capsys: Capture, m
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ApiError(404, "404 page not found"), "install the operator with its chart, or only the definitions with `kimi-"),
+        (
+            ApiError(404, "404 page not found"),
+            "install the operator with its chart, or only the definitions with `kimi-",
+        ),
         (ApiError(UNREACHABLE, f"{NO_ANSWER} https://a: refused"), "https://a: refused: check that the cluster runs"),
         (ApiError(401, "Unauthorized"), "401: Unauthorized: renew the credentials in the kubeconfig"),
-        (ApiError(403, 'servers is forbidden: User "me" cannot get'), '403: servers is forbidden: User "me" cannot get'),
+        (
+            ApiError(403, 'servers is forbidden: User "me" cannot get'),
+            '403: servers is forbidden: User "me" cannot get',
+        ),
     ],
     ids=str,
 )
