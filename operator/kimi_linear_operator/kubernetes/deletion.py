@@ -48,9 +48,7 @@ def why_blocked(held: Sequence[Manifest]) -> Reason:
 
 def _named(live: Manifest) -> str:
     names = finalizers_of(live)
-    more = [f"{len(names) - _MOST} more"] if len(names) > _MOST else []
-    # The cache does not keep the finalizers of an object that is too large.
-    return ", ".join([*names[:_MOST], *more]) or "see metadata.finalizers"
+    return ", ".join([*names[:_MOST], *([f"{len(names) - _MOST} more"] if len(names) > _MOST else [])])
 
 
 def _remedy(held: Sequence[Manifest]) -> str:

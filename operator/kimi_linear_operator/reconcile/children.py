@@ -14,7 +14,7 @@ from typing import Any
 from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster, for_object, for_state
 from kimi_linear_operator.cluster.errors import ApiError, Meaning
-from kimi_linear_operator.kubernetes import drift, metadata, ownership
+from kimi_linear_operator.kubernetes import deletion, drift, metadata, ownership
 from kimi_linear_operator.kubernetes.kinds import (
     AUTOSCALER,
     DEPLOYMENT,
@@ -25,7 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     kind_of,
 )
 from kimi_linear_operator.kubernetes.models import Resource
-from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
+from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for
 from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, MOST_WEIGHT_OF_FEW, Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.decoded import share
@@ -136,11 +136,13 @@ class Children:
         Raises:
             ApiError: A child could not be deleted. The other children are still deleted.
         """
-        live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
-        steps = (step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live))
+        uid, kept = owner.metadata.uid, {_key(owner, manifest) for manifest in wanted}
+        readable = (kind for kind in kinds if self.has_read(key.namespace, (kind,)))
+        unwanted = iter([child for kind in readable for child in self.cache.unwanted_children(kind, key, uid, kept)])
         errors: list[BaseException | None] = []
-        while some := list(islice(steps, _DELETIONS_AT_ONCE)):
-            errors += await _run_concurrently(self._delete(owner, step.live) for step in some)
+        while some := list(islice(unwanted, _DELETIONS_AT_ONCE)):
+            # These children can be many, so each is decoded only when it is its turn.
+            errors += await _run_concurrently(self._delete(owner, child.manifest()) for child in some)
         for error in filter(None, errors):
             raise error
 
@@ -217,15 +219,13 @@ class Children:
         """
         readable = (kind for kind in kinds if self.has_read(key.namespace, (kind,)))
         cached = (child for kind in readable for child in self.cache.cached_children(kind, key))
-        held = [child.key for child in cached if child.is_held and (uid in child.owners or not child.owners)]
-        held.sort(key=lambda found: (found.kind.kind, found.name))
-        return [live for found in held[:_MOST_READS] if (live := self.cache.get(found))]
-
-    def _has_read(self, live: Manifest) -> bool:
-        return self.has_read(live["metadata"]["namespace"], (kind_of(live),))
+        going = [child.key for child in cached if child.is_terminating and (uid in child.owners or not child.owners)]
+        going.sort(key=lambda found: (found.kind.kind, found.name))
+        live = (self.cache.get(found) for found in going[:_MOST_READS])
+        return [child for child in live if child and deletion.finalizers_of(child)]
 
     def _cached(self, owner: Resource, wanted: Manifest) -> Manifest | None:
-        return self.cache.get(Key(owner.metadata.namespace, wanted["metadata"]["name"], kind_of(wanted)))
+        return self.cache.get(_key(owner, wanted))
 
     def _is_owned(self, owner: Resource, live: Manifest) -> bool:
         return metadata.is_owned_by(live, owner.metadata.uid)
@@ -474,9 +474,12 @@ def _log(verb: str, manifest: Manifest) -> None:
 
 
 def _child(owner: Resource, manifest: Manifest) -> Child:
-    namespace = owner.metadata.namespace
-    own = Key(namespace, owner.metadata.name, owner.KIND)
-    return Child(own, Key(namespace, manifest["metadata"]["name"], kind_of(manifest)))
+    return Child(Key(owner.metadata.namespace, owner.metadata.name, owner.KIND), _key(owner, manifest))
+
+
+def _key(owner: Resource, manifest: Manifest) -> Key:
+    """Return the key of a child of a resource."""
+    return Key(owner.metadata.namespace, manifest["metadata"]["name"], kind_of(manifest))
 
 
 def _fingerprint(wanted: Manifest) -> str:
