@@ -171,3 +171,9 @@ def test_a_message_with_many_finalizers_stays_short() -> None:
     message = synced(*running_objects(**EVERYTHING), *many, **EVERYTHING)[2]
     assert "example.com/3, 56 more" in message
     assert message.endswith("`"), "the remedy is not cut"
+
+
+def test_a_child_of_which_only_the_essence_is_cached_is_named() -> None:
+    service, _ = children(service={"headless": True})
+    many = [f"example.com/{number}" for number in range(60_000)]
+    assert "Service kimi (example.com/0, example.com/1," in synced(*running_objects(), going(service, *many))[2]
