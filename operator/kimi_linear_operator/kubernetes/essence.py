@@ -1,7 +1,8 @@
 """The essence of an object: the fields that show its identity, owners and state, limited in size.
 
 If an object is too large, the cache keeps only its essence. The essence contains no pod template, no data and no ports.
-So a child of which the cache has only the essence always shows drift, and the operator applies it again.
+So a child that is too large by itself always shows drift, and the operator applies it again. If only the room of its
+namespace is full, a pass first reads the whole child (`Children.read_whole`).
 """
 
 from collections.abc import Iterable, Mapping
