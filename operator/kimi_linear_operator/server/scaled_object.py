@@ -87,7 +87,9 @@ def _wake(server: KimiLinearServer, keda: Keda) -> list[_Query]:
     """
     if not may_sleep(server.spec):
         return []
-    text = f"max(({keda.wake_query or _routed_requests(server)}) > bool 0)"
+    # A query of a user can end with a comment, which ends only with its line.
+    requests = f"{keda.wake_query}\n" if keda.wake_query else _routed_requests(server)
+    text = f"max(({requests}) > bool 0)"
     return [_Query("requests", text, 1, is_strict=not keda.wake_query)]
 
 

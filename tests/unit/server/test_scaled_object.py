@@ -94,7 +94,7 @@ def test_only_a_server_that_may_sleep_has_a_trigger_that_wakes_it() -> None:
     assert "requests" not in triggers(autoscaling=AWAKE)
     assert "cooldownPeriod" not in scaled_object(autoscaling=AWAKE)
     asked = triggers(autoscaling={**SLEEPING, "keda": {**KEDA, "wakeQuery": "sum(rate(gateway_requests[2m]))"}})
-    assert asked["requests"]["metadata"]["query"] == "max((sum(rate(gateway_requests[2m]))) > bool 0)"
+    assert asked["requests"]["metadata"]["query"] == "max((sum(rate(gateway_requests[2m]))\n) > bool 0)"
     assert asked["requests"]["metadata"]["ignoreNullValues"] == "true"
 
 
