@@ -223,7 +223,8 @@ class BenchmarkReconciler:
         facts = facts if step.job or results else {}
         observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, results, step.job)
         observation = replace(observation, not_running=step.not_running, failed_start=step.failed_start)
-        return _Outcome(observation, step.again)
+        left = self._ended_suites.seconds_left_of(measurement, suites[len(results)]) if step.job else None
+        return _Outcome(observation, retention.soonest([step.again, left]))
 
 
 def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, message: str) -> BenchmarkObservation:
