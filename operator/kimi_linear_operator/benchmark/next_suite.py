@@ -10,6 +10,7 @@ from kimi_linear_operator.benchmark.live_pods import read_pods
 from kimi_linear_operator.benchmark.measurement import Measurement
 from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.benchmark.status import read_failed_start
+from kimi_linear_operator.benchmark.stored_results import StoredResults
 from kimi_linear_operator.benchmark.target_state import is_unusable
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, deletion, metadata
@@ -18,7 +19,13 @@ from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, LeftoverError, NameTakenError, lasting_reason
+from kimi_linear_operator.reconcile.errors import (
+    BEHIND_RETRY_SECONDS,
+    BLOCKED_RETRY_SECONDS,
+    LeftoverError,
+    NameTakenError,
+    lasting_reason,
+)
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.rollouts import is_marked
 from kimi_linear_operator.server.spec import SERVER
@@ -54,8 +61,9 @@ class Step:
 class NextSuite:
     """Brings the next suite of each benchmark to its end."""
 
-    def __init__(self, context: Context) -> None:
-        """Take the context that all reconcilers share."""
+    def __init__(self, context: Context, stored_results: StoredResults) -> None:
+        """Take the context that all reconcilers share, and the stored results."""
+        self._stored_results = stored_results
         self._cluster = context.cluster
         self._cache = context.cache
         self._children = context.children
@@ -179,6 +187,9 @@ class NextSuite:
             wait = await self._admission.wait(measurement.key, state.target, self._now())
             if wait := wait or self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
+            if await self._stored_results.has_unread(benchmark):
+                message = "there are results of an earlier benchmark of this name"
+                return Step(Reason("WaitingForTurn", message), again=BEHIND_RETRY_SECONDS)
             runner = job.build_runner(benchmark)
             started.note_fields(runner, benchmark)
             await self._children.apply(benchmark, metadata.with_fingerprint(runner))

@@ -75,7 +75,7 @@ class BenchmarkReconciler:
         self._rechecker = Rechecker(context.cluster, self._specs.check)
         self._stored_results = StoredResults(context)
         self._ended_suites = EndedSuites(context)
-        self._next_suite = NextSuite(context)
+        self._next_suite = NextSuite(context, self._stored_results)
         self._clean_up = CleanUp(context)
 
     async def run(self, _: Callable[[], bool], __: Callable[[], Sequence[str]]) -> None:
