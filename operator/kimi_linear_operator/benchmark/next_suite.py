@@ -8,6 +8,7 @@ from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Adm
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.live_pods import read_pods
 from kimi_linear_operator.benchmark.measurement import Measurement
+from kimi_linear_operator.benchmark.server_state import read_state
 from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.benchmark.status import read_failed_start
 from kimi_linear_operator.benchmark.stored_results import StoredResults
@@ -175,8 +176,7 @@ class NextSuite:
         """Apply the runner and create a suite's Job, unless the benchmark must wait for others of this target."""
         benchmark, state = measurement.benchmark, measurement.target_state
         assert state.target  # noqa: S101 - `is_ready` has checked it
-        desired = job.build_job(benchmark, suite, state.target, state.snapshot)
-        if reason := self._refused(desired, state.target.name):
+        if reason := self._refused(job.build_job(benchmark, suite, state.target), state.target.name):
             return Step(reason, again=LOOK_AGAIN_SECONDS)
         starting = state.target.label, measurement.key.namespace
         if self._is_another_starting(measurement.key, state.target.label):
@@ -193,7 +193,8 @@ class NextSuite:
             runner = job.build_runner(benchmark)
             started.note_fields(runner, benchmark)
             await self._children.apply(benchmark, metadata.with_fingerprint(runner))
-            # A write may take long, and the automatic rollout only checks for Jobs.
+            desired = job.build_job(benchmark, suite, state.target, await read_state(self._cluster, benchmark))
+            # A request may take long, and the automatic rollout only checks for Jobs.
             if wait := self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
             created = await self._children.create(benchmark, metadata.with_fingerprint(desired))

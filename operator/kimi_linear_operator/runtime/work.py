@@ -178,8 +178,7 @@ class Work:
 
     def _size(self, key: Key) -> int:
         """Return about how many bytes a pass over a resource takes, 0 for a usual pass."""
-        read = (key, *self.types[key.kind].observes(self.cache, key))
-        size = sum(size for item in read for size in self.cache.sizes(item, self.types[item.kind].all_kinds))
+        size = sum(self.cache.sizes(key, self.types[key.kind].all_kinds))
         return size if size > LARGEST_USUAL_PASS else 0
 
     def _may_reconcile(self, key: Key) -> bool:

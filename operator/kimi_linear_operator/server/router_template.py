@@ -63,6 +63,15 @@ def read_short(built: Manifest, router: Manifest) -> Revision | None:
     return _record({**data, "template": running_template(built, router)}) if is_short else None
 
 
+def number_on(router: Manifest) -> int | None:
+    """Return the number in the record on a router's Deployment.
+
+    None if there is no record, because it would be too large. Such a router always has the newest template.
+    """
+    number = _data_on(router).get("number")
+    return number if type(number) is int else None
+
+
 def _data_on(router: Manifest | None) -> Manifest:
     """Return the data in the annotation of a router's Deployment, empty if there are none or they cannot be read."""
     text = metadata.annotations(router).get(TEMPLATE_ANNOTATION, "") if router else ""

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-import pytest
-
-from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import POD, REVISION, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler
@@ -17,7 +14,7 @@ from kimi_linear_operator.runtime.pass_memory import PassMemory
 from kimi_linear_operator.runtime.work import NO_ROOM_SECONDS, Work
 from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.spec import SERVER
-from make import make_benchmark, make_server
+from make import make_server
 from passes import new_cache, new_scopes
 
 NAMESPACES = ("a", "b")
@@ -62,20 +59,17 @@ def labelled(kind: Kind, namespace: str, server: str, number: int) -> Manifest:
 
 
 class World:
-    """Small and large resources of two namespaces that become due together."""
+    """Small and large servers of two namespaces that become due together."""
 
-    def __init__(self, kind: Kind) -> None:
-        """Create the resources: servers, or benchmarks that measure these servers."""
-        self.kind, self.cache, self.passes = kind, new_cache(), Passes()
+    def __init__(self) -> None:
+        self.cache, self.passes = new_cache(), Passes()
         self.scopes = new_scopes([])
         self.read_all()
         self.work = Work(TYPES, self.scopes, self.cache, Options(), _memory=PassMemory(MOST))
         names = [f"{size}-{number}" for number in range(4) for size in ("large", "small")]
-        self.keys = [Key(namespace, name, kind) for namespace in NAMESPACES for name in names]
+        self.keys = [Key(namespace, name, SERVER) for namespace in NAMESPACES for name in names]
         for key in self.keys:
             self.cache.put(SERVER, in_namespace(key.namespace, make_server(), key.name))
-            benchmark = make_benchmark(serverRef={"name": key.name})
-            self.cache.put(BENCHMARK, in_namespace(key.namespace, benchmark, key.name))
             for number in range(100) if key.name.startswith("large") else ():
                 child = POD if number % 2 else REVISION
                 self.cache.put(child, labelled(child, key.namespace, key.name, number))
@@ -87,15 +81,14 @@ class World:
 
     async def try_all(self) -> list[Key]:
         """Try to make a pass over each resource at the same time. Return the resources that have to wait."""
-        by_kind = cast(Mapping[Kind, Reconciler], {self.kind: self.passes})
+        by_kind = cast(Mapping[Kind, Reconciler], {SERVER: self.passes})
         delays = await asyncio.gather(*(self.work._reconcile(by_kind, key, 0) for key in self.keys))
         self.keys = [key for key, delay in zip(self.keys, delays, strict=True) if delay == NO_ROOM_SECONDS]
         return self.keys
 
 
-@pytest.mark.parametrize("kind", [SERVER, BENCHMARK], ids=str)
-def test_large_passes_take_a_limited_room_together_and_small_passes_do_not_wait(kind: Kind) -> None:
-    world, rounds = World(kind), 0
+def test_large_passes_take_a_limited_room_together_and_small_passes_do_not_wait() -> None:
+    world, rounds = World(), 0
     while asyncio.run(world.try_all()):
         rounds += 1
     assert 0 < rounds < 8
@@ -104,7 +97,7 @@ def test_large_passes_take_a_limited_room_together_and_small_passes_do_not_wait(
 
 
 def test_a_namespace_whose_large_passes_hang_leaves_room_for_another_namespace() -> None:
-    world = World(SERVER)
+    world = World()
     large = [key for key in world.keys if key.name.startswith("large")]
     hanging = [key for key in large if key.namespace == "a"]
     assert [world.work._memory.take(key.namespace, world.work._size(key)) for key in hanging] == [True] * 2 + [
@@ -117,7 +110,7 @@ def test_a_namespace_whose_large_passes_hang_leaves_room_for_another_namespace()
 
 def test_a_pass_that_waited_for_room_begins_only_if_everything_is_still_read() -> None:
     """In the meantime, etcd was restored, and nothing is read any more."""
-    world = World(SERVER)
+    world = World()
     waiting = asyncio.run(world.try_all())
     assert waiting
     world.scopes.forget(list(world.scopes))

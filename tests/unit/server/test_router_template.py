@@ -526,3 +526,17 @@ def _observe(world: World, kind: Kind, name: str) -> None:
     newer = {**found, "metadata": {**found["metadata"], "resourceVersion": str(world.version)}}
     world.cluster.live[f"{kind.kind}/{name}"] = newer
     world.cache.put(kind, newer)
+
+
+def test_a_router_whose_record_is_too_long_for_its_template_delays_no_other_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(inheritedMetadata={"annotations": {f"example.com/{number}": "x" * 4000 for number in range(20)}})
+    world.report("kimi")
+    world.report("kimi-router")
+    world.roll_out_other_replicas(monkeypatch)
+    assert router_template.read(world.router) is None
+    world.report("kimi")
+    world.report("kimi-router")
+    world.passes(2)
+    assert world.condition()["reason"] == "Newest"
