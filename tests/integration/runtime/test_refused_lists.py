@@ -45,12 +45,19 @@ def _is_discovery(call: Call) -> bool:
     return call.path in DISCOVERY
 
 
+def _is_discovery_of_kind(call: Call) -> bool:
+    return call.path == version_path(SCALED_OBJECT)
+
+
 @pytest.fixture
 def sandbox(sandboxes: Sandboxes, client: Client, cluster: LocalCluster) -> Iterator[Sandbox]:
     """An operator of a namespace in a cluster with KEDA's definition. KEDA itself does not run."""
     with with_definitions(client, cluster, scaled_object()), sandboxes.open() as opened:
         opened.operator.start()
         yield opened
+        # Otherwise a failed test would leave the definition, which cannot be deleted before its objects.
+        if opened.namespace.find(SCALED_OBJECT, "kimi"):
+            opened.namespace.edit(SCALED_OBJECT, "kimi", {"metadata": {"finalizers": None}})
 
 
 def test_no_answer_of_a_proxy_gives_a_server_two_autoscalers(sandbox: Sandbox) -> None:
@@ -61,15 +68,14 @@ def test_no_answer_of_a_proxy_gives_a_server_two_autoscalers(sandbox: Sandbox) -
     namespace.edit(SCALED_OBJECT, "kimi", {"metadata": {"finalizers": ["finalizer.keda.sh"]}})
     namespace.change_server("kimi", {"autoscaling": {"keda": None}})
     namespace.wait_for_condition("kimi", "Autoscaling", "False")
-    assert not proxy.count(_is_discovery), "discovery is asked only after a 404"
+    assert not proxy.count(_is_discovery_of_kind), "discovery is asked only after a 404"
     for fault in PAGES.values():
         _answer_lists(proxy, fault)
         _has_only_the_former_autoscaler(namespace)
     _answer_lists(proxy, PAGES["the API server's own text"])
     proxy.begin(PAGES["the API server's own text"], _is_discovery)
     _has_only_the_former_autoscaler(namespace)
-    asked, refused = proxy.count(_is_discovery), proxy.count(_is_refused_list)
-    assert 0 < asked <= 2 * refused
+    assert 0 < proxy.count(_is_discovery_of_kind) <= proxy.count(_is_missing_kind)
     proxy.heal()
     namespace.edit(SCALED_OBJECT, "kimi", {"metadata": {"finalizers": None}})
     wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "the other autoscaler", seconds=_RETURN_SECONDS)
@@ -93,8 +99,8 @@ def _has_only_the_former_autoscaler(namespace: Namespace) -> None:
     )
 
 
-def _is_refused_list(call: Call) -> bool:
-    return call.is_list and call.status == 404
+def _is_missing_kind(call: Call) -> bool:
+    return call.status == 404 and _lists(SCALED_OBJECT)(call)
 
 
 def test_a_guests_suite_waits_although_a_proxy_answers_the_list_of_running_suites(sandboxes: Sandboxes) -> None:
