@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import yaml
 
-from kimi_linear_operator.benchmark.labels import SUITE_LABEL
 from kimi_linear_operator.cli.manifests import dump
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import FINGERPRINT_ANNOTATION
@@ -37,23 +36,25 @@ OBSERVED_KINDS = {kind.kind: kind for kind in (*RESOURCES, *CHILDREN)}
 
 @dataclass
 class RecordingCluster:
-    """A cluster with the resource and, for a benchmark, its pods. It accepts all writes and keeps the status."""
+    """A cluster with the resource and the observed objects. It accepts all writes and keeps the status."""
 
     resource: Manifest
+    observed: dict[tuple[Kind, str], Manifest] = field(default_factory=dict)
     pods: list[Manifest] = field(default_factory=list)
     log: str = ""
     status: list[Manifest] = field(default_factory=list)
     events: list[Manifest] = field(default_factory=list)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        return self.resource if kind in RESOURCES else None
+        is_resource = self.resource["kind"] == kind.kind
+        return self.resource if is_resource else self.observed.get((kind, name))
 
     async def events_of(self, involved: Manifest) -> list[Manifest]:
         return []
 
     async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        suite = selector.rpartition(f"{SUITE_LABEL}=")[2]
-        return [pod for pod in self.pods if kind == POD and pod["metadata"]["labels"].get(SUITE_LABEL) == suite]
+        wanted = dict(part.split("=") for part in selector.split(",")).items()
+        return [pod for pod in self.pods if kind == POD and wanted <= pod["metadata"]["labels"].items()]
 
     async def pod_log_tail(self, pod: Manifest, container: str, since_seconds: float | None = None, **_: int) -> str:
         return self.log
@@ -164,6 +165,7 @@ def test_observed_objects_become_the_golden_status(case: str, request: pytest.Fi
         kind = OBSERVED_KINDS[manifest["kind"]]
         observed = stored(manifest) if kind in RESOURCES else owned(manifest, key.name, resource["kind"])
         cache.put(kind, observed)
+        cluster.observed[kind, observed["metadata"]["name"]] = observed
         cluster.pods += [observed] if kind == POD else []
     log = CASES / case / "pod.log"
     cluster.log = log.read_text() if log.exists() else ""

@@ -11,9 +11,11 @@ from kimi_linear_operator.benchmark.measurement import Measurement
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark, Suite
 from kimi_linear_operator.benchmark.status import is_complete, read_results, with_last_reason
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import POD, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.server.labels import SERVER_LABEL
+from kimi_linear_operator.server.spec import SERVER
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class EndedSuites:
             facts: The contents of `status.environment`.
 
         Raises:
-            ApiError: The pods of a suite could not be listed.
+            ApiError: The pods of a suite, or the state of the server, could not be read.
         """
         benchmark = measurement.benchmark
         results = read_results(benchmark, previous)
@@ -80,9 +82,23 @@ class EndedSuites:
         result = job_status.result_of(job, suite, pods, timeout_seconds=limit, now=self._now())
         result = with_last_reason(result, benchmark.status)
         before = job["metadata"].get("annotations", {}).get(TARGET_ANNOTATION, "")
-        snapshot = measurement.target_state.snapshot
+        snapshot = await self._snapshot(benchmark)
         changes = [*target.changes_since(facts, before), *target.changes(before, snapshot)]
         return verdict.judge(benchmark.spec, suite, result, baseline=self._baseline(benchmark, suite), changes=changes)
+
+    async def _snapshot(self, benchmark: KimiLinearBenchmark) -> str:
+        """Return the state of the benchmark's server now.
+
+        It comes from the API server, because the watch of the server's pods can be later than that of the Job.
+        """
+        reference, namespace = benchmark.spec.server_ref, benchmark.metadata.namespace
+        if reference is None:
+            return target.snapshot(None, ())
+        server = await self._cluster.get(SERVER, namespace, reference.name)
+        deployment = await self._cluster.get(DEPLOYMENT, namespace, reference.name)
+        pods = await self._cluster.essences(POD, namespace, f"{SERVER_LABEL}={reference.name}")
+        is_own = server and deployment and metadata.is_owned_by(deployment, server["metadata"]["uid"])
+        return target.snapshot(server, pods, deployment["spec"].get("template") if deployment and is_own else None)
 
     def _baseline(self, benchmark: KimiLinearBenchmark, suite: Suite) -> Baseline:
         """Return the numbers with which a suite is compared."""

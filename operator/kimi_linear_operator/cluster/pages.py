@@ -104,6 +104,8 @@ class Pages:
                 del page
             if not continue_token:
                 return
+            if continue_token == query.get("continue"):
+                raise ApiError(UNREACHABLE, "the answer to a page of the list is the page before it")
             query = {**query, "limit": limit, "continue": continue_token}
 
     async def all(

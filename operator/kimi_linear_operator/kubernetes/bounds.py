@@ -115,8 +115,13 @@ def is_without_room(manifest: Mapping[str, Any]) -> bool:
 
 
 def count_values(value: Any) -> int:
-    """Return the number of keys and values in a value, at least 1. Counting stops when it exceeds the bounds."""
-    return _extent(value).values
+    """Return the number of keys and values in a value, at least 1. Counting stops when it exceeds MOST_VALUES."""
+    total = 0
+    for level in _levels(value, MOST_VALUES):
+        total += len(level)
+        if total > MOST_VALUES:
+            break
+    return total
 
 
 def has_at_most(value: Any, most: int) -> bool:

@@ -5,10 +5,12 @@ Only wanted fields count. Defaults of the API server and fields of other manager
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.kubernetes.bounds import count_values
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, Manifest
 from kimi_linear_operator.kubernetes.overlay import MERGE_KEYS
 
@@ -27,8 +29,9 @@ _ABSENT_WHEN_EMPTY = (
 _ITEM_KEYS = {**MERGE_KEYS, "ownerReferences": ("uid",)}
 # Paths of the lists in a NetworkPolicy. Kubernetes replaces these lists as a whole, also `ports`.
 _WHOLE_LISTS = ("spec.ingress[", "spec.egress[")
-# The largest number of pairs of items with the same key. With more pairs, items are compared in order.
-_MOST_PAIRS = 1024
+# How many values a comparison reads to match items with the same key in any order. Twenty variables with the same name
+# need 4,000. Without this limit, one pass over lists of such items in each other would take seconds.
+_MOST_STEPS = 8_000
 _QUANTITY_MAPS = ("limits", "requests")
 _QUANTITY_FIELDS = ("averageValue", "divisor", "sizeLimit")
 
@@ -75,28 +78,12 @@ def _digest(content: bytes) -> Manifest:
     return {"sha256": hashlib.sha256(content).hexdigest()}
 
 
-def differences(live: Any, wanted: Any, path: str = "", field: str = "") -> Iterator[str]:
+def differences(live: Manifest, wanted: Manifest) -> Iterator[str]:
     """Yield the paths of wanted fields that a live object lacks or contradicts.
 
     In a path, the name or key of an item stands for the item: `spec.template.spec.containers[sglang].image`.
-
-    Args:
-        live: The live object, or a value in it.
-        wanted: The wanted object or value.
-        path: The path of both values, "" for the whole object.
-        field: The last name in the path.
     """
-    if not path:
-        live, wanted = with_digests(live), with_digests(wanted)
-    if isinstance(wanted, dict) and isinstance(live, dict):
-        for key, value in wanted.items():
-            # Most values are equal, and one `!=` for a whole value is many times faster than this recursion.
-            if key not in live or live[key] != value:
-                yield from _field_differences(live, key, value, parent_path=path, parent=field)
-    elif isinstance(wanted, list) and isinstance(live, list):
-        yield from _item_differences(live, wanted, path, field)
-    elif not _is_equal(live, wanted, field):
-        yield path
+    return _Comparison().differences(with_digests(live), with_digests(wanted))
 
 
 def all_differences(first: Manifest, second: Manifest) -> tuple[str, ...]:
@@ -104,16 +91,83 @@ def all_differences(first: Manifest, second: Manifest) -> tuple[str, ...]:
     return () if first == second else tuple(sorted({*differences(first, second), *differences(second, first)}))
 
 
-def _field_differences(live: Manifest, key: str, wanted: Any, *, parent_path: str, parent: str) -> Iterator[str]:
-    path = f"{parent_path}.{key}".removeprefix(".")
-    if key not in live:
-        if not _is_stored_as_absent(key, wanted):
+@dataclass
+class _Comparison:
+    """A comparison of a live object with a wanted object.
+
+    Attributes:
+        steps: How many more values it can read to match items in any order.
+    """
+
+    steps: int = _MOST_STEPS
+
+    def differences(self, live: Any, wanted: Any, path: str = "", field: str = "") -> Iterator[str]:
+        """Yield the paths of wanted fields in which two values differ.
+
+        Args:
+            live: The live value.
+            wanted: The wanted value.
+            path: The path of both values, "" for the whole object.
+            field: The last name in the path.
+        """
+        if isinstance(wanted, dict) and isinstance(live, dict):
+            for key, value in wanted.items():
+                # Most values are equal, and one `!=` for a whole value is many times faster than this recursion.
+                if key not in live or live[key] != value:
+                    yield from self._of_fields(live, key, value, parent_path=path, parent=field)
+        elif isinstance(wanted, list) and isinstance(live, list):
+            yield from self._of_lists(live, wanted, path, field)
+        elif not _is_equal(live, wanted, field):
             yield path
-    elif parent in _QUANTITY_MAPS:
-        if _quantity(live[key]) != _quantity(wanted):
+
+    def _of_fields(self, live: Manifest, key: str, wanted: Any, *, parent_path: str, parent: str) -> Iterator[str]:
+        path = f"{parent_path}.{key}".removeprefix(".")
+        if key not in live:
+            if not _is_stored_as_absent(key, wanted):
+                yield path
+        elif parent in _QUANTITY_MAPS:
+            if _quantity(live[key]) != _quantity(wanted):
+                yield path
+        else:
+            yield from self.differences(live[key], wanted, path, key)
+
+    def _of_lists(self, live: Sequence[Any], wanted: Sequence[Any], path: str, field: str) -> Iterator[str]:
+        """Compare lists. Other managers may add items, such as a sidecar, to lists that Kubernetes merges by key."""
+        if field in _ITEM_KEYS and not path.startswith(_WHOLE_LISTS):
+            live_by_key = _by_key(live, field)
+            for key, items in _by_key(wanted, field).items():
+                yield from self._of_alike_items(live_by_key.get(key, []), items, f"{path}[{_name(items[0], key)}]")
+        elif len(live) != len(wanted):
             yield path
-    else:
-        yield from differences(live[key], wanted, path, key)
+        else:
+            for index, (live_item, wanted_item) in enumerate(zip(live, wanted, strict=True)):
+                yield from self.differences(live_item, wanted_item, f"{path}[{index}]")
+
+    def _of_alike_items(self, live: Sequence[Any], wanted: Sequence[Any], path: str) -> Iterator[str]:
+        """Compare items with the same key. If two variables of a container have the same name, the last one counts."""
+        if len(live) == len(wanted) == 1:
+            yield from self.differences(live[0], wanted[0], path)
+        elif not self._match(live, wanted):
+            yield path
+
+    def _match(self, live: Sequence[Any], wanted: Sequence[Any]) -> bool:
+        """Return whether each item matches an item of the other list.
+
+        The order counts only if there are too many values to try all pairs.
+        """
+        if not self._can_try_all(live, wanted):
+            return len(live) == len(wanted) and all(map(self._matches, live, wanted))
+        matches = [[self._matches(live_item, wanted_item) for wanted_item in wanted] for live_item in live]
+        return bool(matches) and all(map(any, matches)) and all(map(any, zip(*matches, strict=True)))
+
+    def _can_try_all(self, live: Sequence[Any], wanted: Sequence[Any]) -> bool:
+        """Return whether all pairs of two lists are within the limit, and count their values."""
+        if self.steps > 0:
+            self.steps -= len(live) * count_values(wanted) + len(wanted) * count_values(live)
+        return self.steps > 0
+
+    def _matches(self, live: Any, wanted: Any) -> bool:
+        return next(self.differences(live, wanted), None) is None
 
 
 def _is_equal(live: Any, wanted: Any, field: str) -> bool:
@@ -127,38 +181,6 @@ def _is_stored_as_absent(key: str, wanted: Any) -> bool:
     if wanted is False:
         return key in _ABSENT_WHEN_FALSE
     return wanted in ("", [], None) or (not wanted and key in _ABSENT_WHEN_EMPTY)
-
-
-def _item_differences(live: Sequence[Any], wanted: Sequence[Any], path: str, field: str) -> Iterator[str]:
-    """Compare lists. Other managers may add items, such as a sidecar, to lists that Kubernetes merges by key."""
-    if field in _ITEM_KEYS and not path.startswith(_WHOLE_LISTS):
-        live_by_key = _by_key(live, field)
-        for key, items in _by_key(wanted, field).items():
-            yield from _keyed_differences(live_by_key.get(key, []), items, f"{path}[{_name(items[0], key)}]")
-    elif len(live) != len(wanted):
-        yield path
-    else:
-        for index, (live_item, wanted_item) in enumerate(zip(live, wanted, strict=True)):
-            yield from differences(live_item, wanted_item, f"{path}[{index}]")
-
-
-def _keyed_differences(live: Sequence[Manifest], wanted: Sequence[Manifest], path: str) -> Iterator[str]:
-    """Compare items with the same key. If two variables of a container have the same name, the last one counts."""
-    if len(live) == len(wanted) == 1:
-        yield from differences(live[0], wanted[0], path)
-    elif not _match_pairwise(live, wanted):
-        yield path
-
-
-def _match_pairwise(live: Sequence[Manifest], wanted: Sequence[Manifest]) -> bool:
-    """Return whether each item matches an item of the other list.
-
-    The order counts only with more than _MOST_PAIRS pairs.
-    """
-    if len(live) * len(wanted) > _MOST_PAIRS:
-        return len(live) == len(wanted) and not any(map(has_drifted, live, wanted))
-    matches = [[not has_drifted(live_item, wanted_item) for wanted_item in wanted] for live_item in live]
-    return bool(matches) and all(map(any, matches)) and all(map(any, zip(*matches, strict=True)))
 
 
 def _by_key(items: Sequence[Any], field: str) -> dict[tuple[object, ...], list[Any]]:

@@ -93,7 +93,7 @@ def plan(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manifest]) 
     """
     existing = {_address(manifest): manifest for manifest in live}
     steps = (step_for(owner, child, existing.get(_address(child))) for child in wanted)
-    return [*(step for step in steps if step), *unwanted(owner, wanted, live)]
+    return [*(step for step in steps if step), *_unwanted(owner, wanted, live)]
 
 
 def step_for(owner: Resource, wanted: Manifest, live: Manifest | None) -> Step | None:
@@ -108,7 +108,7 @@ def step_for(owner: Resource, wanted: Manifest, live: Manifest | None) -> Step |
     return Apply(live, wanted, fields) if fields else None
 
 
-def unwanted(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> Iterator[Delete]:
+def _unwanted(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> Iterator[Delete]:
     """Yield a deletion for each child that is no longer wanted."""
     names = {_address(child) for child in wanted}
     for manifest in live:

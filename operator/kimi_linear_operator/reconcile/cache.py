@@ -6,6 +6,7 @@ correct changes that a watch has lost. An older state never overwrites a newer s
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from kimi_linear_operator import jsontext
@@ -114,13 +115,34 @@ class Cache:
             key: The resource that their label names.
             owner: Return only children that this UID owns, because users can set the label, too.
         """
+        return list(map(manifest_of, self._children_to_read(kind, key, owner)))
+
+    def unwanted_children(self, kind: Kind, key: Key, owner: str, wanted: Collection[Key]) -> list[CachedObject]:
+        """Return those of the children in `children` that are not wanted, and that nobody has deleted yet.
+
+        Args:
+            kind: The kind of the children.
+            key: The resource that their label names.
+            owner: The UID of this resource.
+            wanted: The keys of the wanted children.
+        """
+        to_read = self._children_to_read(kind, key, owner)
+        return [cached for cached in to_read if not cached.is_terminating and cached.key not in wanted]
+
+    def _children_to_read(self, kind: Kind, key: Key, owner: str | None) -> Iterator[CachedObject]:
         labelled = self.cached_children(kind, key)
         own = sorted((cached for cached in labelled if owner is None or owner in cached.owners), key=_name_of)
-        return [manifest_of(cached) for cached in _bounded(own[: self._types[key.kind].most_children])]
+        return _bounded(own[: self._types[key.kind].most_children])
 
     def cached_children(self, kind: Kind, key: Key) -> Collection[CachedObject]:
         """Return the cached objects of one kind whose label names a resource, in no particular order."""
         return self._children.get((key, kind), {}).values()
+
+    def sizes(self, key: Key, kinds: Iterable[Kind]) -> Iterator[int]:
+        """Yield about how many bytes a pass takes for a resource, and for each of its children of these kinds."""
+        resource = self.find(key)
+        children = chain.from_iterable(self.cached_children(kind, key) for kind in kinds)
+        return (cached.decoded_size for cached in chain([resource] if resource else (), children))
 
     def is_progress(self, observed: CachedObject) -> bool:
         """Return whether this change can only affect a status, because the object is a pod or its spec is unchanged.

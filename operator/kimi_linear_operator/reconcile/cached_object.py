@@ -43,6 +43,9 @@ LARGE_STATUS = 32 * 2**10
 # Passes read only the essential part of a resource's metadata.
 _LARGEST_METADATA = LARGE_CHILD
 
+# How many bytes a decoded object takes for each unit of its weight, in addition to its text.
+_BYTES_OF_WEIGHT = 50
+
 # In characters. Names of managers have at most 128; a UID in an owner reference can have any number.
 _LONGEST_SHARED = 128
 # In characters. A revision is a number.
@@ -105,6 +108,7 @@ class CachedObject:
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
+        is_terminating: Whether the object was deleted, and exists until its finalizers or processes have ended.
         large: The bytes that count towards the limit of the namespace, 0 for a usual size. For a large child, these are
             the bytes of its text. For a large resource, these are the bytes of its spec and its status.
         cut: If there was no room and only the essence was cached, the value of `large` for the whole object. Otherwise
@@ -124,6 +128,7 @@ class CachedObject:
     text: PackedText
     weight: int
     is_deleted: bool
+    is_terminating: bool
     large: int
     cut: int = 0
 
@@ -149,6 +154,11 @@ class CachedObject:
         manifest = _without_room(self.manifest(), others) if self.is_resource else _small_part(self.manifest())
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
         return replace(self, text=_packed(text), weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
+
+    @property
+    def decoded_size(self) -> int:
+        """Return about how many bytes the manifest of the whole object takes."""
+        return max(self.text.size, self.cut) + _BYTES_OF_WEIGHT * self.weight
 
     @property
     def is_unreported(self) -> bool:
@@ -211,6 +221,7 @@ class Reader:
             text=_packed(kept.text),
             weight=kept.weight,
             is_deleted=is_deleted,
+            is_terminating="deletionTimestamp" in manifest["metadata"],
             large=_large_bytes_of_resource(kept) if kind in self._types else _large_bytes_of_child(kept),
             # If this manifest comes from the cache, for example with a new status, the original size of the spec is
             # unknown.

@@ -25,7 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     kind_of,
 )
 from kimi_linear_operator.kubernetes.models import Resource
-from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for, unwanted
+from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Step, step_for
 from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, MOST_WEIGHT_OF_FEW, Cache
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.decoded import share
@@ -136,11 +136,13 @@ class Children:
         Raises:
             ApiError: A child could not be deleted. The other children are still deleted.
         """
-        live = [manifest for kind in kinds for manifest in self.cache.children(kind, key, owner.metadata.uid)]
-        steps = (step for step in unwanted(owner, list(wanted), live) if self._has_read(step.live))
+        uid, kept = owner.metadata.uid, {_key(owner, manifest) for manifest in wanted}
+        readable = (kind for kind in kinds if self.has_read(key.namespace, (kind,)))
+        unwanted = iter([child for kind in readable for child in self.cache.unwanted_children(kind, key, uid, kept)])
         errors: list[BaseException | None] = []
-        while some := list(islice(steps, _DELETIONS_AT_ONCE)):
-            errors += await _run_concurrently(self._delete(owner, step.live) for step in some)
+        while some := list(islice(unwanted, _DELETIONS_AT_ONCE)):
+            # These children can be many, so each is decoded only when it is its turn.
+            errors += await _run_concurrently(self._delete(owner, child.manifest()) for child in some)
         for error in filter(None, errors):
             raise error
 
@@ -205,11 +207,8 @@ class Children:
                 sentences.append(f"{key.kind.kind} {key.name}: {rivals} keeps changing {', '.join(sorted(fields))}")
         return sentences
 
-    def _has_read(self, live: Manifest) -> bool:
-        return self.has_read(live["metadata"]["namespace"], (kind_of(live),))
-
     def _cached(self, owner: Resource, wanted: Manifest) -> Manifest | None:
-        return self.cache.get(Key(owner.metadata.namespace, wanted["metadata"]["name"], kind_of(wanted)))
+        return self.cache.get(_key(owner, wanted))
 
     def _is_owned(self, owner: Resource, live: Manifest) -> bool:
         return metadata.is_owned_by(live, owner.metadata.uid)
@@ -458,9 +457,12 @@ def _log(verb: str, manifest: Manifest) -> None:
 
 
 def _child(owner: Resource, manifest: Manifest) -> Child:
-    namespace = owner.metadata.namespace
-    own = Key(namespace, owner.metadata.name, owner.KIND)
-    return Child(own, Key(namespace, manifest["metadata"]["name"], kind_of(manifest)))
+    return Child(Key(owner.metadata.namespace, owner.metadata.name, owner.KIND), _key(owner, manifest))
+
+
+def _key(owner: Resource, manifest: Manifest) -> Key:
+    """Return the key of a child of a resource."""
+    return Key(owner.metadata.namespace, manifest["metadata"]["name"], kind_of(manifest))
 
 
 def _fingerprint(wanted: Manifest) -> str:

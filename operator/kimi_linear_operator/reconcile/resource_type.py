@@ -140,6 +140,10 @@ def _refers_to_nothing(_: Cache, __: Key) -> tuple[Kind, ...]:
     return ()
 
 
+def _observes_nothing(_: Cache, __: Key) -> tuple[Key, ...]:
+    return ()
+
+
 def _uses_nothing(_: Cache, __: Key, ___: str) -> bool:
     return False
 
@@ -194,6 +198,7 @@ class ResourceType:
         most_children: How many children of one kind a pass reads, None if only their total size is limited.
         referenced: The kinds of other resources that a resource may refer to.
         refers_to: Returns the kinds that a resource refers to now.
+        observes: Returns the other resources whose children a pass reads now.
         needs_everything: Whether a pass needs everything that can be read, in all namespaces.
         uses: Returns whether any resource of this type needs another resource to stay as it is. It gets the time.
         goal: The goal of the resource.
@@ -216,6 +221,7 @@ class ResourceType:
     most_children: int | None = None
     referenced: tuple[Kind, ...] = ()
     refers_to: Callable[[Cache, Key], tuple[Kind, ...]] = _refers_to_nothing
+    observes: Callable[[Cache, Key], tuple[Key, ...]] = _observes_nothing
     needs_everything: bool = False
     uses: Callable[[Cache, Key, str], bool] = _uses_nothing
     goal: Goal = READY
@@ -240,6 +246,11 @@ class ResourceType:
     def own_kinds(self) -> tuple[Kind, ...]:
         """Return the kinds of objects that every pass over a resource needs."""
         return (self.kind, *self.children, *self.observed)
+
+    @property
+    def all_kinds(self) -> tuple[Kind, ...]:
+        """Return the kinds of all children and other objects that a pass over a resource may read."""
+        return (*self.own_kinds, *self.optional_children, *self.referenced)
 
     @property
     def written(self) -> tuple[Kind, ...]:

@@ -100,7 +100,9 @@ class SeenLease:
     def is_free(self, now: float) -> bool:
         """Return whether this replica may take the lease."""
         if self.is_held_by_another:
-            return bool(now - self._since >= self._spec().get("leaseDurationSeconds", LEASE_SECONDS))
+            # The holder trusts the lease for its own duration, even if somebody has written a shorter one.
+            duration = max(self._spec().get("leaseDurationSeconds", LEASE_SECONDS), LEASE_SECONDS)
+            return bool(now - self._since >= duration)
         if self.is_yielding:
             return now - self._since >= YIELD_SECONDS
         return now >= self._last_holder_until

@@ -8,7 +8,9 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -18,6 +20,7 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler, Scheduling, Types
 from kimi_linear_operator.runtime.dispatch import make_pass, reconcilers, shared_context
+from kimi_linear_operator.runtime.large_passes import LargePasses
 from kimi_linear_operator.runtime.order import PROGRESS
 from kimi_linear_operator.runtime.queue import WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
@@ -26,6 +29,9 @@ from kimi_linear_operator.runtime.scopes import Scope, Scopes
 WORKERS = 32
 # After this time, passes wait for the next turn of the event loop. A usual pass takes a few milliseconds.
 TURN_SECONDS = 0.01
+# How many bytes a usual pass may take. A server with 80 pods takes about this much. All workers together take 32 MiB,
+# four times as much if their text contains rare characters.
+LARGEST_USUAL_PASS = 2**20
 # The source of bulk work for which nobody waits: new resources, and all resources at the start. Each namespace has one
 # such source.
 BULK = "bulk"
@@ -53,6 +59,7 @@ class Work:
     list_at_once: Callable[[Iterable[Scope]], None] = lambda _: None
     # None while this replica does not lead.
     _queue: WorkQueue | None = None
+    _large_passes: LargePasses = field(default_factory=LargePasses)
     # One item for each pass that waits for its turn, the next one first.
     _waiting: deque[object] = field(default_factory=deque)
     # When the current turn of the event loop began, for passes.
@@ -117,7 +124,7 @@ class Work:
     def enqueue_scope(self, scope: Scope) -> None:
         """Enqueue all resources that may need a scope."""
         keys = self.cache.resources(scope.namespace)
-        self.enqueue(key for key in keys if scope.kind in self._may_need(key))
+        self.enqueue(key for key in keys if scope.kind in self.types[key.kind].all_kinds)
 
     def enqueue_askers(self, scope: Scope) -> None:
         """Enqueue the resources that ask for an optional scope."""
@@ -160,9 +167,16 @@ class Work:
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
             return READ_AGAIN_SECONDS
         try:
-            return await make_pass(by_kind, key, failures)
+            async with self._large_passes.place(key.namespace) if self._is_large(key) else nullcontext():
+                return await make_pass(by_kind, key, failures)
         except NotReadYetError:
             return READ_AGAIN_SECONDS
+
+    def _is_large(self, key: Key) -> bool:
+        """Return whether a pass over a resource reads much."""
+        read = (key, *self.types[key.kind].observes(self.cache, key))
+        sizes = (size for item in read for size in self.cache.sizes(item, self.types[item.kind].all_kinds))
+        return any(total > LARGEST_USUAL_PASS for total in accumulate(sizes))
 
     def _may_reconcile(self, key: Key) -> bool:
         """Return whether all scopes that a resource needs were read.
@@ -173,10 +187,6 @@ class Work:
         return self.scopes.has_read(
             key.namespace, (*resource_type.own_kinds, *resource_type.refers_to(self.cache, key))
         )
-
-    def _may_need(self, key: Key) -> Iterable[Kind]:
-        resource_type = self.types[key.kind]
-        return (*resource_type.own_kinds, *resource_type.optional_children, *resource_type.referenced)
 
     def _ask(self, key: Key, kinds: Collection[Kind]) -> Mapping[Kind, ApiError]:
         """Note which optional kinds a resource asks for. Return the kinds that cannot be read, each with the error.

@@ -321,7 +321,7 @@ class Templates:
         if found is None or live is None or self._allows_node_access:
             return found
         allowed = access.reach([router.build_pod_template(server, options)])
-        return None if access.exceeds(found.template, allowed) and not _has_template(live, found) else found
+        return found if _is_within_reach(found, allowed, live) else None
 
     async def _with_router(self, server: KimiLinearServer, case: _Case, choice: TemplateChoice) -> TemplateChoice:
         """Add the pod template of the router, if the server has one.
@@ -367,18 +367,14 @@ class Templates:
 
         Users can create revisions whose templates give more access. These revisions count only if the administrator
         allows all access. There is one exception: the revision of the running pods, if the Deployment has its whole
-        template. The administrator allowed its access before.
+        template and gives the same access. The administrator allowed this access before.
         """
         revisions = revision.read_all(records)
         if not revisions or self._allows_node_access:
             return revisions
         allowed, deployed = access.reach([build_pod_template(server)]), revision.number_on(live)
         running = next((item for item in revisions if item.number == deployed), None)
-        return [
-            item
-            for item in revisions
-            if not access.exceeds(item.template, allowed) or (item is running and live and _has_template(live, item))
-        ]
+        return [item for item in revisions if _is_within_reach(item, allowed, live if item is running else None)]
 
     async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Answers:
         """Return the fields of the spec that nobody asked for.
@@ -451,9 +447,23 @@ class Templates:
         return running_template(build_pod_template(server), deployment) if deployment else None
 
 
-def _has_template(deployment: Manifest, recorded: Revision) -> bool:
-    """Return whether a Deployment has all fields of a recorded template."""
-    return not has_drifted(deployment["spec"].get("template", {}), recorded.template)
+def _is_within_reach(recorded: Revision, allowed: frozenset[str], live: Manifest | None) -> bool:
+    """Return whether a recorded template gives pods no more access than allowed, or than the running pods have.
+
+    A template can also give access because it lacks a field. So it is not enough that the Deployment has all its
+    fields.
+
+    Args:
+        recorded: The record.
+        allowed: The allowed access.
+        live: The Deployment that runs with the record, None if there is none.
+    """
+    if not access.exceeds(recorded.template, allowed):
+        return True
+    running = live["spec"].get("template", {}) if live else None
+    if running is None or has_drifted(running, recorded.template):
+        return False
+    return not access.exceeds(recorded.template, allowed | access.reach([running]))
 
 
 def is_served_with(deployment: Manifest | None, current: Revision) -> bool:

@@ -156,6 +156,25 @@ def test_a_list_that_continues_from_an_older_state_is_an_error() -> None:
     asyncio.run(test())
 
 
+def test_a_list_whose_pages_are_always_the_same_page_is_an_error() -> None:
+    """A proxy answers without a look at the query, so the list would never end."""
+    asked = 0
+
+    async def answer(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        metadata = {"resourceVersion": "5", "continue": "next"}
+        return web.json_response({"metadata": metadata, "items": [make_server()]} if asked < 9 else {})
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            with pytest.raises(ApiError, match="the page before"):
+                await cluster.list(SERVER, "default")
+
+    asyncio.run(test())
+    assert asked == 2
+
+
 @pytest.mark.parametrize("status", [429, 500, 503, 504, None])
 def test_a_refused_page_is_requested_again_without_restarting_the_list(
     status: int | None, monkeypatch: pytest.MonkeyPatch

@@ -2,14 +2,14 @@
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kimi_linear_operator.kubernetes.drift import differences, has_drifted, with_digests
+from kimi_linear_operator.kubernetes.drift import all_differences, differences, has_drifted, with_digests
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.manifests import build
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -257,3 +257,26 @@ def test_the_longest_storable_lists_are_compared_by_key(live: Manifest, wanted: 
 )
 def test_an_absurdly_large_quantity_is_compared_as_text(quantity: str) -> None:
     assert has_drifted(limits("1Gi"), limits(quantity))
+
+
+def _nested(widths: Sequence[int], value: int) -> Any:
+    """Return lists of variables without a name in each other, so all items of a list have the same key."""
+    if not widths:
+        return {"value": value}
+    return {"env": [_nested(widths[1:], value) for _ in range(widths[0])]}
+
+
+@pytest.mark.parametrize("widths", [(2, 32, 24), (8, 8, 8, 3), (2,) * 10, (40, 40), (1500,)], ids=str)
+def test_lists_of_alike_items_in_each_other_are_compared_in_little_time(widths: Sequence[int]) -> None:
+    """Each item could be compared with each other item, and so could the items in them. That would take seconds."""
+    began = time.process_time()
+    assert all_differences(_nested(widths, 0), _nested(widths, 1))
+    assert not all_differences(_nested(widths, 0), _nested(widths, 0))
+    assert time.process_time() - began < 0.3
+
+
+def test_alike_items_of_a_container_match_in_any_order() -> None:
+    variables = [{"name": "A", "value": str(number)} for number in range(20)]
+    live, wanted = ({"containers": [{"name": "sglang", "env": env}]} for env in (variables, variables[::-1]))
+    assert not has_drifted(live, wanted)
+    assert has_drifted(live, {"containers": [{"name": "sglang", "env": [*variables[:-1], variables[0]]}]})

@@ -4,6 +4,7 @@ Resources that depend on a child are enqueued.
 """
 
 import asyncio
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -17,6 +18,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, SERVICE, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import Children, write_all
+from kimi_linear_operator.reconcile.decoded import decoded_once
 from kimi_linear_operator.reconcile.errors import GoneError
 from kimi_linear_operator.reconcile.repairs import QUICK_REPAIRS
 from kimi_linear_operator.server.manifests import build_companions
@@ -281,3 +283,25 @@ def test_the_longest_pause_that_the_api_server_asks_for_counts() -> None:
     asked = [ApiError(429, "too many requests", 30.0), ApiError(409, "changed"), ApiError(429, "again", 1.0)]
     failures = asyncio.run(write_all(fail(error) for error in asked))
     assert failures.passing is asked[0]
+
+
+def test_many_unwanted_children_are_decoded_only_when_it_is_their_turn() -> None:
+    """Users can make thousands of objects that a server owns, and their finalizers can hold them."""
+    cluster, cache, server = Deletions(), new_cache(), make_server()
+    for number in range(400):
+        service = owned({"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"kimi-{number:03}"}})
+        service["metadata"] |= {"name": f"kimi-{number:03}", "annotations": {"text": "x" * 15_000}}
+        if number % 2:
+            service["metadata"] |= {"deletionTimestamp": "2026-11-24T09:00:00Z", "finalizers": ["a/b"]}
+        cache.put(SERVICE, service)
+    children = Children(cast(Cluster, cluster), cache, tell_nobody)
+    resource = KimiLinearServer.model_validate(server)
+    tracemalloc.start()
+    try:
+        with decoded_once():
+            asyncio.run(children.prune(resource, Key("default", "kimi", SERVER), (SERVICE,), []))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(cluster.deleted) == 200
+    assert peak < 100 * 15_000

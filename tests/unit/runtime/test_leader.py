@@ -193,12 +193,23 @@ def hand_to_b(leases: Leases) -> None:
     leases.write({**leases.lease, "spec": {**leases.lease["spec"], "holderIdentity": "b"}})
 
 
+def shorten(leases: Leases) -> None:
+    assert leases.lease
+    leases.write({**leases.lease, "spec": {**leases.lease["spec"], "leaseDurationSeconds": 1}})
+
+
+def hand_to_c_for_a_second(leases: Leases) -> None:
+    assert leases.lease
+    spec = {**leases.lease["spec"], "holderIdentity": "c", "leaseDurationSeconds": 1}
+    leases.write({**leases.lease, "spec": spec})
+
+
 def clear(leases: Leases) -> None:
     assert leases.lease
     leases.write({**leases.lease, "spec": {}})
 
 
-@pytest.mark.parametrize("tamper", [delete, hand_to_b, clear])
+@pytest.mark.parametrize("tamper", [delete, hand_to_b, shorten, hand_to_c_for_a_second, clear])
 def test_a_lease_that_somebody_deletes_or_rewrites_makes_no_second_leader(tamper: Callable[[Leases], None]) -> None:
     """Whether the holder sees the change, or loses its connection at that moment."""
 

@@ -147,3 +147,23 @@ def test_a_forged_record_of_a_router_without_any_other_change_is_left_out() -> N
     world.cache.put(DEPLOYMENT, world.cluster.store(router))
     world.run()
     assert world.reached == []
+
+
+def test_a_record_without_a_field_that_protects_the_pods_is_left_out() -> None:
+    world = World({"f:suspend": {}})
+    record = copy.deepcopy(world.cluster.objects["ControllerRevision", "kimi-1"])
+    del record["data"]["template"]["spec"]["automountServiceAccountToken"]
+    world.cache.put(REVISION, world.cluster.store(record))
+    world.run()
+    assert world.reached == []
+
+
+def test_a_record_of_a_router_without_a_field_that_protects_its_pods_is_left_out() -> None:
+    world = World({"f:suspend": {}})
+    router = copy.deepcopy(world.cluster.objects["Deployment", "kimi-router"])
+    record = json.loads(router["metadata"]["annotations"][TEMPLATE_ANNOTATION])
+    del record["template"]["spec"]["automountServiceAccountToken"]
+    router["metadata"]["annotations"][TEMPLATE_ANNOTATION] = json.dumps(record)
+    world.cache.put(DEPLOYMENT, world.cluster.store(router))
+    world.run()
+    assert world.reached == []
