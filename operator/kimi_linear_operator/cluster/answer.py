@@ -4,7 +4,7 @@ import re
 from typing import Any, NamedTuple
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, code_of
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 # An overloaded API server asks to wait up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). A longer time comes
@@ -60,7 +60,7 @@ def error_of(answer: Answer) -> ApiError:
         text = answer.content[:200].decode(errors="replace").strip()
         return ApiError(answer.status, text, retry_seconds)
     message = content.get("message", "") if isinstance(content, dict) else content
-    return ApiError(answer.status, str(message), retry_seconds)
+    return ApiError(code_of(answer.status, content), str(message), retry_seconds)
 
 
 def shows_forbidden(answer: Answer) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from enum import Enum
+from typing import Any
 
 from kimi_linear_operator import foreigntext
 
@@ -9,9 +10,18 @@ UNREACHABLE = 0
 """The status of a request without an answer."""
 GONE = 410
 """The status of a list or a watch that cannot continue, because the API server no longer has its resource version."""
+CONFLICT = 409
+"""The status of a write for an object, or for a state of it, that no longer exists."""
 UNDECLARED_FIELD = "field not declared in schema"
 """The end of the message about a field that the kind does not have (k8s.io/apimachinery, util/managedfields)."""
 _FIRST_SERVER_ERROR = 500
+_INVALID = 422
+# The message about a JSON patch that does not fit the object: a tested field has another value, or the place of a
+# change is missing (k8s.io/apimachinery, api/errors, NewGenericServerResponse).
+_UNFIT_PATCH = "the server rejected our request due to an error in our request"
+# The field that the API server names if a write is for an object with another UID (k8s.io/apimachinery,
+# api/validation/objectmeta.go).
+_UID = "metadata.uid"
 
 
 class Meaning(Enum):
@@ -23,6 +33,12 @@ class Meaning(Enum):
     FORBIDDEN = "a permission or a quota is missing, so an administrator must act"
     FENCED = "this replica is not allowed to write"
 
+
+NO_ANSWER = "no answer from"
+"""The beginning of the message about a request without an answer."""
+# The answer to a path of a kind that the API server does not serve (k8s.io/apiserver, and http.NotFound of Go).
+_NOT_FOUND = 404
+_UNKNOWN_PATH = "404 page not found"
 
 # Causes: overload, a lost race, rotated credentials, a namespace or kind that does not exist (yet), or a server behind
 # the API server (a webhook, etcd, an aggregated API) that does not answer.
@@ -66,6 +82,16 @@ class ApiError(Exception):
         return classify(self.status, self.message, self.retry_seconds)
 
     @property
+    def is_unknown_kind(self) -> bool:
+        """Return whether the API server does not serve the kind of the requested object."""
+        return (self.status, self.message) == (_NOT_FOUND, _UNKNOWN_PATH)
+
+    @property
+    def is_without_answer(self) -> bool:
+        """Return whether the API server has not answered."""
+        return self.status == UNREACHABLE and self.message.startswith(NO_ANSWER)
+
+    @property
     def is_passing(self) -> bool:
         """Return whether the same request may succeed in a moment."""
         return self.meaning in (Meaning.RETRY, Meaning.FENCED)
@@ -74,6 +100,27 @@ class ApiError(Exception):
     def is_about_content(self) -> bool:
         """Return whether the API server refused the content of the object, so that a retry does not help."""
         return self.meaning in (Meaning.WRONG_SPEC, Meaning.DENIED)
+
+
+def code_of(status: int, answer: Any) -> int:
+    """Return the status code of an error, and CONFLICT for some errors that the API server calls invalid.
+
+    Such a write names the UID of another object, which was deleted, or tests a field that has changed. So nothing is
+    wrong with its content.
+
+    Args:
+        status: HTTP status code.
+        answer: The decoded answer.
+    """
+    if status != _INVALID or not isinstance(answer, dict):
+        return status
+    return CONFLICT if answer.get("message") == _UNFIT_PATCH or _UID in _blamed_fields(answer) else status
+
+
+def _blamed_fields(answer: dict[str, Any]) -> list[Any]:
+    details = answer.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    return [cause.get("field") for cause in causes or () if isinstance(cause, dict)]
 
 
 def may_be_stored(status: int) -> bool:

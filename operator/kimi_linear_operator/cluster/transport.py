@@ -4,7 +4,6 @@ Authentication and TLS come from the official client. The connections are our ow
 deadline when it is sent, and the official client cannot do that.
 """
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kimi_linear_operator import clock
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import Answer
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, may_be_stored
+from kimi_linear_operator.cluster.errors import NO_ANSWER, UNREACHABLE, ApiError, may_be_stored
 from kimi_linear_operator.cluster.request import Request
 
 REQUEST_TIMEOUT_SECONDS = 30.0
@@ -117,7 +116,7 @@ class Transport:
         write_seconds: Called right before every write. Returns how many seconds the write may take, and raises ApiError
             to forbid it.
         pending: The writes that may still be committed.
-        turn: Awaited after every answer, before the caller gets it.
+        turn: Awaited at the end of every request, also of a failed one, before the caller goes on.
     """
 
     client: ApiClient
@@ -146,12 +145,20 @@ class Transport:
             ApiError: There is no answer, there are no credentials, or the write is forbidden.
             TooLongError: The answer is longer than `most_bytes`.
         """
+        try:
+            answer = await self._accepted(request, most_bytes)
+        except (ApiError, TooLongError):
+            await self.turn()
+            raise
+        await self.turn()
+        return answer
+
+    async def _accepted(self, request: Request, most_bytes: int | None) -> Answer:
         answer = await self._exchange(request, most_bytes)
         if answer.status == 401:
             # The token may have been rotated after we read it.
             await credentials.load(self.client.configuration)
             answer = await self._exchange(request, most_bytes)
-        await self.turn()
         return answer
 
     async def _exchange(self, request: Request, most_bytes: int | None) -> Answer:
@@ -177,7 +184,7 @@ class Transport:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.observe(request.verb, UNREACHABLE)
             cause = str(error) or type(error).__name__
-            raise ApiError(UNREACHABLE, f"no answer from {self.server}: {cause}") from error
+            raise ApiError(UNREACHABLE, f"{NO_ANSWER} {self.server}: {cause}") from error
         self.observe(request.verb, response.status)
         return Answer(response.status, content, response.headers.get("Retry-After", ""))
 
@@ -201,7 +208,7 @@ class Transport:
             method,
             url,
             headers=headers,
-            data=None if request.body is None else json.dumps(request.body),
+            data=request.content(),
             timeout=aiohttp.ClientTimeout(total=seconds),
             server_hostname=configuration.tls_server_name or None,
             proxy_headers=configuration.proxy_headers,

@@ -146,7 +146,7 @@ class Work:
 
         A pass without writes never waits, and the answers to many passes can arrive at the same time. Many parts of
         passes in one turn of the event loop would block all other tasks, such as the renewal of the Lease. So each pass
-        calls this before it begins, and after every answer.
+        calls this before it begins, and at the end of every request.
         """
         ticket = object()
         self._waiting.append(ticket)

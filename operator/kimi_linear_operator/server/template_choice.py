@@ -11,6 +11,7 @@ from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.previous_status import was_rolled_back
 from kimi_linear_operator.server.revision import History, Revision, has_new_annotation, is_of, rollout_of
 from kimi_linear_operator.server.router_template import RouterChoice
+from kimi_linear_operator.server.sleeping import is_asleep
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import (
     as_this_version_reads,
@@ -83,19 +84,28 @@ class TemplateChoice:
         """Return the fields that the template ignores because they may be only defaults."""
         return tuple(self.current.left_out)
 
+    @property
+    def may_sleep(self) -> bool:
+        """Return whether KEDA may remove the last replica.
+
+        During an automatic rollout, this replica shows whether the template works.
+        """
+        return not self.current.is_automatic or self.current.was_asleep or self.is_rolled_back
+
     def completed(self) -> "TemplateChoice":
         """Return the choice without the mark of an automatic rollout, because the rollout has ended."""
         return replace(self, current=replace(self.current, is_automatic=False))
 
-    def with_mark(self, number: int) -> "TemplateChoice":
+    def with_mark(self, server: KimiLinearServer, number: int) -> "TemplateChoice":
         """Return the choice for an automatic rollout of only the router: the same template in a new, marked revision.
 
         The revision keeps the result of its verification, because the replicas stay as they are.
 
         Args:
+            server: The server.
             number: The number of the new revision.
         """
-        return replace(self, current=replace(self.current, number=number, created="", is_automatic=True))
+        return replace(self, current=_marked(server, replace(self.current, number=number, created=""), self.current))
 
 
 @dataclass(frozen=True)
@@ -145,6 +155,8 @@ def choose(
     See `_chosen` for the arguments.
     """
     choice = _chosen(server, history, applied, state)
+    if choice.current.was_asleep and not is_asleep(server.spec):
+        choice = replace(choice, current=replace(choice.current, was_asleep=False))
     older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
     verified = max(older, key=lambda item: item.number, default=None)
     return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified, state))
@@ -182,7 +194,7 @@ def _chosen(
     offer = all_differences(current.template, built)
     unknown = (*unknown_fields(current.explicit_inputs), *current.refused_inputs) if offer else ()
     if offer and state.is_chosen and not unknown:
-        return TemplateChoice(_new(server, built, history, is_automatic=True), running=running)
+        return TemplateChoice(_marked(server, _new(server, built, history), current), running=running)
     return TemplateChoice(current, offer, running, unknown=unknown)
 
 
@@ -297,6 +309,18 @@ def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_a
         generation=server.metadata.generation,
         is_automatic=is_automatic,
     )
+
+
+def _marked(server: KimiLinearServer, revision: Revision, before: Revision) -> Revision:
+    """Return a revision with the mark of an automatic rollout.
+
+    Args:
+        server: The server.
+        revision: The revision without the mark.
+        before: The revision that the server has had until now. If it has the mark, too, its template never worked. Then
+            a replica has to show whether the new one works, even if KEDA has removed all replicas.
+    """
+    return replace(revision, is_automatic=True, was_asleep=is_asleep(server.spec) and not before.is_automatic)
 
 
 def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:

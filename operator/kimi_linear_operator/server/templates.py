@@ -18,7 +18,7 @@ from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
-from kimi_linear_operator.server.deployment import build_pod_template
+from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
@@ -26,7 +26,8 @@ from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.owned import own_deployment, own_pods, own_router
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
-from kimi_linear_operator.server.spec import KimiLinearServer
+from kimi_linear_operator.server.sleeping import is_asleep
+from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
 from kimi_linear_operator.server.spec.traffic import Router
 from kimi_linear_operator.server.template_choice import (
     Decision,
@@ -127,7 +128,7 @@ class Templates:
             raise BehindError("the automatic rollout no longer chooses this server")
         if not choice.current.is_automatic:
             self.chosen.discard(key)
-        elif await self.has_settled(key, server, live, choice.current):
+        elif await self.has_settled(key, server, live, choice.current, makes_router=True):
             choice = choice.completed()
         return Decision(server, choice)
 
@@ -185,7 +186,15 @@ class Templates:
             return replace(case, state=replace(case.state, unready=error.reason))
         return replace(case, state=replace(case.state, location=location))
 
-    async def has_settled(self, key: Key, server: KimiLinearServer, live: Manifest | None, current: Revision) -> bool:
+    async def has_settled(
+        self,
+        key: Key,
+        server: KimiLinearServer,
+        live: Manifest | None,
+        current: Revision,
+        *,
+        makes_router: bool = False,
+    ) -> bool:
         """Return whether all replicas have served for long enough with this revision's pod template, and the router.
 
         Args:
@@ -193,20 +202,24 @@ class Templates:
             server: The server.
             live: Its Deployment, None if there is none.
             current: The revision.
+            makes_router: Whether the pass makes the router if there is none. A spec that is not applied may ask for a
+                router that does not exist.
 
         Raises:
             ApiError: The router's Deployment could not be read.
         """
         if live is None or not has_rolled_out(live, current) or self._seconds_of_replicas(key) > 0.0:
             return False
-        # A spec that was not applied may ask for a router that does not exist.
+        is_empty = not ServerObservation({}, None, deployment=live).wanted
+        if is_empty and _awaits_replicas(server.spec, current):
+            return False
         deployment = own_router(self._cache, key, server.metadata.uid)
         if server.spec.router is None or deployment is None:
-            return True
+            return server.spec.router is None or not makes_router
         record = await self.kept_router(key, server)
         if record is None or record.number != current.number:
             return False
-        if not ServerObservation({}, None, deployment=live).wanted:
+        if is_empty:
             return True  # Without replicas, no pod of a router becomes Ready.
         is_complete = ServerObservation({}, None, deployment=deployment).is_rolled_out
         return is_complete and self._seconds_of_router(key, server.metadata.uid) <= 0.0
@@ -298,8 +311,9 @@ class Templates:
             return record
         built = router.build_pod_template(server, options)
         template = (running_template(built, live) if live else None) or built
-        # A server without pods will get revision 1.
-        number = max(revision.number_on(own_deployment(self._cache, key, server.metadata.uid)), 1)
+        # With a lower number than that of the current revision, the router would get another template after the wait.
+        history = self._case(key, server, own_deployment(self._cache, key, server.metadata.uid)).history
+        number = history.reference.number if history.reference else history.lost_number
         new, facts = router_template.new_record(server, template, number), self._facts_of_spec(key, server)
         if facts is None:
             raise BehindError("the spec has changed during the pass")
@@ -342,7 +356,7 @@ class Templates:
             kept = await self._running_router(server, case, choice, built) or kept
         found = router_template.choose(server, built, kept, choice.current)
         if found.offer and state.is_chosen and not (choice.unknown or found.unknown):
-            choice = choice.with_mark(case.history.next_number)
+            choice = choice.with_mark(server, case.history.next_number)
             found = router_template.choose(server, built, kept, choice.current)
         return replace(choice, router=found)
 
@@ -445,6 +459,15 @@ class Templates:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
         return running_template(build_pod_template(server), deployment) if deployment else None
+
+
+def _awaits_replicas(spec: ServerSpec, current: Revision) -> bool:
+    """Return whether an automatic rollout waits for the replicas of a server that has none.
+
+    If KEDA has removed replicas that have not served long enough, other replicas have to serve. `suspend` ends the
+    wait, and so does `replicas: 0` without KEDA.
+    """
+    return wanted_replicas(spec) > 0 or (is_asleep(spec) and not current.was_asleep)
 
 
 def _is_within_reach(recorded: Revision, allowed: frozenset[str], live: Manifest | None) -> bool:

@@ -9,9 +9,11 @@ import pytest
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
     DEPLOYMENT,
     POD,
     REVISION,
+    SCALED_OBJECT,
     Kind,
     Manifest,
     kind_of,
@@ -21,7 +23,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, BehindError
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
-from kimi_linear_operator.server.manifests import build_revision
+from kimi_linear_operator.server.manifests import build_companions, build_revision
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import make_pod, make_server, stored
 from passes import Passes, new_cache
@@ -71,6 +73,28 @@ def test_a_server_with_a_refused_spec_can_be_scaled_down(
     assert [manifest["spec"]["replicas"] for manifest in cluster.scaled] == ([] if replicas is None else [replicas])
     assert {item["kind"] for item in cluster.applied} <= {"ControllerRevision"}
     assert find_condition(cluster.status, "Accepted")["reason"] == "InvalidSpec"
+
+
+_REFUSED: Manifest = {"replicas": 2, "security": {"hostIPC": True}}
+_SCALING: Manifest = {"maxReplicas": 4}
+_BY_KEDA: Manifest = {**_SCALING, "keda": {"prometheusAddress": "http://prometheus:9090"}}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "kind"), [(_SCALING, AUTOSCALER), (_BY_KEDA, SCALED_OBJECT)], ids=["Kubernetes", "KEDA"]
+)
+@pytest.mark.parametrize("is_suspended", [False, True])
+def test_only_a_suspended_server_with_a_refused_spec_loses_its_autoscaler(
+    scaling: Manifest, kind: Kind, *, is_suspended: bool
+) -> None:
+    cluster = RefusingCluster({})
+    children = build_companions(KimiLinearServer.model_validate(make_server(replicas=2, autoscaling=scaling)))
+    [scaler] = [stored(child) for child in children if kind_of(child) == kind]
+    one_pass(cluster, *kept_objects(1, replicas=2), scaler, **_REFUSED, autoscaling=scaling, suspend=is_suspended)
+    assert (f"-{kind.kind}/kimi" in cluster.written) is is_suspended
+    told = find_condition(cluster.status, "Autoscaling")
+    assert told.get("reason") == ("Suspended" if is_suspended else None)
+    assert ready_condition(cluster.status)["reason"] == "InvalidSpec"
 
 
 def test_a_server_with_a_refused_spec_and_no_record_can_be_scaled_down() -> None:
