@@ -105,6 +105,7 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(text: str, capsys: Capture, m
             "install the operator with its chart, or only the definitions with `kimi-",
         ),
         (ApiError(UNREACHABLE, f"{NO_ANSWER} https://a: refused"), "https://a: refused: check that the cluster runs"),
+        (ApiError(404, 'namespaces "a" not found'), 'namespaces "a" not found: create the namespace, or name another'),
         (ApiError(401, "Unauthorized"), "401: Unauthorized: renew the credentials in the kubeconfig"),
         (
             ApiError(403, 'servers is forbidden: User "me" cannot get'),
