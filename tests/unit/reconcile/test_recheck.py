@@ -223,7 +223,7 @@ def test_the_command_line_reads_a_server_as_far_as_possible() -> None:
     assert found.spec.engine.image == "example.com/i:1"
     with pytest.raises(CommandError, match="the spec of KimiLinearServer kimi cannot be read"):
         referenced({**make_server(), "spec": "newer"})
-    with pytest.raises(CommandError, match="nightly: spec.serverRef: there is no KimiLinearServer kimi"):
+    with pytest.raises(CommandError, match=r"nightly: spec\.serverRef: there is no KimiLinearServer kimi"):
         referenced(None)
 
 
