@@ -11,6 +11,9 @@ from kimi_linear_operator.cluster.client import Cluster, connect_to
 from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
+UNFIT_PATCH = "the server rejected our request due to an error in our request"
+"""The message of the API server about a JSON patch with a test that fails. The status is 422."""
+
 
 def stored_object(kind: Kind, name: str) -> Manifest:
     """Return a stored object with nothing but its identity."""

@@ -5,6 +5,7 @@ parsers are recursive and fail on such depth, so everything below DEEPEST_LEVEL 
 refuses such an object long before that level. Invalid characters become U+FFFD, as in Go.
 """
 
+import json
 import re
 from array import array
 from collections.abc import Iterable
@@ -24,6 +25,11 @@ _LONE_SURROGATE = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
 )
+# Characters in strings that Go writes as an escape (https://pkg.go.dev/encoding/json#HTMLEscape).
+_ESCAPED_BY_GO = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+# YAML allows only some of these characters, so each is written as an escape. A character above U+FFFF would need two
+# escapes, which YAML does not read as one character.
+_ESCAPED_FOR_YAML = re.compile("[\x7f-\uffff]")
 _DEEP = re.compile(rb"\x01+")
 # Most objects have a smaller weight. For these, it is not worth the time to exclude the contents of strings.
 _LIGHT_WEIGHT = 300
@@ -69,6 +75,21 @@ def _repair_and_decode(text: bytes) -> Any:
 def encode(value: Any) -> bytes:
     """Return a value as JSON text."""
     return pydantic_core.to_json(value)
+
+
+def encode_like_go(value: Any) -> bytes:
+    """Return a value as JSON text in which strings are written as Go writes them."""
+    return _escaped(value, _ESCAPED_BY_GO)
+
+
+def encode_for_yaml(value: Any) -> bytes:
+    """Return a value as JSON text that a parser of YAML reads in the same way."""
+    return _escaped(value, _ESCAPED_FOR_YAML)
+
+
+def _escaped(value: Any, characters: re.Pattern[str]) -> bytes:
+    text = json.dumps(value, ensure_ascii=False)
+    return characters.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def weight(text: bytes) -> int:

@@ -4,7 +4,7 @@ import re
 from typing import Any, NamedTuple
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, code_of
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 # An overloaded API server asks to wait up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). A longer time comes
@@ -49,7 +49,7 @@ def decoded(answer: Answer) -> Manifest:
         raise ApiError(UNREACHABLE, f"the answer is not readable: {error}") from error
     if answer.status >= 400:
         message = content.get("message", "") if isinstance(content, dict) else str(content)
-        raise ApiError(answer.status, str(message), retry_seconds)
+        raise ApiError(code_of(answer.status, content), str(message), retry_seconds)
     if not isinstance(content, dict):
         raise ApiError(UNREACHABLE, f"not an object, but a JSON {type(content).__name__}")
     return content

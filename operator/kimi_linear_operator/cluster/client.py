@@ -4,7 +4,7 @@ Objects are plain JSON, without typed models. So the API server gets exactly the
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from kubernetes.aio.client import Configuration
 
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import decoded, object_in, shows_missing, text_of
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import CONFLICT, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.pages import Page, Pages
 from kimi_linear_operator.cluster.paths import may_exist, path, path_of
 from kimi_linear_operator.cluster.request import Request
@@ -28,8 +28,6 @@ from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
-_CONFLICT = 409
-_INVALID = 422
 # The fields that identify an object and its spec. Each change of the spec raises the generation.
 _SAME_SPEC = ("uid", "generation")
 # How often to merge two field managers into one while others change the object: a Deployment's controller writes its
@@ -75,8 +73,13 @@ class Cluster:
         return replace(self, transport=replace(self.transport, write_seconds=write_seconds, pending=pending))
 
     def in_turns(self, turn: Callable[[], Awaitable[None]]) -> "Cluster":
-        """Return the same cluster with turns: after every answer, the caller waits for a turn before it goes on."""
-        return replace(self, transport=replace(self.transport, turn=turn))
+        """Return the same cluster with turns.
+
+        At the end of every request, also of a failed one, the caller waits for a turn before it goes on.
+        """
+        # The copy has the same lock, so there is still only one decoded page of all lists.
+        reading = replace(self.reading, transport=replace(self.reading.transport, turn=turn))
+        return replace(self, transport=replace(self.transport, turn=turn), reading=reading)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if there is none.
@@ -176,23 +179,25 @@ class Cluster:
         request = Request("PATCH", path_of(kind, manifest), query, {"metadata": version, "spec": manifest["spec"]})
         return await self._write(kind, request, manifest)
 
-    async def amend(self, kind: Kind, live: Manifest, manifest: Manifest) -> Manifest:
-        """Change an object in any state as `apply` would, but leave its owners unchanged; return the new state.
+    async def amend(self, kind: Kind, live: Manifest, tried: Manifest) -> Manifest:
+        """Change our fields of an object as a dry run has changed them, except its owners; return the new state.
 
-        Another client can remove an owner at any time, and an apply would add it again. So this is a patch of what an
-        apply would change. After the patch, we are two field managers of the object, so call `unify` afterwards.
+        Other clients may change the object at the same time, and may remove an owner. A write of the whole state would
+        undo that. So this is a patch of our fields, which first tests their old values. A list counts as one field.
+        After the patch, we are two field managers of the object, so call `unify` afterwards.
 
         Args:
             kind: The object's kind.
-            live: The whole object. The fields that an apply would not change in it stay as they are.
-            manifest: The wanted object.
+            live: The whole object, with its managed fields.
+            tried: The answer to a dry run that started from this state of the object, or from a later one.
 
         Raises:
-            ApiError: For example with status 409, if the object is replaced by another one.
+            ApiError: For example with status 409, if somebody has changed one of these fields, or if the object is
+                replaced by another one.
         """
-        applied = await self.apply(kind, for_object(live, manifest), dry_run=True)
-        body = for_object(live, {"metadata": {}, **_patch(_content(live), _content(applied), only_changes=True)})
-        return await self._write(kind, Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, body), live)
+        fields = ownership.union(ownership.fields_of(manifest, MANAGER) for manifest in (live, tried))
+        steps = [*_tests(live, ("uid",)), *_changes(_content(live), _content(tried), fields)]
+        return await self._write(kind, Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, steps), live)
 
     async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
         """Set only the replicas of exactly this object; return the new state.
@@ -225,10 +230,10 @@ class Cluster:
                 request = Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, patch)
                 return await self._write(kind, request, live)
             except ApiError as error:
-                if error.status != _INVALID:
+                if error.status != CONFLICT:
                     raise
             live = await self._changed(kind, live)
-        raise ApiError(_CONFLICT, f"{kind.kind} {live['metadata']['name']} keeps changing")
+        raise ApiError(CONFLICT, f"{kind.kind} {live['metadata']['name']} keeps changing")
 
     async def _changed(self, kind: Kind, before: Manifest) -> Manifest:
         """Return an object that has changed.
@@ -238,7 +243,7 @@ class Cluster:
         """
         live = await self.get(kind, before["metadata"]["namespace"], before["metadata"]["name"])
         if live is None or live["metadata"]["uid"] != before["metadata"]["uid"]:
-            raise ApiError(_CONFLICT, f"{kind.kind} {before['metadata']['name']} is gone")
+            raise ApiError(CONFLICT, f"{kind.kind} {before['metadata']['name']} is gone")
         return live
 
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
@@ -265,26 +270,15 @@ class Cluster:
             kind: The kind of the object.
             manifest: The object.
             status: The status.
-            if_unchanged: Whether to refuse with status 409 if the spec has changed. Other changes do not matter.
-        """
-        before = manifest.get("status", {})
-        merged = {"metadata": {"uid": manifest["metadata"]["uid"]}, "status": _patch(before, status)}
-        body = _exact_patch(manifest["metadata"], before, status) if if_unchanged else merged
-        target = f"{path_of(kind, manifest)}/status"
-        try:
-            request = Request("STATUS", target, {"fieldManager": MANAGER}, body)
-            answer = await self._send(request, _METADATA_KIND, manifest["metadata"]["name"])
-        except ApiError as error:
-            # If a test in the patch fails, the API server gives the same answer as for a status that the CRD refuses.
-            if if_unchanged and error.status == _INVALID and await self._has_changed(kind, manifest):
-                raise ApiError(_CONFLICT, "the spec has changed") from error
-            raise
-        return dict(answer["metadata"])
+            if_unchanged: Whether to refuse with status 409 if the spec has changed.
 
-    async def _has_changed(self, kind: Kind, manifest: Manifest) -> bool:
-        """Return whether an object's spec has changed, or the object is gone."""
-        live = await self.get(kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-        return live is None or any(live["metadata"][name] != manifest["metadata"][name] for name in _SAME_SPEC)
+        Raises:
+            ApiError: For example with status 409, if the object is replaced by another one. If the object had no
+                status, any change of the object is such a conflict.
+        """
+        body = _status_patch(manifest, status, _SAME_SPEC if if_unchanged else ("uid",))
+        request = Request("STATUS", f"{path_of(kind, manifest)}/status", {"fieldManager": MANAGER}, body)
+        return dict((await self._send(request, _METADATA_KIND, manifest["metadata"]["name"]))["metadata"])
 
     async def set_condition(self, kind: Kind, manifest: Manifest, condition: Manifest) -> Manifest:
         """Set one condition in the status of exactly this object of a Kubernetes kind; return the new state."""
@@ -383,46 +377,58 @@ async def connect_to(
         yield Cluster(transport, Pages(transport))
 
 
-def _patch(before: Manifest, after: Manifest, *, only_changes: bool = False) -> Manifest:
-    """Return the merge patch from one object to another. Fields that are missing in the new object become null.
-
-    Args:
-        before: The first object.
-        after: The new object.
-        only_changes: Whether to leave out fields that are the same in both.
-    """
-    same = {name for name in before.keys() & after.keys() if before[name] == after[name]} if only_changes else ()
-    kept = {
-        name: _patch(before[name], value, only_changes=only_changes)
-        if isinstance(value, dict) and isinstance(before.get(name), dict)
-        else value
-        for name, value in after.items()
-        if name not in same
-    }
-    return {**kept, **dict.fromkeys(before.keys() - after.keys())}
-
-
 def _content(manifest: Manifest) -> Manifest:
     """Return the part of an object that users write, without its owners."""
-    metadata = {name: manifest["metadata"].get(name, {}) for name in ("labels", "annotations")}
+    metadata = {name: manifest["metadata"][name] for name in ("labels", "annotations") if name in manifest["metadata"]}
     content = {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind", "status")}
     return {**content, "metadata": metadata}
 
 
-def _exact_patch(metadata: Manifest, before: Manifest, after: Manifest) -> list[Manifest]:
-    """Return the JSON patch from one status to another, only for an object with this UID and this spec."""
-    tests = [{"op": "test", "path": f"/metadata/{name}", "value": metadata[name]} for name in _SAME_SPEC]
-    if not before:
-        return [*tests, _add("", after)]
-    changed = [_add(f"/{name}", value) for name, value in after.items() if name not in before or before[name] != value]
-    # Removing a missing field is an error, so the patch first adds each field.
-    gone = [f"/{name}" for name in before if name not in after]
-    removed = [step for path in gone for step in (_add(path, None), {"op": "remove", "path": f"/status{path}"})]
-    return [*tests, *changed, *removed]
+def _tests(manifest: Manifest, names: Iterable[str]) -> Iterator[Manifest]:
+    """Yield the steps of a JSON patch that test fields of the metadata."""
+    return (_step("test", f"/metadata/{name}", manifest["metadata"][name]) for name in names)
 
 
-def _add(path: str, value: object) -> Manifest:
-    return {"op": "add", "path": f"/status{path}", "value": value}
+def _status_patch(manifest: Manifest, status: Manifest, same: Iterable[str]) -> Manifest | list[Manifest]:
+    """Return a patch that sets the status of an object in which these fields of the metadata are the same.
+
+    Fields that are neither in the known nor in the new status stay.
+
+    This is a JSON patch, because the API server ignores the UID in a merge patch of the status of a custom resource. A
+    JSON patch cannot set a field of a status that may be missing. So if no field of the status is known, this is a
+    merge patch for exactly the known state of the object.
+    """
+    if before := manifest.get("status"):
+        return [*_tests(manifest, same), *_setting(before, status)]
+    return {"metadata": {"resourceVersion": manifest["metadata"]["resourceVersion"]}, "status": status}
+
+
+def _setting(before: Manifest, after: Manifest) -> Iterator[Manifest]:
+    """Yield the steps of a JSON patch that set each field of a status, because somebody may have changed any field."""
+    for name, value in {**dict.fromkeys(before), **after}.items():
+        yield _step("add", f"/status/{name}", value)
+    # Removing a missing field would be an error, so the patch has added each field.
+    for name in before.keys() - after.keys():
+        yield {"op": "remove", "path": f"/status/{name}"}
+
+
+def _changes(before: Manifest, after: Manifest, fields: ownership.Fields, path: str = "") -> Iterator[Manifest]:
+    """Yield the steps of a JSON patch that change these fields of an object, each after a test of its old value.
+
+    A missing field has the value null in a test (github.com/evanphx/json-patch).
+    """
+    for name in {**before, **after}:
+        below, old, new = fields.get(f"f:{name}"), before.get(name), after.get(name)
+        place = f"{path}/{name.replace('~', '~0').replace('/', '~1')}"
+        if below and isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, below, place)
+        elif below is not None and old != new:
+            yield _step("test", place, old)
+            yield {"op": "remove", "path": place} if new is None else _step("add", place, new)
+
+
+def _step(operation: str, path: str, value: object) -> Manifest:
+    return {"op": operation, "path": path, "value": value}
 
 
 def _unchanged(manifest: Manifest) -> Manifest:

@@ -2,6 +2,7 @@
 
 import re
 from enum import Enum
+from typing import Any
 
 from kimi_linear_operator import foreigntext
 
@@ -9,9 +10,18 @@ UNREACHABLE = 0
 """The status of a request without an answer."""
 GONE = 410
 """The status of a list or a watch that cannot continue, because the API server no longer has its resource version."""
+CONFLICT = 409
+"""The status of a write for an object, or for a state of it, that no longer exists."""
 UNDECLARED_FIELD = "field not declared in schema"
 """The end of the message about a field that the kind does not have (k8s.io/apimachinery, util/managedfields)."""
 _FIRST_SERVER_ERROR = 500
+_INVALID = 422
+# The message about a JSON patch that does not fit the object: a tested field has another value, or the place of a
+# change is missing (k8s.io/apimachinery, api/errors, NewGenericServerResponse).
+_UNFIT_PATCH = "the server rejected our request due to an error in our request"
+# The field that the API server names if a write is for an object with another UID (k8s.io/apimachinery,
+# api/validation/objectmeta.go).
+_UID = "metadata.uid"
 
 
 class Meaning(Enum):
@@ -97,6 +107,27 @@ class ApiError(Exception):
     def is_about_content(self) -> bool:
         """Return whether the API server refused the content of the object, so that a retry does not help."""
         return self.meaning in (Meaning.WRONG_SPEC, Meaning.DENIED)
+
+
+def code_of(status: int, answer: Any) -> int:
+    """Return the status code of an error, and CONFLICT for some errors that the API server calls invalid.
+
+    Such a write names the UID of another object, which was deleted, or tests a field that has changed. So nothing is
+    wrong with its content.
+
+    Args:
+        status: HTTP status code.
+        answer: The decoded answer.
+    """
+    if status != _INVALID or not isinstance(answer, dict):
+        return status
+    return CONFLICT if answer.get("message") == _UNFIT_PATCH or _UID in _blamed_fields(answer) else status
+
+
+def _blamed_fields(answer: dict[str, Any]) -> list[Any]:
+    details = answer.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    return [cause.get("field") for cause in causes or () if isinstance(cause, dict)]
 
 
 def may_be_stored(status: int) -> bool:

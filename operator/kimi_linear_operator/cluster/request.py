@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 import kimi_linear_operator
+from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
@@ -63,6 +64,18 @@ class Request:
             # No compression, because the API server needs more time to compress a page than to build it.
             headers["Accept-Encoding"] = "identity"
         return headers
+
+    def content(self) -> bytes | None:
+        """Return the body as JSON text.
+
+        For a test in a JSON patch, the API server compares the texts of strings (github.com/evanphx/json-patch). So a
+        JSON patch is written as Go would write it. The API server reads an apply as YAML.
+        """
+        if self.body is None:
+            return None
+        return (
+            jsontext.encode_like_go(self.body) if isinstance(self.body, list) else jsontext.encode_for_yaml(self.body)
+        )
 
     @property
     def _content_type(self) -> str:

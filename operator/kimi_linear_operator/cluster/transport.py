@@ -4,7 +4,6 @@ Authentication and TLS come from the official client. The connections are our ow
 deadline when it is sent, and the official client cannot do that.
 """
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -117,7 +116,7 @@ class Transport:
         write_seconds: Called right before every write. Returns how many seconds the write may take, and raises ApiError
             to forbid it.
         pending: The writes that may still be committed.
-        turn: Awaited after every answer, before the caller gets it.
+        turn: Awaited at the end of every request, also of a failed one, before the caller goes on.
     """
 
     client: ApiClient
@@ -146,12 +145,20 @@ class Transport:
             ApiError: There is no answer, there are no credentials, or the write is forbidden.
             TooLongError: The answer is longer than `most_bytes`.
         """
+        try:
+            answer = await self._accepted(request, most_bytes)
+        except (ApiError, TooLongError):
+            await self.turn()
+            raise
+        await self.turn()
+        return answer
+
+    async def _accepted(self, request: Request, most_bytes: int | None) -> Answer:
         answer = await self._exchange(request, most_bytes)
         if answer.status == 401:
             # The token may have been rotated after we read it.
             await credentials.load(self.client.configuration)
             answer = await self._exchange(request, most_bytes)
-        await self.turn()
         return answer
 
     async def _exchange(self, request: Request, most_bytes: int | None) -> Answer:
@@ -201,7 +208,7 @@ class Transport:
             method,
             url,
             headers=headers,
-            data=None if request.body is None else json.dumps(request.body),
+            data=request.content(),
             timeout=aiohttp.ClientTimeout(total=seconds),
             server_hostname=configuration.tls_server_name or None,
             proxy_headers=configuration.proxy_headers,

@@ -1,7 +1,6 @@
 """Lists and watches for kopf. Replaces answers of the API server that would end kopf."""
 
 import asyncio
-import functools
 import gc
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -48,6 +47,10 @@ def _always() -> bool:
     return True
 
 
+def _ignore_event() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True)
 class Listener:
     """Observes the lists and watches of a path.
@@ -55,10 +58,12 @@ class Listener:
     Attributes:
         note_answer: Called for every answer with LIST or WATCH and the status.
         may_ask: Returns whether a request may be sent now. If not, the request waits.
+        note_event: Called for every event of a watch, also for a bookmark.
     """
 
     note_answer: Observe
     may_ask: Callable[[], bool] = _always
+    note_event: Callable[[], None] = _ignore_event
 
 
 @dataclass(frozen=True)
@@ -190,11 +195,7 @@ class _AnswersForKopf:
         finally:
             self.observe(verb, status)
             listener.note_answer(verb, status)
-        return (
-            response
-            if status == 401
-            else await _answer_for_kopf(verb, response, status, functools.partial(listener.note_answer, verb), pause)
-        )
+        return response if status == 401 else await _answer_for_kopf(verb, response, status, listener, pause)
 
     async def _is_of_future(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> bool:
         """Return whether a watch would begin at a version that is newer than the API server's.
@@ -249,7 +250,7 @@ async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
 
 
 async def _answer_for_kopf(
-    verb: str, response: aiohttp.ClientResponse, status: int, on_error: Callable[[int], None], pause: Pause
+    verb: str, response: aiohttp.ClientResponse, status: int, listener: Listener, pause: Pause
 ) -> aiohttp.ClientResponse:
     """Return an answer after which kopf retries.
 
@@ -269,7 +270,7 @@ async def _answer_for_kopf(
         now = clock.seconds()
         pause.note_end(now, now, retry_seconds, has_failed=True)
     if verb == "WATCH" and (is_refused or status == 200):
-        lines = _WatchLines(response.content, on_error, pause, is_refused=is_refused)
+        lines = _WatchLines(response.content, listener, pause, is_refused=is_refused)
         response.content = cast(aiohttp.StreamReader, lines)
         response.status = 200
         return response
@@ -285,16 +286,14 @@ class _WatchLines:
 
     Args:
         content: The body of the API server's answer.
-        on_error: Called with the code of each error, except when the watch has only expired.
+        listener: Is told each event, and each error except that the watch has expired.
         pause: The pause of the path. It gets longer with each watch that fails.
         is_refused: Whether the API server refused the watch, so that the only line is the error.
     """
 
-    def __init__(
-        self, content: aiohttp.StreamReader, on_error: Callable[[int], None], pause: Pause, *, is_refused: bool
-    ) -> None:
+    def __init__(self, content: aiohttp.StreamReader, listener: Listener, pause: Pause, *, is_refused: bool) -> None:
         self._content = content
-        self._on_error = on_error
+        self._listener = listener
         self._pause = pause
         self._is_refused = is_refused
         self._began = clock.seconds()
@@ -320,7 +319,7 @@ class _WatchLines:
             self._pause.was_silent = is_silent
             self._note_end(has_failed=False)
         if is_silent and clock.seconds() - self._began < SHORTEST_WATCH_SECONDS:
-            self._on_error(UNREACHABLE)
+            self._listener.note_answer("WATCH", UNREACHABLE)
             yield _EXPIRED
 
     async def _lines(self, size: int) -> AsyncIterator[bytes]:
@@ -356,11 +355,12 @@ class _WatchLines:
         except ValueError:
             event = None
         if _is_event(event):
+            self._listener.note_event()
             return line + b"\n"
         self._note_end(has_failed=True)
         code = _error_code(event)
         if code != GONE:
-            self._on_error(code)
+            self._listener.note_answer("WATCH", code)
         return _EXPIRED
 
 

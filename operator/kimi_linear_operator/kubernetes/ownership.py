@@ -59,13 +59,20 @@ def unified(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest] 
         return None
     own = [*(entry for entry in managed_fields if _is_applied(entry, manager)), *patched]
     others = [entry for entry in managed_fields if not (_is_patched(entry, manager) or _is_applied(entry, manager))]
-    fields = _union(entry.get("fieldsV1", {}) for entry in own)
+    fields = union(entry.get("fieldsV1", {}) for entry in own)
     return [*others, {**own[0], "operation": "Apply", "fieldsV1": fields}]
 
 
 def applied_fields(managed_fields: Sequence[Manifest], manager: str) -> Fields:
     """Return the fields that a manager applied."""
     return next((entry.get("fieldsV1", {}) for entry in managed_fields if _is_applied(entry, manager)), {})
+
+
+def fields_of(manifest: Manifest, manager: str) -> Fields:
+    """Return the fields of an object that a manager applied or patched."""
+    entries = manifest["metadata"].get("managedFields", ())
+    own = (entry for entry in entries if _is_applied(entry, manager) or _is_patched(entry, manager))
+    return union(entry.get("fieldsV1", {}) for entry in own)
 
 
 def other_fields(managed_fields: Sequence[Manifest], manager: str) -> Iterator[tuple[str, Fields]]:
@@ -136,7 +143,7 @@ def _decoded(key: str, longest: int) -> Any:
 
 def owned_fields(managed_fields: Sequence[Manifest]) -> Fields:
     """Return the fields that have an owner. Fields that were set through the status subresource are left out."""
-    return _union(fields for _, fields in other_fields(managed_fields, ""))
+    return union(fields for _, fields in other_fields(managed_fields, ""))
 
 
 def unowned(value: Manifest, fields: Fields, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -294,17 +301,18 @@ def _identity(item: Any, key_fields: tuple[str, ...]) -> bytes | None:
     return jsontext.encode([item[name] for name in key_fields]) if has_all else None
 
 
-def _union(sets: Iterable[Fields]) -> dict[str, Any]:
-    union: dict[str, Any] = {}
+def union(sets: Iterable[Fields]) -> dict[str, Any]:
+    """Return the union of sets of fields."""
+    found: dict[str, Any] = {}
     for fields in sets:
-        _add(union, fields)
-    return union
+        _add(found, fields)
+    return found
 
 
-def _add(union: dict[str, Any], fields: Fields) -> None:
+def _add(found: dict[str, Any], fields: Fields) -> None:
     for key, below in fields.items():
         # jsontext decodes everything below its deepest level as null.
-        _add(union.setdefault(key, {}), below or {})
+        _add(found.setdefault(key, {}), below or {})
 
 
 def _is_applied(entry: Manifest, manager: str) -> bool:

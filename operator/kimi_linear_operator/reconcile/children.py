@@ -13,7 +13,7 @@ from typing import Any
 
 from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster, for_object, for_state
-from kimi_linear_operator.cluster.errors import ApiError, Meaning
+from kimi_linear_operator.cluster.errors import CONFLICT, ApiError, Meaning
 from kimi_linear_operator.kubernetes import deletion, drift, metadata, ownership
 from kimi_linear_operator.kubernetes.kinds import (
     AUTOSCALER,
@@ -57,7 +57,6 @@ _MOST_READS = 32
 # How often to apply a child only in the state that the step was computed from.
 _EXACT_ATTEMPTS = 3
 
-_CONFLICT = 409
 _INVALID = 422
 
 HasRead = Callable[[str, Iterable[Kind]], bool]
@@ -252,7 +251,7 @@ class Children:
         try:
             created = await self.cluster.apply_new(kind, wanted)
         except ApiError as error:
-            if error.status != _CONFLICT:
+            if error.status != CONFLICT:
                 raise
             step = await self._current_step(owner, wanted)
             if isinstance(step, Create):
@@ -297,8 +296,8 @@ class Children:
         """Apply a child in the state from which the step was computed. If it has changed, compute the step again.
 
         Some clients write a child so often that its state changes during each attempt. So the last attempt accepts any
-        state of the child. Only this attempt adds no owner: the child could be an orphan by then, and its former owner
-        could be gone.
+        state of the child in which the fields that it changes are the same. Only this attempt adds no owner: the child
+        could be an orphan by then, and its former owner could be gone.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The child could not be written.
@@ -310,7 +309,7 @@ class Children:
             try:
                 return await self._apply(owner, current)
             except ApiError as error:
-                if error.status != _CONFLICT:
+                if error.status != CONFLICT:
                     raise
                 again = await self._current_step(owner, step.wanted)
                 if not isinstance(again, Apply):
@@ -347,7 +346,7 @@ class Children:
         return await self.cluster.apply(kind_of(wanted), for_state(live, wanted))
 
     async def _amend(self, owner: Resource, step: Apply) -> None:
-        """Change a child in any state, but not its owners.
+        """Change a child even if other fields of it change at the same time. Do not change its owners.
 
         Raises:
             BehindError: The child is not owned, or somebody has changed it again.
@@ -357,18 +356,20 @@ class Children:
         behind = BehindError(f"{wanted['kind']} {wanted['metadata']['name']} keeps changing")
         if not self._is_owned(owner, live):
             raise behind
-        amended = await self.cluster.unify(kind, await self._amended(kind, live, wanted))
+        tried = await self._tried(kind, for_object(live, wanted))
+        amended = await self.cluster.unify(kind, await self.cluster.amend(kind, live, tried))
         if not self._is_owned(owner, amended) or any(drift.differences(amended, wanted)):
             raise behind
         self._note_applied(owner, amended, wanted)
 
-    async def _amended(self, kind: Kind, live: Manifest, wanted: Manifest) -> Manifest:
+    async def _tried(self, kind: Kind, wanted: Manifest) -> Manifest:
+        """Return a child as it would be after a write. Nothing is stored."""
         try:
-            return await self.cluster.amend(kind, live, wanted)
+            return await self.cluster.apply(kind, wanted, dry_run=True)
         except ApiError as error:
             if not _has_doubled_items(error, wanted):
                 raise
-            return await self.cluster.overwrite(kind, for_object(live, wanted))
+            return await self.cluster.overwrite(kind, wanted, dry_run=True)
 
     def _note_applied(self, owner: Resource, applied: Manifest, wanted: Manifest) -> None:
         self._note(self.cache.reader.read(kind_of(wanted), applied))

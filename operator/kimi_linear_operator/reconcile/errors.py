@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.errors import CONFLICT, ApiError
 from kimi_linear_operator.kubernetes.conditions import Reason
 
 # How often to retry while the cache differs from the cluster, for example because a resource is gone.
@@ -14,8 +14,6 @@ CONTESTED_RETRY_SECONDS = 30.0
 # After this many failures in a row, a condition reports an error that may end by itself. This is after about ten
 # seconds of the queue's back-off.
 REPORTED_FAILURES = 5
-
-_CONFLICT = 409
 
 
 class NameTakenError(Exception):
@@ -38,7 +36,7 @@ class BehindError(ApiError):
     """The cache is older than the cluster."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_CONFLICT, message)
+        super().__init__(CONFLICT, message)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import ApiError, may_be_stored
+from kimi_linear_operator.cluster.errors import CONFLICT, ApiError, may_be_stored
 from kimi_linear_operator.kubernetes.events import refusal_event
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import own_annotations
@@ -21,7 +21,6 @@ from kimi_linear_operator.reconcile.event_limit import EventLimiter
 
 logger = logging.getLogger(__name__)
 
-_CONFLICT = 409
 _INVALID = 422
 # The codes for bad request, forbidden, too large and invalid. The API server refuses the same request until somebody
 # changes something.
@@ -114,7 +113,7 @@ class Reporting:
         try:
             status, metadata = await self._patch(kind, manifest, status, storable, if_unchanged=if_unchanged)
         except ApiError as error:
-            if if_unchanged and error.status == _CONFLICT:
+            if if_unchanged and error.status == CONFLICT:
                 return await self._reread(kind, manifest["metadata"])
             return await self._note_refusal(kind, manifest, error)
         self._refusals.pop(metadata["uid"], None)

@@ -179,7 +179,9 @@ class Watch:
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
         listeners = {
             path(*scope): Listener(
-                functools.partial(self.watched.note_answer, scope), functools.partial(self.watched.may_watch, scope)
+                functools.partial(self.watched.note_answer, scope),
+                functools.partial(self.watched.may_watch, scope),
+                functools.partial(self.watched.note_event, scope),
             )
             for scope in self.scopes
         }

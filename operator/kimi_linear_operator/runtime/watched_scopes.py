@@ -1,4 +1,4 @@
-"""Which scopes are watched. The API server's answers to kopf's lists and watches show this."""
+"""Which scopes are watched. The answers to kopf's lists and watches show this, and the events of the watches."""
 
 import logging
 import time
@@ -10,9 +10,10 @@ from kimi_linear_operator.runtime.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
-# A scope that is not watched for longer than this is reported. kopf needs this time to notice the end of a watch and to
-# reconnect.
-GRACE_SECONDS = 70.0
+# A scope counts as unwatched when nothing has come from its watch for this long. The API server sends a bookmark about
+# once a minute (k8s.io/apiserver, storage/cacher, defaultBookmarkFrequency). kopf starts a watch again when nothing has
+# come for 70 s, and then has 50 s to reconnect.
+LONGEST_SILENCE_SECONDS = 120.0
 
 _OK = 200
 _REFUSALS = (403, 404)
@@ -30,8 +31,10 @@ class WatchedScopes:
 
     request_list: Callable[[Scope], None]
     is_dormant: Callable[[Scope], bool] = lambda _: False
-    # Scopes that are not watched, each with the time when this began.
-    _unwatched: dict[Scope, float] = field(default_factory=dict)
+    # When something last came from the watch of each scope, or could first come.
+    _heard: dict[Scope, float] = field(default_factory=dict)
+    # Scopes whose watch has not begun, or has failed.
+    _failed: set[Scope] = field(default_factory=set)
     # Scopes whose next watch does not continue the last one.
     _restarted: set[Scope] = field(default_factory=set)
     # Scopes that the API server refuses to list or watch.
@@ -42,22 +45,24 @@ class WatchedScopes:
     def begin(self, scopes: Iterable[Scope]) -> None:
         """Note that these scopes are about to be watched."""
         for scope in scopes:
-            self._unwatched.setdefault(scope, time.monotonic())
+            self._heard.setdefault(scope, time.monotonic())
+            self._failed.add(scope)
 
     def unwatched(self) -> list[Scope]:
-        """Return the scopes that have not been watched for longer than a reconnection takes.
+        """Return the scopes from whose watch nothing has come for long, whether it failed or is open and silent.
 
         Dormant scopes are left out.
         """
-        oldest = time.monotonic() - GRACE_SECONDS
-        unwatched = [scope for scope, since in self._unwatched.copy().items() if since < oldest]
-        return [scope for scope in unwatched if not self.is_dormant(scope)]
+        oldest = time.monotonic() - LONGEST_SILENCE_SECONDS
+        silent = [scope for scope, heard in self._heard.copy().items() if heard < oldest]
+        return [scope for scope in silent if not self.is_dormant(scope)]
 
     def may_watch(self, scope: Scope) -> bool:
-        """Return whether a scope must be watched. If not, the time that a reconnection may take begins later."""
+        """Return whether a scope must be watched. If not, the time in which something must come begins later."""
         is_dormant = self.is_dormant(scope)
         if is_dormant:
-            self._unwatched[scope] = time.monotonic()
+            self._heard[scope] = time.monotonic()
+            self._failed.add(scope)
             # The scope was listed in the meantime, so its next refusal is news, even before the first watch.
             self._refused.discard(scope)
         return not is_dormant
@@ -67,29 +72,34 @@ class WatchedScopes:
 
         A watch that has started again lacks the changes from before.
         """
-        return {*self._unwatched.copy(), *self._restarted.copy()}
+        return {*self._failed.copy(), *self._restarted.copy(), *self.unwatched()}
 
     def note_answer(self, scope: Scope, verb: str, status: int) -> None:
         """Note the answer to a list or a watch."""
         if status != _OK:
             counters.WATCH_FAILURES.labels(scope.kind.plural).inc()
-            self._unwatched.setdefault(scope, time.monotonic())
+            self._failed.add(scope)
             self._note_refusal(scope, is_refused=status in _REFUSALS)
         elif verb == "LIST":
             self._restarted.add(scope)
         else:
-            self._unwatched.pop(scope, None)
+            self.note_event(scope)
+            self._failed.discard(scope)
             self._refused.discard(scope)
             if scope in self._restarted:
                 self._restarted.remove(scope)
                 self.request_list(scope)
+
+    def note_event(self, scope: Scope) -> None:
+        """Note an event of a watch, or a bookmark."""
+        self._heard[scope] = time.monotonic()
 
     def log_changes(self) -> None:
         """Log which scopes are no longer watched, and which are watched again."""
         unwatched = set(self.unwatched())
         for scope in unwatched - self._logged:
             logger.warning(
-                "%s: not watched for %.0f s. The operator retries until the watch works", scope, GRACE_SECONDS
+                "%s: not watched for %.0f s. The operator retries until the watch works", scope, LONGEST_SILENCE_SECONDS
             )
         for scope in self._logged - unwatched:
             logger.info("Watching %s again", scope)

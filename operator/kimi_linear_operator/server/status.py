@@ -81,7 +81,10 @@ def _exposed(observation: ServerObservation) -> list[Condition]:
 
 
 def _is_refused(observation: ServerObservation) -> bool:
-    """Return whether the spec is refused. Only then, the children other than the pods do not follow the spec."""
+    """Return whether the spec is refused. Only then, the children other than the pods do not follow the spec.
+
+    There is one exception: a suspended server has no autoscaler.
+    """
     return observation.not_applied is not None and observation.not_applied.name == "InvalidSpec"
 
 
@@ -142,7 +145,7 @@ def _synced(observation: ServerObservation, now: str) -> Condition:
 def _autoscaling(observation: ServerObservation) -> list[Condition]:
     """Return the condition Autoscaling, if the server asks for autoscaling."""
     server = observation.server
-    if server is None or _is_refused(observation):
+    if server is None or (_is_refused(observation) and not server.spec.suspend):
         return _as_before(observation, scaling.CONDITION)
     if not server.spec.autoscaling:
         return []

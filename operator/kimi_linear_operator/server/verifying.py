@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.errors import CONFLICT, ApiError
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, POD, REVISION, Manifest
@@ -20,7 +20,6 @@ from kimi_linear_operator.server.template_choice import TemplateChoice
 from kimi_linear_operator.server.templates import is_served_with
 from kimi_linear_operator.server.verification import Observed, Verified
 
-_CONFLICT = 409
 _LABEL = TEMPLATE_LABEL.encode()
 
 logger = logging.getLogger(__name__)
@@ -99,7 +98,7 @@ class Verifying:
         try:
             created = await self._cluster.create(BENCHMARK, benchmark)
         except ApiError as error:
-            if error.status != _CONFLICT:
+            if error.status != CONFLICT:
                 raise
             about = benchmark["metadata"]
             live = await self._cluster.get(BENCHMARK, about["namespace"], about["name"])

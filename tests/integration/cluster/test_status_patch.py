@@ -29,7 +29,9 @@ def test_a_status_is_written_only_for_the_spec_from_which_it_was_computed(
     with sandboxes.open() as sandbox:
         monkeypatch.setenv("KUBECONFIG", str(sandbox.operator.kubeconfig))
         with sandbox.operator.stopped():
-            before = sandbox.namespace.create_server("kimi", {"suspend": True})
+            new = sandbox.namespace.create_server("kimi", {"suspend": True})
+            assert asyncio.run(_write(new, {"url": "first"})) == 0
+            before = sandbox.namespace.server("kimi")
             sandbox.namespace.edit(SERVER, "kimi", {"metadata": {"labels": {"team": "search"}}})
             status = {"image": "tests"}
             assert asyncio.run(_write(before, status)) == 0

@@ -1,4 +1,4 @@
-"""The status of an object is exactly what the operator writes, although the API server merges it."""
+"""The status of an object is exactly what the operator writes, whatever the API server has stored."""
 
 import asyncio
 import copy
@@ -9,20 +9,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from answering import answering
+from answering import UNFIT_PATCH, answering
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.spec import SERVER
 from make import make_server
-
-
-def merged(before: Any, patch: Any) -> Any:
-    """Merge as RFC 7386 says."""
-    if not isinstance(patch, dict):
-        return patch
-    kept = before if isinstance(before, dict) else {}
-    result = {**kept, **{name: merged(kept.get(name), value) for name, value in patch.items()}}
-    return {name: value for name, value in result.items() if patch.get(name, value) is not None}
 
 
 def applied(document: Any, patch: list[Any]) -> Any:
@@ -47,7 +38,7 @@ def applied(document: Any, patch: list[Any]) -> Any:
 
 @dataclass
 class Written:
-    """An API server with one server, which merges and patches like a real one.
+    """An API server with one server, which patches like a real one.
 
     Attributes:
         live: The server as it is stored.
@@ -60,19 +51,21 @@ class Written:
             return web.json_response(self.live)
         body = await request.json()
         if isinstance(body, dict):
-            self.live = {**self.live, "status": merged(self.live.get("status"), body["status"])}
+            if body["metadata"]["resourceVersion"] != self.live["metadata"]["resourceVersion"]:
+                return web.json_response({"message": "the object has been modified"}, status=409)
+            self.live = {**self.live, "status": {**self.live.get("status", {}), **body["status"]}}
             return self._metadata()
         assert request.content_type == "application/json-patch+json"
         try:
             self.live = applied(self.live, body)
         except KeyError:
-            return web.json_response({"message": "the server rejected our request due to an error"}, status=422)
+            return web.json_response({"message": UNFIT_PATCH}, status=422)
         return self._metadata()
 
     def _metadata(self) -> web.Response:
         return web.json_response({"kind": "PartialObjectMetadata", "metadata": self.live["metadata"]})
 
-    def write(self, seen: Manifest, status: Manifest, *, if_unchanged: bool) -> Manifest:
+    def write(self, seen: Manifest, status: Manifest, *, if_unchanged: bool = True) -> Manifest:
         """Write a status for this observed state of the server. Return the stored status."""
 
         async def write() -> None:
@@ -94,16 +87,35 @@ def test_fields_that_left_the_status_are_removed_at_every_level(before: Manifest
     assert Written(server).write(server, AFTER, if_unchanged=if_unchanged) == AFTER
 
 
+def test_a_stored_status_of_which_no_field_is_known_keeps_its_other_fields() -> None:
+    """There may be no room in the cache for any field of a large status."""
+    stored = {**make_server(), "status": {"results": [{"a": 1}]}}
+    assert Written(stored).write(make_server(), {"image": "i"}) == {"results": [{"a": 1}], "image": "i"}
+
+
+def test_a_first_status_is_written_only_for_the_known_state_of_the_object() -> None:
+    written = Written(changed(uid="another", resourceVersion="2"))
+    with pytest.raises(ApiError) as raised:
+        written.write(make_server(), AFTER)
+    assert (raised.value.status, written.live["status"]) == (409, BEFORE)
+
+
 def test_fields_of_another_version_in_the_status_stay() -> None:
     stored = {**make_server(), "status": {**BEFORE, "newer": 1}}
     seen = {**make_server(), "status": BEFORE}
-    assert Written(stored).write(seen, AFTER, if_unchanged=True) == {**AFTER, "newer": 1}
+    assert Written(stored).write(seen, AFTER) == {**AFTER, "newer": 1}
+
+
+def test_fields_that_somebody_has_changed_get_their_value_back() -> None:
+    stored = {**make_server(), "status": {**BEFORE, "url": "another"}}
+    seen = {**make_server(), "status": BEFORE}
+    assert Written(stored).write(seen, {**BEFORE, "image": "i"}) == {**BEFORE, "image": "i"}
 
 
 def test_fields_that_somebody_has_already_removed_cause_no_error() -> None:
     stored = {**make_server(), "status": {"image": "old"}}
     seen = {**make_server(), "status": BEFORE}
-    assert Written(stored).write(seen, AFTER, if_unchanged=True) == AFTER
+    assert Written(stored).write(seen, AFTER) == AFTER
 
 
 def changed(**metadata: Any) -> Manifest:
@@ -111,16 +123,26 @@ def changed(**metadata: Any) -> Manifest:
     return {**server, "metadata": {**server["metadata"], **metadata}, "status": BEFORE}
 
 
-@pytest.mark.parametrize("change", [{"generation": 2}, {"uid": "another"}], ids=str)
-def test_a_status_for_another_spec_or_another_object_is_a_conflict(change: Manifest) -> None:
+@pytest.mark.parametrize("if_unchanged", [True, False])
+@pytest.mark.parametrize("status", [AFTER, {}], ids=["changed", "emptied"])
+def test_a_status_of_an_object_that_was_made_anew_is_a_conflict(status: Manifest, if_unchanged: bool) -> None:
+    written = Written(changed(uid="another"))
     with pytest.raises(ApiError) as raised:
-        Written(changed(**change)).write(changed(), AFTER, if_unchanged=True)
+        written.write(changed(), status, if_unchanged=if_unchanged)
+    assert raised.value.status == 409
+    assert written.live["status"] == BEFORE
+
+
+def test_a_status_for_another_spec_is_a_conflict_only_if_the_spec_must_be_the_same() -> None:
+    assert Written(changed(generation=2)).write(changed(), AFTER, if_unchanged=False) == AFTER
+    with pytest.raises(ApiError) as raised:
+        Written(changed(generation=2)).write(changed(), AFTER)
     assert raised.value.status == 409
 
 
 def test_a_change_outside_the_spec_does_not_prevent_a_status_write() -> None:
     live = changed(resourceVersion="900", annotations={"heartbeat": "900"}, labels={"team": "search"})
-    assert Written(live).write(changed(), AFTER, if_unchanged=True) == AFTER
+    assert Written(live).write(changed(), AFTER) == AFTER
 
 
 def test_a_status_that_the_definition_refuses_is_no_conflict() -> None:

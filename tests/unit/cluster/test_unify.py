@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from answering import UNFIT_PATCH
 from kimi_linear_operator.cluster.answer import Answer
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -34,7 +35,7 @@ class Busy:
             if self.changes:
                 self.changes, self.version = self.changes - 1, self.version + 1
             if request.body[0]["value"] != str(self.version):
-                return Answer(422, json.dumps({"message": "the server rejected our request"}).encode(), "")
+                return Answer(422, json.dumps({"message": UNFIT_PATCH}).encode(), "")
             self.version += 1
         return Answer(200, json.dumps(self.live).encode(), "")
 

@@ -83,7 +83,16 @@ def test_a_silent_watch_continues_although_another_api_server_is_late(monkeypatc
     assert (content, statuses) == (EVENT, [200, 200])
 
 
-def rounds(monkeypatch: pytest.MonkeyPatch, watched: Answer, count: int) -> list[float]:
+def test_each_event_of_a_watch_is_noted_also_a_bookmark_but_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    bookmark = b'{"type":"BOOKMARK","object":{"kind":"Pod","metadata":{"resourceVersion":"9"}}}\n'
+    events = list[str]()
+    rounds(monkeypatch, lines(EVENT + bookmark + ERROR), 1, lambda: events.append("event"))
+    assert events == ["event", "event"]
+
+
+def rounds(
+    monkeypatch: pytest.MonkeyPatch, watched: Answer, count: int, note_event: Callable[[], None] = lambda: None
+) -> list[float]:
     """List and watch some times, as kopf does. Return the seconds between two watches in a row."""
     times: list[float] = []
 
@@ -100,7 +109,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch, watched: Answer, count: int) -> list
                 return Configuration(host=cluster.server)
 
             monkeypatch.setattr(credentials, "configuration", load)
-            session = await module.watch_session({PATH: Listener(lambda _, __: None)})
+            session = await module.watch_session({PATH: Listener(lambda _, __: None, note_event=note_event)})
             async with session.client as client:
                 for _ in range(count):
                     await client.get(f"{session.server}{PATH}")

@@ -153,20 +153,24 @@ class Guarded:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.server if kind == SERVER else self.service
 
-    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+    async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         self._meanwhile()
         named = {name: manifest["metadata"].get(name) for name in ("uid", "resourceVersion")}
         if any(value not in (None, self.service["metadata"][name]) for name, value in named.items()):
             raise ApiError(409, "the object has been modified")
         assert named["uid"], "a write without a UID creates the object again"
-        self.service = self._version(str(int(self.service["metadata"]["resourceVersion"]) + 1), manifest)
-        return self.service
+        applied = self._version(str(int(self.service["metadata"]["resourceVersion"]) + 1), manifest)
+        if not dry_run:
+            self.service = applied
+        return applied
 
-    async def amend(self, kind: Kind, live: Manifest, manifest: Manifest) -> Manifest:
-        """Change everything except the owners, in any state."""
+    async def amend(self, kind: Kind, live: Manifest, tried: Manifest) -> Manifest:
+        """Change everything except the owners, if the spec is still the same."""
         self._meanwhile()
+        if self.service["spec"] != live["spec"]:
+            raise ApiError(409, "a test in the patch failed")
         owners = self.service["metadata"].get("ownerReferences", [])
-        changed = {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": owners}}
+        changed = {**tried, "metadata": {**tried["metadata"], "ownerReferences": owners}}
         self.service = self._version(str(int(self.service["metadata"]["resourceVersion"]) + 1), changed)
         return self.service
 

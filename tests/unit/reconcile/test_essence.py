@@ -11,7 +11,6 @@ import pytest
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import job_status
-from kimi_linear_operator.cluster import client
 from kimi_linear_operator.cluster.pages import Page, Pages
 from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, MOST_VALUES
 from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE
@@ -341,7 +340,7 @@ class Patched(FakeCluster):
     async def patch_status(
         self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
     ) -> Manifest:
-        self.patches.append(client._patch(manifest["status"], status))
+        self.patches.append({**manifest["status"], **status})
         return await super().patch_status(kind, manifest, status, if_unchanged=if_unchanged)
 
 

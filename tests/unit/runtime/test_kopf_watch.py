@@ -14,11 +14,13 @@ from kimi_linear_operator.kubernetes.kinds import POD, SERVICE
 from kimi_linear_operator.reconcile.cached_object import CachedObject
 from kimi_linear_operator.runtime.kopf_watch import Watch, _patch_kopf
 from kimi_linear_operator.runtime.scopes import Scope
-from kimi_linear_operator.runtime.watched_scopes import GRACE_SECONDS
+from kimi_linear_operator.runtime.watched_scopes import LONGEST_SILENCE_SECONDS
 from make import make_pod
 from passes import READER
 
 PODS, SERVICES = Scope(POD, "default"), Scope(SERVICE, "default")
+# After this time without an event, kopf ends a watch, or a request for one, and starts it again.
+KOPF_SECONDS = int(kopf.OperatorSettings().watching.inactivity_timeout)
 
 
 @pytest.fixture
@@ -42,15 +44,43 @@ def watch(wanted: list[Scope]) -> Watch:
     return Watch(["default"], (PODS, SERVICES), READER, observe, wanted.append)
 
 
-def test_an_answered_watch_counts_as_working_while_it_stays_open(watch: Watch, clock: list[float]) -> None:
+def test_an_open_watch_counts_as_working_while_the_api_server_sends_a_bookmark_a_minute(
+    watch: Watch, clock: list[float]
+) -> None:
     watch.watched.note_answer(PODS, "WATCH", 200)
-    clock[0] += 1000
-    assert watch.watched.unwatched() == []
+    for _ in range(30):
+        clock[0] += 62
+        watch.watched.note_event(PODS)
+        assert watch.watched.unwatched() == []
+
+
+def test_a_watch_that_kopf_starts_again_because_it_is_silent_counts_as_working(
+    watch: Watch, clock: list[float]
+) -> None:
+    for _ in range(30):
+        watch.watched.note_answer(PODS, "WATCH", 200)
+        clock[0] += KOPF_SECONDS + 1
+        assert watch.watched.unwatched() == []
+
+
+def test_an_api_server_that_falls_silent_is_reported_two_minutes_after_the_last_event(
+    watch: Watch, clock: list[float]
+) -> None:
+    """kopf ends the silent watch after a while, and later each request without an answer."""
+    watch.watched.note_answer(PODS, "WATCH", 200)
+    watch.watched.note_event(PODS)
+    last = clock[0]
+    for second in range(1, 1000):
+        clock[0] = last + second
+        if second > KOPF_SECONDS and second % KOPF_SECONDS == 0:
+            watch.watched.note_answer(PODS, "WATCH", 0)
+        assert watch.watched.unwatched() == ([PODS] if second > 120 else []), second
 
 
 def test_a_failing_watch_is_reported_after_a_while_until_it_works(watch: Watch, clock: list[float]) -> None:
+    watch.watched.begin([PODS])
     watch.watched.note_answer(PODS, "WATCH", 0)
-    clock[0] += GRACE_SECONDS - 1
+    clock[0] += LONGEST_SILENCE_SECONDS - 1
     watch.watched.note_answer(PODS, "WATCH", 503)
     assert watch.watched.unwatched() == []
     clock[0] += 2
@@ -89,14 +119,15 @@ def test_the_log_reports_the_end_and_the_return_of_a_watch_once_each(
     watch: Watch, clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
+    watch.watched.begin([PODS])
     watch.watched.note_answer(PODS, "WATCH", 0)
     for _ in range(5):
         watch.watched.log_changes()
-        clock[0] += GRACE_SECONDS
+        clock[0] += LONGEST_SILENCE_SECONDS
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.log_changes()
     assert [record.getMessage() for record in caplog.records] == [
-        "pods in namespace default: not watched for 70 s. The operator retries until the watch works",
+        "pods in namespace default: not watched for 120 s. The operator retries until the watch works",
         "Watching pods in namespace default again",
     ]
 

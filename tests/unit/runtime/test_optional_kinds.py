@@ -16,7 +16,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
 from kimi_linear_operator.runtime.lists import RESYNC_SECONDS, WATCH_SECONDS, Lists
 from kimi_linear_operator.runtime.scopes import OWN_FAULT_SECONDS, Scope, Scopes
-from kimi_linear_operator.runtime.watched_scopes import GRACE_SECONDS, WatchedScopes
+from kimi_linear_operator.runtime.watched_scopes import LONGEST_SILENCE_SECONDS, WatchedScopes
 from kimi_linear_operator.server.spec import SERVER
 from passes import new_cache
 
@@ -132,7 +132,7 @@ def test_a_refused_kind_is_not_watched_and_later_has_the_usual_time_to_begin(
     assert not watched.may_watch(routes())
     assert watched.unwatched() == [Scope(DEPLOYMENT, None)]
     listed_again(scopes, routes(), None)
-    clock[0] += GRACE_SECONDS - 1
+    clock[0] += LONGEST_SILENCE_SECONDS - 1
     assert watched.may_watch(routes())
     assert watched.unwatched() == [Scope(DEPLOYMENT, None)]
     clock[0] += 2

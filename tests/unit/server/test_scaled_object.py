@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, SCALED_OBJECT, Kind, Manifest, kind_of
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server import manifests
-from kimi_linear_operator.server.autoscaler import build_autoscaler, seconds_until_more
+from kimi_linear_operator.server.autoscaler import Limits, build_autoscaler, seconds_until_more
 from kimi_linear_operator.server.owned import kedas_autoscaler, other_autoscaler
 from kimi_linear_operator.server.router import wanted_routers
 from kimi_linear_operator.server.scaled_object import build_scaled_object
@@ -30,8 +30,9 @@ def server(**spec: Any) -> KimiLinearServer:
     return KimiLinearServer.model_validate(make_server(**{"router": {}, **spec}))
 
 
-def scaled_object(*, may_grow: bool = True, **spec: Any) -> Manifest:
-    return dict(build_scaled_object(server(**{"autoscaling": SLEEPING, **spec}), may_grow=may_grow)["spec"])
+def scaled_object(*, may_grow: bool = True, may_sleep: bool = True, **spec: Any) -> Manifest:
+    limits = Limits(may_grow=may_grow, may_sleep=may_sleep)
+    return dict(build_scaled_object(server(**{"autoscaling": SLEEPING, **spec}), limits)["spec"])
 
 
 def triggers(*, may_grow: bool = True, **spec: Any) -> dict[str, Manifest]:
@@ -72,6 +73,13 @@ def test_keda_adds_no_replica_while_another_one_does_not_serve(replicas: int, se
     until_more = seconds_until_more(spec, make_deployment(availableReplicas=serving), (), "2026-11-24T10:00:00Z")
     made = scaled_object(may_grow=not until_more, replicas=replicas)
     assert made["maxReplicaCount"] == most
+
+
+@pytest.mark.parametrize("least", [0, 1, 3])
+def test_keda_keeps_the_last_replica_while_a_rollout_needs_it(least: int) -> None:
+    spec: Any = {"replicas": 3, "autoscaling": {**SLEEPING, "minReplicas": least}}
+    assert scaled_object(**spec)["minReplicaCount"] == least
+    assert scaled_object(may_sleep=False, **spec)["minReplicaCount"] == max(least, 1)
 
 
 def test_lost_metrics_are_an_error_except_while_a_replica_starts() -> None:

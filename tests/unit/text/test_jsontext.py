@@ -78,6 +78,31 @@ def levels(value: Any) -> int:
     return count
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": "<&>"}, rb'{"a": "\u003c\u0026\u003e"}'),
+        (["\u2028\u2029"], rb'["\u2028\u2029"]'),
+        (
+            ["é\x7f\U0001f600", '"\\', "\b\f\n\r\t\x01"],
+            '["é\x7f\U0001f600", "\\"\\\\", "\\b\\f\\n\\r\\t\\u0001"]'.encode(),
+        ),
+        ([{"<": None}, True, 5], rb'[{"\u003c": null}, true, 5]'),
+    ],
+    ids=ascii,
+)
+def test_text_is_written_as_go_writes_it(value: Any, text: bytes) -> None:
+    assert jsontext.encode_like_go(value) == text
+
+
+@given(JSON)
+def test_text_for_yaml_is_json_and_has_an_escape_for_every_character_that_yaml_may_not_allow(value: Any) -> None:
+    text = jsontext.encode_for_yaml(value)
+    assert json.loads(text) == value
+    assert all(character < "\x7f" or character > "\uffff" for character in text.decode())
+    assert rb"\ud83d" not in jsontext.encode_for_yaml("\U0001f680")
+
+
 @given(JSON)
 def test_decoding_gives_back_the_encoded_value(value: Any) -> None:
     text = jsontext.encode(value)
