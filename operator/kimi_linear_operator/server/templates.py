@@ -227,8 +227,7 @@ class Templates:
         if not self._has_served(server, current, cached, makes_router=makes_router):
             return False
         now = await self._served_now(key, server)
-        number = router_template.number_on(now.router) if now.router else None
-        is_of_revision = number in (None, current.number)
+        is_of_revision = now.router is None or router_template.number_on(now.router) == current.number
         return is_of_revision and self._has_served(server, current, now, makes_router=makes_router)
 
     async def _served_now(self, key: Key, server: KimiLinearServer) -> "_Served":
