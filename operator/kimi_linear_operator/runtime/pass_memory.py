@@ -16,7 +16,7 @@ MOST_OF_PASSES = 48 * 2**20
 class PassMemory:
     """The bytes that large passes take, by namespace.
 
-    A namespace gets at most as much as it leaves free. So a namespace whose passes are slow delays no other namespace.
+    A namespace gets an eighth, or one larger pass. So a namespace whose passes are slow leaves room for the others.
     """
 
     most: int = MOST_OF_PASSES
@@ -27,10 +27,11 @@ class PassMemory:
 
         Args:
             namespace: The namespace of the resource.
-            size: The bytes that the pass takes.
+            size: The bytes that the pass takes, 0 for a usual pass.
         """
-        size = self._counted(size)
-        if self._taken[namespace] + size > self.most - self._taken.total() - size:
+        size, taken = self._counted(size), self._taken[namespace]
+        has_share = not taken or taken + size <= self.most // 8
+        if size and not (has_share and self._taken.total() + size <= self.most):
             return False
         self._taken[namespace] += size
         return True

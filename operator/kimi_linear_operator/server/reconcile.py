@@ -222,7 +222,7 @@ class ServerReconciler:
         writes.needed += [
             self._deploying.write(key, decision, deployment),
             self._verifying.open_gates(key, server.metadata.uid, choice.current),
-            *([self._deploying.end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
+            self._deploying.end_rollout(key, server, choice.current),
         ]
         failures, optional = await writes.run()
         verified, passing = await self._verify(key, server, choice.verification)
