@@ -10,6 +10,7 @@ from kimi_linear_operator.cli import context, manifests
 from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.refusals import REFUSALS
 from kimi_linear_operator.foreigntext import printable
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
@@ -22,7 +23,6 @@ from kimi_linear_operator.reconcile.withheld import split
 from kimi_linear_operator.resource_types import TYPES
 
 _INVALID = 422
-_REFUSALS = (403, 404)
 # Fields that change in every write.
 _VOLATILE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
@@ -98,7 +98,7 @@ async def _labelled(cluster: Cluster, resource: Resource) -> tuple[list[Manifest
         try:
             live += await cluster.list(kind, resource.metadata.namespace, metadata.selector_text(resource))
         except ApiError as error:
-            if kind not in resource_type.optional_children or error.status not in _REFUSALS:
+            if kind not in resource_type.optional_children or error.status not in REFUSALS:
                 raise
             unreadable[kind] = error
     return live, unreadable

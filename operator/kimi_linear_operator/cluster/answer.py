@@ -11,6 +11,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 # from a proxy in front of the API server, and the API server may answer sooner.
 LONGEST_RETRY_SECONDS = 60.0
 
+_FORBIDDEN = 403
 _NOT_FOUND = 404
 
 # Resource versions have 64 bits: up to 20 digits.
@@ -37,22 +38,37 @@ def decoded(answer: Answer) -> Manifest:
     Raises:
         ApiError: The answer is an error, or is not a JSON object.
     """
-    retry_seconds = retry_seconds_of(answer.retry_after)
+    if answer.status >= 400:
+        raise error_of(answer)
     try:
         content: Any = jsontext.decode(answer.content)
     except ValueError as error:
-        if answer.status >= 400:
-            # The API server answers with plain text when it gets too many requests.
-            text = answer.content[:200].decode(errors="replace").strip()
-            raise ApiError(answer.status, text, retry_seconds) from error
         # The message does not quote the answer, because an answer can contain secrets, and a status shows the message.
         raise ApiError(UNREACHABLE, f"the answer is not readable: {error}") from error
-    if answer.status >= 400:
-        message = content.get("message", "") if isinstance(content, dict) else str(content)
-        raise ApiError(code_of(answer.status, content), str(message), retry_seconds)
     if not isinstance(content, dict):
         raise ApiError(UNREACHABLE, f"not an object, but a JSON {type(content).__name__}")
     return content
+
+
+def error_of(answer: Answer) -> ApiError:
+    """Return the error in an answer whose status is 400 or higher."""
+    retry_seconds = retry_seconds_of(answer.retry_after)
+    try:
+        content: Any = jsontext.decode(answer.content)
+    except ValueError:
+        # The API server answers with plain text when it gets too many requests.
+        text = answer.content[:200].decode(errors="replace").strip()
+        return ApiError(answer.status, text, retry_seconds)
+    message = content.get("message", "") if isinstance(content, dict) else content
+    return ApiError(code_of(answer.status, content), str(message), retry_seconds)
+
+
+def shows_forbidden(answer: Answer) -> bool:
+    """Return whether an answer is the API server's word that a permission is missing.
+
+    A proxy in front of the API server can answer with status 403, too.
+    """
+    return answer.status == _FORBIDDEN and _is_status(_object_in_error(answer), "Forbidden")
 
 
 def shows_missing(answer: Answer, name: str) -> bool:
@@ -63,13 +79,22 @@ def shows_missing(answer: Answer, name: str) -> bool:
     """
     if answer.status != _NOT_FOUND:
         return False
+    status = _object_in_error(answer)
+    details = status.get("details")
+    return isinstance(details, dict) and details.get("name") == name and _is_status(status, "NotFound")
+
+
+def _object_in_error(answer: Answer) -> Manifest:
+    """Return the JSON object in an error, empty if there is none."""
     try:
-        status = jsontext.decode(answer.content)
+        content = jsontext.decode(answer.content)
     except ValueError:
-        return False
-    details = status.get("details") if isinstance(status, dict) else None
-    is_named = isinstance(details, dict) and details.get("name") == name
-    return is_named and (status.get("kind"), status.get("reason")) == ("Status", "NotFound")
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_status(content: Manifest, reason: str) -> bool:
+    return (content.get("kind"), content.get("reason")) == ("Status", reason)
 
 
 def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -> Manifest:
