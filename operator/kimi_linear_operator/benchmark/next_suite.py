@@ -11,7 +11,7 @@ from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.benchmark.status import read_failed_start
 from kimi_linear_operator.benchmark.target_state import is_unusable
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes import access, metadata
+from kimi_linear_operator.kubernetes import access, deletion, metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
@@ -115,8 +115,8 @@ class NextSuite:
         benchmark = measurement.benchmark
         step = Step(measurement.target_state.reason, suite_job, failed_start=read_failed_start(benchmark.status))
         if "deletionTimestamp" in suite_job["metadata"]:
-            removed = Reason("WaitingForTurn", "the Job of the last attempt is still being removed")
-            return replace(step, reason=removed, job=None)
+            message = f"the Job of the last attempt is still being removed{deletion.hint(suite_job)}"
+            return replace(step, reason=Reason("WaitingForTurn", message), job=None)
         pods = self._cache.children(POD, measurement.key, suite_job["metadata"]["uid"])
         left = job_status.seconds_left(suite_job, pods, benchmark.spec.timeout_seconds, self._now())
         has_begun = job_status.has_begun(pods)

@@ -9,6 +9,7 @@ from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.ended_suites import EndedSuites
 from kimi_linear_operator.benchmark.events import benchmark_event
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
+from kimi_linear_operator.benchmark.manifests import CHILDREN
 from kimi_linear_operator.benchmark.measurement import Measurement
 from kimi_linear_operator.benchmark.next_suite import NextSuite
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
@@ -27,6 +28,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.bounds import is_without_room
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.deletion import seconds_until_told
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, Manifest
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -137,7 +139,13 @@ class BenchmarkReconciler:
             return
         not_applied = Reason("ApplyFailed", error.message)
         refused = _refused(manifest, checked.resource, error.message)
-        await self._write(manifest, replace(refused, not_applied=not_applied, target=not_applied))
+        held = self._held(manifest)
+        await self._write(manifest, replace(refused, not_applied=not_applied, target=not_applied, held=held))
+
+    def _held(self, manifest: Manifest) -> list[Manifest]:
+        """Return the children of a benchmark that are being deleted, but that finalizers hold."""
+        about = manifest["metadata"]
+        return self._children.held(Key(about["namespace"], about["name"], BENCHMARK), about["uid"], CHILDREN)
 
     async def _advance(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearBenchmark]) -> float | None:
         """Do the possible work for a benchmark that is not complete, and write its status.
@@ -149,7 +157,7 @@ class BenchmarkReconciler:
             outcome = await self._refuse(key, manifest, checked)
         else:
             outcome = await self._run(key, manifest, checked.resource)
-        observation = outcome.observation
+        observation = replace(outcome.observation, held=self._held(manifest))
         summary = benchmark_status(observation, self.now())
         not_kept = None
         if observation.is_complete and observation.benchmark and results_config_map.is_whole(summary):
@@ -160,10 +168,11 @@ class BenchmarkReconciler:
         # Nothing is deleted before the status and the results are written.
         if not_kept:
             raise not_kept
+        waits = [outcome.again, seconds_until_told(observation.held, self.now())]
         if retry is not None:
-            return retention.soonest([outcome.again, retry])
+            return retention.soonest([*waits, retry])
         written = {**manifest, "status": summary}
-        return retention.soonest([outcome.again, await self._clean_up.run(key, written, observation.benchmark)])
+        return retention.soonest([*waits, await self._clean_up.run(key, written, observation.benchmark)])
 
     async def _write(
         self, manifest: Manifest, observation: BenchmarkObservation, summary: Manifest | None = None

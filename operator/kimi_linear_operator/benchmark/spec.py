@@ -390,7 +390,8 @@ class BenchmarkStatus(Status):
 
     conditions: Conditions = Field(
         default_factory=list,
-        description="Accepted, TargetReady, Complete, Succeeded, Reconciling and Stalled.",
+        description="Accepted, TargetReady, Complete, Succeeded, Reconciling and Stalled; in addition, Synced while "
+        "finalizers hold an object of the benchmark that is being deleted.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     verdict: str | None = Field(

@@ -7,6 +7,7 @@ from itertools import takewhile
 from kimi_linear_operator.benchmark.spec import Attempt, KimiLinearBenchmark, Suite, SuiteResult
 from kimi_linear_operator.benchmark.verdict import Verdict, conclude
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, stamped
+from kimi_linear_operator.kubernetes.deletion import synced
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.stored import is_readable
@@ -33,6 +34,7 @@ class BenchmarkObservation:
         failed_start: The last attempt that could not start and gave its turn back, None if the client has run since
             then.
         restored_start: When the first suite started, if the benchmark was created again with its results; else None.
+        held: Children that are being deleted, but that finalizers hold.
     """
 
     manifest: Manifest
@@ -45,6 +47,7 @@ class BenchmarkObservation:
     not_running: Reason | None = None
     failed_start: Manifest | None = None
     restored_start: str | None = None
+    held: Sequence[Manifest] = ()
 
     @property
     def suites(self) -> Sequence[Suite]:
@@ -180,6 +183,8 @@ def _conditions(observation: BenchmarkObservation, verdict: Verdict | None, now:
         condition("Succeeded", succeeded, reason),
         condition("Reconciling", reconciling, reason if reconciling else Reason("Settled", "Nothing is in progress")),
         condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
+        # The status of a complete benchmark does not change any more.
+        *([] if verdict else synced(observation.held, now)),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cli.checks import Outcome, tell
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.failure import CommandError, missing, of_cluster
 from kimi_linear_operator.cli.state import State
 from kimi_linear_operator.cli.status import now
 from kimi_linear_operator.cli.watching import watch
@@ -42,7 +42,7 @@ def run(namespace: str, name: str, seconds: float) -> Outcome:
     try:
         state = asyncio.run(_verify(namespace, name, seconds))
     except ApiError as error:
-        raise CommandError(str(error)) from error
+        raise of_cluster(error) from error
     return Outcome(state.resource, state.message, state.next_step)
 
 
@@ -66,7 +66,7 @@ async def _ready_server(cluster: Cluster, namespace: str, name: str) -> KimiLine
     """
     stored = await cluster.get(SERVER, namespace, name)
     if stored is None:
-        raise CommandError(f"no KimiLinearServer {name} in namespace {namespace}")
+        raise missing(SERVER.kind, "kls", name, namespace)
     state = _state(SERVER, stored)
     server = CHECKER.read_stored(stored)
     if server is None or not (state.is_seen and state.has_reached_goal):

@@ -1,10 +1,16 @@
-"""The namespace for verbs that read from a cluster."""
+"""Namespaces on the command line, and the namespace for verbs that read from a cluster."""
 
 import argparse
+import re
 
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.failure import of_cluster
 from kimi_linear_operator.cluster.credentials import current_namespace
 from kimi_linear_operator.cluster.errors import ApiError
+
+# A label of RFC 1123 (k8s.io/apimachinery, ValidateNamespaceName).
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+RULE = "use at most 63 lower-case letters, digits and '-', and begin and end with a letter or a digit"
+"""What the name of a namespace must be."""
 
 
 def namespace(options: argparse.Namespace) -> str:
@@ -12,4 +18,29 @@ def namespace(options: argparse.Namespace) -> str:
     try:
         return options.namespace or current_namespace()
     except ApiError as error:
-        raise CommandError(str(error)) from error
+        raise of_cluster(error) from error
+
+
+def is_namespace(name: str) -> bool:
+    """Return whether a namespace can have this name."""
+    return bool(_NAMESPACE.fullmatch(name))
+
+
+def namespace_name(text: str) -> str:
+    """Return the name of a namespace, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: No namespace can have this name.
+    """
+    if not is_namespace(text):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be the name of a namespace: {RULE}")
+    return text
+
+
+def namespace_or_none(text: str) -> str:
+    """Return the name of a namespace, for argparse. As for kubectl, an empty text stands for no option at all.
+
+    Raises:
+        argparse.ArgumentTypeError: No namespace can have this name.
+    """
+    return text and namespace_name(text)

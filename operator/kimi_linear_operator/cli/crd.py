@@ -1,8 +1,10 @@
 """`kimi-linear crd`: the CustomResourceDefinitions, the admission policies, and JSON schemas for other tools."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
+from kimi_linear_operator.cli.failure import of_file
 from kimi_linear_operator.kubernetes import crd
 from kimi_linear_operator.resource_types import DEFINITIONS
 
@@ -24,8 +26,15 @@ def run(options: argparse.Namespace) -> int:
         print("---\n".join(files.values()), end="")
         return 0
     schemas = {f"schemas/{path}": text for path, text in crd.schema_files(DEFINITIONS).items()}
-    for path, text in {**files, **schemas}.items():
-        file = options.write / path
+    try:
+        _write(options.write, {**files, **schemas})
+    except OSError as error:
+        raise of_file(f"--write {options.write}", error) from error
+    return 0
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    for path, text in files.items():
+        file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    return 0

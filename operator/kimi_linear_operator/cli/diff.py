@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kimi_linear_operator.cli import context, manifests
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.failure import CommandError, of_cluster
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.refusals import REFUSALS
 from kimi_linear_operator.foreigntext import printable
-from kimi_linear_operator.kubernetes import metadata
+from kimi_linear_operator.kubernetes import deletion, metadata
 from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
-from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Delete, Step
+from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Delete, Step, is_made_for
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.live import blocked_if_held
 from kimi_linear_operator.reconcile.resource_type import Referenced
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         changes = asyncio.run(_changes([item.result.resource for item in checked if item.result.resource]))
     except ApiError as error:
-        raise CommandError(str(error)) from error
+        raise of_cluster(error) from error
     if options.output == "text":
         # Live objects can contain escape sequences, which a terminal would execute.
         print(printable("".join(change["diff"] for change in changes)), end="")
@@ -69,7 +69,7 @@ async def _resource_changes(cluster: Cluster, written: Resource, in_files: Refer
     steps = preview.plan(resource, children.writable, [*live, *namesakes])
     checked = [await blocked_if_held(cluster, TYPES, resource, step) for step in steps]
     changes = await _changes_of(cluster, [step for step in checked if step])
-    return [*changes, *_withheld_changes(desired, unreadable)]
+    return [*changes, *_withheld_changes(desired, unreadable), *_held_changes(resource, live)]
 
 
 async def _references(cluster: Cluster, resource: Resource, in_files: Referenced) -> Referenced:
@@ -109,6 +109,13 @@ def _withheld_changes(desired: Sequence[Manifest], unreadable: Mapping[Kind, Api
     for child in desired:
         if error := unreadable.get(kind_of(child)):
             yield _blocked(child, f"{kind_of(child).resource} cannot be listed: {error}")
+
+
+def _held_changes(resource: Resource, live: Sequence[Manifest]) -> Iterator[Manifest]:
+    """Yield the children that the operator cannot change, because finalizers hold their deletion."""
+    for child in live:
+        if deletion.finalizers_of(child) and is_made_for(child, resource):
+            yield _blocked(child, deletion.why_blocked([child]).message)
 
 
 async def _namesakes(cluster: Cluster, wanted: Sequence[Manifest], live: Sequence[Manifest]) -> list[Manifest]:

@@ -17,7 +17,7 @@ from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark, Suite
 from kimi_linear_operator.benchmark.verdict import Verdict
 from kimi_linear_operator.cli.checks import Outcome, tell
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.failure import CommandError, of_file
 from kimi_linear_operator.cli.status import now
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, stamped
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -70,16 +70,29 @@ def client(python: str | None, dataset: Path | None, key_file: Path | None) -> L
     Raises:
         CommandError: A file cannot be read.
     """
-    try:
-        key = key_file.read_text() if key_file else os.environ.get(KEY_VARIABLE, "")
-        if dataset:
-            dataset.open().close()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(str(error)) from error
+    key = _read(key_file) if key_file else os.environ.get(KEY_VARIABLE, "")
+    if dataset:
+        _check_readable(dataset)
     # The clients run in another folder, so the path must be absolute. It must not be resolved, because the Python of a
     # virtual environment is a link.
     program = str(Path(python).absolute()) if python and os.sep in python else python
     return LocalClient(program or sys.executable, dataset.absolute() if dataset else None, key.strip())
+
+
+def _read(key_file: Path) -> str:
+    try:
+        return key_file.read_text()
+    except OSError as error:
+        raise of_file(f"--api-key-file {key_file}", error) from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"--api-key-file {key_file}: must be a text file with the key") from error
+
+
+def _check_readable(dataset: Path) -> None:
+    try:
+        dataset.open().close()
+    except OSError as error:
+        raise of_file(f"--dataset {dataset}", error) from error
 
 
 def run(url: str, parser: Switch, local: LocalClient, seconds: float) -> Outcome:
@@ -94,7 +107,7 @@ def run(url: str, parser: Switch, local: LocalClient, seconds: float) -> Outcome
     Raises:
         CommandError: The address is not valid, or the time limit has passed.
     """
-    benchmark = _benchmark(url.rstrip("/"), ServerSpec.model_validate({"toolCallParser": parser}))
+    benchmark = _benchmark(url, ServerSpec.model_validate({"toolCallParser": parser}))
     deadline = time.monotonic() + seconds
     results = []
     for number, suite in enumerate(benchmark.spec.suites, 1):
@@ -123,7 +136,7 @@ def _benchmark(url: str, spec: ServerSpec) -> KimiLinearBenchmark:
         "apiVersion": BENCHMARK.api_version,
         "kind": BENCHMARK.kind,
         "metadata": {"name": "verify"},
-        "spec": {"endpoint": {"url": url}, **verification.checks(spec)},
+        "spec": {"endpoint": {"url": url.rstrip("/")}, **verification.checks(spec)},
     }
     checked = CHECKER.check(manifest)
     if checked.resource is None or not checked.is_valid:

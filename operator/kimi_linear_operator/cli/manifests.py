@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from kimi_linear_operator import resource_types
-from kimi_linear_operator.cli import documents
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli import context, documents
+from kimi_linear_operator.cli.failure import CommandError, of_file
 from kimi_linear_operator.cli.files import find, text
 from kimi_linear_operator.foreigntext import printable
 from kimi_linear_operator.kubernetes import access
@@ -92,7 +92,7 @@ def add_namespace_argument(parser: argparse.ArgumentParser, of: str) -> None:
         f"namespace of {of}; by default the namespace of the kubeconfig's context, or `default` for verbs that use "
         "no cluster"
     )
-    parser.add_argument("-n", "--namespace", help=text)
+    parser.add_argument("-n", "--namespace", type=context.namespace_or_none, help=text)
 
 
 def add_output_argument(parser: argparse.ArgumentParser, *formats: str) -> None:
@@ -109,7 +109,8 @@ def read(options: argparse.Namespace) -> list[Source]:
     files = [file for argument in options.filename for file in find(argument, recursive=options.recursive)]
     sources = [source for file in files for source in _read_file(file, options.namespace or DEFAULT_NAMESPACE)]
     if not sources:
-        raise CommandError(f"no resource of {GROUP} in {', '.join(options.filename)}")
+        kinds = ", ".join(sorted(_KINDS))
+        raise CommandError(f"no resource of {GROUP} in {', '.join(options.filename)}: -f takes files with {kinds}")
     return sources
 
 
@@ -123,7 +124,18 @@ def check(sources: Iterable[Source]) -> list[CheckedSource]:
 
 
 def _check(source: Source) -> Checked[Any]:
-    return _with_access_warning(resource_types.check(_with_name(source.manifest)))
+    checked = resource_types.check(_with_name(source.manifest))
+    return _with_access_warning(_with_namespace_error(checked, source.manifest))
+
+
+def _with_namespace_error(outcome: Checked[Any], manifest: Manifest) -> Checked[Any]:
+    """Add an error if no namespace can have the name in the metadata. No rule of a definition can check this name."""
+    metadata = manifest.get("metadata")
+    namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
+    if not isinstance(namespace, str) or context.is_namespace(namespace):
+        return outcome
+    error = Problem("error", "metadata.namespace", f"cannot be the name of a namespace: {context.RULE}", namespace[:80])
+    return replace(outcome, problems=(*outcome.problems, error))
 
 
 def _with_access_warning(outcome: Checked[Any]) -> Checked[Any]:
@@ -159,7 +171,9 @@ def write(manifests: Sequence[Manifest], output: str) -> None:
 def _read_file(file: str, namespace: str) -> Iterator[Source]:
     try:
         contents = documents.read(text(file))
-    except (OSError, yaml.YAMLError, documents.DuplicateKeyError) as error:
+    except OSError as error:
+        raise of_file(f"-f {file}", error) from error
+    except (yaml.YAMLError, documents.DuplicateKeyError) as error:
         raise CommandError(f"{file}: {error}") from error
     except RecursionError as error:
         raise CommandError(f"{file}: nested too deeply; a resource can have at most {DEEPEST_LEVEL} levels") from error

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from kimi_linear_operator import configurator
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.failure import of_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,5 +21,5 @@ def run(options: argparse.Namespace) -> int:
     try:
         options.write.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CommandError(str(error)) from error
+        raise of_file(f"--write {options.write}", error) from error
     return 0

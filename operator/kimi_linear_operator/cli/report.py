@@ -8,7 +8,7 @@ from dataclasses import replace
 from kimi_linear_operator.benchmark import report
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cli import context, manifests
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.failure import CommandError, missing, of_cluster
 from kimi_linear_operator.cluster.client import connect
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -43,10 +43,10 @@ def _from_cluster(options: argparse.Namespace) -> list[report.Run]:
     try:
         stored = asyncio.run(_get(namespace, names))
     except ApiError as error:
-        raise CommandError(str(error)) from error
+        raise of_cluster(error) from error
     for name, manifest in zip(names, stored, strict=True):
         if manifest is None:
-            raise CommandError(f"no KimiLinearBenchmark {name} in namespace {namespace}")
+            raise missing(BENCHMARK.kind, "klb", name, namespace)
     return [_read(name, manifest) for name, manifest in zip(names, stored, strict=True) if manifest]
 
 
@@ -61,7 +61,11 @@ def _from_files(options: argparse.Namespace) -> list[report.Run]:
     sources = [source for source in manifests.read(options) if source.manifest.get("kind") == "KimiLinearBenchmark"]
     if options.name:
         sources = [_named(sources, name, files) for name in (options.name, options.other) if name]
-    if len(sources) not in (1, 2):
+    if not sources:
+        raise CommandError(
+            f"no KimiLinearBenchmark in {files}: `kubectl get klb NAME -o yaml` writes one with its results"
+        )
+    if len(sources) > 2:
         raise CommandError(f"{len(sources)} benchmarks in {files}: say which one to report, or which two to compare")
     runs = [_read(source.file, source.manifest) for source in sources]
     if len({run.name for run in runs}) == len(runs):

@@ -6,9 +6,11 @@ import gc
 
 import uvloop
 
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli import context
+from kimi_linear_operator.cli.failure import CommandError, of_cluster
 from kimi_linear_operator.cluster.credentials import own_namespace
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.paths import may_exist
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.reconcile.resource_type import Options
@@ -22,7 +24,12 @@ from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument(
-        "-n", "--namespace", action="append", default=[], help="watch only this namespace; can be repeated"
+        "-n",
+        "--namespace",
+        action="append",
+        default=[],
+        type=context.namespace_name,
+        help="watch only this namespace; can be repeated",
     )
     parser.add_argument(
         "--lease",
@@ -65,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             runner.run(serve(settings, TYPES))
         except ApiError as error:
-            raise CommandError(str(error)) from error
+            raise of_cluster(error) from error
         except AddressError as error:
             raise CommandError(f"cannot listen on {options.listen}: {error}; choose another with --listen") from error
     return 0
@@ -74,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> Settings:
     lease_namespace, _, lease_name = options.lease.partition("/")
     host, _, port = options.listen.rpartition(":")
-    if not (lease_namespace and lease_name):
+    if not (context.is_namespace(lease_namespace) and lease_name and may_exist(lease_name)):
         raise CommandError(f"--lease {options.lease}: must be NAMESPACE/NAME")
     if not port.isdecimal() or int(port) > 65535:
         raise CommandError(f"--listen {options.listen}: must be HOST:PORT or :PORT")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kimi_linear_operator.cli.failure import CommandError
+from kimi_linear_operator.cli.failure import CommandError, missing
 from kimi_linear_operator.cli.tree import STATES, Branch, build_tree
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -109,10 +109,9 @@ class Address:
     types: tuple[ResourceType, ...]
 
     @property
-    def description(self) -> str:
-        """Return the resource in words."""
-        kinds = " or ".join(resource_type.kind.kind for resource_type in self.types)
-        return f"{kinds} {self.name} in namespace {self.namespace}"
+    def kinds(self) -> str:
+        """Return the possible kinds, as text for people."""
+        return " or ".join(resource_type.kind.kind for resource_type in self.types)
 
 
 def _shortcoming(condition: Manifest) -> list[str]:
@@ -130,9 +129,11 @@ def address(namespace: str, text: str) -> Address:
     """Return which resource a text means. The text is NAME, or TYPE/NAME as for kubectl.
 
     Raises:
-        CommandError: There is no such type.
+        CommandError: There is no such type, or no resource can have the name.
     """
     word, slash, name = text.rpartition("/")
+    if not name:
+        raise CommandError(f"[TYPE/]NAME {text!r}: the name is empty: write NAME, or for example kls/NAME")
     types = tuple(each for each in TYPES.values() if not slash or word.lower() in words_of(each))
     if not types:
         known = ", ".join(each.definition.short_name for each in TYPES.values())
@@ -157,7 +158,8 @@ async def read(cluster: Cluster, wanted: Address) -> State:
         resource = await cluster.get(resource_type.kind, wanted.namespace, wanted.name)
         if resource is not None:
             return await _with_children(cluster, wanted, resource_type, resource)
-    raise CommandError(f"no {wanted.description}")
+    words = ",".join(each.definition.short_name for each in wanted.types)
+    raise missing(wanted.kinds, words, wanted.name, wanted.namespace)
 
 
 async def _with_children(cluster: Cluster, wanted: Address, resource_type: ResourceType, resource: Manifest) -> State:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from kimi_linear_operator.cli import completion, context
-from kimi_linear_operator.cli.failure import INTERRUPTED, CommandError
+from kimi_linear_operator.cli.failure import INTERRUPTED, of_cluster
 from kimi_linear_operator.cli.shell_command import cleaned_command
 from kimi_linear_operator.cli.state import Address, State, address, read
 from kimi_linear_operator.cli.tree import lines
@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     completion.complete_with(name, completion.resource_names)
     parser.add_argument(
-        "-n", "--namespace", help="namespace of the resource; by default the namespace of the kubeconfig's context"
+        "-n",
+        "--namespace",
+        type=context.namespace_or_none,
+        help="namespace of the resource; by default the namespace of the kubeconfig's context",
     )
     parser.add_argument(
         "-w",
@@ -48,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         state = asyncio.run(_watch(wanted) if options.watch else _read(wanted))
     except ApiError as error:
-        raise CommandError(str(error)) from error
+        raise of_cluster(error) from error
     except KeyboardInterrupt:
         return INTERRUPTED
     if not options.watch:

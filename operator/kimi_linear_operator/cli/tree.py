@@ -50,7 +50,7 @@ def build_tree(
     placed = {pod["metadata"]["name"] for group in of_workloads for pod in group}
     branches = [
         Branch(
-            f"{kind.kind} {workload['metadata']['name']}: {STATES[kind](workload)}", _pod_branches(group, startup, now)
+            f"{kind.kind} {workload['metadata']['name']}: {_state(kind, workload)}", _pod_branches(group, startup, now)
         )
         for (kind, workload), group in zip(workloads, of_workloads, strict=True)
     ]
@@ -81,6 +81,10 @@ def _grow(tree: Tree, branches: Iterable[Branch]) -> None:
 def _text(label: str) -> Text:
     """Return a label on one line, without markup, secrets and escapes."""
     return Text(one_line(label)[:_LONGEST_LABEL])
+
+
+def _state(kind: Kind, workload: Manifest) -> str:
+    return STATES[kind](workload) + (", being deleted" if "deletionTimestamp" in workload["metadata"] else "")
 
 
 def _deployment_state(workload: Manifest) -> str:

@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     completion.complete_with(target, completion.server_names)
     parser.add_argument(
-        "-n", "--namespace", help="namespace of the server; by default the namespace of the kubeconfig's context"
+        "-n",
+        "--namespace",
+        type=context.namespace_or_none,
+        help="namespace of the server; by default the namespace of the kubeconfig's context",
     )
     manifests.add_output_argument(parser, *report.REPORTS)
     parser.add_argument(
@@ -59,13 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def seconds(text: str) -> int:
-    """Return a time limit. argparse shows the name of this function when it refuses a value.
+    """Return a time limit, for argparse.
 
     Raises:
-        ValueError: The value is not a whole number above 0.
+        argparse.ArgumentTypeError: The value is not a whole number above 0.
     """
-    if (number := int(text)) < 1:
-        raise ValueError
+    if not (text.isdecimal() and (number := int(text)) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of seconds above 0")
     return number
 
 

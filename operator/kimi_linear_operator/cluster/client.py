@@ -77,6 +77,7 @@ class Cluster:
 
         At the end of every request, also of a failed one, the caller waits for a turn before it goes on.
         """
+        # The copy has the same lock, so there is still only one decoded page of all lists.
         reading = replace(self.reading, transport=replace(self.reading.transport, turn=turn))
         return replace(self, transport=replace(self.transport, turn=turn), reading=reading)
 

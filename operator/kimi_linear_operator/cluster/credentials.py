@@ -4,6 +4,7 @@ They come from kubectl's kubeconfig, or else from the pod's service account.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from kubernetes.aio.client import ApiClient, Configuration
@@ -44,7 +45,7 @@ async def load(into: Configuration) -> None:
         else:
             load_incluster_config(client_configuration=into)
     except Exception as error:  # a broken file can make the loader raise any exception
-        raise _no_cluster_error(error) from error
+        raise _no_cluster_error(error, files) from error
 
 
 async def add_to(headers: dict[str, str], client: ApiClient, method: str, url: str) -> None:
@@ -94,7 +95,7 @@ def current_namespace() -> str:
     try:
         _, context = list_kube_config_contexts(os.pathsep.join(map(str, files)))
     except Exception as error:  # a broken file can make the loader raise any exception
-        raise _no_cluster_error(error) from error
+        raise _no_cluster_error(error, files) from error
     return str(context["context"].get("namespace") or "default")
 
 
@@ -106,5 +107,11 @@ def _kubeconfigs() -> list[Path]:
     return [default] if default.exists() else []
 
 
-def _no_cluster_error(error: Exception) -> ApiError:
-    return ApiError(UNREACHABLE, f"no cluster: {str(error) or type(error).__name__}; set KUBECONFIG")
+def _no_cluster_error(error: Exception, files: Sequence[Path]) -> ApiError:
+    """Return an error that names the files from which the credentials could not be read."""
+    if not files:
+        where = "there is no ~/.kube/config, and this is not a pod"
+        return ApiError(UNREACHABLE, f"no cluster: {where} ({error}): set KUBECONFIG to the path of a kubeconfig")
+    names = os.pathsep.join(map(str, files))
+    cause = f"{names} cannot be used as a kubeconfig: {str(error) or type(error).__name__}"
+    return ApiError(UNREACHABLE, f"no cluster: {cause}. Correct the file, or set KUBECONFIG to another one")

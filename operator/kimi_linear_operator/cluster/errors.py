@@ -34,6 +34,12 @@ class Meaning(Enum):
     FENCED = "this replica is not allowed to write"
 
 
+NO_ANSWER = "no answer from"
+"""The beginning of the message about a request without an answer."""
+# The answer to a path of a kind that the API server does not serve (k8s.io/apiserver, and http.NotFound of Go).
+_NOT_FOUND = 404
+_UNKNOWN_PATH = "404 page not found"
+
 # Causes: overload, a lost race, rotated credentials, a namespace or kind that does not exist (yet), or a server behind
 # the API server (a webhook, etcd, an aggregated API) that does not answer.
 _PASSING_STATUSES = (401, 404, 408, 409, 429, 500, 502, 503, 504)
@@ -74,6 +80,16 @@ class ApiError(Exception):
     def meaning(self) -> Meaning:
         """Return what to do about the error."""
         return classify(self.status, self.message, self.retry_seconds)
+
+    @property
+    def is_unknown_kind(self) -> bool:
+        """Return whether the API server does not serve the kind of the requested object."""
+        return (self.status, self.message) == (_NOT_FOUND, _UNKNOWN_PATH)
+
+    @property
+    def is_without_answer(self) -> bool:
+        """Return whether the API server has not answered."""
+        return self.status == UNREACHABLE and self.message.startswith(NO_ANSWER)
 
     @property
     def is_passing(self) -> bool:

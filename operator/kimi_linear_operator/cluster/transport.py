@@ -15,7 +15,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kimi_linear_operator import clock
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import Answer
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, may_be_stored
+from kimi_linear_operator.cluster.errors import NO_ANSWER, UNREACHABLE, ApiError, may_be_stored
 from kimi_linear_operator.cluster.request import Request
 
 REQUEST_TIMEOUT_SECONDS = 30.0
@@ -184,7 +184,7 @@ class Transport:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.observe(request.verb, UNREACHABLE)
             cause = str(error) or type(error).__name__
-            raise ApiError(UNREACHABLE, f"no answer from {self.server}: {cause}") from error
+            raise ApiError(UNREACHABLE, f"{NO_ANSWER} {self.server}: {cause}") from error
         self.observe(request.verb, response.status)
         return Answer(response.status, content, response.headers.get("Retry-After", ""))
 

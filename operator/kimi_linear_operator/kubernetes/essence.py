@@ -21,6 +21,7 @@ _LONGEST_TEXT = 256
 _MOST_OWNERS = 4
 _MOST_ANNOTATIONS = 32
 _MOST_LABELS = 16
+_MOST_FINALIZERS = 8
 # Bytes of JSON. Only controllers and kubelets write a status. All termination messages of a pod together have at most
 # 12 KiB.
 _LARGEST_STATUS = 64 * 1024
@@ -76,6 +77,18 @@ def essential_metadata(metadata: Manifest) -> Manifest:
         "labels": {**{name: labels[name] for name in _LABELS if name in labels}, **_ours(labels, _MOST_LABELS)},
         "annotations": _ours(annotations, _MOST_ANNOTATIONS),
         "ownerReferences": essential_owners(metadata.get("ownerReferences") or ()),
+        **_finalizers(metadata),
+    }
+
+
+def _finalizers(metadata: Manifest) -> Manifest:
+    """Return the first finalizers of an object that is being deleted. Users can set thousands of them."""
+    if "deletionTimestamp" not in metadata:
+        return {}
+    return {
+        "finalizers": [
+            name for name in islice(metadata.get("finalizers") or (), _MOST_FINALIZERS) if len(name) <= _LONGEST_TEXT
+        ]
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from kimi_linear_operator.kubernetes import metadata, ownership
+from kimi_linear_operator.kubernetes import deletion, metadata, ownership
 from kimi_linear_operator.kubernetes.drift import differences
 from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
 from kimi_linear_operator.kubernetes.models import Resource
@@ -71,7 +71,7 @@ class Blocked:
 
     Attributes:
         wanted: The wanted child.
-        is_passing: Whether the other object will soon be removed.
+        is_passing: Whether the other object is being removed.
         message: The cause and the remedy.
     """
 
@@ -97,12 +97,13 @@ def plan(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manifest]) 
 
 
 def step_for(owner: Resource, wanted: Manifest, live: Manifest | None) -> Step | None:
-    """Return the step for one child, None if it is as wanted or is being deleted."""
+    """Return the step for one child, None if it is as wanted, or if it is the resource's own and is being deleted."""
     if live is None:
         return Create(wanted)
-    if not may_be_taken(live, owner):
+    is_deleted = "deletionTimestamp" in live["metadata"]
+    if not (is_made_for(live, owner) if is_deleted else may_be_taken(live, owner)):
         return blocked(owner, wanted, live)
-    if "deletionTimestamp" in live["metadata"]:
+    if is_deleted:
         return None
     fields = tuple(differences(live, wanted)) or _second_manager(live)
     return Apply(live, wanted, fields) if fields else None
@@ -131,6 +132,11 @@ def relation_of(live: Manifest, owner: Resource) -> Relation:
 def may_be_taken(live: Manifest, owner: Resource) -> bool:
     """Return whether a resource owns an object or may adopt it."""
     return relation_of(live, owner) in _ADOPTABLE
+
+
+def is_made_for(live: Manifest, owner: Resource) -> bool:
+    """Return whether the operator made an object for this resource, or for a former one whose object has no owner."""
+    return relation_of(live, owner) in (Relation.OWNED, Relation.ORPHANED)
 
 
 def _is_orphan(live: Manifest, owner: Resource) -> bool:
@@ -164,8 +170,12 @@ def blocked(owner: Resource, wanted: Manifest, live: Manifest) -> Blocked:
     """Return the step for a child that cannot be created because a live object has its name."""
     kind, name = live["kind"], live["metadata"]["name"]
     if relation_of(live, owner) == Relation.LEFT_OVER:
-        return Blocked(wanted, True, f"{kind} {name} of a deleted {owner.kind} of this name is still being removed")
+        message = f"{kind} {name} of a deleted {owner.kind} of this name is still being removed"
+        return Blocked(wanted, True, message + deletion.hint(live))
     noun = owner.kind.removeprefix("KimiLinear").lower()
+    if "deletionTimestamp" in live["metadata"]:
+        message = f"{kind} {name}, which does not belong to this {noun}, is still being removed"
+        return Blocked(wanted, True, message + deletion.hint(live))
     if holder := holder_of(live, owner):
         other = f"{holder['kind']} {holder['name']}"
         return Blocked(wanted, False, f"{kind} {name} belongs to {other}: rename this {noun}, or delete {other}")

@@ -15,6 +15,7 @@ ReasonName = Literal[
     "ClientFailed",
     "ContainerConfigInvalid",
     "CrashLooping",
+    "DeletionBlocked",
     "EndpointGiven",
     "Evicted",
     "Exposed",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kimi_linear_operator.reasons.explanation import NOTHING, WAIT, Explanation
+from kimi_linear_operator.reasons.explanation import NOTHING, Explanation
 from kimi_linear_operator.reasons.name import ReasonName
 
 SPECS: Mapping[ReasonName, Explanation] = {
@@ -27,7 +27,19 @@ SPECS: Mapping[ReasonName, Explanation] = {
         "benchmark.",
     ),
     "Replacing": Explanation(
-        "both", "A deleted resource had the same name, and its objects are still being removed.", WAIT
+        "both",
+        "A deleted resource had the same name, or an object that the resource needs is being deleted. The object is "
+        "still being removed.",
+        "Wait. If the message names finalizers, do as for `DeletionBlocked`.",
+    ),
+    "DeletionBlocked": Explanation(
+        "both",
+        "An object of the resource is being deleted, but finalizers hold it (`Synced`). A finalizer is a name in "
+        "`metadata.finalizers`. Kubernetes keeps the object until the program that has set the name removes it. Until "
+        "then, the operator neither changes the object nor creates it again. If the spec no longer asks for the "
+        "object, it still works as before: for example, a Service still leads to the pods.",
+        "Start the program that removes the finalizer. If it no longer exists, remove the finalizer with the command "
+        "that the message contains. The operator then continues by itself.",
     ),
     "ApplyFailed": Explanation(
         "both",

@@ -14,7 +14,7 @@ from typing import Any
 from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster, for_object, for_state
 from kimi_linear_operator.cluster.errors import CONFLICT, ApiError, Meaning
-from kimi_linear_operator.kubernetes import drift, metadata, ownership
+from kimi_linear_operator.kubernetes import deletion, drift, metadata, ownership
 from kimi_linear_operator.kubernetes.kinds import (
     AUTOSCALER,
     DEPLOYMENT,
@@ -221,6 +221,23 @@ class Children:
                 sentences.append(f"{key.kind.kind} {key.name}: {rivals} keeps changing {', '.join(sorted(fields))}")
         return sentences
 
+    def held(self, key: Key, uid: str, kinds: Iterable[Kind]) -> list[Manifest]:
+        """Return the children of a resource that are being deleted, but that finalizers hold.
+
+        They belong to the resource, or to nobody, as a volume that outlives its weights.
+
+        Args:
+            key: The resource.
+            uid: Its UID.
+            kinds: The kinds of the children. A child of a kind that cannot be read may be gone.
+        """
+        readable = (kind for kind in kinds if self.has_read(key.namespace, (kind,)))
+        cached = (child for kind in readable for child in self.cache.cached_children(kind, key))
+        going = [child.key for child in cached if child.is_terminating and (uid in child.owners or not child.owners)]
+        going.sort(key=lambda found: (found.kind.kind, found.name))
+        live = (self.cache.get(found) for found in going[:_MOST_READS])
+        return [child for child in live if child and deletion.finalizers_of(child)]
+
     def _cached(self, owner: Resource, wanted: Manifest) -> Manifest | None:
         return self.cache.get(_key(owner, wanted))
 
@@ -344,7 +361,7 @@ class Children:
         return await self.cluster.apply(kind_of(wanted), for_state(live, wanted))
 
     async def _amend(self, owner: Resource, step: Apply) -> None:
-        """Change a child also if other fields of it change at the same time. Do not change its owners.
+        """Change a child even if other fields of it change at the same time. Do not change its owners.
 
         Raises:
             BehindError: The child is not owned, or somebody has changed it again.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import find_condition
@@ -22,6 +23,22 @@ _LOOK_SECONDS = 15
 _LONGEST_PERIOD_SECONDS = 1800
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the autoscaler of a server may do now.
+
+    Attributes:
+        may_grow: Whether it may add replicas: see `seconds_until_more`.
+        may_sleep: Whether KEDA may remove the last replica, if the spec allows it.
+    """
+
+    may_grow: bool = True
+    may_sleep: bool = True
+
+
+NO_LIMITS = Limits()
+
+
 def needs_autoscaler(server: KimiLinearServer) -> bool:
     """Return whether a server has an autoscaler: a HorizontalPodAutoscaler or a ScaledObject.
 
@@ -30,19 +47,19 @@ def needs_autoscaler(server: KimiLinearServer) -> bool:
     return server.spec.autoscaling is not None and not server.spec.suspend
 
 
-def build_autoscaler(server: KimiLinearServer, *, may_grow: bool = True) -> Manifest:
+def build_autoscaler(server: KimiLinearServer, limits: Limits = NO_LIMITS) -> Manifest:
     """Return the HorizontalPodAutoscaler. It has the name of the server.
 
     Args:
         server: The server. It has `spec.autoscaling`.
-        may_grow: Whether replicas may be added now: see `seconds_until_more`.
+        limits: What the autoscaler may do now.
     """
     scaling = server.spec.autoscaling
     assert scaling  # noqa: S101 - see needs_autoscaler
     spec = {
         "scaleTargetRef": scale_target(server),
         "minReplicas": scaling.min_replicas,
-        "maxReplicas": most_replicas(server.spec, scaling, may_grow=may_grow),
+        "maxReplicas": most_replicas(server.spec, scaling, may_grow=limits.may_grow),
         "metrics": [
             _metric(QUEUED_REQUESTS, scaling.target.queued_requests),
             _metric(RUNNING_REQUESTS, scaling.target.running_requests),

@@ -12,7 +12,10 @@ ROLLOUT_ANNOTATION = f"{GROUP}/rollout"
 """On a server: after a change of the value, the server takes the newest pod template."""
 
 AUTOMATIC_ANNOTATION = f"{GROUP}/automatic-rollout"
-"""On a revision of an automatic rollout, until the server is Ready with this revision."""
+"""On a revision of an automatic rollout, until the server is Ready with this revision.
+
+The value is "asleep" if KEDA had removed all replicas when the server took the template, and "true" otherwise.
+"""
 
 LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
 """On a revision: fields of the server's spec that are perhaps only defaults. The pod template ignores these fields."""

@@ -78,7 +78,7 @@ def build_companions(
     leads_to: service.Backend = "replicas",
     has_router: bool = False,
     router_record: revision.Revision | None = None,
-    may_grow: bool = True,
+    limits: autoscaler.Limits = autoscaler.NO_LIMITS,
     others: Needs = NO_NEEDS,
 ) -> list[Manifest]:
     """Return the children of a server, without its Deployment and its revision.
@@ -88,12 +88,12 @@ def build_companions(
         leads_to: Where its Service leads.
         has_router: Whether pods of a router exist. After the router was switched off, they can still finish requests.
         router_record: The record of the router's pod template, None to build the template.
-        may_grow: Whether its autoscaler may add replicas now.
+        limits: What its autoscaler may do now.
         others: The needs of pods with an older template, for the NetworkPolicy.
     """
     companions = (
         *_companions(server, router_record, leads_to),
-        *_optional_companions(server, has_router=has_router, may_grow=may_grow, others=others),
+        *_optional_companions(server, has_router=has_router, limits=limits, others=others),
     )
     return [metadata.with_fingerprint(manifest) for manifest in companions]
 
@@ -134,12 +134,12 @@ def _companions(
 
 
 def _optional_companions(
-    server: KimiLinearServer, *, has_router: bool, may_grow: bool, others: Needs
+    server: KimiLinearServer, *, has_router: bool, limits: autoscaler.Limits, others: Needs
 ) -> Iterator[Manifest]:
     spec = server.spec
     if autoscaler.needs_autoscaler(server):
         build_scaler = scaled_object.build_scaled_object if keda_of(spec) else autoscaler.build_autoscaler
-        yield build_scaler(server, may_grow=may_grow)
+        yield build_scaler(server, limits)
     if policy := spec.network_policy:
         yield network_policy.build_network_policy(server, policy, others)
         if spec.router or has_router:

@@ -1,8 +1,10 @@
 """What a pass has seen of a server: everything that its status is derived from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes.conditions import Reason, ready_condition
+from kimi_linear_operator.kubernetes.deletion import finalizers_of
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.exposure import LiveRoutes
@@ -36,6 +38,7 @@ class ServerObservation:
         awaited: Sentences about children that wait until a former object is gone.
         routes: The live objects that lead to the server from outside the cluster.
         is_recorded: Whether the chosen pod template is recorded.
+        held: Its children that are being deleted, but that finalizers hold.
     """
 
     manifest: Manifest
@@ -54,6 +57,7 @@ class ServerObservation:
     awaited: tuple[str, ...] = ()
     routes: LiveRoutes = field(default_factory=dict)
     is_recorded: bool = True
+    held: Sequence[Manifest] = ()
 
     @property
     def wanted(self) -> int:
@@ -89,7 +93,7 @@ class ServerObservation:
     @property
     def is_complete(self) -> bool:
         """Return whether all replicas serve with the current pod template, and no other pods run."""
-        return self._is_observed and self.has_all_replicas
+        return self._is_observed and self.has_all_replicas and not (self.holds_deployment and self._replaces_pods)
 
     @property
     def is_ready(self) -> bool:
@@ -137,6 +141,11 @@ class ServerObservation:
         """Return whether the Deployment's controller has observed its current generation."""
         deployment = self.deployment or {"metadata": {"generation": 1}}
         return self.count("observedGeneration") >= int(deployment["metadata"]["generation"])
+
+    @property
+    def holds_deployment(self) -> bool:
+        """Return whether a finalizer holds the Deployment. Its pods then stay as they are, whatever the spec says."""
+        return self.deployment is not None and bool(finalizers_of(self.deployment))
 
     @property
     def is_paused(self) -> bool:

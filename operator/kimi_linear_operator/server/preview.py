@@ -10,7 +10,7 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Preview, Referenced
 from kimi_linear_operator.server import manifests, model_location, revision, router, router_template, service
 from kimi_linear_operator.server.applied_template import running_template
-from kimi_linear_operator.server.autoscaler import seconds_until_more
+from kimi_linear_operator.server.autoscaler import Limits, seconds_until_more
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.network_policy import needs_of_others
 from kimi_linear_operator.server.previous_status import was_applied
@@ -61,14 +61,14 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     deployment = manifests.build_deployment(server, choice.deployed.template, choice.deployed.number)
     running = _live(server, live, server.metadata.name)
     # For the preview, it does not matter how long the newest replica has served.
-    may_grow = not seconds_until_more(server.spec, running, (), "")
+    limits = Limits(may_grow=not seconds_until_more(server.spec, running, (), ""), may_sleep=choice.may_sleep)
     policy = _live(server, live, server.metadata.name, NETWORK_POLICY)
     others = needs_of_others(choice.running, choice.deployed, running, policy)
     companions = manifests.build_companions(
         server,
         leads_to=service.backend(server.spec, _live(server, live, router.name_of(server)), running),
         router_record=_choose_router_template(server, live, choice),
-        may_grow=may_grow,
+        limits=limits,
         others=others,
     )
     records = [manifests.build_revision(server, item) for item in (choice.current, choice.verified) if item]

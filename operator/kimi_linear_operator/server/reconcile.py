@@ -9,7 +9,16 @@ from typing import Any
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import NETWORK_POLICY, POD_MONITOR, PROMETHEUS_RULE, Kind, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import (
+    AUTOSCALER,
+    NETWORK_POLICY,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
+    SCALED_OBJECT,
+    Kind,
+    Manifest,
+    kind_of,
+)
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -19,7 +28,7 @@ from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Former, Split, split
 from kimi_linear_operator.server import revision, service
-from kimi_linear_operator.server.autoscaler import needs_autoscaler, seconds_until_more
+from kimi_linear_operator.server.autoscaler import Limits, needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER
 from kimi_linear_operator.server.deploying import Deploying, revisions_in_use
 from kimi_linear_operator.server.manifests import (
@@ -207,8 +216,9 @@ class ServerReconciler:
         server, choice = decision.server, decision.choice
         deployment = build_deployment(server, choice.deployed.template, choice.deployed.number)
         until_more = self._seconds_until_more(key, server, live)
+        limits = Limits(may_grow=not until_more, may_sleep=choice.may_sleep)
         record = choice.router.current if choice.router else None
-        companions = self._companions(key, server, choice, record, may_grow=not until_more)
+        companions = self._companions(key, server, choice, record, limits)
         writes = self._writes(key, server, companions, revisions_in_use(choice, live))
         writes.needed += [
             self._deploying.write(key, decision, deployment),
@@ -281,8 +291,7 @@ class ServerReconciler:
         server: KimiLinearServer,
         choice: TemplateChoice | None,
         router_record: revision.Revision | None,
-        *,
-        may_grow: bool,
+        limits: Limits,
     ) -> Split:
         """Return the wanted children other than the Deployment and its revision.
 
@@ -297,7 +306,7 @@ class ServerReconciler:
             leads_to=service.backend(server.spec, live, own_deployment(self.cache, key, server.metadata.uid)),
             has_router=live is not None,
             router_record=router_record,
-            may_grow=may_grow,
+            limits=limits,
             others=self._needs_of_others(key, server, choice),
         )
         former = self._former_autoscalers(key, server, children)
@@ -332,7 +341,7 @@ class ServerReconciler:
     ) -> Outcome:
         """Create no pods, because the weights are not complete. An existing Deployment can only scale down."""
         record = await self._templates.router_while_waiting(key, server)
-        companions = self._companions(key, server, None, record, may_grow=False)
+        companions = self._companions(key, server, None, record, Limits(may_grow=False))
         writes = self._writes(key, server, companions, None)
         writes.needed += [
             self._deploying.shrink(key, server),
@@ -353,15 +362,18 @@ class ServerReconciler:
         )
 
     async def _refuse(self, key: Key, manifest: Manifest, checked: Checked[KimiLinearServer]) -> Outcome:
-        """Leave a server with a refused spec as it is, with three exceptions.
+        """Leave a server with a refused spec as it is, with four exceptions.
 
         If the spec asks for fewer replicas, the Deployment is scaled down. The mark of a completed rollout is removed.
-        The record of the pods gets what the operator has seen of the spec.
+        The record of the pods gets what the operator has seen of the spec. A suspended server loses its autoscaler,
+        which would change `spec.replicas`.
         """
         server = _readable(manifest)
         writes = [self._verifying.open_gates(key, manifest["metadata"]["uid"])]
         if server:
             writes += [self._deploying.shrink(key, server), self._deploying.remember(key, server)]
+        if server and server.spec.suspend:
+            writes.append(self.children.prune(server, key, (AUTOSCALER, SCALED_OBJECT), ()))
         failures = await write_all(writes)
         is_seen = server is not None and failures == Failures()
         refused = Reason("InvalidSpec", checked.message, blames_spec=True)

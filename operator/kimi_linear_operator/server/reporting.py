@@ -2,11 +2,13 @@
 
 from kimi_linear_operator import counters
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, REVISION, SCALED_OBJECT, Manifest
+from kimi_linear_operator.kubernetes.deletion import seconds_until_told
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, BENCHMARK, REVISION, SCALED_OBJECT, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.events import contested_event, transition_event, verified_event
+from kimi_linear_operator.server.manifests import CHILDREN, OPTIONAL_CHILDREN
 from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.outcome import Outcome
 from kimi_linear_operator.server.owned import (
@@ -24,6 +26,8 @@ from kimi_linear_operator.server.start_logs import StartLogs
 from kimi_linear_operator.server.startup import newest_pod, seconds_to_serve, seconds_until_late
 from kimi_linear_operator.server.status import server_status
 
+_KINDS = (*CHILDREN, *OPTIONAL_CHILDREN, BENCHMARK)
+
 
 class ServerReporting:
     """Writes the statuses of servers."""
@@ -31,6 +35,7 @@ class ServerReporting:
     def __init__(self, context: Context, start_logs: StartLogs) -> None:
         """Take the context that all reconcilers share, and the logs of pods that start."""
         self._cache = context.cache
+        self._children = context.children
         self._reporting = context.reporting
         self._now = context.now
         self._start_logs = start_logs
@@ -66,6 +71,7 @@ class ServerReporting:
             withheld=outcome.withheld,
             awaited=outcome.awaited,
             routes=own_routes(self._cache, key, outcome.server),
+            held=self._children.held(key, uid, _KINDS),
         )
         status = server_status(observation, self._now())
         builders = (verified_event, transition_event, contested_event)
@@ -75,7 +81,8 @@ class ServerReporting:
         again = await self._reporting.write(SERVER, manifest, status, event, if_unchanged=is_recorded)
         self._count_start(key, manifest, status)
         late = seconds_until_late(status.get("startup"), observation.startup_seconds, self._now())
-        return min((seconds for seconds in (again, late) if seconds is not None), default=None)
+        told = seconds_until_told(observation.held, self._now())
+        return min((seconds for seconds in (again, late, told) if seconds is not None), default=None)
 
     def _autoscaler(self, key: Key, uid: str, outcome: Outcome) -> Manifest | None:
         """Return the live HorizontalPodAutoscaler of a server, or KEDA's if KEDA scales the server."""

@@ -51,6 +51,8 @@ _HEAVIEST_ANNOTATIONS = 30_000
 _MOST_INPUTS = 2 * MOST_VALUES
 # The data of a ControllerRevision, without the optional "defaulted".
 _DATA: Mapping[str, type] = {"inputs": dict, "template": dict, "rollout": str, "uid": str, "generation": int}
+# A value of AUTOMATIC_ANNOTATION.
+_ASLEEP = "asleep"
 # Revisions of older versions lack this part of the data.
 _DEFAULTED = "defaulted"
 UNOWNED = "unowned"
@@ -111,6 +113,8 @@ class Revision:
         generation: The generation of the server's spec.
         is_automatic: Whether the revision is part of an automatic rollout, and the server has not been Ready with it
             yet.
+        was_asleep: Whether KEDA had removed all replicas when the server took the template in the automatic rollout. No
+            replica then shows whether the template works, so the rollout does not wait for one.
         defaulted: The inputs that were not in the spec. They are defaults of the version that made the revision. None
             if they were not recorded.
         created: When its ControllerRevision was created, as RFC 3339; empty if it does not exist yet.
@@ -132,6 +136,7 @@ class Revision:
     uid: str
     generation: int
     is_automatic: bool = False
+    was_asleep: bool = False
     defaulted: tuple[FieldPath, ...] | None = None
     created: str = ""
     left_out: Mapping[FieldPath, Any] = field(default_factory=dict)
@@ -199,6 +204,7 @@ def _read(manifest: Manifest, reader: Reader) -> Revision | None:
     return replace(
         found,
         is_automatic=AUTOMATIC_ANNOTATION in annotations,
+        was_asleep=annotations.get(AUTOMATIC_ANNOTATION) == _ASLEEP,
         created=str(manifest["metadata"].get("creationTimestamp", "")),
         left_out=record_text.values(left_out, _MOST_PATHS),
         seen=_seen(seen),
@@ -294,7 +300,7 @@ def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     name = record_name(server.metadata.name, revision.number)
     manifest = metadata.build_manifest(server, REVISION, name, data=data_of(revision), revision=revision.number)
     if revision.is_automatic:
-        metadata.annotate(manifest, AUTOMATIC_ANNOTATION, "true")
+        metadata.annotate(manifest, AUTOMATIC_ANNOTATION, _ASLEEP if revision.was_asleep else "true")
     if result := revision.result:
         text = json.dumps({"passed": result.has_passed, "message": result.message})
         metadata.annotate(manifest, VERIFICATION_ANNOTATION, text)
@@ -374,6 +380,14 @@ class History:
         newest = self.newest
         return newest if newest and newest.has_failed else self.running or newest
 
+    @property
+    def is_record_lost(self) -> bool:
+        """Return whether the Deployment has the template of a record that does not exist any more.
+
+        The Deployment never has a higher number than all records: a record is written before its template is applied.
+        """
+        return not self.revisions or self.used < self.deployed <= _HIGHEST_DEPLOYED
+
     def without(self, refused: Mapping[FieldPath, Any]) -> "History":
         """Return the history without these values in the inputs, because this version refuses them."""
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
@@ -397,7 +411,8 @@ class History:
         """Return the number for a revision that replaces the lost one of the Deployment.
 
         This is the Deployment's number, unless a revision that cannot be read may have it. With a higher number, the
-        router's template would look older than that of the replicas, and the router would get another one.
+        router's template would look older than that of the replicas, and the router would get another one. Without a
+        Deployment, this is the next number.
         """
         return self.deployed if self.used < self.deployed <= _HIGHEST_DEPLOYED else self.next_number
 

@@ -57,7 +57,8 @@ class Candidate:
     Attributes:
         key: The server.
         is_offered: Whether there is a newer pod template for an automatic rollout.
-        is_ready: Whether it is Ready, or its spec asks for no replicas.
+        is_ready: Whether it is Ready, or its spec asks for no replicas. A server that KEDA has scaled to zero before it
+            was Ready with a template of the rollout is not ready.
         is_under_way: Whether it took a template in the rollout, and has not been Ready with it yet.
         stalled: Why it perhaps needs help to become Ready, empty if it does not.
     """
@@ -77,11 +78,13 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
     stalled_status, stalled_reason = by_type["Stalled"]
     halting = template_reason if template_reason == "TemplateRejected" else ""
     halting = ready_reason if ready_reason in _HALTING else halting
+    is_under_way = is_under_way or template_reason in ("RollingOutByItself", "TemplateRejected")
+    is_empty = ready_reason in WITHOUT_REPLICAS and not (is_under_way and ready_reason == "ScaledToZero")
     return Candidate(
         key=key,
         is_offered=template_status == "False" and template_reason not in _NOT_TAKEN,
-        is_ready=ready_status == "True" or ready_reason in WITHOUT_REPLICAS,
-        is_under_way=is_under_way or template_reason in ("RollingOutByItself", "TemplateRejected"),
+        is_ready=ready_status == "True" or is_empty,
+        is_under_way=is_under_way,
         stalled=stalled_reason if stalled_status == "True" else halting,
     )
 
@@ -264,12 +267,12 @@ class Rollouts:
 
     async def _with_deadline(self, server: Candidate) -> Candidate:
         """Return the candidate, as stalled if it has been under way for too long without a deadline."""
-        if not server.is_under_way or server.stalled:
-            return server
+        if server.stalled or server.key in self.chosen:
+            return server  # A chosen server has a deadline of its own.
         if server.is_ready:
             # By now, its pods should have been Ready for the whole pause.
             seconds = 2 * (self._pause or 0.0) + _UNREADY_SECONDS
-            is_late = server.key not in self.chosen and await self._were_available_before(server.key, seconds)
+            is_late = await self._were_available_before(server.key, seconds)
             return replace(server, stalled=_NOT_STABLE) if is_late else server
         if self._is_paused(server.key):
             return replace(server, stalled="RolloutPaused")

@@ -5,6 +5,7 @@ The router has no rights in the cluster. It finds the replicas by DNS. Decision 
 
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.deletion import finalizers_of, hint
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, DISRUPTION_BUDGET, Manifest
 from kimi_linear_operator.server.deployment import ENDPOINT_PAUSE_SECONDS, grace_seconds, wanted_replicas
 from kimi_linear_operator.server.labels import HEADLESS_SUFFIX, ROUTER_LABEL, ROUTER_SUFFIX, TEMPLATE_ANNOTATION
@@ -77,8 +78,9 @@ def why_unavailable(spec: ServerSpec, router: Manifest | None) -> Reason | None:
     if available >= wanted:
         return _why_not_updated(router) if router and wanted else None
     detour = "" if available else "; until a pod serves, requests go directly to the replicas"
-    if _is_deleted(router):
-        message = f"the former Deployment of the router is still being deleted, because its pods have not ended{detour}"
+    if router and _is_deleted(router):
+        cause = "" if finalizers_of(router) else ", because its pods have not ended"
+        message = f"the former Deployment of the router is still being deleted{cause}{detour}{hint(router)}"
         return Reason("RouterUnavailable", message)
     refused = next((f": {item['message']}" for item in _conditions(router) if _is_refusal(item)), "")
     return Reason("RouterUnavailable", f"{available} of {wanted} pods of the router serve{detour}{refused}")

@@ -433,8 +433,8 @@ WARNINGS = (
         "spec",
         "self.service.type == 'ClusterIP' || !has(self.networkPolicy) || "
         "self.networkPolicy.from.exists(p, has(p.ipBlock))",
-        "refuses all addresses outside the cluster, but spec.service.type offers the server to such addresses: add "
-        "an ipBlock of the clients or of the load balancer",
+        "has no ipBlock, but spec.service.type offers the server outside the cluster. So the policy refuses these "
+        "clients: add an ipBlock with the addresses that the pods see, which are often those of nodes, not of clients",
         blames="networkPolicy.from",
     ),
     Rule(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import SCALED_OBJECT, Manifest
 from kimi_linear_operator.server import router
-from kimi_linear_operator.server.autoscaler import behaviour, most_replicas, scale_target
+from kimi_linear_operator.server.autoscaler import NO_LIMITS, Limits, behaviour, most_replicas, scale_target
 from kimi_linear_operator.server.monitoring import sglang
 from kimi_linear_operator.server.sleeping import may_sleep
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -36,22 +36,22 @@ class _Query:
     is_strict: bool
 
 
-def build_scaled_object(server: KimiLinearServer, *, may_grow: bool = True) -> Manifest:
+def build_scaled_object(server: KimiLinearServer, limits: Limits = NO_LIMITS) -> Manifest:
     """Return the ScaledObject. It has the name of the server.
 
     Args:
         server: The server. It has `spec.autoscaling.keda`.
-        may_grow: Whether replicas may be added now: see `autoscaler.seconds_until_more`.
+        limits: What KEDA may do now.
     """
     scaling = server.spec.autoscaling
     assert scaling  # noqa: S101 - see `manifests.py`
     keda = scaling.keda
     assert keda  # noqa: S101 - see `manifests.py`
-    queries = [*_load(server, scaling, may_grow=may_grow), *_wake(server, keda)]
+    queries = [*_load(server, scaling, may_grow=limits.may_grow), *_wake(server, keda)]
     spec = {
         "scaleTargetRef": scale_target(server),
-        "minReplicaCount": scaling.min_replicas,
-        "maxReplicaCount": most_replicas(server.spec, scaling, may_grow=may_grow),
+        "minReplicaCount": scaling.min_replicas if limits.may_sleep else max(scaling.min_replicas, 1),
+        "maxReplicaCount": most_replicas(server.spec, scaling, may_grow=limits.may_grow),
         **_pauses(server, keda),
         "triggers": [_trigger(keda, query) for query in queries],
         "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behaviour(server.spec, scaling)}},
@@ -87,7 +87,9 @@ def _wake(server: KimiLinearServer, keda: Keda) -> list[_Query]:
     """
     if not may_sleep(server.spec):
         return []
-    text = f"max(({keda.wake_query or _routed_requests(server)}) > bool 0)"
+    # A query of a user can end with a comment, which ends only with its line.
+    requests = f"{keda.wake_query}\n" if keda.wake_query else _routed_requests(server)
+    text = f"max(({requests}) > bool 0)"
     return [_Query("requests", text, 1, is_strict=not keda.wake_query)]
 
 

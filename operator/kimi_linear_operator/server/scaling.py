@@ -66,7 +66,7 @@ def autoscaling_condition(
     assert scaling  # noqa: S101 - only a server that asks for autoscaling has this condition
     if missing := _without_autoscaler(spec, scaling, seen):
         return missing
-    if scaling.keda and (told := _by_keda(spec, seen)):
+    if scaling.keda and (told := _by_keda(spec, seen, growth)):
         return told
     status = (seen.autoscaler or {}).get("status", {})
     if not status.get("conditions"):
@@ -105,7 +105,7 @@ def _why_off(spec: ServerSpec, scaling: Autoscaling) -> Reason | None:
     return None
 
 
-def _by_keda(spec: ServerSpec, seen: Autoscalers) -> Condition | None:
+def _by_keda(spec: ServerSpec, seen: Autoscalers, growth: Growth) -> Condition | None:
     """Return what KEDA says, None if its HorizontalPodAutoscaler says more."""
     status = (seen.scaled_object or {}).get("status", {})
     ready = find_condition(status, "Ready")
@@ -118,7 +118,7 @@ def _by_keda(spec: ServerSpec, seen: Autoscalers) -> Condition | None:
         name: ReasonName = "MetricsMissing" if ready["reason"] in _NO_METRICS else "ScalingFailed"
         return condition(CONDITION, False, Reason(name, str(ready.get("message") or ready["reason"])))
     if is_asleep(spec):
-        return condition(CONDITION, True, Reason("ScaledToZero", "KEDA starts a replica when a request arrives"))
+        return condition(CONDITION, True, _asleep(growth))
     return None
 
 
@@ -126,6 +126,13 @@ def _failure(status: Manifest, kind: str) -> str:
     """Return the message of the autoscaler's condition of this type if the condition is False, else an empty text."""
     found = find_condition(status, kind)
     return str(found.get("message") or found.get("reason")) if found.get("status") == "False" else ""
+
+
+def _asleep(growth: Growth) -> Reason:
+    if not growth.awaits_weights:
+        return Reason("ScaledToZero", "KEDA starts a replica when a request arrives")
+    message = "KEDA asks for a replica when a request arrives; the replica starts when the weights are complete"
+    return Reason("ScaledToZero", message)
 
 
 def _awaited(ready: int, replicas: int, growth: Growth) -> Reason:

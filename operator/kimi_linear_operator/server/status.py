@@ -1,6 +1,7 @@
 """The status of a KimiLinearServer."""
 
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, stamped
+from kimi_linear_operator.kubernetes.deletion import why_blocked_long
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
@@ -80,7 +81,10 @@ def _exposed(observation: ServerObservation) -> list[Condition]:
 
 
 def _is_refused(observation: ServerObservation) -> bool:
-    """Return whether the spec is refused. Only then, the children other than the pods do not follow the spec."""
+    """Return whether the spec is refused. Only then, the children other than the pods do not follow the spec.
+
+    There is one exception: a suspended server has no autoscaler.
+    """
     return observation.not_applied is not None and observation.not_applied.name == "InvalidSpec"
 
 
@@ -104,7 +108,7 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
         condition("Reconciling", reconciling, problem if reconciling else Reason("Settled", "Nothing is in progress")),
         condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
         template_current(observation),
-        _synced(observation),
+        _synced(observation, now),
         *_exposed(observation),
         *_autoscaling(observation),
         *_verified(observation),
@@ -126,11 +130,11 @@ def _as_before(observation: ServerObservation, name: str) -> list[Condition]:
     return [Condition.model_validate(before)] if before else []
 
 
-def _synced(observation: ServerObservation) -> Condition:
-    """Return whether all children exist, and nobody changes them."""
-    if observation.withheld:
-        message = "; ".join(reason.message for reason in observation.withheld)
-        return condition("Synced", False, Reason(observation.withheld[0].name, message))
+def _synced(observation: ServerObservation, now: str) -> Condition:
+    """Return whether all children exist as the spec asks for, and nobody changes them."""
+    blocked = why_blocked_long(observation.held, now)
+    if reasons := [*observation.withheld, *([blocked] if blocked else [])]:
+        return condition("Synced", False, Reason(reasons[0].name, "; ".join(reason.message for reason in reasons)))
     if observation.contested:
         fields = "; ".join(observation.contested)
         message = f"{fields}. The operator restores it only every few minutes until the other writer stops"
@@ -141,7 +145,7 @@ def _synced(observation: ServerObservation) -> Condition:
 def _autoscaling(observation: ServerObservation) -> list[Condition]:
     """Return the condition Autoscaling, if the server asks for autoscaling."""
     server = observation.server
-    if server is None or _is_refused(observation):
+    if server is None or (_is_refused(observation) and not server.spec.suspend):
         return _as_before(observation, scaling.CONDITION)
     if not server.spec.autoscaling:
         return []

@@ -11,6 +11,7 @@ from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.previous_status import was_rolled_back
 from kimi_linear_operator.server.revision import History, Revision, has_new_annotation, is_of, rollout_of
 from kimi_linear_operator.server.router_template import RouterChoice
+from kimi_linear_operator.server.sleeping import is_asleep
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_inputs import (
     as_this_version_reads,
@@ -83,19 +84,28 @@ class TemplateChoice:
         """Return the fields that the template ignores because they may be only defaults."""
         return tuple(self.current.left_out)
 
+    @property
+    def may_sleep(self) -> bool:
+        """Return whether KEDA may remove the last replica.
+
+        During an automatic rollout, this replica shows whether the template works.
+        """
+        return not self.current.is_automatic or self.current.was_asleep or self.is_rolled_back
+
     def completed(self) -> "TemplateChoice":
         """Return the choice without the mark of an automatic rollout, because the rollout has ended."""
         return replace(self, current=replace(self.current, is_automatic=False))
 
-    def with_mark(self, number: int) -> "TemplateChoice":
+    def with_mark(self, server: KimiLinearServer, number: int) -> "TemplateChoice":
         """Return the choice for an automatic rollout of only the router: the same template in a new, marked revision.
 
         The revision keeps the result of its verification, because the replicas stay as they are.
 
         Args:
+            server: The server.
             number: The number of the new revision.
         """
-        return replace(self, current=replace(self.current, number=number, created="", is_automatic=True))
+        return replace(self, current=_marked(server, replace(self.current, number=number, created=""), self.current))
 
 
 @dataclass(frozen=True)
@@ -145,6 +155,8 @@ def choose(
     See `_chosen` for the arguments.
     """
     choice = _chosen(server, history, applied, state)
+    if choice.current.was_asleep and not is_asleep(server.spec):
+        choice = replace(choice, current=replace(choice.current, was_asleep=False))
     older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
     verified = max(older, key=lambda item: item.number, default=None)
     return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified, state))
@@ -158,31 +170,31 @@ def _chosen(
     Args:
         server: The server, without defaults that nobody asked for.
         history: Its revisions.
-        applied: If there is no revision: the pod template that the operator applied to its Deployment for this spec.
+        applied: If the revision of its Deployment is lost: the pod template that the operator applied for this spec.
         state: The other state that affects the choice.
 
     Raises:
         WeightsUnreadyError: The server needs a new template, but the location of its model is unknown.
     """
     # Whether somebody has deleted the revision of an automatic rollout. The new revision must then be marked, too.
-    is_remade = state.is_rolling_out and not history.revisions
-    if applied is not None and not history.revisions:
+    is_remade = state.is_rolling_out and history.is_record_lost
+    if applied is not None and history.is_record_lost:
         remade = replace(_new(server, applied, history, is_automatic=is_remade), number=history.lost_number)
-        history = History([remade], deployed=remade.number)
+        history = History([*history.revisions, remade], deployed=remade.number)
     built, running = _built(server, state), history.running
     current = _revision_to_continue(server, history, built, state)
     if current is None or has_new_annotation(server, current):
-        is_marked = is_remade or _is_still_under_way(current, built)
-        return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
+        new = _new(server, _known(built, state), history, is_automatic=is_remade)
+        return TemplateChoice(_still_marked(new, current or history.newest), running=running)
     if not state.is_unchanged and has_other_inputs(server, current):
-        is_marked = _is_still_under_way(current, built)
-        return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
+        new = _new(server, _known(built, state), history)
+        return TemplateChoice(_still_marked(new, current), running=running)
     if built is None:
         return TemplateChoice(current, running=running, unready=state.unready)
     offer = all_differences(current.template, built)
     unknown = (*unknown_fields(current.explicit_inputs), *current.refused_inputs) if offer else ()
     if offer and state.is_chosen and not unknown:
-        return TemplateChoice(_new(server, built, history, is_automatic=True), running=running)
+        return TemplateChoice(_marked(server, _new(server, built, history), current), running=running)
     return TemplateChoice(current, offer, running, unknown=unknown)
 
 
@@ -203,12 +215,14 @@ def _known(built: Manifest | None, state: RolloutState) -> Manifest:
     return built
 
 
-def _is_still_under_way(current: Revision | None, built: Manifest | None) -> bool:
-    """Return whether an automatic rollout continues with a new revision.
+def _still_marked(revision: Revision, before: Revision | None) -> Revision:
+    """Return a new revision with the mark of an automatic rollout if the revision before it has the mark.
 
-    This is so if its pods already have what the user asks for.
+    Its pods have the newest template, too. So if they do not serve, the next server must not get this template.
     """
-    return current is not None and current.is_automatic and _is_as_built(current, built)
+    if before is None or not before.is_automatic:
+        return revision
+    return replace(revision, is_automatic=True, was_asleep=before.was_asleep)
 
 
 def _is_as_built(revision: Revision, built: Manifest | None) -> bool:
@@ -297,6 +311,18 @@ def _new(server: KimiLinearServer, template: Manifest, history: History, *, is_a
         generation=server.metadata.generation,
         is_automatic=is_automatic,
     )
+
+
+def _marked(server: KimiLinearServer, revision: Revision, before: Revision) -> Revision:
+    """Return a revision with the mark of an automatic rollout.
+
+    Args:
+        server: The server.
+        revision: The revision without the mark.
+        before: The revision that the server has had until now. If it has the mark, too, its template never worked. Then
+            a replica has to show whether the new one works, even if KEDA has removed all replicas.
+    """
+    return replace(revision, is_automatic=True, was_asleep=is_asleep(server.spec) and not before.is_automatic)
 
 
 def has_other_inputs(server: KimiLinearServer, revision: Revision) -> bool:

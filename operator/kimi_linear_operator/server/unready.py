@@ -2,6 +2,7 @@
 
 from kimi_linear_operator.kubernetes import quota, waits
 from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.deletion import why_blocked
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 from kimi_linear_operator.reasons import ReasonName
 from kimi_linear_operator.server.gate import GATE
@@ -19,13 +20,8 @@ def why_not_ready(observation: ServerObservation, now: str) -> Reason:
         observation: What a pass has seen of the server.
         now: The time as RFC 3339.
     """
-    if observation.server and observation.server.spec.suspend:
-        return Reason("Suspended", "spec.suspend is true: no replica runs")
-    if observation.wanted == 0:
-        return _why_without_replicas(observation)
-    if observation.is_paused:
-        resume = f"kubectl rollout resume deployment/{observation.manifest['metadata']['name']}"
-        return Reason("RolloutPaused", f"somebody has paused the Deployment, so its pods are not replaced: `{resume}`")
+    if reason := _why_unchanged(observation):
+        return reason
     replica_failure = observation.deployment_condition("ReplicaFailure")
     if replica_failure.get("status") == "True":
         reason = Reason("PodCreationFailed", replica_failure.get("message", ""))
@@ -38,6 +34,20 @@ def why_not_ready(observation: ServerObservation, now: str) -> Reason:
     if observation.server and reason.name == "Unschedulable":
         return Reason(reason.name, f"{reason.message} ({needed_node(observation.server.spec, reason.message)})")
     return _with_phase(observation, reason, now)
+
+
+def _why_unchanged(observation: ServerObservation) -> Reason | None:
+    """Return why no pod is created or replaced, None if the Deployment's controller does it."""
+    if observation.deployment and observation.holds_deployment:
+        return why_blocked([observation.deployment])
+    if observation.server and observation.server.spec.suspend:
+        return Reason("Suspended", "spec.suspend is true: no replica runs")
+    if observation.wanted == 0:
+        return _why_without_replicas(observation)
+    if observation.is_paused:
+        resume = f"kubectl rollout resume deployment/{observation.manifest['metadata']['name']}"
+        return Reason("RolloutPaused", f"somebody has paused the Deployment, so its pods are not replaced: `{resume}`")
+    return None
 
 
 def _why_without_replicas(observation: ServerObservation) -> Reason:

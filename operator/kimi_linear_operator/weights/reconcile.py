@@ -8,6 +8,7 @@ from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.deletion import seconds_until_told
 from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.refusals import newest, refusal
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
@@ -225,7 +226,7 @@ class WeightsReconciler:
         not_applied, passing = outcome.failures.to_report(failures), outcome.failures.passing
         again = None
         if not_applied or not passing:
-            again = await self._report(manifest, outcome, not_applied)
+            again = await self._report(key, manifest, outcome, not_applied)
         if passing:
             raise passing
         retries = [
@@ -257,7 +258,11 @@ class WeightsReconciler:
             return SECONDS_WITHOUT_POD
         return READ_SECONDS if any(map(progress.is_running, pods)) else next_look(pods, self._now())
 
-    async def _report(self, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None) -> float | None:
+    async def _report(
+        self, key: Key, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None
+    ) -> float | None:
+        """Write the status. Return the seconds until the next pass, None if none is due."""
+        held = self._children.held(key, manifest["metadata"]["uid"], manifests.CHILDREN)
         observation = WeightsObservation(
             manifest,
             outcome.checked.resource,
@@ -267,9 +272,12 @@ class WeightsReconciler:
             said=outcome.said,
             refused=outcome.refused,
             claim_uid=outcome.claim_uid,
+            held=held,
         )
         status = weights_status(observation, self._now())
         event = weights_event(manifest, status, self._now())
         # Later, the time of this status shows which fields the spec already had: see `kept_job.unrequested`.
         has_job = outcome.job is not None and not not_applied
-        return await self._reporting.write(WEIGHTS, manifest, status, event, if_unchanged=has_job)
+        again = await self._reporting.write(WEIGHTS, manifest, status, event, if_unchanged=has_job)
+        told = seconds_until_told(held, self._now())
+        return min((seconds for seconds in (again, told) if seconds is not None), default=None)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from kimi_linear_operator.kubernetes import deletion
 from kimi_linear_operator.kubernetes.conditions import Reason, condition, stamped
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
@@ -28,6 +29,7 @@ class WeightsObservation:
         said: The last message of the running program, None if unknown.
         refused: Why the Job has no pod. None if it has a pod, or if the cause is unknown.
         claim_uid: The UID of the claim that the operator has made, empty if the spec names another one.
+        held: Children that are being deleted, but that finalizers hold.
     """
 
     manifest: Manifest
@@ -38,6 +40,7 @@ class WeightsObservation:
     said: Progress | None = None
     refused: Reason | None = None
     claim_uid: str = ""
+    held: Sequence[Manifest] = ()
 
     @property
     def result(self) -> Progress | None:
@@ -116,6 +119,7 @@ def _conditions(observation: WeightsObservation, now: str) -> list[Condition]:
         condition("Ready", is_ready, reason),
         condition("Reconciling", is_busy, reason if is_busy else settled),
         condition("Stalled", is_stalled, reason if is_stalled else not_stalled),
+        *deletion.synced(observation.held, now),
     ]
 
 
@@ -135,6 +139,8 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
     job, pods = observation.job, observation.pods
     if job is None:
         return Reason("Starting", "the operator is about to create the Job that fetches the model")
+    if deletion.finalizers_of(job) and not observation.said:
+        return deletion.why_blocked([job])
     if job.get("spec", {}).get("suspend"):
         return Reason("JobSuspended", f"Job {job['metadata']['name']} {why_suspended(job)}")
     if progress.has_ended(job):

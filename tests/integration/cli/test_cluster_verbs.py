@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.cli import main
 from kimi_linear_operator.cli.completion import resource_names
 from kimi_linear_operator.kubernetes.kinds import SERVICE
+from kimi_linear_operator.resource_types import TYPES
+from kimi_linear_operator.server.spec import SERVER
 from make import make_condition, make_finished_benchmark, make_result
 
 Command = Callable[..., tuple[int, str, str]]
@@ -111,7 +113,7 @@ def test_status_of_a_missing_server_exits_with_2(namespace: Namespace, kimi_line
     code, output, errors = kimi_linear("status", "nobody", "--namespace", namespace.name)
     assert (code, output) == (2, "")
     kinds = "KimiLinearServer or KimiLinearBenchmark or KimiLinearWeights"
-    assert errors == f"kimi-linear status: no {kinds} nobody in namespace {namespace.name}\n"
+    assert errors.startswith(f"kimi-linear status: no {kinds} nobody in namespace {namespace.name}: `kubectl get ")
 
 
 @pytest.mark.usefixtures("operator")
@@ -207,7 +209,7 @@ def test_a_saved_benchmark_gives_the_same_report(
 def test_report_of_a_missing_benchmark_exits_with_2(namespace: Namespace, kimi_linear: Command) -> None:
     code, output, errors = kimi_linear("report", "nobody", "--namespace", namespace.name)
     assert (code, output) == (2, "")
-    assert errors == f"kimi-linear report: no KimiLinearBenchmark nobody in namespace {namespace.name}\n"
+    assert errors.startswith(f"kimi-linear report: no KimiLinearBenchmark nobody in namespace {namespace.name}: ")
 
 
 @dataclass(frozen=True)
@@ -324,3 +326,15 @@ def test_diff_predicts_the_objects_of_a_benchmark(cluster: LocalCluster, namespa
     missing = json.dumps(benchmark_manifest("nightly", namespace.name, {"serverRef": {"name": "nobody"}}))
     done = run_command(cluster.kubeconfig, "diff", "--filename=-", stdin=missing)
     assert (done.returncode, "there is no KimiLinearServer nobody" in done.stderr) == (2, True)
+
+
+def test_a_cluster_without_the_definitions_is_named_with_the_remedy(
+    kimi_linear: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server does not know this version, as a cluster without the operator does not know the kinds."""
+    server = TYPES[SERVER].definition.model
+    monkeypatch.setattr(server, "KIND", replace(SERVER, version="v1unknown"))
+    code, output, errors = kimi_linear("status", "kls/kimi")
+    assert (code, output) == (2, "")
+    assert "the cluster does not know the kinds of kimi-linear.io: install the operator with its chart" in errors
+    assert "`kimi-linear crd | kubectl apply --server-side -f -`" in errors

@@ -31,6 +31,8 @@ _SECONDS_TO_SCALE_UP = 60
 _SECONDS_TO_SCALE_DOWN = 120
 _SECONDS_WITHOUT_A_SECOND_START = 15
 _SECONDS_AT_REST = 60
+# In this time, the autoscaler would have checked several times.
+_SECONDS_ASLEEP = 10
 # What the operator and the autoscalers write.
 _WRITTEN = (SERVER, AUTOSCALER, DEPLOYMENT)
 SPEC: Spec = {
@@ -133,6 +135,25 @@ def test_a_suspended_server_has_no_autoscaler_and_keeps_its_replicas(operator: O
     assert namespace.replicas("kimi") == 2
     namespace.change_server("kimi", {"suspend": False})
     wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "the autoscaler is back")
+
+
+def test_a_suspended_server_with_a_refused_spec_has_no_autoscaler_and_keeps_its_replicas(
+    operator: Operator, namespace: Namespace
+) -> None:
+    namespace.create_server("kimi", {"tensorParallelism": 1, "autoscaling": {"minReplicas": 2, "maxReplicas": 3}})
+    wait_for(lambda: namespace.replicas("kimi"), "the autoscaler raises replicas", lambda seen: seen == 2)
+    namespace.wait_until_ready("kimi")
+    namespace.change_server("kimi", {"security": {"hostIPC": True}})
+    namespace.wait_for_condition("kimi", "Ready", "False", "InvalidSpec")
+    assert namespace.find(AUTOSCALER, "kimi"), "the spec asks for replicas, and the autoscaler stays"
+    namespace.change_server("kimi", {"suspend": True})
+    namespace.wait_for_condition("kimi", "Autoscaling", "False", "Suspended")
+    wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "the autoscaler is gone", lambda found: found is None)
+    wait_for(lambda: namespace.pods("kimi"), "no replica is left", lambda found: not found)
+    namespace.change_server("kimi", {"replicas": 1})
+    stays(lambda: namespace.replicas("kimi"), "nothing changes replicas", lambda seen: seen == 1, _SECONDS_ASLEEP)
+    namespace.change_server("kimi", {"security": None, "suspend": False})
+    wait_for(lambda: namespace.replicas("kimi"), "the autoscaler is back", lambda seen: seen == 2)
 
 
 def test_removing_spec_autoscaling_removes_the_autoscaler_and_the_condition(

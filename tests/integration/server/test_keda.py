@@ -18,8 +18,10 @@ from integration.keda import running_keda
 from integration.kubelet import HELD_SPEC, held_pod, report_ready
 from integration.metrics import PROMETHEUS, Prometheus, ServingPods, load, wait_for_pods
 from integration.namespace import Namespace, Spec, condition_of
-from integration.processes_under_test import USER
-from integration.waiting import wait_for
+from integration.processes_under_test import OTHER_VERSION, USER
+from integration.sandbox import Sandboxes
+from integration.versions import create_servers, go_on_as, has_other_pods
+from integration.waiting import stays, wait_for
 from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, DEPLOYMENT, POD, SCALED_OBJECT, Kind
 from kimi_linear_operator.server.spec import SERVER
 from router.processes import RELEASES, Router, free_port, question
@@ -137,6 +139,35 @@ def test_a_server_whose_metrics_are_lost_is_not_taken_for_an_idle_server(
     report_ready(namespace, held_pod(namespace))
     namespace.wait_for_condition("kimi", "Autoscaling", "False", "MetricsMissing", _SECONDS_TO_SCALE)
     assert namespace.replicas("kimi") == 1
+
+
+def test_keda_keeps_a_replica_of_the_server_at_which_a_rollout_has_stopped(
+    sandboxes: Sandboxes, prometheus: Prometheus
+) -> None:
+    spec = scaled_by_keda(prometheus, fewest=0)
+    del spec["router"]
+    spec["autoscaling"]["keda"]["wakeQuery"] = "vector(1)"
+    with sandboxes.open() as sandbox:
+        namespace = sandbox.namespace
+        sandbox.operator.start()
+        namespace.create_server("a", spec)
+        report_ready(namespace, held_pod(namespace, "a"))
+        namespace.wait_until_ready("a")
+        create_servers(namespace, ["b"])
+        wait_for(lambda: namespace.find(SCALED_OBJECT, "a"), "there is a ScaledObject")
+        namespace.edit(SCALED_OBJECT, "a", {"spec": {"pollingInterval": 2}})
+        sandbox.operator.arguments = (*sandbox.operator.arguments, "--rollout-pause=1")
+        go_on_as(sandbox, OTHER_VERSION)
+        wait_for(lambda: has_other_pods(namespace, "a"), "server a gets the new pods")
+        namespace.change_server("a", {"autoscaling": {"keda": {"wakeQuery": "vector(0)"}}})
+        # KEDA would remove the replica after ten seconds.
+        stays(lambda: namespace.replicas("a"), "KEDA keeps the replica", (1).__eq__, _SECONDS_AT_REST)
+        namespace.client.patch(SERVER, namespace.name, "a", {"spec": {"replicas": 0}}, "scale")
+        wait_for(lambda: namespace.replicas("a"), "KEDA adds a replica", (1).__eq__, _SECONDS_TO_SCALE)
+        assert not has_other_pods(namespace, "b")
+        report_ready(namespace, held_pod(namespace, "a"))
+        wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
+        assert namespace.existing(SCALED_OBJECT, "a")["spec"]["minReplicaCount"] == 0
 
 
 def test_a_server_never_has_two_autoscalers(namespace: Namespace, prometheus: Prometheus) -> None:

@@ -8,7 +8,7 @@ import pytest
 from integration.client_pods import create_benchmark, jobs, running_pod
 from integration.faults import Call, Hold, refuse
 from integration.kubelet import HELD_SPEC, crashing, held_pod, report, report_ready
-from integration.namespace import condition_of
+from integration.namespace import Namespace, Spec, condition_of
 from integration.processes_under_test import OTHER_VERSION, THIS_VERSION
 from integration.sandbox import Sandbox, Sandboxes
 from integration.versions import ONE_GPU, create_servers, go_on_as, has_other_pods, running
@@ -19,6 +19,15 @@ from kimi_linear_operator.server.spec import SERVER
 
 _QUIET_SECONDS = 2.0
 _ROLLED = ["a", "b", "c", "d"]
+# KEDA may scale such a server to zero. KEDA does not run here, and a test plays it.
+_SLEEPING: Spec = {
+    **ONE_GPU,
+    "autoscaling": {
+        "minReplicas": 0,
+        "maxReplicas": 2,
+        "keda": {"prometheusAddress": "http://prometheus:9090", "wakeQuery": "vector(0)"},
+    },
+}
 
 
 def _roll_out(sandbox: Sandbox, pause: int = 1) -> None:
@@ -31,13 +40,15 @@ def test_an_automatic_rollout_gives_all_servers_the_new_pods_one_after_the_other
     create_servers(namespace, _ROLLED, {"podTemplate": {"metadata": {"annotations": {"tests/slow": "1500ms"}}}})
     namespace.create_server("idle", {**ONE_GPU, "replicas": 0})
     namespace.wait_for_condition("idle", "Ready", "False", "NoReplicas")
+    namespace.create_server("sleeps", {**_SLEEPING, "replicas": 0})
+    namespace.wait_for_condition("sleeps", "Ready", "False", "ScaledToZero")
     _roll_out(sandbox)
     seen: list[list[str]] = []
 
     def unready() -> list[str]:
         manifests = namespace.client.list(SERVER, namespace.name)
         seen.append([item["metadata"]["name"] for item in manifests if not _serves(item)])
-        return [name for name in [*_ROLLED, "idle"] if not has_other_pods(namespace, name)] + seen[-1]
+        return [name for name in [*_ROLLED, "idle", "sleeps"] if not has_other_pods(namespace, name)] + seen[-1]
 
     wait_for(unready, "all servers serve with the new pods", lambda left: not left, 90)
     assert max(map(len, seen)) == 1, seen
@@ -55,17 +66,17 @@ def test_an_automatic_rollout_gives_all_servers_the_new_pods_one_after_the_other
 
 def _serves(server: Manifest) -> bool:
     ready = condition_of(server, "Ready")
-    return ready["status"] == "True" or ready["reason"] in ("NoReplicas", "Suspended")
+    return ready["status"] == "True" or ready["reason"] in ("NoReplicas", "ScaledToZero", "Suspended")
 
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _begin_with_a_held_pod(sandbox: Sandbox, pause: int = 1) -> Manifest:
+def _begin_with_a_held_pod(sandbox: Sandbox, pause: int = 1, spec: Spec = ONE_GPU) -> Manifest:
     """Begin to roll out to servers a and b; return the new pod of the first one, which does not become Ready."""
     namespace = sandbox.namespace
-    namespace.create_server("a", {**ONE_GPU, **HELD_SPEC})
+    namespace.create_server("a", {**spec, **HELD_SPEC})
     report_ready(namespace, held_pod(namespace, "a"))
     namespace.wait_until_ready("a")
     create_servers(namespace, ["b"])
@@ -96,12 +107,51 @@ def test_a_server_that_fails_soon_after_it_became_ready_stops_the_rollout(sandbo
     wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
+def test_a_step_to_zero_does_not_end_the_halt_of_a_rollout(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    _begin_with_a_held_pod(sandbox, spec=_SLEEPING)
+    _scale_like_keda(namespace, "a", 0)
+    namespace.wait_for_condition("a", "Ready", "False", "ScaledToZero")
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 4)
+    go_on_as(sandbox, OTHER_VERSION)
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods after a restart", lambda has: not has, 4)
+    _scale_like_keda(namespace, "a", 1)
+    pod = held_pod(namespace, "a")
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 4)
+    report_ready(namespace, pod)
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
+
+
+def test_a_suspend_ends_the_halt_at_a_server_that_was_scaled_to_zero(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    _begin_with_a_held_pod(sandbox, spec=_SLEEPING)
+    _scale_like_keda(namespace, "a", 0)
+    namespace.wait_for_condition("a", "Ready", "False", "ScaledToZero")
+    namespace.change_server("a", {"suspend": True})
+    wait_for(lambda: has_other_pods(namespace, "b"), "server b gets the new pods")
+
+
+def _scale_like_keda(namespace: Namespace, name: str, replicas: int) -> None:
+    namespace.client.patch(SERVER, namespace.name, name, {"spec": {"replicas": replicas}}, "scale")
+    wait_for(lambda: len(namespace.pods(name)), f"{name} has {replicas} pods", replicas.__eq__)
+
+
 def test_a_spec_that_is_refused_during_a_rollout_does_not_stop_the_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     namespace.change_server("a", {"security": {"hostIPC": True}})
     namespace.wait_for_condition("a", "Ready", "False", "InvalidSpec")
     stays(lambda: has_other_pods(namespace, "b"), "server b waits", lambda has: not has, _QUIET_SECONDS)
     report_ready(namespace, pod)
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
+
+
+def test_another_spec_of_a_failed_server_ends_the_halt_only_when_its_pods_serve(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    _begin_with_a_held_pod(sandbox)
+    namespace.change_server("a", {"engine": {"contextLength": 4096}})
+    wait_for(lambda: namespace.find(REVISION, "a-3"), "server a gets pods for its new spec")
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 6)
+    report_ready(namespace, held_pod(namespace, "a"))
     wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 

@@ -23,8 +23,8 @@ def programs() -> None:
     prometheus.ensure_there()
 
 
-def query(trigger: str, name: str = "kimi") -> str:
-    scaling = {"minReplicas": 0, "maxReplicas": 4, "keda": KEDA}
+def query(trigger: str, name: str = "kimi", **more: str) -> str:
+    scaling = {"minReplicas": 0, "maxReplicas": 4, "keda": {**KEDA, **more}}
     server = KimiLinearServer.model_validate(make_server(name, router={}, autoscaling=scaling))
     triggers = {item["name"]: item["metadata"]["query"] for item in build_scaled_object(server)["spec"]["triggers"]}
     return str(triggers[trigger])
@@ -53,6 +53,13 @@ def check(expression: str, series: list[dict[str, str]], value: float | None, fo
 )
 def test_a_request_of_the_last_two_minutes_keeps_the_server_awake(values: str, awake: int, tmp_path: Path) -> None:
     check(query("requests"), [SCRAPED, {"series": COUNTER, "values": values}], awake, tmp_path)
+
+
+def test_a_query_of_a_user_may_have_comments(tmp_path: Path) -> None:
+    own = 'sum(rate(gateway_requests[2m])) # of the route "kimi"'
+    series = [{"series": "gateway_requests", "values": "0+3x20"}]
+    check(query("requests", wakeQuery=own), series, 1, tmp_path)
+    check(query("requests", wakeQuery=f"# requests\n{own}\n# end"), series, 1, tmp_path)
 
 
 def test_without_requests_the_result_is_zero_but_without_a_scraped_router_there_is_none(tmp_path: Path) -> None:

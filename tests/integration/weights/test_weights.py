@@ -15,7 +15,7 @@ from integration.namespace import Namespace, condition_of, engine_container
 from integration.processes_under_test import USER, Operator, run_command
 from integration.waiting import stays, wait_for
 from integration.weights_pods import FIRST, OF_WEIGHTS, create, fail, finish, jobs, run, weights_manifest
-from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, POD, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, JOB, POD, Kind, Manifest
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.labels import FETCH_ANNOTATION
 from kimi_linear_operator.weights.location import on_claim
@@ -252,3 +252,25 @@ def test_deleting_weights_stops_no_pods_and_later_changes_use_the_same_commit(ba
         lambda words: "--tool-call-parser" in words,
     )
     assert served_folder(bare) == folder(FIRST)
+
+
+def test_a_finalizer_that_holds_the_job_is_named_until_the_job_is_gone(bare: Namespace, audit_log: AuditLog) -> None:
+    create(bare)
+    [job] = wait_for(lambda: jobs(bare), "the Job is created")
+    name = job["metadata"]["name"]
+    bare.edit(JOB, name, {"metadata": {"finalizers": ["tests.example.com/hold"]}})
+    bare.delete(JOB, name)
+    told = condition_of(wait_for_reason(bare, "DeletionBlocked", kind="Synced"), "Synced")
+    assert (told["status"], f"Job {name} (tests.example.com/hold)" in told["message"]) == ("False", True)
+    audit_log.wait_until_quiet(audit_log.mark(), USER, bare.name)
+    mark = audit_log.mark()
+    stays(lambda: audit_log.writes(mark, USER, bare.name), "the operator writes nothing", lambda writes: not writes, 6)
+    bare.edit(JOB, name, {"metadata": {"finalizers": None}})
+    wait_for(
+        lambda: condition_of(bare.existing(WEIGHTS, "kimi"), "Synced"), "Synced is gone", lambda found: found == {}
+    )
+    wait_for(
+        lambda: [item["metadata"]["uid"] for item in jobs(bare)],
+        "another Job",
+        lambda uids: uids != [job["metadata"]["uid"]],
+    )

@@ -80,7 +80,7 @@ def test_a_comparison_with_numbers_that_do_not_count_exits_with_1(one: str, othe
     [
         ([], "name a benchmark of the cluster, or a file with -f"),
         (["-f", "three.yaml"], "3 benchmarks in three.yaml: say which one to report, or which two to compare"),
-        (["-f", "server.yaml"], "0 benchmarks in server.yaml: say which one to report, or which two to compare"),
+        (["-f", "server.yaml"], "no KimiLinearBenchmark in server.yaml: `kubectl get klb NAME -o yaml` writes one"),
         (["d", "-f", "three.yaml"], "no KimiLinearBenchmark d in three.yaml"),
         (["a", "b", "-f", "three.yaml", "-o", "junit"], "junit cannot show a comparison"),
         (["-f", "broken.yaml"], "broken.yaml: status.verdict: Input should be"),

@@ -16,6 +16,7 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, REVISION, Kind, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -101,6 +102,9 @@ class World:
         status = (self.cache.get(key.of(BENCHMARK)) or {})["status"]
         [condition] = [item for item in status["conditions"] if item["type"] == "Succeeded"]
         return condition["reason"], condition["message"]
+
+    def synced(self, key: Key) -> Manifest:
+        return find_condition((self.cache.get(key.of(BENCHMARK)) or {})["status"], "Synced")
 
     def report(self, **state: Any) -> None:
         """Report a state of the container in the first benchmark's pod."""
@@ -386,3 +390,24 @@ def test_no_guest_makes_a_suite_of_the_servers_own_namespace_give_its_turn_back(
     world.pass_over(FIRST, "10:00:00")
     assert len(world.cache.children(JOB, FIRST)) == 1
     assert "failedStart" not in (world.cache.get(FIRST.of(BENCHMARK)) or {})["status"]
+
+
+def test_a_job_that_a_finalizer_holds_is_named_until_it_is_gone() -> None:
+    world = World()
+    world.pass_over(FIRST, "09:00:00")
+    [job] = world.cache.children(JOB, FIRST)
+    held = {"deletionTimestamp": "2026-11-24T09:01:00Z", "finalizers": ["example.com/hold"]}
+    world.cluster.put(JOB, {**job, "metadata": {**job["metadata"], **held}})
+    assert world.pass_over(FIRST, "09:01:04") == 6
+    reason, message = world.succeeded(FIRST)
+    assert (reason, "Finalizers hold it: example.com/hold" in message) == ("WaitingForTurn", True)
+    assert world.synced(FIRST) == {}
+    world.pass_over(FIRST, "09:01:10")
+    told = world.synced(FIRST)
+    assert (told["status"], told["reason"]) == ("False", "DeletionBlocked")
+    assert f"Job {job['metadata']['name']} (example.com/hold)" in told["message"]
+    assert f"`kubectl edit job/{job['metadata']['name']}`" in told["message"]
+    world.cache.take(READER.read(JOB, world.cache.children(JOB, FIRST)[0], is_deleted=True))
+    world.pass_over(FIRST, "09:02:00")
+    assert world.synced(FIRST) == {}
+    assert len(world.cluster.jobs) == 2

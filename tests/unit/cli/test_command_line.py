@@ -179,7 +179,7 @@ def test_a_folder_is_read_like_kubectl_does(folder: Path, capsys: pytest.Capture
     [
         ("empty", "empty: no file ends in .json, .yaml, .yml (-R includes its subfolders)"),
         ("https://x/y.yaml", "https://x/y.yaml: URLs are not supported"),
-        ("no*.yaml", "no*.yaml: [Errno 2]"),
+        ("no*.yaml", "-f no*.yaml: No such file or directory"),
     ],
 )
 def test_an_argument_that_names_no_file_is_an_error(

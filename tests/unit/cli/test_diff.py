@@ -8,7 +8,7 @@ import pytest
 
 from kimi_linear_operator.cli import diff, manifests
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import SERVICE, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import ADOPT_ANNOTATION
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.manifests import build_companions
@@ -54,6 +54,24 @@ def test_diff_shows_an_adoption_only_if_the_childs_owner_is_gone(*, does_owner_e
     [shown] = [change for change in changes if change["object"] == "Service/default/kimi-headless"]
     assert shown["action"] == ("blocked" if does_owner_exist else "change")
     assert ("belongs to KimiLinearServer kimi" in shown["diff"]) == does_owner_exist
+
+
+def test_diff_names_a_child_that_the_operator_cannot_change_because_a_finalizer_holds_it() -> None:
+    owner = make("kimi", replicas=1)
+    server = KimiLinearServer.model_validate(owner)
+    [service] = build_companions(server)
+    about = {"deletionTimestamp": "2026-11-24T10:00:00Z", "finalizers": ["example.com/hold"]}
+    held = stored({**service, "metadata": {**service["metadata"], **about}})
+
+    class Labelled(Store):
+        async def list(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+            return [held] if kind == SERVICE else []
+
+    cluster = Labelled({("KimiLinearServer", "kimi"): owner})
+    changes = asyncio.run(diff._resource_changes(cast(Cluster, cluster), server, {}))
+    [shown] = [change for change in changes if change["object"] == "Service/default/kimi"]
+    assert shown["action"] == "blocked"
+    assert "Service kimi (example.com/hold)" in shown["diff"]
 
 
 def test_diff_prints_no_control_sequences(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

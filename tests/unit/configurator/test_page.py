@@ -39,7 +39,7 @@ def test_the_verb_prints_the_page_and_writes_it(tmp_path: Path, capsys: pytest.C
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["page", "--write", str(tmp_path / "no" / "page.html")]) == 2
-    assert capsys.readouterr().err.startswith("kimi-linear page: [Errno 2] No such file or directory")
+    assert capsys.readouterr().err.startswith("kimi-linear page: --write ")
 
 
 def test_the_data_in_the_page_can_be_read_back() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kimi_linear_operator.kubernetes.drift import has_drifted
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.resource_types import check
-from kimi_linear_operator.server.autoscaler import build_autoscaler, needs_autoscaler, seconds_until_more
+from kimi_linear_operator.server.autoscaler import Limits, build_autoscaler, needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_deployment, make_pod, make_server
 from refusing import RefusingCluster, one_pass
@@ -33,7 +33,7 @@ def until_more(deployment: Manifest | None, *pods: Manifest, **spec: Any) -> flo
 
 
 def autoscaler(deployment: Manifest | None = None, **spec: Any) -> Manifest:
-    built: Manifest = build_autoscaler(server(**spec), may_grow=not until_more(deployment, **spec))["spec"]
+    built: Manifest = build_autoscaler(server(**spec), Limits(may_grow=not until_more(deployment, **spec)))["spec"]
     return built
 
 

@@ -466,6 +466,39 @@ def test_a_server_whose_pods_do_not_stay_ready_is_reported(caplog: pytest.LogCap
     assert counters.ROLLOUTS.labels("halted")._value.get() == 1
 
 
+def _scaled_to_zero(world: World, *, reason: str) -> None:
+    """Let KEDA scale server a to zero. Its Deployment has been complete, without a replica, for an hour."""
+    told = [
+        make_condition("Ready", "False", "ScaledToZero", ""),
+        make_condition("TemplateCurrent", str(reason != "NewTemplateAvailable"), reason, ""),
+    ]
+    world.put(SERVER, {**make_server("a"), "status": {"conditions": told}})
+    progress = {"type": "Progressing", "reason": "NewReplicaSetAvailable", "lastUpdateTime": "2026-11-24T08:00:00Z"}
+    world.put(DEPLOYMENT, owned(make_deployment("a", conditions=[progress], observedGeneration=1), "a"))
+
+
+def test_a_server_scaled_to_zero_before_it_served_is_reported_and_repaired_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.record("a", is_marked=True)
+    _scaled_to_zero(world, reason="RollingOutByItself")
+    assert [world.step(60), world.step(60)] == [[], []]
+    assert "default/a has not settled with the newest pod template (ScaledToZero)" in caplog.text
+    _scaled_to_zero(world, reason="NewTemplateAvailable")
+    world.step(60)
+    assert world.step(60) == [A]
+
+
+def test_a_sleeping_server_takes_its_turn_without_a_message(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    _scaled_to_zero(world, reason="NewTemplateAvailable")
+    world.step(60)
+    assert world.step(60) == [A]
+    assert world.step(60) == []
+    assert (caplog.text.count("has not settled"), world.chosen) == (0, {A})
+
+
 def test_a_paused_deployment_is_reported_although_it_has_no_deadline() -> None:
     ready = ("Ready", "False", "RolloutPaused")
     assert candidate(A, (ready, ("Stalled", "False", "NotStalled")), is_under_way=True).stalled == "RolloutPaused"

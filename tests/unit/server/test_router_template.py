@@ -1,6 +1,5 @@
 """A router's pods stay when the operator or its CRDs change, until somebody asks for other pods."""
 
-import asyncio
 import copy
 import json
 from collections.abc import Callable
@@ -11,14 +10,10 @@ import pytest
 
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.reconcile import room
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.resource_type import Options
-from kimi_linear_operator.resource_types import TYPES
-from kimi_linear_operator.runtime.dispatch import reconcilers
-from kimi_linear_operator.server import deployment, preview, router, router_template
+from kimi_linear_operator.server import preview, router, router_template
 from kimi_linear_operator.server.labels import (
     AUTOMATIC_ANNOTATION,
     ROLLOUT_ANNOTATION,
@@ -27,114 +22,10 @@ from kimi_linear_operator.server.labels import (
 )
 from kimi_linear_operator.server.revision import Result, Revision
 from kimi_linear_operator.server.rollouts import is_marked
-from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import TemplateChoice
 from make import make_server, stored
-from passes import make_context, new_cache
-from refusing import DefaultingCluster
-
-KEY = Key("default", "kimi", SERVER)
-ROUTER = Key("default", "kimi-router", DEPLOYMENT)
-NOW = "2026-11-24T09:00:00Z"
-
-
-class World:
-    """A server with a router, and an operator that has applied its spec."""
-
-    def __init__(self, **spec: Any) -> None:
-        self.cluster, self.cache = DefaultingCluster({}), new_cache()
-        self.spec: Manifest = {"router": {"policy": "LeastLoad"}, **spec}
-        self.generation, self.version = 1, 100
-        self.annotations: dict[str, str] = {}
-        self.owned: Manifest = {"f:router": {"f:policy": {}}}
-        self.pause: float | None = None
-        self.new_operator()
-        self.passes(2)
-
-    def new_operator(self) -> None:
-        options = Options(rollout_pause=self.pause)
-        self.context = make_context(self.cluster, self.cache, options=options, now=lambda: NOW)
-        self.reconciler = reconcilers(TYPES, self.context)[SERVER]
-
-    def passes(self, number: int = 1) -> None:
-        """Make passes over the server as it is now."""
-        for _ in range(number):
-            self.version += 100
-            manifest = make_server(**self.spec)
-            about: Manifest = {"generation": self.generation, "resourceVersion": str(self.version)}
-            manifest["metadata"] |= {**about, "annotations": self.annotations}
-            manifest["status"] = self.cluster.status
-            owner = {"manager": "me", "time": "2026-11-29T05:00:00Z", "fieldsV1": {"f:spec": self.owned}}
-            live = {**manifest, "metadata": {**manifest["metadata"], "managedFields": [owner]}}
-            self.cluster.live["KimiLinearServer/kimi"] = live
-            self.cache.put(SERVER, live)
-            self.retry = asyncio.run(self.reconciler.reconcile(KEY, 0))
-
-    def last_retry(self) -> float | None:
-        """Make a pass; return the seconds until the next one."""
-        self.passes()
-        return self.retry
-
-    def change(self, **spec: Any) -> None:
-        """Store another spec, and make passes over it."""
-        self.spec, self.generation = {**self.spec, **spec}, self.generation + 1
-        self.passes(2)
-
-    def report(self, name: str, since: str = "2026-11-24T08:00:00Z", **status: Any) -> None:
-        """Let the Deployment controller report that all pods serve, or another status."""
-        found = self.cache.get(Key("default", name, DEPLOYMENT))
-        assert found
-        self.cluster.written.append("a report")
-        complete = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
-        available = {"type": "Available", "status": "True", "lastTransitionTime": "2026-11-24T08:00:00Z"}
-        counters = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), found["spec"]["replicas"])
-        conditions = [{**complete, "lastUpdateTime": since}, available]
-        reported = {"observedGeneration": 2, **counters, "conditions": conditions, **status}
-        about = {**found["metadata"], "resourceVersion": str(len(self.cluster.written) + 10), "generation": 2}
-        self.cache.put(DEPLOYMENT, {**found, "metadata": about, "status": reported})
-
-    def record(self, number: int) -> Manifest:
-        found = self.cache.get(Key("default", f"kimi-{number}", REVISION))
-        assert found
-        return found
-
-    def lose_records(self) -> None:
-        """Lose the records of the replicas. The API server still has the Deployments."""
-        for record in self.cache.children(REVISION, KEY):
-            self.cache.take(self.cache.reader.read(REVISION, record, is_deleted=True))
-        for name in ("kimi", "kimi-router"):
-            found = self.cache.get(Key("default", name, DEPLOYMENT))
-            assert found
-            self.cluster.live[f"Deployment/{name}"] = found
-
-    @property
-    def router(self) -> Manifest:
-        found = self.cache.get(ROUTER)
-        assert found
-        return found
-
-    @property
-    def pods(self) -> Manifest:
-        return dict(self.router["spec"]["template"])
-
-    @property
-    def writes(self) -> list[str]:
-        return [name for name in self.cluster.written if name == "Deployment/kimi-router"]
-
-    def edit(self, template: Manifest | None = None, annotation: str | None = None) -> None:
-        """Edit the router's Deployment like a user; an empty annotation removes it."""
-        edited = copy.deepcopy(self.router)
-        self.cluster.written.append("an edit")
-        edited["metadata"]["resourceVersion"] = str(len(self.cluster.written) + 10)
-        if template:
-            edited["spec"]["template"] = template
-        if annotation is not None:
-            edited["metadata"]["annotations"][TEMPLATE_ANNOTATION] = annotation
-        self.cluster.live["Deployment/kimi-router"] = edited
-        self.cache.put(DEPLOYMENT, edited)
-
-    def condition(self) -> Manifest:
-        return find_condition(self.cluster.status, "TemplateCurrent")
+from operated import KEY, NOW, World
 
 
 @pytest.fixture
@@ -293,6 +184,23 @@ def test_a_server_whose_router_could_not_be_written_has_not_settled(
     assert _cpu(world.pods) == "3"
 
 
+def test_a_deleted_router_has_to_serve_again_before_a_rollout_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _roll_out(monkeypatch, world)
+    world.report("kimi")
+    world.report("kimi-router", availableReplicas=0, conditions=[_DOWN])
+    world.delete("kimi-router")
+    world.passes()
+    assert (_cpu(world.pods), is_marked(world.cache, KEY)) == ("3", True)
+    world.report("kimi-router", availableReplicas=0, conditions=[_DOWN])
+    world.passes()
+    assert is_marked(world.cache, KEY)
+    world.report("kimi-router")
+    world.passes()
+    assert world.condition()["reason"] == "Newest"
+
+
 def _verified(world: World, number: int, *, has_passed: bool) -> None:
     """Note the answers of the pods with a record."""
     record = copy.deepcopy(world.record(number))
@@ -300,17 +208,6 @@ def _verified(world: World, number: int, *, has_passed: bool) -> None:
     record["metadata"].setdefault("annotations", {})[VERIFICATION_ANNOTATION] = json.dumps(result)
     record["metadata"]["resourceVersion"] = str(500 + world.version)
     world.cache.put(REVISION, record)
-
-
-def _let_replicas_change(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    """Let a version go on that builds other pods of the replicas."""
-    build = deployment._pod_spec
-    monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 77})
-    world.pause = 300.0
-    world.new_operator()
-    world.passes(2)
-    world.context.about_to_change.add(KEY)
-    world.passes()
 
 
 def _settle(world: World) -> None:
@@ -325,7 +222,7 @@ def test_another_router_is_no_remedy_for_replicas_whose_answers_were_wrong(monke
     world = World(verification={"mode": "Block", "onFailure": "Rollback"})
     _verified(world, 1, has_passed=True)
     _settle(world)
-    _let_replicas_change(monkeypatch, world)
+    world.roll_out_other_replicas(monkeypatch)
     _verified(world, 2, has_passed=False)
     _settle(world)
     assert world.condition()["reason"] == "TemplateRejected"
@@ -339,7 +236,7 @@ def test_a_refused_spec_that_adds_a_router_does_not_stop_a_rollout(monkeypatch: 
     world = World(router=None, replicas=2)
     world.report("kimi")
     world.passes()
-    _let_replicas_change(monkeypatch, world)
+    world.roll_out_other_replicas(monkeypatch)
     world.owned = {"f:router": {"f:policy": {}}, "f:engine": {"f:extraArgs": {}}}
     world.change(router={"policy": "LeastLoad"}, engine={"extraArgs": ["--host=1.2.3.4"]})
     assert AUTOMATIC_ANNOTATION in metadata.annotations(world.record(2))
@@ -371,7 +268,8 @@ def test_a_rollout_of_only_the_router_ends_after_right_and_after_wrong_answers(
 def test_a_rollout_of_only_the_router_needs_no_new_verification() -> None:
     result = Result(has_passed=True, message="benchmark kimi-verify-1: passed")
     revision = Revision(3, {}, {}, "", "", 1, created=NOW, result=result)
-    marked = TemplateChoice(revision).with_mark(4).current
+    server = KimiLinearServer.model_validate(make_server())
+    marked = TemplateChoice(revision).with_mark(server, 4).current
     assert marked == replace(revision, number=4, created="", is_automatic=True)
 
 
@@ -478,6 +376,37 @@ def test_a_router_without_a_record_keeps_its_pods_while_its_server_waits(
     writes = len(world.writes)
     world.passes(3)
     assert (world.pods, len(world.writes)) == (before, writes + 1)
+
+
+def test_a_router_without_a_record_keeps_its_pods_after_the_wait_of_a_server_that_was_rolled_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The Deployment of the replicas has the number before that of the newest record."""
+    world = World(verification={"mode": "Block", "onFailure": "Rollback"})
+    _verified(world, 1, has_passed=True)
+    _settle(world)
+    world.roll_out_other_replicas(monkeypatch)
+    _verified(world, 2, has_passed=False)
+    _settle(world)
+    before = world.pods
+    world.edit(annotation="")
+    _let_wait(world)
+    _upgrade(monkeypatch, world)
+    world.passes(2)
+    del world.spec["model"]
+    world.change()
+    assert (world.condition()["reason"], world.pods) == ("TemplateRejected", before)
+
+
+def test_a_router_of_a_server_that_lost_its_deployment_has_the_number_of_the_newest_record(world: World) -> None:
+    world.owned = {"f:router": {"f:policy": {}}, "f:engine": {"f:contextLength": {}}, "f:model": {"f:weights": {}}}
+    world.change(engine={"contextLength": 4096})
+    world.change(model={"weights": "missing"})
+    for name in ("kimi", "kimi-router"):
+        world.delete(name)
+    world.passes()
+    record = router_template.read(world.router)
+    assert (record and record.number, world.cache.get(KEY.of(DEPLOYMENT))) == (2, None)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"number": "1"}', '{"number": 1, "template": {}}', '"' * 70_000])

@@ -262,7 +262,7 @@ BROKEN: list[tuple[Manifest, str, object, str]] = [
         {"service": {"type": "NodePort"}, "networkPolicy": {"from": [{"namespaceSelector": {}}]}, **AUTH},
         "spec.networkPolicy.from",
         None,
-        "refuses all addresses outside the cluster",
+        "has no ipBlock, but spec.service.type offers the server outside the cluster",
     ),
     ({"monitoring": {}, "networkPolicy": {}}, "spec.networkPolicy.from", None, "refuses Prometheus"),
     (

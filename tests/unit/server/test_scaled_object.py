@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, SCALED_OBJECT, Kind, Manifest, kind_of
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server import manifests
-from kimi_linear_operator.server.autoscaler import build_autoscaler, seconds_until_more
+from kimi_linear_operator.server.autoscaler import Limits, build_autoscaler, seconds_until_more
 from kimi_linear_operator.server.owned import kedas_autoscaler, other_autoscaler
 from kimi_linear_operator.server.router import wanted_routers
 from kimi_linear_operator.server.scaled_object import build_scaled_object
@@ -30,8 +30,9 @@ def server(**spec: Any) -> KimiLinearServer:
     return KimiLinearServer.model_validate(make_server(**{"router": {}, **spec}))
 
 
-def scaled_object(*, may_grow: bool = True, **spec: Any) -> Manifest:
-    return dict(build_scaled_object(server(**{"autoscaling": SLEEPING, **spec}), may_grow=may_grow)["spec"])
+def scaled_object(*, may_grow: bool = True, may_sleep: bool = True, **spec: Any) -> Manifest:
+    limits = Limits(may_grow=may_grow, may_sleep=may_sleep)
+    return dict(build_scaled_object(server(**{"autoscaling": SLEEPING, **spec}), limits)["spec"])
 
 
 def triggers(*, may_grow: bool = True, **spec: Any) -> dict[str, Manifest]:
@@ -74,6 +75,13 @@ def test_keda_adds_no_replica_while_another_one_does_not_serve(replicas: int, se
     assert made["maxReplicaCount"] == most
 
 
+@pytest.mark.parametrize("least", [0, 1, 3])
+def test_keda_keeps_the_last_replica_while_a_rollout_needs_it(least: int) -> None:
+    spec: Any = {"replicas": 3, "autoscaling": {**SLEEPING, "minReplicas": least}}
+    assert scaled_object(**spec)["minReplicaCount"] == least
+    assert scaled_object(may_sleep=False, **spec)["minReplicaCount"] == max(least, 1)
+
+
 def test_lost_metrics_are_an_error_except_while_a_replica_starts() -> None:
     for may_grow, ignored in ((True, "false"), (False, "true")):
         found = triggers(may_grow=may_grow)
@@ -86,7 +94,7 @@ def test_only_a_server_that_may_sleep_has_a_trigger_that_wakes_it() -> None:
     assert "requests" not in triggers(autoscaling=AWAKE)
     assert "cooldownPeriod" not in scaled_object(autoscaling=AWAKE)
     asked = triggers(autoscaling={**SLEEPING, "keda": {**KEDA, "wakeQuery": "sum(rate(gateway_requests[2m]))"}})
-    assert asked["requests"]["metadata"]["query"] == "max((sum(rate(gateway_requests[2m]))) > bool 0)"
+    assert asked["requests"]["metadata"]["query"] == "max((sum(rate(gateway_requests[2m]))\n) > bool 0)"
     assert asked["requests"]["metadata"]["ignoreNullValues"] == "true"
 
 

@@ -23,6 +23,7 @@ def told(
     serving: int = 2,
     desired: int = 2,
     may_grow: bool = True,
+    awaits_weights: bool = False,
     scaled_object: Manifest | None = None,
     **spec: Any,
 ) -> tuple[str, str, str]:
@@ -30,7 +31,8 @@ def told(
     wanted = ServerSpec.model_validate({"replicas": 2, "autoscaling": {"maxReplicas": 4}, **spec})
     autoscaler = {"status": {"conditions": list(conditions), "desiredReplicas": desired}}
     deployment = make_deployment(availableReplicas=serving)
-    found = autoscaling_condition(wanted, deployment, Autoscalers(autoscaler, scaled_object), Growth(may_grow))
+    growth = Growth(may_grow, awaits_weights)
+    found = autoscaling_condition(wanted, deployment, Autoscalers(autoscaler, scaled_object), growth)
     return found.status, found.reason, found.message
 
 
@@ -104,6 +106,12 @@ def test_a_server_that_keda_scales_follows_the_load_by_kedas_autoscaler() -> Non
 def test_a_server_that_keda_has_scaled_to_zero_is_not_switched_off() -> None:
     assert told_by_keda(VALID, serving=0, replicas=0, may_grow=False)[:2] == ("True", "ScaledToZero")
     assert told_by_keda(VALID, serving=0, replicas=0, suspend=True)[:2] == ("False", "Suspended")
+
+
+def test_a_sleeping_server_whose_weights_are_missing_does_not_promise_that_a_request_starts_a_replica() -> None:
+    asleep = told_by_keda(VALID, serving=0, replicas=0, may_grow=False, awaits_weights=True)
+    assert asleep[:2] == ("True", "ScaledToZero")
+    assert asleep[2].endswith("the replica starts when the weights are complete")
 
 
 def test_a_scaled_object_that_keda_has_not_seen_is_pending() -> None:

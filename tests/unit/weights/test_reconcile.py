@@ -9,7 +9,7 @@ import pytest
 
 from kimi_linear_operator import clock
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
-from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, JOB, POD, Kind, Manifest
+from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.server.spec import SERVER
@@ -222,14 +222,54 @@ def test_a_job_without_a_result_is_created_again_after_a_minute() -> None:
     assert late.cluster.deleted == [late.job["metadata"]["name"]]
 
 
-def test_a_job_that_a_finalizer_holds_causes_no_further_pass() -> None:
+def hold(case: Case, kind: Kind, since: str = "2026-11-29T19:58:30Z") -> str:
+    """Let a finalizer hold the deletion of the only child of a kind; return the kind and the name of the child."""
+    [child] = case.cache.children(kind, KEY)
+    held = {"deletionTimestamp": since, "finalizers": ["example.com/hold"], "resourceVersion": "191"}
+    case.cache.put(kind, {**child, "metadata": {**child["metadata"], **held}})
+    return f"{kind.kind} {child['metadata']['name']}"
+
+
+def test_a_job_that_a_finalizer_holds_is_named_and_causes_no_further_pass() -> None:
     """The watch shows when it is gone."""
     case = Case()
     case.reconcile()
     case.end_job("2026-11-29T19:58:00Z")
-    held = {"deletionTimestamp": NOW, "finalizers": ["example.com/hold"], "resourceVersion": "91"}
-    case.cache.put(JOB, {**case.job, "metadata": {**case.job["metadata"], **held}})
+    name = hold(case, JOB)
     assert case.reconcile() is None
+    told = ready_condition(case.status)
+    assert (told["reason"], f"{name} (example.com/hold)" in told["message"]) == ("DeletionBlocked", True)
+    assert find_condition(case.status, "Synced")["reason"] == "DeletionBlocked"
+
+
+@pytest.mark.parametrize("kind", [CLAIM, CONFIG_MAP, JOB], ids=lambda kind: kind.kind)
+def test_complete_weights_name_a_child_that_a_finalizer_holds_until_it_is_gone(kind: Kind) -> None:
+    """A claim that outlives the weights has no owner. Pods that use it hold it with a finalizer of Kubernetes."""
+    case = Case()
+    complete(case)
+    name, written = hold(case, kind), len(case.cluster.written)
+    assert case.reconcile() is None
+    told = find_condition(case.status, "Synced")
+    assert (told["status"], told["reason"]) == ("False", "DeletionBlocked")
+    assert f"{name} (example.com/hold)" in told["message"]
+    assert ready_condition(case.status)["status"] == "True"
+    statuses = len(case.cluster.statuses)
+    case.reconcile()
+    assert (len(case.cluster.statuses), len(case.cluster.written)) == (statuses, written)
+    [held] = case.cache.children(kind, KEY)
+    released = {**held["metadata"], "resourceVersion": "192"}
+    del released["deletionTimestamp"]
+    case.cache.put(kind, {**held, "metadata": released})
+    case.reconcile()
+    assert find_condition(case.status, "Synced") == {}
+
+
+def test_a_child_whose_deletion_has_just_begun_is_named_some_seconds_later() -> None:
+    case = Case()
+    complete(case)
+    hold(case, CLAIM, since=NOW)
+    assert case.reconcile() == 10
+    assert find_condition(case.status, "Synced") == {}
 
 
 def test_a_quota_that_refuses_the_pod_is_quoted() -> None:

@@ -85,8 +85,9 @@ class Keda(Model):
     wake_query: Annotated[str, Field(min_length=1, max_length=2048)] | None = Field(
         default=None,
         description="Query in PromQL for requests that arrive, from a proxy in front of the server. Used only if "
-        "minReplicas is 0: a result above 0 starts the first replica, and the last replica is not removed while a "
-        "result is above 0. If unset, the requests that spec.router counts decide.",
+        "minReplicas is 0: a result above 0 starts the first replica. The last replica is removed when the result has "
+        "been 0 or empty for idleSeconds, and no request has waited or run in this time. If unset, the requests that "
+        "spec.router counts decide.",
     )
     idle_seconds: Whole = Field(
         default=3600,
