@@ -14,7 +14,8 @@ from integration.namespace import Namespace
 from integration.sandbox import Sandbox, Sandboxes
 from integration.waiting import stays, wait_for
 from kimi_linear_operator.cluster.paths import version_path
-from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, JOB, SCALED_OBJECT, Kind
+from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, JOB, LEASE, SCALED_OBJECT, Kind
+from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.runtime.scopes import OWN_FAULT_SECONDS
 
 SCALED = {
@@ -117,12 +118,19 @@ def test_a_guests_suite_waits_although_a_proxy_answers_the_list_of_running_suite
         wait_for_reason(guests, "far", "WaitingForTurn")
         for fault in PAGES.values():
             box.operator.kill()
+            box.namespace.delete(LEASE, MANAGER)
             box.proxy.begin(fault, _lists(JOB, home))
-            box.restart_after_crash()
-            stays(lambda: jobs(guests, "far"), "the guest's suite waits", lambda found: not found, _FAULT_SECONDS)
+            box.operator.launch()
+            _has_no_suite(guests, "far")
             box.proxy.heal()
+            box.operator.wait_until_leading()
+            _has_no_suite(guests, "far")
         end_suite(home, "near", "speed-low")
         running_pod(guests, "far", "speed-low", _RETURN_SECONDS)
+
+
+def _has_no_suite(namespace: Namespace, name: str) -> None:
+    stays(lambda: jobs(namespace, name), "no suite starts", lambda found: not found, _FAULT_SECONDS)
 
 
 def test_without_discovery_a_missing_kind_is_reported_later_and_the_server_serves(sandboxes: Sandboxes) -> None:
