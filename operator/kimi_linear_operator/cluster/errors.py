@@ -39,6 +39,8 @@ NO_ANSWER = "no answer from"
 # The answer to a path of a kind that the API server does not serve (k8s.io/apiserver, and http.NotFound of Go).
 _NOT_FOUND = 404
 _UNKNOWN_PATH = "404 page not found"
+# The beginning of the answer to a write in a namespace that does not exist (k8s.io/apimachinery, NewNotFound).
+_MISSING_NAMESPACE = 'namespaces "'
 
 # Causes: overload, a lost race, rotated credentials, a namespace or kind that does not exist (yet), or a server behind
 # the API server (a webhook, etcd, an aggregated API) that does not answer.
@@ -85,6 +87,11 @@ class ApiError(Exception):
     def is_unknown_kind(self) -> bool:
         """Return whether the API server does not serve the kind of the requested object."""
         return (self.status, self.message) == (_NOT_FOUND, _UNKNOWN_PATH)
+
+    @property
+    def is_missing_namespace(self) -> bool:
+        """Return whether the namespace of the object does not exist."""
+        return self.status == _NOT_FOUND and self.message.startswith(_MISSING_NAMESPACE)
 
     @property
     def is_without_answer(self) -> bool:
