@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, code_of
+from kimi_linear_operator.cluster.light import light
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 # An overloaded API server asks to wait up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). A longer time comes
@@ -132,7 +133,7 @@ def check_deletion(answer: Answer, kind: str, metadata: Manifest) -> None:
 
 
 def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -> Manifest:
-    """Return the object of Kubernetes in an answer.
+    """Return the object of Kubernetes in an answer, without the parts that are too large to hold (see `light`).
 
     A proxy in front of the API server can answer with status 200 and some other JSON object. Callers need not expect
     that: the metadata of what they get is complete.
@@ -151,7 +152,7 @@ def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -
     if content.get("kind") != kind or not _is_complete(metadata, name, is_stored=is_stored):
         found = str(content.get("kind") or "JSON object without a kind")[:64]
         raise ApiError(UNREACHABLE, f"the answer is not the {kind} {name}, but a {found}")
-    return content
+    return light(content, answer.content)
 
 
 def _is_complete(metadata: Any, name: str, *, is_stored: bool) -> bool:

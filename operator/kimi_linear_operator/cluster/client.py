@@ -219,7 +219,7 @@ class Cluster:
             live: The object, with its managed fields.
         """
         for _ in range(_MOST_UNIFICATIONS):
-            fields = ownership.unified(live["metadata"].get("managedFields", []), MANAGER)
+            fields = ownership.unified(live["metadata"].get("managedFields") or [], MANAGER)
             if fields is None:
                 return live
             patch = [

@@ -409,7 +409,7 @@ class Children:
         if not self._repairs.contested(child):
             return
         live = await self.cluster.get(child.key.kind, child.key.namespace, child.key.name) or step.live
-        managed_fields = live["metadata"].get("managedFields", ())
+        managed_fields = live["metadata"].get("managedFields") or ()
         counted = step.fields[:MOST_FIELDS]
         self._repairs.blame(child, ownership.owners_of(managed_fields, counted, metadata.MANAGER))
 

@@ -227,7 +227,7 @@ class Templates:
         if not self._has_served(server, current, cached, makes_router=makes_router):
             return False
         now = await self._served_now(key, server)
-        is_of_revision = now.router is None or _number_of_router(now.router) == current.number
+        is_of_revision = now.router is None or router_template.number_on(now.router) == current.number
         return is_of_revision and self._has_served(server, current, now, makes_router=makes_router)
 
     async def _served_now(self, key: Key, server: KimiLinearServer) -> "_Served":
@@ -503,12 +503,6 @@ class Templates:
 def _staying(router: Manifest | None) -> Manifest | None:
     """Return the Deployment of a router unless it is being deleted."""
     return router if router and "deletionTimestamp" not in router["metadata"] else None
-
-
-def _number_of_router(deployment: Manifest) -> int:
-    """Return the number of the record on a router's Deployment, 0 without a record."""
-    record = router_template.read(deployment)
-    return record.number if record else 0
 
 
 def _awaits_replicas(spec: ServerSpec, current: Revision) -> bool:
