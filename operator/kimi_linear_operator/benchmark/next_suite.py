@@ -86,8 +86,7 @@ class NextSuite:
         step = Step(state.reason, suite_job, failed_start=failed)
         try:
             if benchmark.spec.suspend:
-                await self._stop(suite_job)
-                return Step(state.reason)
+                return Step(state.reason, again=await self._stop(suite_job))
             if suite_job:
                 return await self._follow(measurement, suite, suite_job)
             if state.is_ready:
@@ -129,11 +128,11 @@ class NextSuite:
             pods = await read_pods(self._cluster, benchmark, suite, suite_job)
             reason = await self._why_not_running(suite_job, pods)
         if reason and self._must_give_way(measurement, suite_job, pods, reason):
-            await self._stop(suite_job)
+            again = await self._stop(suite_job)
             logger.info(
                 "Suite %s could not start, so the benchmark gives its turn back: %s", suite.name, reason.message
             )
-            return replace(step, job=None, failed_start=self._attempt(suite, reason))
+            return replace(step, job=None, failed_start=self._attempt(suite, reason), again=again)
         has_begun = job_status.has_begun(pods)
         if has_begun:
             step = replace(step, failed_start=None)
@@ -166,11 +165,16 @@ class NextSuite:
         """Return `status.failedStart` for a suite that gives its turn back now."""
         return {"suite": suite.name, "time": self._now(), "reason": reason.name, "message": reason.message}
 
-    async def _stop(self, suite_job: Manifest | None) -> None:
-        """Delete a Job's pods and then the Job. So the Job holds the target until its client has ended."""
-        if suite_job and "deletionTimestamp" not in suite_job["metadata"]:
-            await self._cluster.delete(JOB, suite_job, children_first=True)
-            logger.info("Stopped Job %s", suite_job["metadata"]["name"])
+    async def _stop(self, suite_job: Manifest | None) -> float | None:
+        """Delete a Job's pods and then the Job. So the Job holds the target until its client has ended.
+
+        Return the seconds until the next attempt, None if there is nothing to stop. The watch may miss the end.
+        """
+        if suite_job is None or "deletionTimestamp" in suite_job["metadata"]:
+            return None
+        await self._cluster.delete(JOB, suite_job, children_first=True)
+        logger.info("Stopped Job %s", suite_job["metadata"]["name"])
+        return BEHIND_RETRY_SECONDS
 
     async def _start(self, measurement: Measurement, suite: Suite) -> Step:
         """Apply the runner and create a suite's Job, unless the benchmark must wait for others of this target."""

@@ -12,6 +12,9 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 # from a proxy in front of the API server, and the API server may answer sooner.
 LONGEST_RETRY_SECONDS = 60.0
 
+# The part of an unknown answer that the message of its error quotes.
+_QUOTED_BYTES = 200
+
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 
@@ -52,16 +55,18 @@ def decoded(answer: Answer) -> Manifest:
 
 
 def error_of(answer: Answer) -> ApiError:
-    """Return the error in an answer whose status is 400 or higher."""
-    retry_seconds = retry_seconds_of(answer.retry_after)
-    try:
-        content: Any = jsontext.decode(answer.content)
-    except ValueError:
-        # The API server answers with plain text when it gets too many requests.
-        text = answer.content[:200].decode(errors="replace").strip()
-        return ApiError(answer.status, text, retry_seconds)
-    message = content.get("message", "") if isinstance(content, dict) else content
-    return ApiError(code_of(answer.status, content), str(message), retry_seconds)
+    """Return the error in an answer whose status is 400 or higher.
+
+    Only a Status of Kubernetes is the API server's word about a request. Something else can come from a proxy in front
+    of the API server, which knows nothing about permissions, objects or specs. So its error has the status UNREACHABLE.
+    The plain texts of the API server itself say only that it is overloaded, has failed, or does not serve a kind
+    (`http.Error` in k8s.io/apiserver), so they lose nothing. See also `cluster/refusals.py`.
+    """
+    retry_seconds, status = retry_seconds_of(answer.retry_after), _object_in_error(answer)
+    if _is_status(status):
+        return ApiError(code_of(answer.status, status), str(status.get("message", "")), retry_seconds)
+    text = answer.content[:_QUOTED_BYTES].decode(errors="replace").strip()
+    return ApiError(UNREACHABLE, f"status {answer.status} without a Status of Kubernetes: {text}", retry_seconds)
 
 
 def shows_forbidden(answer: Answer) -> bool:
@@ -69,7 +74,8 @@ def shows_forbidden(answer: Answer) -> bool:
 
     A proxy in front of the API server can answer with status 403, too.
     """
-    return answer.status == _FORBIDDEN and _is_status(_object_in_error(answer), "Forbidden")
+    status = _object_in_error(answer)
+    return answer.status == _FORBIDDEN and _is_status(status) and status.get("reason") == "Forbidden"
 
 
 def shows_missing(answer: Answer, name: str) -> bool:
@@ -82,7 +88,8 @@ def shows_missing(answer: Answer, name: str) -> bool:
         return False
     status = _object_in_error(answer)
     details = status.get("details")
-    return isinstance(details, dict) and details.get("name") == name and _is_status(status, "NotFound")
+    is_named = isinstance(details, dict) and details.get("name") == name
+    return is_named and _is_status(status) and status.get("reason") == "NotFound"
 
 
 def _object_in_error(answer: Answer) -> Manifest:
@@ -94,8 +101,35 @@ def _object_in_error(answer: Answer) -> Manifest:
     return content if isinstance(content, dict) else {}
 
 
-def _is_status(content: Manifest, reason: str) -> bool:
-    return (content.get("kind"), content.get("reason")) == ("Status", reason)
+def _is_status(content: Manifest) -> bool:
+    """Return whether this is a Status of Kubernetes.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
+    """
+    return content.get("kind") == "Status"
+
+
+def check_deletion(answer: Answer, kind: str, metadata: Manifest) -> None:
+    """Check that an answer shows that the API server deletes an object, or that the object does not exist.
+
+    The API server answers with a success, or with the object if the object stays for a while, for example because of a
+    finalizer.
+
+    Args:
+        answer: The answer to the DELETE.
+        kind: The object's kind.
+        metadata: The object's metadata.
+
+    Raises:
+        ApiError: The answer is an error, or something else.
+    """
+    if shows_missing(answer, metadata["name"]):
+        return
+    content = decoded(answer)
+    if _is_status(content) and content.get("status") == "Success":
+        return
+    if object_in(answer, kind, metadata["name"])["metadata"]["uid"] != metadata["uid"]:
+        raise ApiError(UNREACHABLE, f"the answer is another {kind} {metadata['name']} than the deleted one")
 
 
 def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -> Manifest:

@@ -7,7 +7,7 @@ from typing import Any
 from kimi_linear_operator import foreigntext
 
 UNREACHABLE = 0
-"""The status of a request without an answer."""
+"""The status of a request without an answer, or with an answer that does not come from the API server."""
 GONE = 410
 """The status of a list or a watch that cannot continue, because the API server no longer has its resource version."""
 CONFLICT = 409
@@ -44,7 +44,7 @@ _MISSING_NAMESPACE = 'namespaces "'
 
 # Causes: overload, a lost race, rotated credentials, a namespace or kind that does not exist (yet), or a server behind
 # the API server (a webhook, etcd, an aggregated API) that does not answer.
-_PASSING_STATUSES = (UNREACHABLE, 401, 404, 408, 409, 429, 500, 502, 503, 504)
+_PASSING_STATUSES = (401, 404, 408, 409, 429, 500, 502, 503, 504)
 _CONTENT_STATUSES = (400, 413, 415, 422)
 
 # These messages mean a wrong spec, although the status may be 500. Either the object does not match its schema (an
@@ -65,7 +65,7 @@ class ApiError(Exception):
     """The API server refused a request, or could not be reached.
 
     Attributes:
-        status: HTTP status code, 0 if there was no answer.
+        status: HTTP status code, UNREACHABLE if there was no answer of the API server.
         message: The beginning of the API server's message. The rest is cut, because the message may quote large
             objects.
         retry_seconds: Seconds of the answer's `Retry-After`, 0 without one.
@@ -147,6 +147,8 @@ def classify(status: int, message: str, retry_seconds: float = 0.0) -> Meaning:
         message: The API server's message.
         retry_seconds: Seconds of the answer's `Retry-After`, 0 without one.
     """
+    if status == UNREACHABLE:
+        return Meaning.RETRY
     head = foreigntext.head(message)
     if _WRONG_SPEC.search(head):
         return Meaning.WRONG_SPEC

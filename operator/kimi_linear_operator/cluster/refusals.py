@@ -35,18 +35,20 @@ async def refusal(transport: Transport, kind: Kind, answer: Answer) -> ApiError:
         An error with the status of the answer if the API server itself refused the list. Otherwise, nobody knows what
         the API server would have answered, so the error has the status UNREACHABLE.
     """
-    refused = error_of(answer)
+    found = error_of(answer)
     if answer.status == _FORBIDDEN:
-        return refused if shows_forbidden(answer) else _doubted(refused, "it is no answer of the API server")
+        return found if shows_forbidden(answer) else _doubted(found, "it does not say that a permission is missing")
     try:
         is_served = await _is_served(transport, kind)
     except ApiError as error:
-        return _doubted(refused, f"discovery cannot be read: {error}")
-    return _doubted(refused, "discovery names the kind") if is_served else refused
+        return _doubted(found, f"discovery cannot be read: {error}")
+    if is_served:
+        return _doubted(found, "discovery names the kind")
+    return ApiError(_NOT_FOUND, f"the API server does not serve {kind.plural} of {kind.api_version}")
 
 
-def _doubted(refused: ApiError, why: str) -> ApiError:
-    return ApiError(UNREACHABLE, f"the answer does not count ({why}): {refused}", refused.retry_seconds)
+def _doubted(found: ApiError, why: str) -> ApiError:
+    return ApiError(UNREACHABLE, f"the answer does not count ({why}): {found}", found.retry_seconds)
 
 
 async def _is_served(transport: Transport, kind: Kind) -> bool:

@@ -144,7 +144,10 @@ def test_a_404_without_proof_counts_as_no_answer(discovered: str, answer: str) -
 
 def test_the_message_quotes_the_answer_and_says_why_it_does_not_count() -> None:
     error, _ = refused({KEDA: SERVED}, BACKEND)
-    assert str(error) == "the answer does not count (discovery names the kind): 404: default backend - 404"
+    assert str(error) == (
+        "the answer does not count (discovery names the kind): "
+        "status 404 without a Status of Kubernetes: default backend - 404"
+    )
     error, _ = refused({KEDA: FORBIDDEN}, NOT_SERVED)
     assert "discovery cannot be read: 403: User x cannot" in str(error)
 
