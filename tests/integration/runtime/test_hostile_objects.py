@@ -1,6 +1,7 @@
 """No object that the API server stores can end the operator, or delay its work for other objects."""
 
 import itertools
+import json
 import os
 import re
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from control_plane import LocalCluster
-from integration.client import MERGE_PATCH, Client, path_of
+from integration.client import JSON_PATCH, MERGE_PATCH, Client, path_of
 from integration.hostile import DEEPEST, Hostile, deep, hostile_children, hostile_objects, hostile_text
 from integration.namespace import Namespace, condition_of, server_manifest
 from integration.processes_under_test import Operator
@@ -27,10 +28,12 @@ from kimi_linear_operator.kubernetes.kinds import (
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     JOB,
+    NETWORK_POLICY,
     POD_MONITOR,
     PROMETHEUS_RULE,
     REVISION,
     SCALED_OBJECT,
+    SERVICE,
     Kind,
     Manifest,
 )
@@ -61,6 +64,18 @@ _SECONDS_TO_DELETE = 300
 _LONGEST_AMONG_MANY = "0.5"
 # Memory that a process may keep after it has read 60 objects of 1.4 MB, one after the other.
 _MOST_MORE_KIB = 40 * 1024
+# Servers whose children all have managed fields of 1.1 MB. Decoded, each takes 26 MiB.
+_HEAVY_SERVERS = 4
+_HEAVY_KINDS = (DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, NETWORK_POLICY)
+_WITH_MANY_CHILDREN: Manifest = {
+    "suspend": True,
+    "tensorParallelism": 1,
+    "router": {},
+    "networkPolicy": {"from": [{"podSelector": {}}]},
+    "inheritedMetadata": {"annotations": {"example.com/a": "b"}},
+}
+_SECONDS_TO_REPAIR = 120
+_MOST_MORE_KIB_OF_HEAVY = 120 * 1024
 
 
 @pytest.fixture
@@ -214,6 +229,66 @@ def test_large_objects_with_our_label_take_no_memory(sandbox: Sandbox, usual_sec
     operator.start()
     assert _seconds_to_ready(namespace, "after-the-restart") < usual_seconds + _DELAY_SECONDS
     namespace.client.request("DELETE", path_of(DEPLOYMENT, namespace.name))
+
+
+def test_children_with_heavy_managed_fields_are_repaired_with_little_memory(sandbox: Sandbox) -> None:
+    """The operator's own name in the fields makes it merge them, and all children are repaired at the same time."""
+    namespace, operator = sandbox.namespace, sandbox.operator
+    client = namespace.client
+    for number in range(_HEAVY_SERVERS):
+        namespace.create_server(f"heavy-{number}", _WITH_MANY_CHILDREN)
+    names = wait_for(
+        lambda: [
+            (kind, item["metadata"]["name"]) for kind in _HEAVY_KINDS for item in client.list(kind, namespace.name)
+        ],
+        "the children exist",
+        lambda found: len(found) >= 5 * _HEAVY_SERVERS,
+    )
+    time.sleep(3)
+    assert operator.stop() == 0
+    operator.start()
+    namespace.wait_for_condition("heavy-0", "Accepted", "True")
+    usual = _resident_kib(operator, "VmHWM")
+    assert operator.stop() == 0
+    before = {address: client.get(address[0], namespace.name, address[1]) or {} for address in names}
+    for (kind, name), live in before.items():
+        _make_heavy(client, kind, namespace.name, name, live["metadata"]["managedFields"])
+    operator.start()
+    for kind, name in names:
+        wait_for(
+            lambda kind=kind, name=name: namespace.existing(kind, name)["metadata"]["managedFields"],  # type: ignore[misc]
+            f"the managed fields of {kind.kind} {name} are light",
+            lambda found: not _is_patched_by_us(found),
+            seconds=_SECONDS_TO_REPAIR,
+        )
+    assert _resident_kib(operator, "VmHWM") - usual < _MOST_MORE_KIB_OF_HEAVY
+    for (kind, name), live in before.items():
+        after = namespace.existing(kind, name)
+        assert (after.get("spec"), after["metadata"]["labels"]) == (live.get("spec"), live["metadata"]["labels"])
+        assert len(str(after["metadata"]["managedFields"])) < 100_000
+    # The operator's next apply still removes what it no longer wants.
+    namespace.change_server("heavy-0", {"inheritedMetadata": None})
+    wait_for(
+        lambda: [namespace.existing(kind, name) for kind, name in names if name.startswith("heavy-0")],
+        "the children have lost the annotation",
+        lambda found: not any("example.com/a" in item["metadata"].get("annotations", {}) for item in found),
+    )
+
+
+def _is_patched_by_us(managed_fields: list[Manifest]) -> bool:
+    ours = (item for item in managed_fields if item["manager"] == MANAGER and not item.get("subresource"))
+    return any(item["operation"] == "Update" for item in ours)
+
+
+def _make_heavy(client: Client, kind: Kind, namespace: str, name: str, managed_fields: list[Manifest]) -> None:
+    """Add managed fields of 1.1 MB, as if the operator had patched the object."""
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    keys = ("".join(key) for key in itertools.product(digits, repeat=4))
+    fields: Manifest = {"f:metadata": {"f:annotations": {f"f:{key}": {} for key in itertools.islice(keys, 95_000)}}}
+    entry = {"manager": MANAGER, "operation": "Update", "apiVersion": kind.api_version, "fieldsType": "FieldsV1"}
+    value = [{**entry, "fieldsV1": fields}, *managed_fields]
+    text = json.dumps([{"op": "replace", "path": "/metadata/managedFields", "value": value}], separators=(",", ":"))
+    client.request("PATCH", path_of(kind, namespace, name), text.encode(), {"fieldManager": "somebody"}, JSON_PATCH)
 
 
 def test_a_large_server_serves_and_changes_although_other_objects_fill_the_room_of_its_namespace(
@@ -387,8 +462,8 @@ def _large_deployment(name: str, namespace: str, size: int = 1_400_000) -> Manif
     }
 
 
-def _resident_kib(operator: Operator) -> int:
+def _resident_kib(operator: Operator, value: str = "VmRSS") -> int:
     assert operator.process
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{operator.process.pid}/status").read_text(encoding="utf-8"))
+    found = re.search(rf"{value}:\s+(\d+)", Path(f"/proc/{operator.process.pid}/status").read_text(encoding="utf-8"))
     assert found
     return int(found[1])
