@@ -93,7 +93,9 @@ class World:
         conditions = [{**complete, "lastUpdateTime": since}, available]
         reported = {"observedGeneration": 2, **counters, "conditions": conditions, **status}
         about = {**found["metadata"], "resourceVersion": str(len(self.cluster.written) + 10), "generation": 2}
-        self.cache.put(DEPLOYMENT, {**found, "metadata": about, "status": reported})
+        live = {**found, "metadata": about, "status": reported}
+        self.cluster.live[f"Deployment/{name}"] = live
+        self.cache.put(DEPLOYMENT, live)
 
     def record(self, number: int) -> Manifest:
         found = self.cache.get(Key("default", f"kimi-{number}", REVISION))

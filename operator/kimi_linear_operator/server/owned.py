@@ -1,5 +1,7 @@
 """A server's own objects in the cache."""
 
+from collections.abc import Iterable
+
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import (
     AUTOSCALER,
@@ -73,7 +75,12 @@ def own_pods(cache: Cache, key: Key) -> list[Manifest]:
 
     If a pod refers to a ReplicaSet that does not own it, Kubernetes deletes the pod.
     """
-    return [pod for pod in cache.children(POD, key) if metadata.is_controlled_by(pod, "ReplicaSet")]
+    return controlled_pods(cache.children(POD, key))
+
+
+def controlled_pods(labelled: Iterable[Manifest]) -> list[Manifest]:
+    """Return those of the pods with a server's label that a ReplicaSet controls."""
+    return [pod for pod in labelled if metadata.is_controlled_by(pod, "ReplicaSet")]
 
 
 def own_routes(cache: Cache, key: Key, server: KimiLinearServer | None) -> LiveRoutes:

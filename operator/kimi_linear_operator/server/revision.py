@@ -380,6 +380,14 @@ class History:
         newest = self.newest
         return newest if newest and newest.has_failed else self.running or newest
 
+    @property
+    def is_record_lost(self) -> bool:
+        """Return whether the Deployment has the template of a record that does not exist any more.
+
+        The Deployment never has a higher number than all records: a record is written before its template is applied.
+        """
+        return not self.revisions or self.used < self.deployed <= _HIGHEST_DEPLOYED
+
     def without(self, refused: Mapping[FieldPath, Any]) -> "History":
         """Return the history without these values in the inputs, because this version refuses them."""
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])

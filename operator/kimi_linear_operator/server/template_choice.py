@@ -170,25 +170,25 @@ def _chosen(
     Args:
         server: The server, without defaults that nobody asked for.
         history: Its revisions.
-        applied: If there is no revision: the pod template that the operator applied to its Deployment for this spec.
+        applied: If the revision of its Deployment is lost: the pod template that the operator applied for this spec.
         state: The other state that affects the choice.
 
     Raises:
         WeightsUnreadyError: The server needs a new template, but the location of its model is unknown.
     """
     # Whether somebody has deleted the revision of an automatic rollout. The new revision must then be marked, too.
-    is_remade = state.is_rolling_out and not history.revisions
-    if applied is not None and not history.revisions:
+    is_remade = state.is_rolling_out and history.is_record_lost
+    if applied is not None and history.is_record_lost:
         remade = replace(_new(server, applied, history, is_automatic=is_remade), number=history.lost_number)
-        history = History([remade], deployed=remade.number)
+        history = History([*history.revisions, remade], deployed=remade.number)
     built, running = _built(server, state), history.running
     current = _revision_to_continue(server, history, built, state)
     if current is None or has_new_annotation(server, current):
-        is_marked = is_remade or _is_still_under_way(current, built)
-        return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
+        new = _new(server, _known(built, state), history, is_automatic=is_remade)
+        return TemplateChoice(_still_marked(new, current or history.newest), running=running)
     if not state.is_unchanged and has_other_inputs(server, current):
-        is_marked = _is_still_under_way(current, built)
-        return TemplateChoice(_new(server, _known(built, state), history, is_automatic=is_marked), running=running)
+        new = _new(server, _known(built, state), history)
+        return TemplateChoice(_still_marked(new, current), running=running)
     if built is None:
         return TemplateChoice(current, running=running, unready=state.unready)
     offer = all_differences(current.template, built)
@@ -215,12 +215,14 @@ def _known(built: Manifest | None, state: RolloutState) -> Manifest:
     return built
 
 
-def _is_still_under_way(current: Revision | None, built: Manifest | None) -> bool:
-    """Return whether an automatic rollout continues with a new revision.
+def _still_marked(revision: Revision, before: Revision | None) -> Revision:
+    """Return a new revision with the mark of an automatic rollout if the revision before it has the mark.
 
-    This is so if its pods already have what the user asks for.
+    Its pods have the newest template, too. So if they do not serve, the next server must not get this template.
     """
-    return current is not None and current.is_automatic and _is_as_built(current, built)
+    if before is None or not before.is_automatic:
+        return revision
+    return replace(revision, is_automatic=True, was_asleep=before.was_asleep)
 
 
 def _is_as_built(revision: Revision, built: Manifest | None) -> bool:

@@ -1,13 +1,13 @@
 """Finds out which pod template a server should have, from its revisions and its Deployment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.drift import has_drifted
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.unrequested import Answers, UncertainFields
@@ -17,13 +17,13 @@ from kimi_linear_operator.reconcile.live import read_unchanged
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
-from kimi_linear_operator.server.applied_template import running_template
+from kimi_linear_operator.server.applied_template import has_applied_number, running_template
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation
-from kimi_linear_operator.server.owned import own_deployment, own_pods, own_router
+from kimi_linear_operator.server.owned import controlled_pods, own_deployment, own_pods, own_router
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.sleeping import is_asleep
@@ -58,6 +58,21 @@ class _Case:
     history: History
     router: Revision | None
     state: RolloutState
+
+
+@dataclass(frozen=True)
+class _Served:
+    """What serves a server.
+
+    Attributes:
+        deployment: Its Deployment, None if there is none.
+        pods: Its pods.
+        router: The Deployment of its router, None if there is none, or if it is being deleted.
+    """
+
+    deployment: Manifest | None
+    pods: Sequence[Manifest]
+    router: Manifest | None
 
 
 class Templates:
@@ -206,23 +221,44 @@ class Templates:
                 router that does not exist.
 
         Raises:
-            ApiError: The router's Deployment could not be read.
+            ApiError: The server's Deployments or pods could not be read.
         """
-        if live is None or not has_rolled_out(live, current) or self._seconds_of_replicas(key) > 0.0:
+        cached = _Served(live, own_pods(self._cache, key), _staying(own_router(self._cache, key, server.metadata.uid)))
+        if not self._has_served(server, current, cached, makes_router=makes_router):
+            return False
+        now = await self._served_now(key, server)
+        is_of_revision = now.router is None or _number_of_router(now.router) == current.number
+        return is_of_revision and self._has_served(server, current, now, makes_router=makes_router)
+
+    async def _served_now(self, key: Key, server: KimiLinearServer) -> "_Served":
+        """Return what serves a server, from the API server.
+
+        A watch can be dead for a minute before anybody notices it, and a removed mark never comes back.
+        """
+        live = await self._cluster.get(DEPLOYMENT, key.namespace, key.name)
+        is_own = live is not None and metadata.is_owned_by(live, server.metadata.uid)
+        pods = await self._cluster.essences(POD, key.namespace, metadata.selector_text(server))
+        router = await self._live_router(key, server) if self._cached_router(key, server) else None
+        return _Served(live if is_own else None, controlled_pods(pods), _staying(router))
+
+    def _has_served(
+        self, server: KimiLinearServer, current: Revision, served: "_Served", *, makes_router: bool
+    ) -> bool:
+        """Return whether the replicas and the router have served for long enough. See `has_settled`."""
+        live, router = served.deployment, served.router
+        if live is None or not has_rolled_out(live, current):
+            return False
+        if settling.seconds_left(served.pods, self._pause, self._now()) > 0.0:
             return False
         is_empty = not ServerObservation({}, None, deployment=live).wanted
         if is_empty and _awaits_replicas(server.spec, current):
             return False
-        deployment = own_router(self._cache, key, server.metadata.uid)
-        if server.spec.router is None or deployment is None:
+        if router is None:
             return server.spec.router is None or not makes_router
-        record = await self.kept_router(key, server)
-        if record is None or record.number != current.number:
-            return False
         if is_empty:
             return True  # Without replicas, no pod of a router becomes Ready.
-        is_complete = ServerObservation({}, None, deployment=deployment).is_rolled_out
-        return is_complete and self._seconds_of_router(key, server.metadata.uid) <= 0.0
+        is_complete = ServerObservation({}, None, deployment=router).is_rolled_out
+        return is_complete and settling.rollout_seconds_left(router, self._pause, self._now()) <= 0.0
 
     def seconds_to_settle(self, key: Key, uid: str) -> float:
         """Return for how many more seconds the pods of a server must stay Ready before the next server's turn.
@@ -453,12 +489,26 @@ class Templates:
     async def _applied(self, server: KimiLinearServer, case: _Case) -> Manifest | None:
         """Return the pod template that the operator applied for this spec.
 
-        None if there is none, or if there are revisions.
+        None if the record of the Deployment's template exists, or if somebody else has written the number on the
+        Deployment.
         """
-        if not case.live or case.history.revisions or not case.state.is_unchanged:
+        if not case.live or not case.history.is_record_lost or not case.state.is_unchanged:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
-        return running_template(build_pod_template(server), deployment) if deployment else None
+        if deployment is None or (case.history.revisions and not has_applied_number(deployment)):
+            return None
+        return running_template(build_pod_template(server), deployment)
+
+
+def _staying(router: Manifest | None) -> Manifest | None:
+    """Return the Deployment of a router unless it is being deleted."""
+    return router if router and "deletionTimestamp" not in router["metadata"] else None
+
+
+def _number_of_router(deployment: Manifest) -> int:
+    """Return the number of the record on a router's Deployment, 0 without a record."""
+    record = router_template.read(deployment)
+    return record.number if record else 0
 
 
 def _awaits_replicas(spec: ServerSpec, current: Revision) -> bool:

@@ -1,4 +1,7 @@
-"""Users edit the records of a server at the real API server. No record gives its pods access beyond themselves."""
+"""Users edit and delete the records of a server at the real API server.
+
+No record gives its pods access beyond themselves, and without a record the pods stay as they are.
+"""
 
 import json
 
@@ -9,7 +12,7 @@ from integration.namespace import Namespace, Spec, server_manifest
 from integration.waiting import wait_for
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
-from kimi_linear_operator.server.labels import TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.labels import TEMPLATE_ANNOTATION, VERIFICATION_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -84,3 +87,22 @@ def test_the_record_of_a_router_gives_no_pod_access_beyond_itself(namespace: Nam
     namespace.edit(SERVER, "kimi", {"spec": {"podTemplate": {"spec": changed}}})
     _change_something(namespace)
     assert _reached(namespace, "kimi", "kimi-router") == []
+
+
+def test_a_deleted_record_is_made_again_although_an_older_one_exists(namespace: Namespace) -> None:
+    """A server with `verification` keeps the record of its last verified pods. Its pods must not go back to these."""
+    namespace.create_server("kimi", {"tensorParallelism": 1})
+    namespace.wait_until_ready("kimi")
+    passed = json.dumps({"passed": True, "message": "all answers were right"})
+    namespace.edit(REVISION, "kimi-1", {"metadata": {"annotations": {VERIFICATION_ANNOTATION: passed}}})
+    namespace.change_server("kimi", {"engine": {"contextLength": 4096}})
+    wait_for(lambda: namespace.find(REVISION, "kimi-2"), "the pods of the new spec have a record")
+    namespace.wait_until_ready("kimi")
+    record = namespace.existing(REVISION, "kimi-2")
+    assert namespace.find(REVISION, "kimi-1")
+    pods = namespace.deployment("kimi")["spec"]["template"]
+    namespace.delete(REVISION, "kimi-2")
+    wait_for(lambda: namespace.find(REVISION, "kimi-2"), "there is a record again")
+    namespace.wait_until_ready("kimi")
+    assert namespace.existing(REVISION, "kimi-2")["data"]["template"] == record["data"]["template"]
+    assert namespace.deployment("kimi")["spec"]["template"] == pods

@@ -145,6 +145,16 @@ def test_a_spec_that_is_refused_during_a_rollout_does_not_stop_the_rollout(sandb
     wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
 
 
+def test_another_spec_of_a_failed_server_ends_the_halt_only_when_its_pods_serve(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    _begin_with_a_held_pod(sandbox)
+    namespace.change_server("a", {"engine": {"contextLength": 4096}})
+    wait_for(lambda: namespace.find(REVISION, "a-3"), "server a gets pods for its new spec")
+    stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 6)
+    report_ready(namespace, held_pod(namespace, "a"))
+    wait_for(lambda: has_other_pods(namespace, "b"), "then server b gets the new pods, too")
+
+
 def test_an_annotation_that_changes_no_pod_does_not_end_the_wait_in_a_rollout(sandbox: Sandbox) -> None:
     namespace, pod = sandbox.namespace, _begin_with_a_held_pod(sandbox)
     for value in ("by hand", "by GitOps"):

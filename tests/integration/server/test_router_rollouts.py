@@ -172,6 +172,14 @@ def test_a_deleted_router_has_to_serve_again_before_the_rollout_goes_on(sandbox:
     wait_for(lambda: _is_new(namespace, "b"), "then the router of b gets the new pods, too")
 
 
+def test_a_refused_spec_without_a_router_does_not_end_the_halt_of_a_rollout(sandbox: Sandbox) -> None:
+    namespace = sandbox.namespace
+    _begin_with_a_held_router(sandbox, OTHER_ROUTER, pause=1)
+    namespace.change_server("a", {"router": None, "security": {"hostIPC": True}})
+    namespace.wait_for_condition("a", "Accepted", "False", "InvalidSpec")
+    stays(lambda: _is_new(namespace, "b"), "the router of b stays", lambda is_new: not is_new, 6)
+
+
 def test_an_older_version_repairs_a_server_whose_router_the_newer_version_left_unready(sandbox: Sandbox) -> None:
     namespace = sandbox.namespace
     before = sandbox.operator.program

@@ -198,8 +198,9 @@ def _under_way(*, is_complete: bool) -> tuple[Manifest, Manifest]:
 def test_a_refused_next_spec_holds_the_rollout_only_until_the_pods_are_ready(
     refused: dict[str, ApiError], spec: dict[str, Any], *, is_complete: bool
 ) -> None:
-    cluster = RefusingCluster(refused)
-    one_pass(cluster, *_under_way(is_complete=is_complete), replicas=1, **spec)
+    record, deployment = _under_way(is_complete=is_complete)
+    cluster = RefusingCluster(refused, {"Deployment/kimi": deployment})
+    one_pass(cluster, record, deployment, replicas=1, **spec)
     again = [manifest["metadata"] for manifest in cluster.applied if manifest["metadata"]["name"] == "kimi-1"]
     marked = [AUTOMATIC_ANNOTATION in metadata.get("annotations", {}) for metadata in again]
     # The record of a spec that is refused by a rule is written once, whether or not the rollout is complete.
@@ -214,6 +215,7 @@ def test_the_rollout_mark_stays_until_the_pods_have_been_ready_for_the_pause() -
     known = ((SERVER, server), (REVISION, record), (DEPLOYMENT, deployment), (POD, make_pod(conditions=[ready])))
     for kind, manifest in known:
         cache.put(kind, manifest)
+        cluster.live[f"{kind.kind}/{manifest['metadata']['name']}"] = manifest
     times = ["2026-11-24T12:04:00Z"]
     passes = Passes(cluster, cache, now=lambda: times[-1], rollout_pause=300)
     assert asyncio.run(passes.reconcile(Key("default", "kimi", SERVER))) == 60
@@ -232,3 +234,21 @@ def test_a_template_that_another_replica_recorded_first_is_not_overwritten() -> 
     with pytest.raises(BehindError):
         one_pass(cluster)
     assert "Deployment/kimi" not in cluster.written
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["the cache is right", "the watches are late"])
+def test_the_rollout_mark_stays_if_the_api_server_shows_that_the_pods_have_failed(*, is_late: bool) -> None:
+    """A watch can be dead for a minute before anybody notices it."""
+    record, deployment = _under_way(is_complete=True)
+    server = {**make_server(replicas=1), "status": {"observedGeneration": 1}}
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-24T12:00:00Z"}
+    failed = {**ready, "status": "False", "lastTransitionTime": "2026-11-24T12:04:00Z"}
+    cache, cluster = new_cache(), RefusingCluster({}, {"KimiLinearServer/kimi": server})
+    for kind, manifest in ((SERVER, server), (REVISION, record), (DEPLOYMENT, deployment)):
+        cache.put(kind, manifest)
+        cluster.live[f"{kind.kind}/{manifest['metadata']['name']}"] = manifest
+    cache.put(POD, make_pod(conditions=[ready]))
+    cluster.live["Pod/kimi"] = make_pod(conditions=[failed if is_late else ready])
+    passes = Passes(cluster, cache, now=lambda: "2026-11-24T12:06:00Z", rollout_pause=300)
+    asyncio.run(passes.reconcile(Key("default", "kimi", SERVER)))
+    assert ("ControllerRevision/kimi-1" in cluster.written) is not is_late

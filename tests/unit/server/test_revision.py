@@ -471,7 +471,8 @@ def test_an_automatic_rollout_continues_if_its_template_may_run_or_is_built_the_
     assert choose(server(), History([kept_by_older(1), begun], deployed=deployed)).current == begun
 
 
-def test_a_users_change_that_affects_no_pod_does_not_end_an_automatic_rollout() -> None:
+def test_no_change_of_a_user_ends_an_automatic_rollout() -> None:
+    """The new pods have the newest template, too. Only pods that serve show that it works."""
     annotated = server(annotations={ROLLOUT_ANNOTATION: "now"})
     other_inputs = {**template_inputs(server().spec), "toolCallParser": "enabled"}
     for request, inputs in ((annotated, template_inputs(server().spec)), (server(generation=2), other_inputs)):
@@ -479,7 +480,18 @@ def test_a_users_change_that_affects_no_pod_does_not_end_an_automatic_rollout() 
         current = choose(request, History([begun], deployed=2)).current
         assert (current.number, current.is_automatic, current.template) == (3, True, begun.template)
     older = kept_by_older(2, is_automatic=True)
-    assert not choose(annotated, History([older], deployed=2)).current.is_automatic
+    other_pods = server(generation=2, engine={"contextLength": 4096})
+    for request in (annotated, other_pods):
+        current = choose(request, History([older], deployed=2)).current
+        assert (current.number, current.is_automatic) == (3, True)
+
+
+def test_pods_never_go_back_to_an_older_record_if_only_their_own_record_is_lost() -> None:
+    applied, older = build_pod_template(server(generation=2, engine={"contextLength": 4096})), kept_by_older(1)
+    request = server(generation=2, engine={"contextLength": 4096})
+    history = History([older], deployed=2, used=1)
+    current = choose(request, history, applied=applied, state=RolloutState(is_unchanged=True)).current
+    assert (current.number, current.template) == (2, applied)
 
 
 _REQUESTED: dict[str, Any] = {"toolCallParser": "enabled"}
