@@ -49,6 +49,12 @@ def read(router: Manifest | None) -> Revision | None:
     return _record(_data_on(router))
 
 
+def number_on(router: Manifest) -> int:
+    """Return the number in the record on a router's Deployment, 0 without a record. A record may lack its template."""
+    number = _data_on(router).get("number")
+    return number if type(number) is int else 0
+
+
 def read_short(built: Manifest, router: Manifest) -> Revision | None:
     """Return the record on a router's Deployment that lacks its template, with the template that the operator applied.
 

@@ -526,3 +526,15 @@ def _observe(world: World, kind: Kind, name: str) -> None:
     newer = {**found, "metadata": {**found["metadata"], "resourceVersion": str(world.version)}}
     world.cluster.live[f"{kind.kind}/{name}"] = newer
     world.cache.put(kind, newer)
+
+
+def test_a_rollout_of_a_router_whose_record_lacks_its_template_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is too long for its template. Its number is there all the same."""
+    texts = {f"example.com/{number}": "x" * 4000 for number in range(20)}
+    world = World(inheritedMetadata={"annotations": texts})
+    _roll_out(monkeypatch, world)
+    world.cluster.live["Deployment/kimi-router"] = stored(world.router)
+    for name in ("kimi", "kimi-router"):
+        world.report(name)
+    world.passes(2)
+    assert world.condition()["reason"] == "Newest"
