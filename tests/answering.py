@@ -1,7 +1,8 @@
 """An API server with the answers of a test, for faults that a real API server does not show on demand."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -13,6 +14,12 @@ from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
 UNFIT_PATCH = "the server rejected our request due to an error in our request"
 """The message of the API server about a JSON patch with a test that fails. The status is 422."""
+
+
+def refused(status: int, message: str = "", headers: Mapping[str, str] | None = None, **more: Any) -> web.Response:
+    """Return an error of the API server."""
+    content = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": status, **more}
+    return web.json_response(content, status=status, headers=headers)
 
 
 def stored_object(kind: Kind, name: str) -> Manifest:

@@ -65,8 +65,8 @@ class RefusingCluster:
         self.status = status
         return {**manifest["metadata"], "resourceVersion": "99"}
 
-    async def create(self, kind: Kind, event: Manifest) -> Manifest:
-        return event
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return stored({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "12"}})
 
 
 def one_pass(cluster: RefusingCluster, *known: Manifest, failures: int = 0, **spec: Any) -> float | None:

@@ -95,6 +95,15 @@ def answer(content: dict[str, Any]) -> Fault:
     return fault
 
 
+def page(status: int, text: str) -> Fault:
+    """Answer with an error of a proxy in front of the API server."""
+
+    async def fault(_: Call, __: Forward) -> web.StreamResponse:
+        return web.Response(status=status, text=text)
+
+    return fault
+
+
 def refuse_every(nth: int, *statuses: int) -> Fault:
     """Answer every nth call with one of these errors, in turn."""
     count = 0

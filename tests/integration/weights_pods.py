@@ -1,6 +1,8 @@
 """Plays the kubelet of the pod that fetches weights. The pod waits until a test says what its program does."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,11 +10,12 @@ from integration.client_pods import report
 from integration.kubelet import HELD
 from integration.namespace import Namespace
 from integration.waiting import wait_for
-from kimi_linear_operator.kubernetes.kinds import GROUP, JOB, POD, VERSION, Manifest
+from kimi_linear_operator.kubernetes.kinds import GROUP, JOB, POD, VERSION, Kind, Manifest
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 
 FIRST = "1" * 40
 SIZE = 98_230_000_000
+VOLUME = Kind("", "v1", "PersistentVolume", "persistentvolumes")
 OF_WEIGHTS = {"labelSelector": KimiLinearWeights.label()}
 
 
@@ -26,6 +29,25 @@ def create(namespace: Namespace, name: str = "kimi", **spec: Any) -> Manifest:
     """Create weights whose pod waits for the test."""
     held = {"podTemplate": {"metadata": {"annotations": {HELD: "true"}}}}
     return namespace.client.create(WEIGHTS, weights_manifest(name, namespace.name, **{**held, **spec}))
+
+
+@contextmanager
+def volume_of(namespace: Namespace) -> Iterator[None]:
+    """Offer a volume for the claim kimi of a namespace."""
+    claim = {"namespace": namespace.name, "name": "kimi"}
+    spec = {
+        "capacity": {"storage": "1Ti"},
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "",
+        "persistentVolumeReclaimPolicy": "Retain",
+        "nfs": {"server": "files.example.com", "path": "/"},
+        "claimRef": claim,
+    }
+    name = f"of-{namespace.name}"
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    namespace.client.create(VOLUME, volume)
+    yield
+    namespace.client.delete(VOLUME, None, name)
 
 
 def jobs(namespace: Namespace) -> list[Manifest]:

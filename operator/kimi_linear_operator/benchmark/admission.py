@@ -251,6 +251,9 @@ def _shown_name(contender: Contender, key: Key) -> str:
 
 
 def _rest_seconds(failed: str, now: str) -> float:
-    """Return for how many more seconds a benchmark lets others go first after it gave its turn back at this time."""
+    """Return for how many more seconds a benchmark lets others go first after it gave its turn back at this time.
+
+    If this time is in the future, the host's clock was wrong when the operator wrote it. Then the rest is over.
+    """
     age = seconds_between(failed, now) if failed else None
-    return 0.0 if age is None else max(0.0, turn.REST_SECONDS - max(0.0, age))
+    return 0.0 if age is None or age < 0 else max(0.0, turn.REST_SECONDS - age)

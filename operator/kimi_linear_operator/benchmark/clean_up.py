@@ -9,6 +9,7 @@ from kimi_linear_operator.benchmark.status import is_complete
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS
 from kimi_linear_operator.reconcile.resource_type import Context
 
 logger = logging.getLogger(__name__)
@@ -32,51 +33,61 @@ class CleanUp:
             benchmark: The parsed benchmark, None if it cannot be read.
 
         Returns:
-            The seconds until the next deletion, a day at most; None if no deletion is planned.
+            The seconds until the next deletion, a day at most; None if no deletion is planned. A deletion comes again
+            until a watch shows the end of the object, because the watch may have missed it.
 
         Raises:
             ApiError: An object could not be deleted.
         """
         status = manifest["status"]
-        until_job = await self._delete_jobs(key, manifest)
+        wait = await self._delete_jobs(key, manifest)
         until_expiry = retention.seconds_to_live(benchmark, status, self._now())
-        if is_complete(status) and benchmark and until_job is None:
-            await self._delete_runner(benchmark)
+        if is_complete(status) and benchmark and wait is None:
+            wait = await self._delete_runner(benchmark)
         if until_expiry == 0.0:
-            await self._expire(key, manifest)
-            return None
-        soonest = retention.soonest([until_job, until_expiry])
+            return await self._expire(key, manifest)
+        soonest = retention.soonest([wait, until_expiry])
         return None if soonest is None else min(soonest, retention.LONGEST_WAIT_SECONDS)
 
     async def _delete_jobs(self, key: Key, manifest: Manifest) -> float | None:
         """Delete the Jobs whose result is in the status and whose log is no longer needed.
 
         Returns:
-            The seconds until the next Job can be deleted, None if no remaining Job has a result.
+            The seconds until the next deletion, None if no remaining Job has a result.
         """
         jobs = self._cache.children(JOB, key, manifest["metadata"]["uid"])
-        jobs = [suite_job for suite_job in jobs if "deletionTimestamp" not in suite_job["metadata"]]
+        jobs = [suite_job for suite_job in jobs if not _is_ending(suite_job)]
         left = [retention.job_seconds_left(suite_job, manifest["status"], self._now()) for suite_job in jobs]
         for suite_job in (suite_job for suite_job, seconds in zip(jobs, left, strict=True) if seconds == 0.0):
             await self._cluster.delete(JOB, suite_job)
             logger.info("Deleted Job %s. Its result stays in the status", suite_job["metadata"]["name"])
-        return retention.soonest([seconds for seconds in left if seconds])
+        return retention.soonest([seconds or BEHIND_RETRY_SECONDS for seconds in left if seconds is not None])
 
-    async def _delete_runner(self, benchmark: KimiLinearBenchmark) -> None:
+    async def _delete_runner(self, benchmark: KimiLinearBenchmark) -> float | None:
+        """Delete the runner; return the seconds until the next attempt, None if there is no runner."""
         runner = self._cache.get(Key(benchmark.metadata.namespace, job.runner_name(benchmark), CONFIG_MAP))
-        if runner and metadata.is_owned_by(runner, benchmark.metadata.uid):
-            await self._cluster.delete(CONFIG_MAP, runner)
+        if not runner or not metadata.is_owned_by(runner, benchmark.metadata.uid) or _is_ending(runner):
+            return None
+        await self._cluster.delete(CONFIG_MAP, runner)
+        return BEHIND_RETRY_SECONDS
 
-    async def _expire(self, key: Key, manifest: Manifest) -> None:
-        """Delete a benchmark whose time has passed.
+    async def _expire(self, key: Key, manifest: Manifest) -> float | None:
+        """Delete a benchmark whose time has passed; return the seconds until the next attempt.
 
         If somebody has changed the benchmark, do nothing, because the watch event of the change enqueues it.
         """
         live = await self._cluster.get(BENCHMARK, key.namespace, key.name)
-        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:
-            return
+        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"] or _is_ending(live):
+            return BEHIND_RETRY_SECONDS
         benchmark = CHECKER.read_stored(live)
         is_due = retention.seconds_to_live(benchmark, live.get("status", {}), self._now()) == 0.0
-        if is_due and retention.is_wanted(live):
-            await self._cluster.delete(BENCHMARK, live, if_unchanged=True)
-            logger.info("Deleted the benchmark, because spec.ttlSecondsAfterFinished has passed")
+        if not is_due or not retention.is_wanted(live):
+            return None
+        await self._cluster.delete(BENCHMARK, live, if_unchanged=True)
+        logger.info("Deleted the benchmark, because spec.ttlSecondsAfterFinished has passed")
+        return BEHIND_RETRY_SECONDS
+
+
+def _is_ending(live: Manifest) -> bool:
+    """Return whether an object is already being deleted. A finalizer may hold it for a long time."""
+    return "deletionTimestamp" in live["metadata"]

@@ -61,13 +61,13 @@ def seconds_left(job: Manifest, pods: Sequence[Manifest], timeout_seconds: int, 
         job: The Job of the suite.
         pods: The Job's pods.
         timeout_seconds: The time limit of the suite.
-        now: The time as RFC 3339.
+        now: The time as RFC 3339: see `run_times`.
     """
     ends = [end for pod in pods if (end := client_end(pod))]
     if has_ended(job) or any(end["exitCode"] == 0 for end in ends):
         return 0.0
     # Kubernetes does not count the time limit of a suspended Job. So this counts the time from the Job's creation.
-    limits = [(timeout_seconds + OVERDUE_SECONDS, _started(job))]
+    limits = [(timeout_seconds + OVERDUE_SECONDS, started(job))]
     limits += [(SIDECAR_SECONDS, str(end.get("finishedAt"))) for end in _ends_beside_sidecars(pods)]
     return min(max(0.0, limit - (seconds_between(since, now) or 0.0)) for limit, since in limits)
 
@@ -90,11 +90,12 @@ def result_of(
         result = _failure("TimedOut", f"not done within {timeout_seconds} s (spec.timeoutSeconds)", suite)
     else:
         result = _last_result(ends, suite)
-    times = {"startTime": _started(job), "completionTime": _completed(job, ends, now)}
+    times = {"startTime": started(job), "completionTime": _completed(job, ends, now)}
     return {"name": suite.name, "kind": load.kind(suite), **result, **times}
 
 
-def _started(job: Manifest) -> str:
+def started(job: Manifest) -> str:
+    """Return when a Job began, as RFC 3339: the time of its creation if it has not begun yet."""
     return str(job.get("status", {}).get("startTime") or job["metadata"]["creationTimestamp"])
 
 
@@ -102,7 +103,7 @@ def _completed(job: Manifest, ends: Sequence[Manifest], now: str) -> str:
     """Return when a suite ended, as RFC 3339: the end of its Job, else of its last client, else now."""
     last_end = max((str(end.get("finishedAt", "")) for end in ends), default="")
     by_condition = (_end(job) or {}).get("lastTransitionTime")
-    return job.get("status", {}).get("completionTime") or by_condition or last_end or now or _started(job)
+    return job.get("status", {}).get("completionTime") or by_condition or last_end or now or started(job)
 
 
 def _has_timed_out(job: Manifest, pods: Sequence[Manifest]) -> bool:

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from kimi_linear_operator.benchmark import job, job_reasons, job_status, retention, started, turn
 from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission, Wait
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
+from kimi_linear_operator.benchmark.live_pods import read_pods
 from kimi_linear_operator.benchmark.measurement import Measurement
+from kimi_linear_operator.benchmark.server_state import read_state
 from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.benchmark.status import read_failed_start
+from kimi_linear_operator.benchmark.stored_results import StoredResults
 from kimi_linear_operator.benchmark.target_state import is_unusable
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, deletion, metadata
@@ -17,7 +20,13 @@ from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.errors import BLOCKED_RETRY_SECONDS, LeftoverError, NameTakenError, lasting_reason
+from kimi_linear_operator.reconcile.errors import (
+    BEHIND_RETRY_SECONDS,
+    BLOCKED_RETRY_SECONDS,
+    LeftoverError,
+    NameTakenError,
+    lasting_reason,
+)
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.rollouts import is_marked
 from kimi_linear_operator.server.spec import SERVER
@@ -53,8 +62,9 @@ class Step:
 class NextSuite:
     """Brings the next suite of each benchmark to its end."""
 
-    def __init__(self, context: Context) -> None:
-        """Take the context that all reconcilers share."""
+    def __init__(self, context: Context, stored_results: StoredResults) -> None:
+        """Take the context that all reconcilers share, and the stored results."""
+        self._stored_results = stored_results
         self._cluster = context.cluster
         self._cache = context.cache
         self._children = context.children
@@ -76,8 +86,7 @@ class NextSuite:
         step = Step(state.reason, suite_job, failed_start=failed)
         try:
             if benchmark.spec.suspend:
-                await self._stop(suite_job)
-                return Step(state.reason)
+                return Step(state.reason, again=await self._stop(suite_job))
             if suite_job:
                 return await self._follow(measurement, suite, suite_job)
             if state.is_ready:
@@ -113,24 +122,31 @@ class NextSuite:
             message = f"the Job of the last attempt is still being removed{deletion.hint(suite_job)}"
             return replace(step, reason=Reason("WaitingForTurn", message), job=None)
         pods = self._cache.children(POD, measurement.key, suite_job["metadata"]["uid"])
-        left = job_status.seconds_left(suite_job, pods, benchmark.spec.timeout_seconds, self._now())
-        has_begun = job_status.has_begun(pods)
-        if has_begun:
-            step = replace(step, failed_start=None)
         reason = await self._why_not_running(suite_job, pods)
-        if reason and not has_begun and self._must_give_way(measurement, suite_job, reason):
-            await self._stop(suite_job)
+        if self._must_give_way(measurement, suite_job, pods, reason):
+            # The client may run although the cache does not show it yet.
+            pods = await read_pods(self._cluster, benchmark, suite, suite_job)
+            reason = await self._why_not_running(suite_job, pods)
+        if reason and self._must_give_way(measurement, suite_job, pods, reason):
+            again = await self._stop(suite_job)
             logger.info(
                 "Suite %s could not start, so the benchmark gives its turn back: %s", suite.name, reason.message
             )
-            return replace(step, job=None, failed_start=self._attempt(suite, reason))
+            return replace(step, job=None, failed_start=self._attempt(suite, reason), again=again)
+        has_begun = job_status.has_begun(pods)
+        if has_begun:
+            step = replace(step, failed_start=None)
         # Until the client runs, perhaps only Events show the problem, and the operator does not watch Events.
         is_fine = has_begun and not reason
-        waits = [left, next_look(pods, self._now()), None if is_fine else LOOK_AGAIN_SECONDS]
+        waits = [next_look(pods, self._now()), None if is_fine else LOOK_AGAIN_SECONDS]
         return replace(step, not_running=reason, again=retention.soonest(waits))
 
-    def _must_give_way(self, measurement: Measurement, suite_job: Manifest, reason: Reason) -> bool:
-        """Return whether a suite that waits for this reason has held the target long enough."""
+    def _must_give_way(
+        self, measurement: Measurement, suite_job: Manifest, pods: list[Manifest], reason: Reason | None
+    ) -> bool:
+        """Return whether a suite has not begun for this reason, and has held the target long enough."""
+        if reason is None or job_status.has_begun(pods):
+            return False
         age = seconds_between(suite_job["metadata"]["creationTimestamp"], self._now()) or 0.0
         return age >= turn.may_hold_seconds(reason.name) and self._admission.has_rivals(measurement.key)
 
@@ -149,18 +165,22 @@ class NextSuite:
         """Return `status.failedStart` for a suite that gives its turn back now."""
         return {"suite": suite.name, "time": self._now(), "reason": reason.name, "message": reason.message}
 
-    async def _stop(self, suite_job: Manifest | None) -> None:
-        """Delete a Job's pods and then the Job. So the Job holds the target until its client has ended."""
-        if suite_job and "deletionTimestamp" not in suite_job["metadata"]:
-            await self._cluster.delete(JOB, suite_job, children_first=True)
-            logger.info("Stopped Job %s", suite_job["metadata"]["name"])
+    async def _stop(self, suite_job: Manifest | None) -> float | None:
+        """Delete a Job's pods and then the Job. So the Job holds the target until its client has ended.
+
+        Return the seconds until the next attempt, None if there is nothing to stop. The watch may miss the end.
+        """
+        if suite_job is None or "deletionTimestamp" in suite_job["metadata"]:
+            return None
+        await self._cluster.delete(JOB, suite_job, children_first=True)
+        logger.info("Stopped Job %s", suite_job["metadata"]["name"])
+        return BEHIND_RETRY_SECONDS
 
     async def _start(self, measurement: Measurement, suite: Suite) -> Step:
         """Apply the runner and create a suite's Job, unless the benchmark must wait for others of this target."""
         benchmark, state = measurement.benchmark, measurement.target_state
         assert state.target  # noqa: S101 - `is_ready` has checked it
-        desired = job.build_job(benchmark, suite, state.target, state.snapshot)
-        if reason := self._refused(desired, state.target.name):
+        if reason := self._refused(job.build_job(benchmark, suite, state.target), state.target.name):
             return Step(reason, again=LOOK_AGAIN_SECONDS)
         starting = state.target.label, measurement.key.namespace
         if self._is_another_starting(measurement.key, state.target.label):
@@ -171,10 +191,14 @@ class NextSuite:
             wait = await self._admission.wait(measurement.key, state.target, self._now())
             if wait := wait or self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
+            if await self._stored_results.has_unread(benchmark):
+                message = "there are results of an earlier benchmark of this name"
+                return Step(Reason("WaitingForTurn", message), again=BEHIND_RETRY_SECONDS)
             runner = job.build_runner(benchmark)
             started.note_fields(runner, benchmark)
             await self._children.apply(benchmark, metadata.with_fingerprint(runner))
-            # A write may take long, and the automatic rollout only checks for Jobs.
+            desired = job.build_job(benchmark, suite, state.target, await read_state(self._cluster, benchmark))
+            # A request may take long, and the automatic rollout only checks for Jobs.
             if wait := self._wait_for_rollout(measurement):
                 return Step(wait.reason, again=wait.again)
             created = await self._children.create(benchmark, metadata.with_fingerprint(desired))

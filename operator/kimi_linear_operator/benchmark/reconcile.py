@@ -75,7 +75,7 @@ class BenchmarkReconciler:
         self._rechecker = Rechecker(context.cluster, self._specs.check)
         self._stored_results = StoredResults(context)
         self._ended_suites = EndedSuites(context)
-        self._next_suite = NextSuite(context)
+        self._next_suite = NextSuite(context, self._stored_results)
         self._clean_up = CleanUp(context)
 
     async def run(self, _: Callable[[], bool], __: Callable[[], Sequence[str]]) -> None:
@@ -223,7 +223,8 @@ class BenchmarkReconciler:
         facts = facts if step.job or results else {}
         observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, results, step.job)
         observation = replace(observation, not_running=step.not_running, failed_start=step.failed_start)
-        return _Outcome(observation, step.again)
+        left = self._ended_suites.seconds_left_of(measurement, suites[len(results)]) if step.job else None
+        return _Outcome(observation, retention.soonest([step.again, left]))
 
 
 def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, message: str) -> BenchmarkObservation:

@@ -30,12 +30,6 @@ def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
     return _SERVER_KINDS if target and target.namespace == key.namespace else ()
 
 
-def _observes(cache: Cache, key: Key) -> tuple[Key, ...]:
-    """Return the server that a benchmark measures, if it is a KimiLinearServer."""
-    target = cache.index(BenchmarkIndex).target(key)
-    return (Key(target.namespace, target.name, SERVER),) if target else ()
-
-
 def _uses(cache: Cache, key: Key, now: str) -> bool:
     """Return whether a server is being measured, so that it must stay as it is."""
     return key.kind == SERVER and holding.is_measured(cache.index(BenchmarkIndex), key, now)
@@ -65,7 +59,6 @@ BENCHMARK_TYPE = ResourceType(
     most_children=256,
     referenced=_SERVER_KINDS,
     refers_to=_refers_to,
-    observes=_observes,
     # Turns depend on the benchmarks of all namespaces.
     needs_everything=True,
     uses=_uses,

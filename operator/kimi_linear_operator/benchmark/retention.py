@@ -53,7 +53,7 @@ def is_wanted(live: Manifest) -> bool:
     The API server adds the defaults of the CRD of another version to stored objects. Results must not be deleted
     because of such a default.
     """
-    owned = ownership.owned_fields(live["metadata"].get("managedFields", ()))
+    owned = ownership.owned_fields(live["metadata"].get("managedFields") or ())
     return "f:ttlSecondsAfterFinished" in owned.get("f:spec", {})
 
 

@@ -79,6 +79,22 @@ class StoredResults:
         self._remember(benchmark, live)
         return None
 
+    async def has_unread(self, benchmark: KimiLinearBenchmark) -> bool:
+        """Return whether `restored` does not know the ConfigMap yet that the API server has now.
+
+        This is asked before the first suite starts, because its results would replace the results in the ConfigMap.
+
+        Raises:
+            ApiError: The ConfigMap could not be read.
+        """
+        if benchmark.status.get("startTime"):
+            return False
+        live = await self._cluster.get(CONFIG_MAP, benchmark.metadata.namespace, results_config_map.name(benchmark))
+        if live is None or not results_config_map.is_left_by(live, benchmark) or self._is_known(benchmark, live):
+            return False
+        self._cache.put(CONFIG_MAP, live)
+        return True
+
     async def try_to_write(self, benchmark: KimiLinearBenchmark, status: Manifest) -> ApiError | None:
         """Try to write the ConfigMap with the results. Return the error if a retry can help.
 

@@ -7,7 +7,7 @@ from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
 from kimi_linear_operator.benchmark.status import READY
 from kimi_linear_operator.benchmark.target import Target
 from kimi_linear_operator.kubernetes.conditions import Reason, ready_condition
-from kimi_linear_operator.kubernetes.kinds import POD, Manifest
+from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.client_pod import api_key_reference
@@ -32,12 +32,10 @@ class TargetState:
     Attributes:
         reason: The reason of TargetReady; its name is one of `READY` if the target is ready.
         target: The target, None if there is no server or its spec cannot be read.
-        snapshot: The state of the server, which must not change while a suite runs.
     """
 
     reason: Reason
     target: Target | None = None
-    snapshot: str = "{}"
 
     @property
     def is_ready(self) -> bool:
@@ -58,11 +56,10 @@ def target_state(cache: Cache, benchmark: KimiLinearBenchmark) -> TargetState:
             Reason("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}")
         )
     template = _template(cache, key, manifest["metadata"]["uid"])
-    snapshot = target.snapshot(manifest, cache.children(POD, key), template)
     # A server may be ready although this version cannot read its spec.
     server = SERVERS.read_stored(manifest)
     measured = target.of_server(benchmark, server, template) if server else None
-    return TargetState(_server_reason(manifest, server), measured, snapshot)
+    return TargetState(_server_reason(manifest, server), measured)
 
 
 def _template(cache: Cache, key: Key, uid: str) -> Manifest | None:

@@ -10,6 +10,7 @@ from kimi_linear_operator.cli import context, manifests
 from kimi_linear_operator.cli.failure import CommandError, of_cluster
 from kimi_linear_operator.cluster.client import Cluster, connect
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.refusals import REFUSALS
 from kimi_linear_operator.foreigntext import printable
 from kimi_linear_operator.kubernetes import deletion, metadata
 from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
@@ -22,7 +23,6 @@ from kimi_linear_operator.reconcile.withheld import split
 from kimi_linear_operator.resource_types import TYPES
 
 _INVALID = 422
-_REFUSALS = (403, 404)
 # Fields that change in every write.
 _VOLATILE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
@@ -74,18 +74,20 @@ async def _resource_changes(cluster: Cluster, written: Resource, in_files: Refer
 
 async def _references(cluster: Cluster, resource: Resource, in_files: Referenced) -> Referenced:
     """Return the resources that a resource refers to, from the files or else from the cluster."""
-    references = TYPES[resource.KIND].preview.references(resource).values()
-    return {key: in_files.get(key) or await _referenced(cluster, resource, key) for key in references}
+    references = TYPES[resource.KIND].preview.references(resource).items()
+    place = resource.metadata.name
+    return {key: in_files.get(key) or await _referenced(cluster, f"{place}: {field}", key) for field, key in references}
 
 
-async def _referenced(cluster: Cluster, resource: Resource, key: Key) -> Resource:
+async def _referenced(cluster: Cluster, field: str, key: Key) -> Resource:
+    """Return the resource of the cluster that a field names."""
     stored = await cluster.get(key.kind, key.namespace, key.name)
     if stored is None:
         where = f"namespace {key.namespace} or in the files"
-        raise CommandError(f"{resource.metadata.name}: there is no {key.kind.kind} {key.name} in {where}")
+        raise CommandError(f"{field}: there is no {key.kind.kind} {key.name} in {where}: add its file with -f")
     referenced: Resource | None = TYPES[key.kind].checker.read_stored(stored)
     if referenced is None:
-        raise CommandError(f"{resource.metadata.name}: the spec of {key.kind.kind} {key.name} cannot be read")
+        raise CommandError(f"{field}: the spec of {key.kind.kind} {key.name} cannot be read: correct it first")
     return referenced
 
 
@@ -98,7 +100,7 @@ async def _labelled(cluster: Cluster, resource: Resource) -> tuple[list[Manifest
         try:
             live += await cluster.list(kind, resource.metadata.namespace, metadata.selector_text(resource))
         except ApiError as error:
-            if kind not in resource_type.optional_children or error.status not in _REFUSALS:
+            if kind not in resource_type.optional_children or error.status not in REFUSALS:
                 raise
             unreadable[kind] = error
     return live, unreadable

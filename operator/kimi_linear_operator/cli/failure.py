@@ -12,6 +12,9 @@ _UNKNOWN_KIND = (
     "with `kimi-linear crd | kubectl apply --server-side -f -`. If they are installed, the kubeconfig's context names "
     "another cluster"
 )
+_NO_ANSWER_REMEDY = (
+    "check that the cluster runs, and that the kubeconfig's context has its address and its certificate authority"
+)
 
 
 class CommandError(Exception):
@@ -23,7 +26,9 @@ def of_cluster(error: ApiError) -> CommandError:
     if error.is_unknown_kind:
         return CommandError(_UNKNOWN_KIND)
     if error.is_without_answer:
-        return CommandError(f"{error}: check that the cluster runs, and that the kubeconfig's context names it")
+        return CommandError(f"{error}: {_NO_ANSWER_REMEDY}")
+    if error.is_missing_namespace:
+        return CommandError(f"{error}: create the namespace, or name another one with -n")
     if error.status == _UNAUTHORIZED:
         return CommandError(f"{error}: renew the credentials in the kubeconfig")
     return CommandError(str(error))

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rollout-pause",
         metavar="SECONDS",
-        type=float,
+        type=pause_seconds,
         help="roll out this version's new pod templates to all servers, one server after the other, and pause this "
         "many seconds after each server is Ready (without this option, a server takes a new template only with the "
         f"next change of its spec or of the annotation {ROLLOUT_ANNOTATION})",
@@ -60,6 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="text", help="default: %(default)s")
+
+
+def pause_seconds(text: str) -> float:
+    """Return the length of a pause, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: The value is not a number of seconds, or is below 1.
+    """
+    try:
+        pause = float(text)
+    except ValueError:
+        pause = 0.0
+    if not 1 <= pause < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds, 1 or more")
+    return pause
 
 
 def run(options: argparse.Namespace) -> int:
@@ -85,14 +100,11 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise CommandError(f"--lease {options.lease}: must be NAMESPACE/NAME")
     if not port.isdecimal() or int(port) > 65535:
         raise CommandError(f"--listen {options.listen}: must be HOST:PORT or :PORT")
-    pause = options.rollout_pause
-    if pause is not None and not 1 <= pause < float("inf"):
-        raise CommandError(f"--rollout-pause {pause:g}: must be 1 or more seconds")
     return Settings(
         namespaces=options.namespace,
         lease_namespace=lease_namespace,
         lease_name=lease_name,
         host=host.strip("[]"),
         port=int(port),
-        options=Options(allows_node_access=options.allow_node_access, rollout_pause=pause),
+        options=Options(allows_node_access=options.allow_node_access, rollout_pause=options.rollout_pause),
     )

@@ -7,6 +7,7 @@ from kimi_linear_operator.cli.failure import CommandError, missing
 from kimi_linear_operator.cli.tree import STATES, Branch, build_tree
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.refusals import REFUSALS
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.reasons import NOTHING, REASONS
@@ -20,8 +21,6 @@ _SHORTCOMINGS = {
     "Autoscaling": ("False",),
     "Verified": ("False", "Unknown"),
 }
-# The user is not allowed to list the kind, or the cluster does not have it.
-_REFUSALS = (403, 404)
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ async def _list(cluster: Cluster, kind: Kind, namespace: str, selector: str) -> 
     try:
         return sorted(await cluster.list(kind, namespace, selector), key=_age)
     except ApiError as error:
-        if error.status in _REFUSALS:
+        if error.status in REFUSALS:
             return []
         raise
 

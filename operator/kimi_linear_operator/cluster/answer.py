@@ -5,12 +5,17 @@ from typing import Any, NamedTuple
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, code_of
+from kimi_linear_operator.cluster.light import light
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 # An overloaded API server asks to wait up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). A longer time comes
 # from a proxy in front of the API server, and the API server may answer sooner.
 LONGEST_RETRY_SECONDS = 60.0
 
+# The part of an unknown answer that the message of its error quotes.
+_QUOTED_BYTES = 200
+
+_FORBIDDEN = 403
 _NOT_FOUND = 404
 
 # Resource versions have 64 bits: up to 20 digits.
@@ -37,22 +42,40 @@ def decoded(answer: Answer) -> Manifest:
     Raises:
         ApiError: The answer is an error, or is not a JSON object.
     """
-    retry_seconds = retry_seconds_of(answer.retry_after)
+    if answer.status >= 400:
+        raise error_of(answer)
     try:
         content: Any = jsontext.decode(answer.content)
     except ValueError as error:
-        if answer.status >= 400:
-            # The API server answers with plain text when it gets too many requests.
-            text = answer.content[:200].decode(errors="replace").strip()
-            raise ApiError(answer.status, text, retry_seconds) from error
         # The message does not quote the answer, because an answer can contain secrets, and a status shows the message.
         raise ApiError(UNREACHABLE, f"the answer is not readable: {error}") from error
-    if answer.status >= 400:
-        message = content.get("message", "") if isinstance(content, dict) else str(content)
-        raise ApiError(code_of(answer.status, content), str(message), retry_seconds)
     if not isinstance(content, dict):
         raise ApiError(UNREACHABLE, f"not an object, but a JSON {type(content).__name__}")
     return content
+
+
+def error_of(answer: Answer) -> ApiError:
+    """Return the error in an answer whose status is 400 or higher.
+
+    Only a Status of Kubernetes is the API server's word about a request. Something else can come from a proxy in front
+    of the API server, which knows nothing about permissions, objects or specs. So its error has the status UNREACHABLE.
+    The plain texts of the API server itself say only that it is overloaded, has failed, or does not serve a kind
+    (`http.Error` in k8s.io/apiserver), so they lose nothing. See also `cluster/refusals.py`.
+    """
+    retry_seconds, status = retry_seconds_of(answer.retry_after), _object_in_error(answer)
+    if _is_status(status):
+        return ApiError(code_of(answer.status, status), str(status.get("message", "")), retry_seconds)
+    text = answer.content[:_QUOTED_BYTES].decode(errors="replace").strip()
+    return ApiError(UNREACHABLE, f"status {answer.status} without a Status of Kubernetes: {text}", retry_seconds)
+
+
+def shows_forbidden(answer: Answer) -> bool:
+    """Return whether an answer is the API server's word that a permission is missing.
+
+    A proxy in front of the API server can answer with status 403, too.
+    """
+    status = _object_in_error(answer)
+    return answer.status == _FORBIDDEN and _is_status(status) and status.get("reason") == "Forbidden"
 
 
 def shows_missing(answer: Answer, name: str) -> bool:
@@ -63,17 +86,54 @@ def shows_missing(answer: Answer, name: str) -> bool:
     """
     if answer.status != _NOT_FOUND:
         return False
-    try:
-        status = jsontext.decode(answer.content)
-    except ValueError:
-        return False
-    details = status.get("details") if isinstance(status, dict) else None
+    status = _object_in_error(answer)
+    details = status.get("details")
     is_named = isinstance(details, dict) and details.get("name") == name
-    return is_named and (status.get("kind"), status.get("reason")) == ("Status", "NotFound")
+    return is_named and _is_status(status) and status.get("reason") == "NotFound"
+
+
+def _object_in_error(answer: Answer) -> Manifest:
+    """Return the JSON object in an error, empty if there is none."""
+    try:
+        content = jsontext.decode(answer.content)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_status(content: Manifest) -> bool:
+    """Return whether this is a Status of Kubernetes.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
+    """
+    return content.get("kind") == "Status"
+
+
+def check_deletion(answer: Answer, kind: str, metadata: Manifest) -> None:
+    """Check that an answer shows that the API server deletes an object, or that the object does not exist.
+
+    The API server answers with a success, or with the object if the object stays for a while, for example because of a
+    finalizer.
+
+    Args:
+        answer: The answer to the DELETE.
+        kind: The object's kind.
+        metadata: The object's metadata.
+
+    Raises:
+        ApiError: The answer is an error, or something else.
+    """
+    if shows_missing(answer, metadata["name"]):
+        return
+    content = decoded(answer)
+    if _is_status(content) and content.get("status") == "Success":
+        return
+    if object_in(answer, kind, metadata["name"])["metadata"]["uid"] != metadata["uid"]:
+        raise ApiError(UNREACHABLE, f"the answer is another {kind} {metadata['name']} than the deleted one")
 
 
 def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -> Manifest:
-    """Return the object of Kubernetes in an answer.
+    """Return the object of Kubernetes in an answer, without the parts that are too large to hold (see `light`).
 
     A proxy in front of the API server can answer with status 200 and some other JSON object. Callers need not expect
     that: the metadata of what they get is complete.
@@ -92,7 +152,7 @@ def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -
     if content.get("kind") != kind or not _is_complete(metadata, name, is_stored=is_stored):
         found = str(content.get("kind") or "JSON object without a kind")[:64]
         raise ApiError(UNREACHABLE, f"the answer is not the {kind} {name}, but a {found}")
-    return content
+    return light(content, answer.content)
 
 
 def _is_complete(metadata: Any, name: str, *, is_stored: bool) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from kubernetes.aio.client import Configuration
 
 from kimi_linear_operator.cluster import credentials
-from kimi_linear_operator.cluster.answer import decoded, object_in, shows_missing, text_of
+from kimi_linear_operator.cluster.answer import check_deletion, object_in, shows_missing, text_of
 from kimi_linear_operator.cluster.errors import CONFLICT, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.pages import Page, Pages
 from kimi_linear_operator.cluster.paths import may_exist, path, path_of
@@ -219,7 +219,7 @@ class Cluster:
             live: The object, with its managed fields.
         """
         for _ in range(_MOST_UNIFICATIONS):
-            fields = ownership.unified(live["metadata"].get("managedFields", []), MANAGER)
+            fields = ownership.unified(live["metadata"].get("managedFields") or [], MANAGER)
             if fields is None:
                 return live
             patch = [
@@ -308,8 +308,7 @@ class Cluster:
             "preconditions": {name: manifest["metadata"][name] for name in same},
         }
         answer = await self.transport.answer(Request("DELETE", path_of(kind, manifest), body=options))
-        if not shows_missing(answer, manifest["metadata"]["name"]):
-            decoded(answer)
+        check_deletion(answer, kind.kind, manifest["metadata"])
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Create an object. It is an error if an object with this name exists."""

@@ -7,7 +7,7 @@ from typing import Any
 from kimi_linear_operator import foreigntext
 
 UNREACHABLE = 0
-"""The status of a request without an answer."""
+"""The status of a request without an answer, or with an answer that does not come from the API server."""
 GONE = 410
 """The status of a list or a watch that cannot continue, because the API server no longer has its resource version."""
 CONFLICT = 409
@@ -39,10 +39,12 @@ NO_ANSWER = "no answer from"
 # The answer to a path of a kind that the API server does not serve (k8s.io/apiserver, and http.NotFound of Go).
 _NOT_FOUND = 404
 _UNKNOWN_PATH = "404 page not found"
+# The beginning of the answer to a write in a namespace that does not exist (k8s.io/apimachinery, NewNotFound).
+_MISSING_NAMESPACE = 'namespaces "'
 
 # Causes: overload, a lost race, rotated credentials, a namespace or kind that does not exist (yet), or a server behind
 # the API server (a webhook, etcd, an aggregated API) that does not answer.
-_PASSING_STATUSES = (UNREACHABLE, 401, 404, 408, 409, 429, 500, 502, 503, 504)
+_PASSING_STATUSES = (401, 404, 408, 409, 429, 500, 502, 503, 504)
 _CONTENT_STATUSES = (400, 413, 415, 422)
 
 # These messages mean a wrong spec, although the status may be 500. Either the object does not match its schema (an
@@ -63,7 +65,7 @@ class ApiError(Exception):
     """The API server refused a request, or could not be reached.
 
     Attributes:
-        status: HTTP status code, 0 if there was no answer.
+        status: HTTP status code, UNREACHABLE if there was no answer of the API server.
         message: The beginning of the API server's message. The rest is cut, because the message may quote large
             objects.
         retry_seconds: Seconds of the answer's `Retry-After`, 0 without one.
@@ -85,6 +87,11 @@ class ApiError(Exception):
     def is_unknown_kind(self) -> bool:
         """Return whether the API server does not serve the kind of the requested object."""
         return (self.status, self.message) == (_NOT_FOUND, _UNKNOWN_PATH)
+
+    @property
+    def is_missing_namespace(self) -> bool:
+        """Return whether the namespace of the object does not exist."""
+        return self.status == _NOT_FOUND and self.message.startswith(_MISSING_NAMESPACE)
 
     @property
     def is_without_answer(self) -> bool:
@@ -140,6 +147,8 @@ def classify(status: int, message: str, retry_seconds: float = 0.0) -> Meaning:
         message: The API server's message.
         retry_seconds: Seconds of the answer's `Retry-After`, 0 without one.
     """
+    if status == UNREACHABLE:
+        return Meaning.RETRY
     head = foreigntext.head(message)
     if _WRONG_SPEC.search(head):
         return Meaning.WRONG_SPEC

@@ -11,6 +11,7 @@ from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.answer import Answer, decoded, following, items, resource_version
 from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.paths import path
+from kimi_linear_operator.cluster.refusals import REFUSALS, refusal
 from kimi_linear_operator.cluster.request import Request
 from kimi_linear_operator.cluster.transport import LIST_SECONDS, TooLongError, Transport
 from kimi_linear_operator.kubernetes.essence import essence, event_essence
@@ -62,7 +63,10 @@ class _Fetched:
 
 @dataclass(frozen=True)
 class Pages:
-    """Reads lists page by page. Only one page of all lists is decoded at a time. Every method raises ApiError."""
+    """Reads lists page by page. Only one page of all lists is decoded at a time. Every method raises ApiError.
+
+    If a list of objects fails with a status in REFUSALS, the API server itself has refused it. This is proven.
+    """
 
     transport: Transport
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -86,6 +90,8 @@ class Pages:
                 longest, version = longest * _GROWTH, 0
                 query = {**first, "limit": str(longest)}
                 continue
+            if received.status in REFUSALS:
+                raise await refusal(self.transport, kind, received)
             async with self._turn:
                 await asyncio.sleep(0)
                 answer = decoded(received)

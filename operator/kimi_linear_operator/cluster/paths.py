@@ -17,9 +17,13 @@ def path(kind: Kind, namespace: str | None, name: str = "") -> str:
     Raises:
         ApiError: With status 404, if no object can have this name.
     """
-    root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     scope = f"/namespaces/{_segment(namespace)}" if namespace else ""
-    return f"{root}{scope}/{kind.plural}" + (f"/{_segment(name)}" if name else "")
+    return f"{version_path(kind)}{scope}/{kind.plural}" + (f"/{_segment(name)}" if name else "")
+
+
+def version_path(kind: Kind) -> str:
+    """Return the path of a kind's API version. There, discovery names all kinds of the version."""
+    return f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
 
 
 def path_of(kind: Kind, manifest: Manifest) -> str:

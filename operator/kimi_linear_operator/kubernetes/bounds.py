@@ -18,6 +18,10 @@ from kimi_linear_operator.kubernetes.problem import Problem
 DEEPEST_LEVEL = 64
 # Real specs are a few kilobytes: kubectl cannot keep more than 256 KiB in its last-applied annotation.
 LARGEST_SPEC = 256 * 1024
+# Limits of bytes and weight (`jsontext.weight`) of an object that is not a resource. The operator's own children of the
+# largest spec stay below them: a revision contains the spec's fields twice, and annotations.
+LARGEST_CHILD = 4 * LARGEST_SPEC
+HEAVIEST_CHILD = 60_000
 # Number of keys and values. A spec that sets every field contains about 300; 500 environment variables add 2,500. A
 # pass over a spec of this size takes about 40 ms of processor time.
 MOST_VALUES = 5_000

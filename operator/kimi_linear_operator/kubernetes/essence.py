@@ -14,6 +14,7 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.conditions import CONDITION_TYPES
 from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY
+from kimi_linear_operator.kubernetes.ownership import mark_of_second_manager
 
 # Characters. The API server bounds names and UIDs of objects, but not those in an owner reference.
 _LONGEST_TEXT = 256
@@ -53,6 +54,12 @@ def essence(manifest: Manifest) -> Manifest:
         "spec": _plain(manifest.get("spec") or {}),
         "status": status if len(jsontext.encode(status)) <= _LARGEST_STATUS else {},
     }
+
+
+def head(manifest: Manifest) -> Manifest:
+    """Return what a write must know of a live object: its identity, owners, our annotations, and a second manager."""
+    about = essential_metadata(manifest["metadata"]) | mark_of_second_manager(manifest)
+    return {**_plain(manifest), "metadata": about}
 
 
 def essential_status(status: Manifest) -> Manifest:

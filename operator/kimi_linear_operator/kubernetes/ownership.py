@@ -11,6 +11,7 @@ from typing import Any
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.kubernetes.stored import FieldPath, has_part
 from kimi_linear_operator.kubernetes.times import seconds_between
 
@@ -22,6 +23,8 @@ list with these key fields, `v:VALUE` for an item with this value, and `.` for t
 # owner makes at most this many steps: it reads an entry, or compares its name with a path. This is a hundred times as
 # much as usual, and takes a few hundredths of a second.
 MOST_STEPS = 40_000
+# In units of `jsontext.weight`. The fields of the largest pod template have at most this weight.
+_HEAVIEST_APPLIED = 25_000
 # The key fields of an item are for example a name, a path, or a port and its protocol.
 _LONGEST_KEY = 1024
 _MOST_KEY_FIELDS = 4
@@ -45,7 +48,25 @@ def _is_patched(entry: Manifest, manager: str) -> bool:
 
 def has_second_manager(manifest: Manifest, manager: str) -> bool:
     """Return whether a manager has patched fields of an object, not only applied them."""
-    return any(_is_patched(entry, manager) for entry in manifest["metadata"].get("managedFields", ()))
+    return any(_is_patched(entry, manager) for entry in manifest["metadata"].get("managedFields") or ())
+
+
+def mark_of_second_manager(manifest: Manifest) -> Manifest:
+    """Return metadata that say only whether the operator has patched fields of an object, empty if it has not."""
+    mark = {"manager": MANAGER, "operation": "Update"}
+    return {"managedFields": [mark]} if has_second_manager(manifest, MANAGER) else {}
+
+
+def reduced(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest]:
+    """Return a small part of heavy managed fields: what a manager applied, and that it has patched the object.
+
+    Empty if the manager has patched nothing. The result of `unified` for this part replaces the heavy managed fields.
+    Nobody then owns the fields that are left out, and they keep their values. The manager's next apply owns its fields.
+    """
+    patched = [{**entry, "fieldsV1": {}} for entry in managed_fields if _is_patched(entry, manager)]
+    applied = [entry for entry in managed_fields if _is_applied(entry, manager)]
+    light = [entry for entry in applied if jsontext.weight(jsontext.encode(entry)) <= _HEAVIEST_APPLIED]
+    return [*light[:1], patched[0]] if patched else []
 
 
 def unified(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest] | None:
@@ -70,7 +91,7 @@ def applied_fields(managed_fields: Sequence[Manifest], manager: str) -> Fields:
 
 def fields_of(manifest: Manifest, manager: str) -> Fields:
     """Return the fields of an object that a manager applied or patched."""
-    entries = manifest["metadata"].get("managedFields", ())
+    entries = manifest["metadata"].get("managedFields") or ()
     own = (entry for entry in entries if _is_applied(entry, manager) or _is_patched(entry, manager))
     return union(entry.get("fieldsV1", {}) for entry in own)
 

@@ -179,7 +179,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "The spec asks for an object of a kind that the API server cannot list. The operator has written all other "
         "objects of the server.",
         "Read the error in the operator's log or at `/readyz`. Often the conversion webhook of this kind does not "
-        "answer.",
+        "answer. If the error says that discovery cannot be read, allow it: bind the ClusterRole `system:discovery` to "
+        "the operator.",
     ),
     "Exposed": Explanation(
         "server",

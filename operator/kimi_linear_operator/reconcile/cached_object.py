@@ -10,14 +10,20 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 from kimi_linear_operator import jsontext
-from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, is_without_room, within_bounds, without_room
+from kimi_linear_operator.kubernetes.bounds import (
+    HEAVIEST_CHILD,
+    LARGEST_CHILD,
+    is_without_room,
+    within_bounds,
+    without_room,
+)
 from kimi_linear_operator.kubernetes.conditions import CONDITION_TYPES
 from kimi_linear_operator.kubernetes.drift import with_digests
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata, essential_owners, essential_status
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
-from kimi_linear_operator.kubernetes.metadata import MANAGER, owner_uids, version_of
+from kimi_linear_operator.kubernetes.metadata import owner_uids, version_of
 from kimi_linear_operator.kubernetes.models import Resource, Status
-from kimi_linear_operator.kubernetes.ownership import has_second_manager
+from kimi_linear_operator.kubernetes.ownership import mark_of_second_manager
 from kimi_linear_operator.kubernetes.stored import readable_status
 from kimi_linear_operator.reasons import REASONS
 from kimi_linear_operator.reconcile.packed import PackedText
@@ -27,11 +33,6 @@ REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 # This annotation of `kubectl apply` contains a second copy of the whole object.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
-# Limits of bytes and weight. If an object exceeds one of them, most of its metadata is not cached. If a child still
-# exceeds it, only its essence is cached. Children of the largest spec stay below these limits: a revision contains the
-# spec's fields twice, and annotations.
-LARGEST_CHILD = 4 * LARGEST_SPEC
-HEAVIEST_CHILD = 60_000
 # In bytes, several times the usual length of a child or a spec. The cache limits the total length of longer ones.
 LARGE_CHILD = 16 * 2**10
 
@@ -247,13 +248,17 @@ class Reader:
         These are managed fields, kubectl's copy, most of a spec, and data of ConfigMaps.
         """
         metadata = _trimmed_metadata(manifest["metadata"])
-        if kind not in self._types and has_second_manager(manifest, MANAGER):
-            metadata["managedFields"] = [{"manager": MANAGER, "operation": "Update"}]
+        if kind not in self._types:
+            metadata |= mark_of_second_manager(manifest)
         kept = {**with_digests(manifest), "metadata": metadata}
         return {**kept, "spec": _SPEC_TRIMMERS[kind](manifest)} if kind in _SPEC_TRIMMERS else kept
 
     def _within_limits(self, kind: Kind, manifest: Manifest) -> _Kept:
-        """Return the largest part of an object that is within the limits."""
+        """Return the largest part of an object that is within the limits.
+
+        If an object exceeds one of them, most of its metadata is not cached. If a child still exceeds it, only its
+        essence is cached.
+        """
         for part in self._reductions(kind, manifest):
             text = jsontext.encode(part)
             # Compare the length first, because it takes long to compute the weight of a long text.

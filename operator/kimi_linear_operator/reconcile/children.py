@@ -30,6 +30,7 @@ from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, MOST_WEIGHT_OF_F
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.decoded import share
 from kimi_linear_operator.reconcile.errors import (
+    BEHIND_RETRY_SECONDS,
     BehindError,
     Failures,
     GoneError,
@@ -87,6 +88,8 @@ class Children:
     clock: Callable[[], float] = time.monotonic
     has_read: HasRead = has_read_all
     _repairs: Repairs = field(init=False)
+    # The owners of deleted children whose end only a watch event shows.
+    _deleting: set[Key] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Create the counts of repairs with the same clock."""
@@ -193,8 +196,20 @@ class Children:
         return to_enqueue
 
     def forget(self, owner: Key) -> None:
-        """Forget the repairs of the children of a deleted resource."""
+        """Forget what is known about the children of a deleted resource."""
         self._repairs.forget_owner(owner)
+        self._deleting.discard(owner)
+
+    def seconds_until_deletion(self, owner: Key) -> float | None:
+        """Return the seconds until the next pass, if this pass has deleted children; otherwise None.
+
+        Only a watch event shows the end of some children, and a watch may miss it. If such a child is still cached, the
+        next pass deletes it again.
+        """
+        if owner not in self._deleting:
+            return None
+        self._deleting.remove(owner)
+        return BEHIND_RETRY_SECONDS
 
     def contested(self, owner: Resource, manifests: Iterable[Manifest]) -> list[str]:
         """Return sentences that name the contested fields of a resource's children, and who changes them."""
@@ -394,7 +409,7 @@ class Children:
         if not self._repairs.contested(child):
             return
         live = await self.cluster.get(child.key.kind, child.key.namespace, child.key.name) or step.live
-        managed_fields = live["metadata"].get("managedFields", ())
+        managed_fields = live["metadata"].get("managedFields") or ()
         counted = step.fields[:MOST_FIELDS]
         self._repairs.blame(child, ownership.owners_of(managed_fields, counted, metadata.MANAGER))
 
@@ -409,7 +424,9 @@ class Children:
         kind = kind_of(live)
         # A Deployment stays until its pods have ended. So other children that the pods need can stay until then, too.
         await self.cluster.delete(kind, live, children_first=kind == DEPLOYMENT)
-        if kind not in _GONE_BY_EVENT:
+        if kind in _GONE_BY_EVENT:
+            self._deleting.add(_child(owner, live).owner)
+        else:
             # The watch event may come after the next pass, and that pass would delete the child again.
             self._note(self.cache.reader.read(kind, live, is_deleted=True))
         self._repairs.forget(_child(owner, live))

@@ -6,6 +6,7 @@ This is the managed fields of an object, and the owner of an object that a resou
 from collections.abc import Iterable
 
 from kimi_linear_operator.cluster.client import Cluster
+from kimi_linear_operator.kubernetes.essence import head
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Relation, Step, blocked, holder_of, relation_of
@@ -53,7 +54,8 @@ async def blocked_if_held(cluster: Cluster, kinds: Iterable[Kind], owner: Resour
     if not isinstance(step, Apply) or relation_of(step.live, owner) != Relation.OFFERED:
         return step
     namespace, name = owner.metadata.namespace, step.wanted["metadata"]["name"]
-    live = await cluster.get(kind_of(step.wanted), namespace, name) or step.live
+    # Only the head, because the object can be large, and another read follows.
+    live = head(await cluster.get(kind_of(step.wanted), namespace, name) or step.live)
     holder = holder_of(live, owner)
     kind = next((kind for kind in kinds if holder and kind.kind == holder["kind"]), None)
     if holder is None or kind is None:

@@ -127,7 +127,7 @@ class Rechecker(Generic[R]):
         """
         metadata = manifest["metadata"]
         live = await read_unchanged(self._cluster, key, metadata["uid"], metadata["generation"])
-        managed_fields = live["metadata"].get("managedFields", ())
+        managed_fields = live["metadata"].get("managedFields") or ()
         owned = ownership.owned_fields(managed_fields).get("f:spec", {})
         candidates = (path for path in ownership.unowned(manifest["spec"], owned) if path[0] not in self._kept)
         fields = tuple(islice(candidates, _MOST_FIELDS + 1)) if managed_fields else ()

@@ -140,10 +140,6 @@ def _refers_to_nothing(_: Cache, __: Key) -> tuple[Kind, ...]:
     return ()
 
 
-def _observes_nothing(_: Cache, __: Key) -> tuple[Key, ...]:
-    return ()
-
-
 def _uses_nothing(_: Cache, __: Key, ___: str) -> bool:
     return False
 
@@ -198,7 +194,6 @@ class ResourceType:
         most_children: How many children of one kind a pass reads, None if only their total size is limited.
         referenced: The kinds of other resources that a resource may refer to.
         refers_to: Returns the kinds that a resource refers to now.
-        observes: Returns the other resources whose children a pass reads now.
         needs_everything: Whether a pass needs everything that can be read, in all namespaces.
         uses: Returns whether any resource of this type needs another resource to stay as it is. It gets the time.
         goal: The goal of the resource.
@@ -221,7 +216,6 @@ class ResourceType:
     most_children: int | None = None
     referenced: tuple[Kind, ...] = ()
     refers_to: Callable[[Cache, Key], tuple[Kind, ...]] = _refers_to_nothing
-    observes: Callable[[Cache, Key], tuple[Key, ...]] = _observes_nothing
     needs_everything: bool = False
     uses: Callable[[Cache, Key, str], bool] = _uses_nothing
     goal: Goal = READY

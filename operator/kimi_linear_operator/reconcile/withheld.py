@@ -69,7 +69,10 @@ def split(
 
 
 def _is_surely_gone(former: Former, unreadable: Mapping[Kind, ApiError]) -> bool:
-    """Return whether a cached object is gone, because the cluster no longer has its kind."""
+    """Return whether a cached object is gone, because discovery says that the cluster no longer has its kind.
+
+    A list fails with this status only if that is proven (`cluster/refusals.py`).
+    """
     kind = kind_of(former.live)
     return kind in unreadable and unreadable[kind].status == _MISSING
 

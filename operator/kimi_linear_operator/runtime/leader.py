@@ -35,6 +35,9 @@ LOOK_SECONDS = 1.0
 REQUEST_SECONDS = 5.0
 # A pod has 30 s to stop. Before this, passes end (10 s), and a renewal is answered (REQUEST_SECONDS).
 RELEASE_SECONDS = 10.0
+# While a replica waits, it starts over only after a rest if the Lease is older than before again and again. Such Leases
+# can come from a proxy that caches answers. If etcd really was restored twice, a list shows it.
+RESTORE_REST = Backoff(first=60.0, longest=3600.0)
 _BACKOFF = Backoff(first=0.5, longest=5.0)
 
 _Result = TypeVar("_Result")
@@ -60,7 +63,8 @@ class Leader:
         name: The Lease's name.
         identity: The name of this replica. No other replica may have it, and no earlier replica may have had it.
         clock: Returns monotonic seconds that also count while the machine is suspended.
-        restored: Called when the Lease is older than before, because etcd was restored from a backup.
+        restored: Called when the Lease is older than before, because etcd was restored from a backup. If this replica
+            waits, it is called again only after a rest (RESTORE_REST).
     """
 
     cluster: Cluster
@@ -73,6 +77,9 @@ class Leader:
     _trusted_until: float = float("-inf")
     # Whether the last attempt to renew the lease failed.
     _has_renewal_failed: bool = False
+    # How many restores this replica has noticed in a row, and when it noticed the last one.
+    _restores: int = 0
+    _restored_at: float = float("-inf")
     _logged: str = ""
     _lease: SeenLease = field(init=False)
 
@@ -242,8 +249,21 @@ class Leader:
             ApiError: The lease could not be read.
         """
         lease = await _answered(self.cluster.get(LEASE, self.namespace, self.name), seconds)
-        if self._lease.observe(lease, self.clock(), is_leading=self.is_leading):
+        is_restored = self._lease.observe(lease, self.clock(), is_leading=self.is_leading)
+        if is_restored and (self.is_leading or self._ends_rest()):
             self.restored()
+
+    def _ends_rest(self) -> bool:
+        """Return whether the rest after the last restore is over. If it is, the next rest begins, twice as long.
+
+        If nothing happens for another rest, the next one is short again.
+        """
+        passed, rest = self.clock() - self._restored_at, RESTORE_REST.length(self._restores)
+        if passed < rest:
+            return False
+        self._restores = self._restores + 1 if passed < 2 * rest else 0
+        self._restored_at = self.clock()
+        return True
 
     async def _write(self, holder: str, seconds: float) -> None:
         """Write the lease, if its version still is the version that was read last.

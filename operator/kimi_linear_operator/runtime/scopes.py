@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.refusals import REFUSALS
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
 from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -20,8 +21,6 @@ from kimi_linear_operator.reconcile.errors import NotReadYetError
 # If a list takes this long while other lists succeed, the cause is in its scope, for example an object that the API
 # server cannot decode, or a conversion webhook that does not answer. No successful list takes longer.
 OWN_FAULT_SECONDS = LIST_SECONDS
-# The definition is missing, or the operator's role does not allow it. In a deleted namespace, the Role is gone, too.
-_REFUSALS = (403, 404)
 
 
 class Scope(NamedTuple):
@@ -62,7 +61,11 @@ class _State:
     failed_at: float | None = None
 
     def is_refused(self) -> bool:
-        return self.error is not None and self.error.status in _REFUSALS
+        """Return whether the definition is missing, or the operator's Role does not allow the list.
+
+        In a deleted namespace, the Role is gone, too.
+        """
+        return self.error is not None and self.error.status in REFUSALS
 
     def is_own_fault(self, now: float, read_last: float) -> bool:
         """Return whether the wait has lasted for OWN_FAULT_SECONDS while another scope was read."""

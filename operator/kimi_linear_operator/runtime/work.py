@@ -8,9 +8,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -20,8 +18,8 @@ from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.reconcile.errors import NotReadYetError
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler, Scheduling, Types
 from kimi_linear_operator.runtime.dispatch import make_pass, reconcilers, shared_context
-from kimi_linear_operator.runtime.large_passes import LargePasses
 from kimi_linear_operator.runtime.order import PROGRESS
+from kimi_linear_operator.runtime.pass_memory import PassMemory
 from kimi_linear_operator.runtime.queue import WorkQueue
 from kimi_linear_operator.runtime.scopes import Scope, Scopes
 
@@ -29,9 +27,11 @@ from kimi_linear_operator.runtime.scopes import Scope, Scopes
 WORKERS = 32
 # After this time, passes wait for the next turn of the event loop. A usual pass takes a few milliseconds.
 TURN_SECONDS = 0.01
-# How many bytes a usual pass may take. A server with 80 pods takes about this much. All workers together take 32 MiB,
-# four times as much if their text contains rare characters.
+# How many bytes a usual pass takes at most. A server with 80 pods takes about this much. All workers together take 32
+# MiB, four times as much if their text contains rare characters. The room for larger passes is limited.
 LARGEST_USUAL_PASS = 2**20
+# The delay of a requeue if there is no room for a large pass.
+NO_ROOM_SECONDS = 1.0
 # The source of bulk work for which nobody waits: new resources, and all resources at the start. Each namespace has one
 # such source.
 BULK = "bulk"
@@ -59,7 +59,7 @@ class Work:
     list_at_once: Callable[[Iterable[Scope]], None] = lambda _: None
     # None while this replica does not lead.
     _queue: WorkQueue | None = None
-    _large_passes: LargePasses = field(default_factory=LargePasses)
+    _memory: PassMemory = field(default_factory=PassMemory)
     # One item for each pass that waits for its turn, the next one first.
     _waiting: deque[object] = field(default_factory=deque)
     # When the current turn of the event loop began, for passes.
@@ -166,17 +166,20 @@ class Work:
             return None  # The resource is enqueued again when its scopes are read.
         if self.types[key.kind].needs_everything and not self.scopes.has_read_everything():
             return READ_AGAIN_SECONDS
+        size = self._size(key)
+        if not self._memory.take(key.namespace, size):
+            return NO_ROOM_SECONDS
         try:
-            async with self._large_passes.place(key.namespace) if self._is_large(key) else nullcontext():
-                return await make_pass(by_kind, key, failures)
+            return await make_pass(by_kind, key, failures)
         except NotReadYetError:
             return READ_AGAIN_SECONDS
+        finally:
+            self._memory.give_back(key.namespace, size)
 
-    def _is_large(self, key: Key) -> bool:
-        """Return whether a pass over a resource reads much."""
-        read = (key, *self.types[key.kind].observes(self.cache, key))
-        sizes = (size for item in read for size in self.cache.sizes(item, self.types[item.kind].all_kinds))
-        return any(total > LARGEST_USUAL_PASS for total in accumulate(sizes))
+    def _size(self, key: Key) -> int:
+        """Return about how many bytes a pass over a resource takes, 0 for a usual pass."""
+        size = sum(self.cache.sizes(key, self.types[key.kind].all_kinds))
+        return size if size > LARGEST_USUAL_PASS else 0
 
     def _may_reconcile(self, key: Key) -> bool:
         """Return whether all scopes that a resource needs were read.

@@ -27,11 +27,11 @@ def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:
 
     Args:
         built: The pod template that this version builds.
-        deployment: The Deployment, with its managed fields.
+        deployment: The Deployment, with its managed fields. None if they were too heavy (`light.py`).
     """
     template: Manifest = deployment["spec"]["template"]
     managed_fields = deployment["metadata"].get("managedFields", ())
-    if len(managed_fields) > _MOST_MANAGERS or _weight(managed_fields) > _MOST_OWNED:
+    if managed_fields is None or len(managed_fields) > _MOST_MANAGERS or _weight(managed_fields) > _MOST_OWNED:
         return None
     owned = [_in_template(fields) for _, fields in ownership.other_fields(managed_fields, metadata.MANAGER)]
     others = [fields for fields in owned if fields]

@@ -11,6 +11,7 @@ from kimi_linear_operator.reconcile.errors import BehindError, LeftoverError, Na
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.deployment import wanted_replicas
+from kimi_linear_operator.server.index import ServerIndex
 from kimi_linear_operator.server.manifests import CHILDREN, build_deployment, build_revision
 from kimi_linear_operator.server.owned import own_deployment
 from kimi_linear_operator.server.revision import Revision
@@ -133,18 +134,30 @@ class Deploying:
             await self._children.apply(server, record)
         await self.end_rollout(key, server)
 
-    async def end_rollout(self, key: Key, server: KimiLinearServer) -> None:
-        """Remove the mark of an automatic rollout from the running revision if the server has served with it.
+    async def end_rollout(self, key: Key, server: KimiLinearServer, current: Revision | None = None) -> None:
+        """Remove the mark of an automatic rollout from older revisions.
 
-        This checks only the running revision, because the spec may now ask for another one.
+        The running revision loses it if the server has served with it. The others lose it because the current revision
+        has the mark instead, or has served.
+
+        Args:
+            key: The server.
+            server: The server.
+            current: The revision that the server should have, None if the spec is not applied.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
         """
+        if not self._cache.index(ServerIndex).has_mark(key, server.metadata.uid, counts_failed=True):
+            return
         live = own_deployment(self._cache, key, server.metadata.uid)
-        records = revision.newest(self._templates.records(key, server), revision.number_on(live))
+        deployed = revision.number_on(live)
+        records = revision.newest(self._templates.records(key, server), deployed)
         for marked in revision.read_all(records):
-            if marked.is_automatic and await self._templates.has_settled(key, server, live, marked):
+            if not marked.is_automatic or (current and marked.number >= current.number):
+                continue
+            is_replaced = current is not None and marked.number != deployed
+            if is_replaced or await self._templates.has_settled(key, server, live, marked):
                 await self._children.apply(server, build_revision(server, replace(marked, is_automatic=False)))
 
 

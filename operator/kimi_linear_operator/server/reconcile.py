@@ -175,6 +175,7 @@ class ServerReconciler:
             *outcome.retries(manifest.get("status", {}), failures, self.now()),
             next_look(own_pods(self.cache, key), self.now()),
             self._start_logs.seconds_left(key),
+            self.children.seconds_until_deletion(key),
             self._seconds_to_settle(key, manifest["metadata"]["uid"]),
             None if not_applied else await self._waking.wake(key, manifest["metadata"]["uid"]),
         ]
@@ -222,7 +223,7 @@ class ServerReconciler:
         writes.needed += [
             self._deploying.write(key, decision, deployment),
             self._verifying.open_gates(key, server.metadata.uid, choice.current),
-            *([self._deploying.end_rollout(key, server)] if choice.running not in (None, choice.current) else []),
+            self._deploying.end_rollout(key, server, choice.current),
         ]
         failures, optional = await writes.run()
         verified, passing = await self._verify(key, server, choice.verification)
@@ -317,7 +318,7 @@ class ServerReconciler:
     ) -> dict[Kind, Former]:
         """Return the server's autoscaler of another kind that still exists, by the kind of the wanted autoscaler.
 
-        The pass deletes it as unwanted. Its end causes the next pass, which creates the wanted one.
+        Each pass deletes it as unwanted until its end is seen. The next pass then creates the wanted one.
         """
         wanted = {kind_of(child) for child in children} & {*OTHER_AUTOSCALER}
         found = {kind: other_autoscaler(self.cache, kind, key, server.metadata.uid) for kind in wanted}

@@ -238,7 +238,8 @@ class Templates:
         live = await self._cluster.get(DEPLOYMENT, key.namespace, key.name)
         is_own = live is not None and metadata.is_owned_by(live, server.metadata.uid)
         pods = await self._cluster.essences(POD, key.namespace, metadata.selector_text(server))
-        router = await self._routers.deployment(key, server)
+        has_router = own_router(self._cache, key, server.metadata.uid) is not None
+        router = await self._routers.deployment(key, server) if has_router else None
         return _Served(live if is_own else None, controlled_pods(pods), _staying(router))
 
     def _has_served(

@@ -6,6 +6,7 @@ from typing import Any
 
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.deletion import seconds_until_told
@@ -18,7 +19,13 @@ from kimi_linear_operator.kubernetes.unrequested import Answers
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all
-from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, BLOCKED_RETRY_SECONDS, Failures, GoneError
+from kimi_linear_operator.reconcile.errors import (
+    BEHIND_RETRY_SECONDS,
+    BLOCKED_RETRY_SECONDS,
+    BehindError,
+    Failures,
+    GoneError,
+)
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -123,13 +130,17 @@ class WeightsReconciler:
             return _Outcome(checked, failures)
         claim_uid, uid = self._claim_uid(key, weights), weights.metadata.uid
         live = [child for kind in (JOB, CONFIG_MAP) for child in self._cache.children(kind, key, uid)]
-        wanted = manifests.build_fetch(Wanted(weights, claim_uid, checked.left_out), live)
+        wish = Wanted(weights, claim_uid, checked.left_out)
+        wanted = manifests.build_fetch(wish, live)
+        if wanted[-1] not in live:
+            live = await self._with_last_result(weights, live)
+            wanted = manifests.build_fetch(wish, live)
         failures = await self._write_new(weights, wanted, live)
         job = self._cache.get(Key(key.namespace, wanted[-1]["metadata"]["name"], JOB))
         if failures.lasting or failures.passing or job is None:
             return _Outcome(checked, failures, claim_uid=claim_uid)
         await self._children.prune(weights, key, (CONFIG_MAP, JOB), wanted)
-        return replace(await self._observed(key, checked, job), claim_uid=claim_uid)
+        return replace(await self._observed(key, checked, weights, job), claim_uid=claim_uid)
 
     async def _requested(
         self, key: Key, weights: KimiLinearWeights, refused: Mapping[FieldPath, Any]
@@ -171,11 +182,27 @@ class WeightsReconciler:
     async def _create(self, weights: KimiLinearWeights, wanted: Manifest) -> None:
         await self._children.create(weights, wanted)
 
-    async def _observed(self, key: Key, checked: Checked[KimiLinearWeights], job: Manifest) -> _Outcome:
-        """Return the state of a Job and its pod. Write the program's result into an annotation of the Job."""
-        pods = self._cache.children(POD, key, job["metadata"]["uid"])
-        if progress.result_of(job) is None:
-            job = await self._note_result(job, pods)
+    async def _with_last_result(self, weights: KimiLinearWeights, live: Sequence[Manifest]) -> list[Manifest]:
+        """Return the children. Before another Job replaces the newest Job, its result is read from the API server."""
+        found = kept_job.newest(weights, (child for child in live if child["kind"] == JOB.kind))
+        if found is None or progress.result_of(found[0]):
+            return [*live]
+        job, _ = await self._read(weights, found[0])
+        return [job if child is found[0] else child for child in live]
+
+    async def _observed(
+        self, key: Key, checked: Checked[KimiLinearWeights], weights: KimiLinearWeights, job: Manifest
+    ) -> _Outcome:
+        """Return the state of a Job and its pod. Write the program's result into an annotation of the Job.
+
+        A Job that has ended without a result is deleted after a while, so that another Job checks the volume again.
+        """
+        pods: Sequence[Manifest] = self._cache.children(POD, key, job["metadata"]["uid"])
+        job = await self._note_result(job, pods)
+        if _lacks_result(job):
+            job, pods = await self._read(weights, job)
+        if _lacks_result(job) and self._seconds_to_keep(job) == 0:
+            await self._cluster.delete(JOB, job)
         running = next((pod for pod in pods if progress.is_running(pod)), None)
         said = self._said(key, None if progress.has_ended(job) else running)
         refused = None if pods or progress.has_ended(job) else await self._refused(job)
@@ -200,21 +227,36 @@ class WeightsReconciler:
         latest = newest([event for event in events if event.get("reason") == "FailedCreate"])
         return refusal(str(latest.get("message", ""))) if latest else None
 
+    async def _read(self, weights: KimiLinearWeights, job: Manifest) -> tuple[Manifest, Sequence[Manifest]]:
+        """Return a Job, with its result if it has one, and its pods. Both come from the API server.
+
+        In the cache, the end of a pod can be missing: each watch has its own connection, and a minute can pass before
+        the operator notices that the connection is dead. And the pod has the only copy of the result.
+
+        Raises:
+            BehindError: The Job is gone.
+            ApiError: The Job or its pods could not be read.
+        """
+        namespace, name, uid = (job["metadata"][field] for field in ("namespace", "name", "uid"))
+        live = await self._cluster.get(JOB, namespace, name)
+        if live is None or live["metadata"]["uid"] != uid:
+            raise BehindError(f"Job {name} is gone")
+        self._cache.put(JOB, live)
+        found = await self._cluster.essences(POD, namespace, metadata.selector_text(weights))
+        pods = [pod for pod in found if metadata.is_owned_by(pod, uid)]
+        return await self._note_result(live, pods), pods
+
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:
-        """Write the program's result into an annotation of the Job.
+        """Write the program's result into an annotation of the Job, unless it is there already.
 
         The Job itself ends later, or never if its pod has a sidecar.
-
-        A Job that has ended without a result is deleted later, so that another Job checks the volume again.
         """
         result = next((end for end in progress.latest_ends(pods) if end.is_complete), None)
-        if result:
-            noted = await self._cluster.annotate(JOB, job, RESULT_ANNOTATION, progress.text_of(result))
-            self._cache.put(JOB, noted)
-            return noted
-        if progress.has_ended(job) and self._seconds_to_keep(job) == 0:
-            await self._cluster.delete(JOB, job)
-        return job
+        if result is None or progress.result_of(job):
+            return job
+        noted = await self._cluster.annotate(JOB, job, RESULT_ANNOTATION, progress.text_of(result))
+        self._cache.put(JOB, noted)
+        return noted
 
     def _seconds_to_keep(self, job: Manifest) -> float:
         """Return for how many more seconds a Job that ended without a result stays."""
@@ -281,3 +323,9 @@ class WeightsReconciler:
         again = await self._reporting.write(WEIGHTS, manifest, status, event, if_unchanged=has_job)
         told = seconds_until_told(held, self._now())
         return min((seconds for seconds in (again, told) if seconds is not None), default=None)
+
+
+def _lacks_result(job: Manifest) -> bool:
+    """Return whether a Job that stays has ended without a result, as far as its annotation says."""
+    has_result = progress.result_of(job) is not None
+    return progress.has_ended(job) and not has_result and "deletionTimestamp" not in job["metadata"]

@@ -9,39 +9,26 @@ import pytest
 
 from control_plane import LocalCluster
 from integration.audit import AuditLog
-from integration.client import Client
 from integration.kubelet import HELD_SPEC
 from integration.namespace import Namespace, condition_of, engine_container
 from integration.processes_under_test import USER, Operator, run_command
 from integration.waiting import stays, wait_for
-from integration.weights_pods import FIRST, OF_WEIGHTS, create, fail, finish, jobs, run, weights_manifest
-from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, JOB, POD, Kind, Manifest
+from integration.weights_pods import FIRST, OF_WEIGHTS, create, fail, finish, jobs, run, volume_of, weights_manifest
+from kimi_linear_operator.kubernetes.kinds import CLAIM, DEPLOYMENT, JOB, POD, Manifest
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.labels import FETCH_ANNOTATION
 from kimi_linear_operator.weights.location import on_claim
 from kimi_linear_operator.weights.spec import WEIGHTS
 
-VOLUME = Kind("", "v1", "PersistentVolume", "persistentvolumes")
 SECOND = "2" * 40
 USES_WEIGHTS = {**HELD_SPEC, "model": {"weights": "kimi"}}
 
 
 @pytest.fixture
-def bare(operator: Operator, namespace: Namespace, client: Client) -> Iterator[Namespace]:
+def bare(operator: Operator, namespace: Namespace) -> Iterator[Namespace]:
     """A namespace with a volume for the claim kimi."""
-    claim = {"namespace": namespace.name, "name": "kimi"}
-    spec = {
-        "capacity": {"storage": "1Ti"},
-        "accessModes": ["ReadWriteMany"],
-        "storageClassName": "",
-        "persistentVolumeReclaimPolicy": "Retain",
-        "nfs": {"server": "files.example.com", "path": "/"},
-        "claimRef": claim,
-    }
-    name = f"of-{namespace.name}"
-    client.create(VOLUME, {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
-    yield namespace
-    client.delete(VOLUME, None, name)
+    with volume_of(namespace):
+        yield namespace
 
 
 def wait_for_reason(namespace: Namespace, reason: str, name: str = "kimi", kind: str = "Ready") -> Manifest:

@@ -123,6 +123,24 @@ def test_a_restored_benchmark_takes_back_its_results_and_its_start() -> None:
     assert {name: status[name] for name in KEPT} == KEPT
 
 
+@pytest.mark.parametrize("is_cached", [False, True], ids=["new", "orphaned"])
+def test_results_that_no_watch_has_shown_yet_are_restored_and_no_suite_runs_again(*, is_cached: bool) -> None:
+    manifest, left = left_behind(json.dumps(KEPT))
+    owner = {"apiVersion": "kimi-linear.io/v1alpha1", "kind": "KimiLinearBenchmark", "name": "nightly", "uid": "former"}
+    cache, cluster = (
+        new_cache(),
+        Cluster(manifest, {**left, "metadata": {**left["metadata"], "resourceVersion": "2"}}, []),
+    )
+    if is_cached:
+        cache.put(CONFIG_MAP, {**left, "metadata": {**left["metadata"], "ownerReferences": [owner]}})
+    cache.put(BENCHMARK, manifest)
+    operator = Passes(cluster, cache, now=lambda: NOW)
+    for _ in range(2):
+        asyncio.run(operator.reconcile(NIGHTLY))
+    assert {name: cluster.statuses[-1][name] for name in KEPT} == KEPT
+    assert "Job" not in [written["kind"] for written in cluster.written]
+
+
 def test_unreadable_results_stay_and_their_suite_does_not_run_again() -> None:
     [result] = KEPT["results"]
     newer = {name: value for name, value in result.items() if name != "kind"} | {"workload": "chat"}

@@ -47,7 +47,8 @@ class WritingCluster:
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         self.written.append((kind, manifest))
-        return stored(manifest)
+        times = {"creationTimestamp": "2026-11-24T03:00:00Z"}
+        return stored({**manifest, "metadata": {**times, **manifest["metadata"]}})
 
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         self.written.append((kind, {"status": status}))

@@ -88,7 +88,7 @@ def test_a_server_with_an_unreadable_spec_counts_as_unready_and_unchanged() -> N
     found = {**server(), "spec": "newer"}
     seen = aim(found)
     assert (seen.reason.name, seen.reason.message) == ("ServerUnready", "the spec of server kimi cannot be read")
-    assert target.changes(aim(server()).snapshot, seen.snapshot) == []
+    assert target.changes(target.snapshot(server(), ()), target.snapshot(found, ())) == []
 
 
 def test_the_running_pods_are_measured_even_if_the_spec_has_changed() -> None:

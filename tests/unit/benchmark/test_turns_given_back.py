@@ -13,6 +13,7 @@ from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.measurement import Measurement
 from kimi_linear_operator.benchmark.next_suite import NextSuite, Step
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.stored_results import StoredResults
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
@@ -331,7 +332,7 @@ def test_no_suite_starts_on_a_server_that_is_about_to_get_other_pods(*, is_marke
         context.about_to_change.add(Key("default", "kimi", SERVER))
     benchmark = KimiLinearBenchmark.model_validate(world.cache.get(FIRST.of(BENCHMARK)))
     measurement = Measurement(FIRST, benchmark, target_state(world.cache, benchmark))
-    step = asyncio.run(NextSuite(context).proceed(measurement, benchmark.spec.suites[0]))
+    step = asyncio.run(NextSuite(context, StoredResults(context)).proceed(measurement, benchmark.spec.suites[0]))
     assert (step.reason.name, step.job, step.again) == ("ServerUnready", None, LEFTOVER_RETRY_SECONDS)
 
 
@@ -348,13 +349,14 @@ def test_no_suite_starts_on_a_server_that_was_chosen_during_the_preparation() ->
     object.__setattr__(context.children, "apply", apply_slowly)
     benchmark = KimiLinearBenchmark.model_validate(world.cache.get(FIRST.of(BENCHMARK)))
     measurement = Measurement(FIRST, benchmark, target_state(world.cache, benchmark))
-    step = asyncio.run(NextSuite(context).proceed(measurement, benchmark.spec.suites[0]))
+    step = asyncio.run(NextSuite(context, StoredResults(context)).proceed(measurement, benchmark.spec.suites[0]))
     assert (step.reason.name, step.job, step.again) == ("ServerUnready", None, LEFTOVER_RETRY_SECONDS)
 
 
 def start_beside(world: World, key: Key, namespace: str) -> Step:
     """Let a benchmark start while another one, of this namespace, is about to start on the same target."""
-    next_suite = NextSuite(make_context(world.cluster, world.cache))
+    context = make_context(world.cluster, world.cache)
+    next_suite = NextSuite(context, StoredResults(context))
     benchmark = KimiLinearBenchmark.model_validate(world.cache.get(key.of(BENCHMARK)))
     state = target_state(world.cache, benchmark)
     assert state.target

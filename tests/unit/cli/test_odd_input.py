@@ -64,6 +64,8 @@ def test_a_namespace_in_a_file_is_checked_like_the_option(capsys: Capture) -> No
         ("page --write nowhere/page.html", "--write nowhere/page.html: No such file or directory: check the path"),
         ("run --lease a/b/c", "--lease a/b/c: must be NAMESPACE/NAME"),
         ("run --lease Bad_NS/b", "--lease Bad_NS/b: must be NAMESPACE/NAME"),
+        ("run --rollout-pause soon", "argument --rollout-pause: 'soon' must be a number of seconds, 1 or more"),
+        ("run --rollout-pause 0", "argument --rollout-pause: '0' must be a number of seconds, 1 or more"),
         ("verify http://", "http:// is not the address of a server: write it without a path, for example http"),
         ("status kls/", "[TYPE/]NAME 'kls/': the name is empty: write NAME, or for example kls/NAME"),
         ("status klx/kimi", "klx/kimi: there is no type klx; there are kls, klb, klw"),
@@ -103,6 +105,7 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(text: str, capsys: Capture, m
             "install the operator with its chart, or only the definitions with `kimi-",
         ),
         (ApiError(UNREACHABLE, f"{NO_ANSWER} https://a: refused"), "https://a: refused: check that the cluster runs"),
+        (ApiError(404, 'namespaces "a" not found'), 'namespaces "a" not found: create the namespace, or name another'),
         (ApiError(401, "Unauthorized"), "401: Unauthorized: renew the credentials in the kubeconfig"),
         (
             ApiError(403, 'servers is forbidden: User "me" cannot get'),

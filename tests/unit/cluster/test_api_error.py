@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
+from answering import refused
 from kimi_linear_operator.cluster.answer import LONGEST_RETRY_SECONDS
 from kimi_linear_operator.cluster.client import connect_to
 from kimi_linear_operator.cluster.errors import ApiError
@@ -24,7 +25,8 @@ async def api_server(status: int, retry_after: str = "", times: int = 1) -> Asyn
     answers = iter([status] * times)
 
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(status=next(answers, 200), text="{}", headers={"Retry-After": retry_after})
+        found = next(answers, 200)
+        return refused(found, headers={"Retry-After": retry_after}) if found >= 400 else web.Response(text="{}")
 
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)

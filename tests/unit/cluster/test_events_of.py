@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from answering import answering
+from answering import answering, refused
 from kimi_linear_operator.cluster import pages as module
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.pages import LIST_CHUNK, MOST_EVENT_PAGES
@@ -38,7 +38,7 @@ def read(events: list[Manifest], gone_at: int | None = None) -> tuple[list[Manif
         limits.append(limit)
         end = begin + limit
         if begin == gone_at:
-            return web.json_response({"message": "expired"}, status=410)
+            return refused(410, "expired")
         metadata: dict[str, Any] = {"continue": str(end)} if end < len(events) else {}
         return web.json_response({"metadata": metadata, "items": events[begin:end]})
 
@@ -89,7 +89,7 @@ def test_reading_events_takes_only_a_limited_time(monkeypatch: pytest.MonkeyPatc
 
     async def answer(request: web.Request) -> web.Response:
         if "continue" in request.query:
-            return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": "20"})
+            return refused(429, "busy", {"Retry-After": "20"})
         return web.json_response({"metadata": {"continue": "1"}, "items": [event(1)]})
 
     async def test() -> None:

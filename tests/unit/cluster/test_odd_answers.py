@@ -15,10 +15,10 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from answering import answering, stored_object
+from answering import answering, refused, stored_object
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.client import Cluster, connect_to
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, Meaning
 from kimi_linear_operator.cluster.watch_session import Listener, watch_session
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
 
@@ -73,6 +73,104 @@ def test_an_answer_that_is_not_the_object_counts_as_no_answer(request_name: str,
     asyncio.run(test())
 
 
+DELETE: Act = lambda cluster: cluster.delete(DEPLOYMENT, OBJECT)  # noqa: E731
+# The deleted object can stay for a while, for example because of a finalizer.
+DELETED: dict[str, Manifest] = {
+    "a success": {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"},
+    "the object": {**OBJECT, "metadata": {**OBJECT["metadata"], "deletionTimestamp": "2026-11-30T12:00:00Z"}},
+}
+NOT_DELETED: dict[str, Any] = {
+    **{name: answer for name, answer in ODD_ANSWERS.items() if name != "a success without the object"},
+    "an object that was made anew": {**OBJECT, "metadata": {**OBJECT["metadata"], "uid": "other"}},
+    "a failure": {"kind": "Status", "metadata": {}, "status": "Failure"},
+    "a success of a proxy": {"status": "Success"},
+    "an empty object": {},
+}
+
+
+def _answer_to_delete(content: Any) -> None:
+    async def odd(_: web.Request) -> web.Response:
+        return web.json_response(content)
+
+    async def test() -> None:
+        async with answering(odd) as cluster:
+            await DELETE(cluster)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("answer", DELETED)
+def test_the_api_server_says_that_it_deletes_an_object(answer: str) -> None:
+    _answer_to_delete(DELETED[answer])
+
+
+@pytest.mark.parametrize("answer", NOT_DELETED)
+def test_another_answer_does_not_say_that_an_object_is_deleted(answer: str) -> None:
+    with pytest.raises(ApiError) as raised:
+        _answer_to_delete(NOT_DELETED[answer])
+    assert raised.value.status == UNREACHABLE
+    assert raised.value.is_passing
+
+
+# What the API server says about the content of a request, or about a permission.
+VERDICTS = (400, 403, 409, 410, 413, 415, 422)
+PAGES: dict[str, str] = {
+    "a page": "<html><body><h1>Request Entity Too Large</h1></body></html>",
+    "a text like that of the API server": "request is too large",
+    "a text like that of a webhook": 'admission webhook "proxy" denied the request',
+    "JSON": json.dumps({"message": "failed to create typed patch object", "code": 422}),
+    "JSON that is no object": json.dumps(["Forbidden"]),
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("text", PAGES)
+@pytest.mark.parametrize("status", [*VERDICTS, 408, 429, 500, 502])
+@pytest.mark.parametrize("request_name", [*REQUESTS, "delete"])
+def test_an_error_that_is_no_status_of_kubernetes_says_nothing_about_the_request(
+    request_name: str, status: int, text: str
+) -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=PAGES[text])
+
+    async def test() -> ApiError:
+        async with answering(page) as cluster:
+            with pytest.raises(ApiError) as raised:
+                await {**REQUESTS, "delete": DELETE}[request_name](cluster)
+            return raised.value
+
+    error = asyncio.run(test())
+    assert (error.status, error.meaning) == (UNREACHABLE, Meaning.RETRY)
+    assert not error.is_about_content
+    assert str(status) in error.message, "people can read what has answered"
+    assert PAGES[text] in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [
+        (400, Meaning.WRONG_SPEC),
+        (403, Meaning.FORBIDDEN),
+        (409, Meaning.RETRY),
+        (413, Meaning.WRONG_SPEC),
+        (415, Meaning.WRONG_SPEC),
+        (422, Meaning.WRONG_SPEC),
+    ],
+)
+def test_a_status_of_kubernetes_is_the_word_of_the_api_server(status: int, meaning: Meaning) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return refused(status, "no")
+
+    async def test() -> ApiError:
+        async with answering(refuse) as cluster:
+            with pytest.raises(ApiError) as raised:
+                await REQUESTS["apply"](cluster)
+            return raised.value
+
+    error = asyncio.run(test())
+    assert (error.status, error.message, error.meaning) == (status, "no", meaning)
+
+
 _NOT_FOUND: Manifest = {"kind": "Status", "status": "Failure", "reason": "NotFound", "details": {"name": "kimi"}}
 OTHER_404: dict[str, str] = {
     "a page of a proxy": "default backend - 404",
@@ -98,7 +196,7 @@ def _read_or_delete(text: str, act: Act) -> Any:
 
 READ_OR_DELETE: dict[str, Act] = {
     "get": REQUESTS["get"],
-    "delete": lambda cluster: cluster.delete(DEPLOYMENT, OBJECT),
+    "delete": DELETE,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from answering import answering
+from answering import answering, refused
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import pages as module
 from kimi_linear_operator.cluster.client import Cluster
@@ -215,7 +215,7 @@ def test_a_page_is_requested_again_only_after_the_time_in_retry_after() -> None:
             return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
         asked.append(time.monotonic())
         if len(asked) == 1:
-            return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": "2"})
+            return refused(429, "busy", {"Retry-After": "2"})
         return web.json_response({"metadata": {"resourceVersion": "5"}, "items": [make_server()]})
 
     async def test() -> None:
@@ -229,14 +229,14 @@ def test_a_page_is_requested_again_only_after_the_time_in_retry_after() -> None:
 @pytest.mark.parametrize(("status", "most"), [(429, module.MOST_PAGE_ATTEMPTS), (403, 1), (404, 1)])
 def test_a_permanent_refusal_of_a_page_ends_the_list(status: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAGE_BACKOFF", Backoff(first=0.01, longest=0.01))
-    refused = 0
+    count = 0
 
     async def answer(request: web.Request) -> web.Response:
-        nonlocal refused
+        nonlocal count
         if "continue" not in request.query:
             return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
-        refused += 1
-        return web.json_response({"message": "no"}, status=status)
+        count += 1
+        return refused(status, "no", reason="Forbidden")
 
     async def test() -> None:
         async with answering(answer) as cluster:
@@ -244,14 +244,14 @@ def test_a_permanent_refusal_of_a_page_ends_the_list(status: int, most: int, mon
                 await cluster.list(SERVER, "default")
 
     asyncio.run(test())
-    assert refused == most
+    assert count == most
 
 
 def test_a_list_that_must_wait_too_long_leaves_its_place_to_others() -> None:
     async def answer(request: web.Request) -> web.Response:
         if "continue" not in request.query:
             return web.json_response({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": []})
-        return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": "60"})
+        return refused(429, "busy", {"Retry-After": "60"})
 
     async def test() -> None:
         async with answering(answer) as cluster:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from answering import UNFIT_PATCH, answering
+from answering import UNFIT_PATCH, answering, refused
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.spec import SERVER
@@ -52,14 +52,14 @@ class Written:
         body = await request.json()
         if isinstance(body, dict):
             if body["metadata"]["resourceVersion"] != self.live["metadata"]["resourceVersion"]:
-                return web.json_response({"message": "the object has been modified"}, status=409)
+                return refused(409, "the object has been modified")
             self.live = {**self.live, "status": {**self.live.get("status", {}), **body["status"]}}
             return self._metadata()
         assert request.content_type == "application/json-patch+json"
         try:
             self.live = applied(self.live, body)
         except KeyError:
-            return web.json_response({"message": UNFIT_PATCH}, status=422)
+            return refused(422, UNFIT_PATCH)
         return self._metadata()
 
     def _metadata(self) -> web.Response:
@@ -147,8 +147,8 @@ def test_a_change_outside_the_spec_does_not_prevent_a_status_write() -> None:
 
 def test_a_status_that_the_definition_refuses_is_no_conflict() -> None:
     async def refuse(request: web.Request) -> web.Response:
-        refused = web.json_response({"message": "status.results: Invalid value"}, status=422)
-        return web.json_response(changed()) if request.method == "GET" else refused
+        invalid = refused(422, "status.results: Invalid value")
+        return web.json_response(changed()) if request.method == "GET" else invalid
 
     async def write() -> None:
         async with answering(refuse) as cluster:

@@ -102,7 +102,7 @@ def test_a_delete_that_is_sent_again_on_a_new_connection_keeps_its_time_limit() 
         asked.append(request.query.get("timeout", ""))
         if len(asked) == 2 and request.transport:
             request.transport.abort()
-        return web.json_response({})
+        return web.json_response({"kind": "Status", "status": "Success"})
 
     async def test() -> None:
         async with answering(answer) as cluster:
@@ -122,7 +122,7 @@ def test_every_answer_is_reported_by_verb_and_status() -> None:
     told: list[tuple[str, int]] = []
 
     async def answer(request: web.Request) -> web.Response:
-        return web.json_response({"items": []}, status=409 if request.method == "PATCH" else 404)
+        return web.json_response({"items": []}, status=409 if request.method == "PATCH" else 403)
 
     async def test() -> None:
         async with answering(answer, lambda verb, status: told.append((verb, status))) as cluster:
@@ -138,7 +138,7 @@ def test_every_answer_is_reported_by_verb_and_status() -> None:
                 await cluster.get(CONFIG_MAP, "default", "missing")
 
     asyncio.run(test())
-    assert told == [("GET", 404), ("APPLY", 409), ("LIST", 404), ("GET", 0)]
+    assert told == [("GET", 403), ("APPLY", 409), ("LIST", 403), ("GET", 0)]
 
 
 def test_requests_through_a_proxy_use_its_headers_and_the_servers_own_name() -> None:

@@ -35,7 +35,7 @@ class Busy:
             if self.changes:
                 self.changes, self.version = self.changes - 1, self.version + 1
             if request.body[0]["value"] != str(self.version):
-                return Answer(422, json.dumps({"message": UNFIT_PATCH}).encode(), "")
+                return Answer(422, json.dumps({"kind": "Status", "message": UNFIT_PATCH}).encode(), "")
             self.version += 1
         return Answer(200, json.dumps(self.live).encode(), "")
 

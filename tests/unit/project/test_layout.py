@@ -39,6 +39,7 @@ _MAY_WAIT = {
     "benchmark.admission",
     "benchmark.clean_up",
     "benchmark.ended_suites",
+    "benchmark.live_pods",
     "benchmark.next_suite",
     "benchmark.preview",
     "benchmark.reconcile",

@@ -12,7 +12,7 @@ import pytest
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import job_status
 from kimi_linear_operator.cluster.pages import Page, Pages
-from kimi_linear_operator.kubernetes.bounds import LARGEST_SPEC, MOST_VALUES
+from kimi_linear_operator.kubernetes.bounds import HEAVIEST_CHILD, LARGEST_CHILD, LARGEST_SPEC, MOST_VALUES
 from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE
 from kimi_linear_operator.kubernetes.drift import has_drifted, with_digests
 from kimi_linear_operator.kubernetes.essence import essence
@@ -31,7 +31,7 @@ from kimi_linear_operator.kubernetes.kinds import (
 from kimi_linear_operator.kubernetes.metadata import is_owned_by
 from kimi_linear_operator.kubernetes.plan import Apply, step_for
 from kimi_linear_operator.reconcile.cache import Cache
-from kimi_linear_operator.reconcile.cached_object import HEAVIEST_CHILD, LARGE_CHILD, LARGE_STATUS, LARGEST_CHILD, Key
+from kimi_linear_operator.reconcile.cached_object import LARGE_CHILD, LARGE_STATUS, Key
 from kimi_linear_operator.reconcile.room import MOST_OF_LARGE
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.manifests import build, build_revision

@@ -214,17 +214,16 @@ def test_a_benchmark_is_reconciled_without_unrequested_fields_that_are_refused(
 
 
 def test_the_command_line_reads_a_server_as_far_as_possible() -> None:
-    benchmark, key = BENCHMARKS.check_stored(make_benchmark()).resource, Key("default", "kimi", SERVER)
-    assert benchmark
+    key = Key("default", "kimi", SERVER)
 
     def referenced(live: Manifest | None) -> Any:
-        return asyncio.run(diff._referenced(cast(Cluster, Reads(live)), benchmark, key))
+        return asyncio.run(diff._referenced(cast(Cluster, Reads(live)), "nightly: spec.serverRef", key))
 
     found = referenced(make_server(engine={"attentionBackend": "AITER-v2", "image": "example.com/i:1"}))
     assert found.spec.engine.image == "example.com/i:1"
     with pytest.raises(CommandError, match="the spec of KimiLinearServer kimi cannot be read"):
         referenced({**make_server(), "spec": "newer"})
-    with pytest.raises(CommandError, match="there is no KimiLinearServer kimi"):
+    with pytest.raises(CommandError, match=r"nightly: spec\.serverRef: there is no KimiLinearServer kimi"):
         referenced(None)
 
 

@@ -49,6 +49,43 @@ def test_a_lease_older_than_before_reveals_a_restored_backup(version: int) -> No
     run(test())
 
 
+def _restores_noticed_by_a_waiting_replica(renewals_between: int, count: int) -> list[float]:
+    """Show an earlier version of the Lease some times, as a proxy does that caches answers.
+
+    In between, show some renewals. Return the times at which a waiting replica starts over.
+    """
+
+    async def show(leases: Leases, version: int) -> None:
+        assert leases.lease
+        leases.lease = {**leases.lease, "metadata": {**leases.lease["metadata"], "resourceVersion": str(version)}}
+        await asyncio.sleep(1.5 * LOOK_SECONDS)
+
+    async def test() -> None:
+        leases = Leases()
+        await leader("first", Line(leases)).acquire()
+        second = leader("second", Line(leases))
+        second.restored = lambda: restored.append(now())
+        waiting = asyncio.ensure_future(second.acquire())
+        for number in range(count):
+            for version in range(renewals_between):
+                await show(leases, 1000 * (number + 1) + version)
+            await show(leases, 500)
+        waiting.cancel()
+
+    restored: list[float] = []
+    run(test())
+    return restored
+
+
+def test_a_waiting_replica_that_sees_older_leases_again_and_again_starts_over_less_and_less_often() -> None:
+    first, *later = _restores_noticed_by_a_waiting_replica(1, 400)
+    assert [round(moment - first, -1) for moment in later] == [60, 180, 420, 900]
+
+
+def test_a_waiting_replica_notices_each_of_several_restores_that_are_far_apart() -> None:
+    assert len(_restores_noticed_by_a_waiting_replica(200, 5)) == 5
+
+
 def test_a_replica_writes_nothing_while_it_could_not_renew_its_lease() -> None:
     """An API server that answers again may have been restored. The Lease shows this, so it is read first."""
 

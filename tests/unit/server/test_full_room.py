@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.kubernetes.bounds import LARGEST_CHILD
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, REVISION, SERVICE, Kind, Manifest
 from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, Cache
-from kimi_linear_operator.reconcile.cached_object import LARGE_CHILD, LARGEST_CHILD, Key
+from kimi_linear_operator.reconcile.cached_object import LARGE_CHILD, Key
 from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.reconcile.room import MOST_OF_LARGE
 from kimi_linear_operator.server.spec import SERVER

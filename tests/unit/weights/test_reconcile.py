@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator import clock
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, Kind, Manifest
+from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.server.spec import SERVER
@@ -38,9 +40,12 @@ def in_a_log(text: bytes) -> str:
 
 
 class FakeCluster:
-    """Accepts writes, and contains a readable log."""
+    """Accepts writes, and contains a readable log. The cache shows all Jobs and pods, except some `late` ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.late: list[Manifest] = []
+        self.asked: list[Kind] = []
         self.log = said()
         self.logs_read = 0
         self.written: list[Manifest] = []
@@ -53,7 +58,16 @@ class FakeCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         if kind == WEIGHTS and self.weights:
             return self.weights
+        if kind == JOB:
+            self.asked.append(kind)
+            late = [job for job in self.late if job["metadata"]["name"] == name]
+            return late[0] if late else self.cache.get(Key(namespace, name, JOB))
         return {WEIGHTS: make_weights, SERVER: make_server}[kind](name) if kind in (WEIGHTS, SERVER) else None
+
+    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        self.asked.append(kind)
+        late = [pod for pod in self.late if pod["kind"] == kind.kind]
+        return late or self.cache.children(kind, KEY)
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         self.version += 1
@@ -91,7 +105,8 @@ class Case:
     """Weights, their Job and its pod."""
 
     def __init__(self, **spec: Any) -> None:
-        self.cluster, self.cache = FakeCluster(), new_cache()
+        self.cache = new_cache()
+        self.cluster = FakeCluster(self.cache)
         self.cache.put(WEIGHTS, make_weights(**spec))
         self.enqueued: list[Key] = []
         self.passes = Passes(self.cluster, self.cache, now=lambda: NOW, enqueue=self.enqueued.extend)
@@ -115,12 +130,15 @@ class Case:
         return job
 
     def put_pod(self, **state: Any) -> None:
+        self.cache.put(POD, self.make_pod(**state))
+
+    def make_pod(self, **state: Any) -> Manifest:
         container = {"name": "fetch", "image": "i", "restartCount": 0, "ready": True, **state}
         status = {"phase": "Running", "containerStatuses": [container], "conditions": []}
         self.cluster.version += 1
         metadata = {"name": "kimi-fetch-x", "resourceVersion": str(self.cluster.version)}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": status}
-        self.cache.put(POD, owned(pod, "kimi", "KimiLinearWeights"))
+        return owned(pod, "kimi", "KimiLinearWeights")
 
     def end_job(self, at: str = NOW) -> None:
         complete = {"type": "Complete", "status": "True", "lastTransitionTime": at}
@@ -490,3 +508,51 @@ def test_the_weights_are_fetched_again_when_the_claim_was_created_again() -> Non
     assert case.cluster.written[-1]["metadata"]["name"] != first
     assert "commit" not in case.status, "nothing is on the new claim"
     assert (case.status["claim"], case.status["claimUid"]) == ("kimi", "another")
+
+
+def end_unseen(case: Case) -> None:
+    """Let the Job end with a result in its pod. The watch of pods has not shown the end of the pod."""
+    running(case)
+    end = ended(state="Complete", commit=COMMIT, bytes=1000, totalBytes=1000)
+    case.cluster.late = [case.make_pod(state=end)]
+
+
+@pytest.mark.parametrize("at", [NOW, "2026-11-29T19:00:00Z"], ids=["just now", "by a clock that is ahead"])
+def test_a_result_that_no_watch_has_shown_yet_is_taken_and_its_job_stays(at: str) -> None:
+    case = Case()
+    end_unseen(case)
+    case.end_job(at)
+    assert case.reconcile() is None
+    assert [ready_condition(status)["reason"] for status in case.cluster.statuses][-1] == "WeightsComplete"
+    assert "NoResult" not in str(case.cluster.statuses)
+    assert (case.status["commit"], case.cluster.deleted) == (COMMIT, [])
+
+
+def test_a_job_that_is_gone_and_still_cached_does_not_count_as_ended_without_a_result() -> None:
+    case = Case()
+    running(case)
+    case.end_job("2026-11-29T19:00:00Z")
+    case.cluster.late = [{**case.job, "metadata": {**case.job["metadata"], "uid": "another"}}]
+    with pytest.raises(ApiError, match="is gone"):
+        case.reconcile()
+    assert ("NoResult" in str(case.cluster.statuses), case.cluster.deleted) == (False, [])
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_no_job_is_replaced_for_other_pod_settings_after_an_end_that_no_watch_has_shown(*, has_ended: bool) -> None:
+    case = Case()
+    end_unseen(case)
+    if has_ended:
+        case.end_job()
+    first, written = case.job["metadata"]["name"], len(case.cluster.written)
+    edit(case, image="fetcher:1")
+    assert (case.job["metadata"]["name"], case.cluster.written[written:], case.cluster.deleted) == (first, [], [])
+    assert case.status["commit"] == COMMIT
+
+
+@pytest.mark.parametrize("begin", [running, complete])
+def test_jobs_and_pods_come_from_the_cache_while_nothing_is_decided(begin: Callable[[Case], None]) -> None:
+    case = Case()
+    begin(case)
+    case.reconcile()
+    assert case.cluster.asked == []

@@ -1,0 +1,47 @@
+"""For how long suites have run by the clock of this process.
+
+The operator compares the times in Jobs and pods with the wall clock of its host. This clock can jump, and the end of a
+suite is final.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kimi_linear_operator.benchmark.job_status import started
+from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
+
+# How many Jobs to remember, more than any cluster should run at a time. The time of a forgotten Job starts again.
+_MOST_REMEMBERED = 4096
+
+
+@dataclass
+class RunTimes:
+    """When Jobs began, by the clock of this process.
+
+    Attributes:
+        clock: Returns seconds of a clock that never jumps.
+    """
+
+    clock: Callable[[], float]
+    _begins: OrderedDict[tuple[str, str], float] = field(default_factory=OrderedDict)
+
+    def now(self, job: Manifest, timeout_seconds: int, wall: str) -> str:
+        """Return the time by which the limits of a suite count, as RFC 3339.
+
+        This is the wall clock, unless the Job is younger by the clock of this process. At the first look, the wall
+        clock can already be wrong. So a Job counts then as no older than its time limit.
+
+        Args:
+            job: The Job of the suite.
+            timeout_seconds: The time limit of the suite.
+            wall: The time by the wall clock, as RFC 3339.
+        """
+        begin = started(job)
+        age = seconds_between(begin, wall) or 0.0
+        began = self._begins.setdefault((job["metadata"]["uid"], begin), self.clock() - min(age, timeout_seconds))
+        if len(self._begins) > _MOST_REMEMBERED:
+            self._begins.popitem(last=False)
+        ahead = age - (self.clock() - began)
+        return seconds_before(wall, ahead) if ahead > 0 else wall

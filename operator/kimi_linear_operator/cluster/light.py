@@ -1,0 +1,66 @@
+"""Reduces a large object in an answer of the API server, before anybody can hold it in memory.
+
+The API server stores up to 1.5 MB in an object. Decoded, that can take 30 MiB, and many requests run at the same time.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from kimi_linear_operator import jsontext
+from kimi_linear_operator.kubernetes import ownership
+from kimi_linear_operator.kubernetes.bounds import HEAVIEST_CHILD, LARGEST_CHILD, LARGEST_SPEC
+from kimi_linear_operator.kubernetes.essence import essence, essential_metadata
+from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
+from kimi_linear_operator.kubernetes.metadata import MANAGER
+
+HEAVIEST_MANAGED_FIELDS = 50_000
+"""In units of `jsontext.weight`. Of the largest spec or pod template, the managed fields have half of it."""
+
+# In bytes. The managed fields repeat the names in a spec, for example those of environment variables.
+_LONGEST_MANAGED_FIELDS = 2 * LARGEST_SPEC
+
+
+def light(manifest: Manifest, text: bytes) -> Manifest:
+    """Return an object without the parts that are too large to hold.
+
+    Managed fields that are too heavy become None, except for those of our own that `Cluster.unify` needs. If the rest
+    is larger than any object of the operator can be, only its essence is left, as in the cache.
+
+    Args:
+        manifest: The object, with complete metadata.
+        text: The object as JSON.
+    """
+    if _is_within(text, LARGEST_CHILD, HEAVIEST_MANAGED_FIELDS):
+        return manifest
+    for part in _reductions(manifest):
+        if _is_within(jsontext.encode(_without_managed_fields(part)), LARGEST_CHILD, HEAVIEST_CHILD):
+            break
+    return part
+
+
+def _reductions(manifest: Manifest) -> Iterator[Manifest]:
+    """Yield smaller and smaller parts of an object."""
+    managed, rest = _managed_fields(manifest), _without_managed_fields(manifest)
+    yield {**manifest, "metadata": rest["metadata"] | managed}
+    essential = essential_metadata(manifest["metadata"]) | managed
+    yield {**manifest, "metadata": essential}
+    yield {**essence(manifest), "metadata": essential}
+
+
+def _managed_fields(manifest: Manifest) -> Manifest:
+    """Return the managed fields of an object as a part of its metadata: None if they are too heavy."""
+    found: Sequence[Manifest] = manifest["metadata"].get("managedFields") or ()
+    if _is_within(jsontext.encode(found), _LONGEST_MANAGED_FIELDS, HEAVIEST_MANAGED_FIELDS):
+        return {"managedFields": found}
+    # The operator never applies its own resources.
+    is_resource = str(manifest.get("apiVersion")).startswith(f"{GROUP}/")
+    return {"managedFields": None if is_resource else ownership.reduced(found, MANAGER) or None}
+
+
+def _without_managed_fields(manifest: Manifest) -> Manifest:
+    about = {name: value for name, value in manifest["metadata"].items() if name != "managedFields"}
+    return {**manifest, "metadata": about}
+
+
+def _is_within(text: bytes, longest: int, heaviest: int) -> bool:
+    # Compare the length first, because it takes long to compute the weight of a long text.
+    return len(text) <= longest and jsontext.weight(text) <= heaviest

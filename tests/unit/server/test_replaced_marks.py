@@ -1,0 +1,43 @@
+"""A server has at most one mark of an automatic rollout: that of its current revision."""
+
+import copy
+import json
+
+import pytest
+
+from kimi_linear_operator.kubernetes.kinds import REVISION
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, VERIFICATION_ANNOTATION
+from operated import KEY, World
+
+
+def marks(world: World) -> list[str]:
+    records = world.cache.children(REVISION, KEY)
+    return [item["metadata"]["name"] for item in records if AUTOMATIC_ANNOTATION in item["metadata"]["annotations"]]
+
+
+def verify(world: World, number: int) -> None:
+    """Record that the answers with the pods of a revision were right."""
+    record = copy.deepcopy(world.record(number))
+    world.cluster.written.append("a result")
+    record["metadata"]["annotations"][VERIFICATION_ANNOTATION] = json.dumps({"passed": True, "message": "right"})
+    record["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 10)
+    world.cache.put(REVISION, record)
+
+
+def test_a_verified_revision_loses_its_mark_when_a_change_of_the_spec_replaces_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server keeps the revision for a way back. With its mark, it would stop the rollout of the next version."""
+    world = World(router=None, replicas=1, verification={"mode": "Warn"})
+    world.report("kimi")
+    world.roll_out_other_replicas(monkeypatch)
+    verify(world, 2)
+    world.report("kimi", availableReplicas=0)
+    world.passes()
+    assert marks(world) == ["kimi-2"]
+    world.owned = {"f:engine": {"f:contextLength": {}}}
+    world.change(engine={"contextLength": 4096})
+    assert marks(world) == ["kimi-3"]
+    world.report("kimi")
+    world.passes(2)
+    assert marks(world) == []
