@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kimi_linear_operator.kubernetes.check import Checked
+from kimi_linear_operator.kubernetes.drift import has_drifted
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
@@ -93,6 +94,24 @@ def reach(templates: Iterable[Manifest]) -> frozenset[str]:
 def exceeds(template: Manifest, allowed: frozenset[str]) -> bool:
     """Return whether a pod template gives more access beyond the pod than allowed."""
     return not allowed.issuperset(_of_template(template))
+
+
+def is_within(template: Manifest, allowed: frozenset[str], running: Manifest | None) -> bool:
+    """Return whether a recorded template gives pods no more access than allowed, or than the running pods have.
+
+    A template can also give access because it lacks a field. So it is not enough that the running pods have all its
+    fields.
+
+    Args:
+        template: The recorded template.
+        allowed: The allowed access.
+        running: The template of the pods that run with the record, None if there are none.
+    """
+    if not exceeds(template, allowed):
+        return True
+    if running is None or has_drifted(running, template):
+        return False
+    return not exceeds(template, allowed | reach([running]))
 
 
 def refusal(refused: Sequence[str]) -> str:

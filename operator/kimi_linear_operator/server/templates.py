@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any
 
 from kimi_linear_operator.kubernetes import access, metadata, plan
-from kimi_linear_operator.kubernetes.drift import has_drifted
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.stored import FieldPath
@@ -26,9 +25,9 @@ from kimi_linear_operator.server.observation import ServerObservation
 from kimi_linear_operator.server.owned import controlled_pods, own_deployment, own_pods, own_router
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
+from kimi_linear_operator.server.router_records import RouterRecords
 from kimi_linear_operator.server.sleeping import is_asleep
 from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
-from kimi_linear_operator.server.spec.traffic import Router
 from kimi_linear_operator.server.template_choice import (
     Decision,
     RolloutState,
@@ -86,6 +85,7 @@ class Templates:
         self._now = context.now
         self._pause = context.options.rollout_pause or 0.0
         self._allows_node_access = context.options.allows_node_access
+        self._routers = RouterRecords(context)
         self.chosen = context.about_to_change
         """Servers that take the newest pod template in their next pass."""
         self._questions = Questions(context.cluster)
@@ -121,7 +121,7 @@ class Templates:
             ApiError: A request failed.
         """
         case = self._case(key, server, live)
-        record = case.router if case.state.is_unchanged else await self.kept_router(key, server)
+        record = case.router if case.state.is_unchanged else await self._routers.find(key, server)
         kept = router_template.without_refused(record, refused)
         case = replace(case, history=case.history.without(refused), router=kept)
         if case.history.is_newer_than(server):
@@ -239,7 +239,7 @@ class Templates:
         is_own = live is not None and metadata.is_owned_by(live, server.metadata.uid)
         pods = await self._cluster.essences(POD, key.namespace, metadata.selector_text(server))
         has_router = own_router(self._cache, key, server.metadata.uid) is not None
-        router = await self._live_router(key, server) if has_router else None
+        router = await self._routers.deployment(key, server) if has_router else None
         return _Served(live if is_own else None, controlled_pods(pods), _staying(router))
 
     def _has_served(
@@ -292,40 +292,7 @@ class Templates:
             is_unserved=live is None and not was_ever_applied(server.status),
             is_rolling_out=is_rolling_out(server.status, server.metadata.generation),
         )
-        return _Case(key, live, history, self._router_record(key, server), state)
-
-    def _router_record(self, key: Key, server: KimiLinearServer) -> Revision | None:
-        """Return the cached record of the router's pod template, None if there is none."""
-        if server.spec.router is None:
-            return None
-        return self._allowed_record(server, server.spec.router, self._cached_router(key, server))
-
-    def _cached_router(self, key: Key, server: KimiLinearServer) -> Manifest | None:
-        return self._cache.get(key._replace(name=router.name_of(server)).of(DEPLOYMENT))
-
-    async def kept_router(self, key: Key, server: KimiLinearServer) -> Revision | None:
-        """Return the record of the router's pod template, None if there is none.
-
-        The cache may show a router without its record: if there is no room for the whole Deployment, an event during
-        the pass leaves only the essence. The API server then has the record.
-
-        Args:
-            key: The key of the server.
-            server: The server.
-
-        Raises:
-            ApiError: The router's Deployment could not be read.
-        """
-        options, record = server.spec.router, self._router_record(key, server)
-        if record or options is None or not self._cached_router(key, server):
-            return record
-        live = await self._live_router(key, server)
-        return self._stored_record(server, options, live) if live else None
-
-    async def _live_router(self, key: Key, server: KimiLinearServer) -> Manifest | None:
-        """Return the router's Deployment from the API server, None if there is none or somebody else owns it."""
-        live = await self._cluster.get(DEPLOYMENT, key.namespace, router.name_of(server))
-        return live if live and plan.may_be_taken(live, server) else None
+        return _Case(key, live, history, self._routers.cached(key, server), state)
 
     async def router_while_waiting(self, key: Key, server: KimiLinearServer) -> Revision | None:
         """Return the record of the router's pod template while the replicas get no template, None without a router.
@@ -340,14 +307,10 @@ class Templates:
             BehindError: The cache already shows a newer spec, so it is unknown which inputs nobody has set.
             ApiError: The router's Deployment could not be read.
         """
-        options, record = server.spec.router, self._router_record(key, server)
+        options, record = server.spec.router, await self._routers.find(key, server)
         if record or options is None:
             return record
-        live = await self._live_router(key, server) if self._cached_router(key, server) else None
-        if live and (record := self._stored_record(server, options, live)):
-            return record
-        built = router.build_pod_template(server, options)
-        template = (running_template(built, live) if live else None) or built
+        template = await self._routers.template(key, server, options)
         # With a lower number than that of the current revision, the router would get another template after the wait.
         history = self._case(key, server, own_deployment(self._cache, key, server.metadata.uid)).history
         number = history.reference.number if history.reference else history.lost_number
@@ -357,22 +320,6 @@ class Templates:
         if facts.unowned is None:
             return new
         return unrequested.unowned_inputs(new, explicit_router_inputs(server.spec), facts.unowned, {})
-
-    def _stored_record(self, server: KimiLinearServer, options: Router, live: Manifest) -> Revision | None:
-        """Return the record on a router's Deployment, which the API server has returned with its managed fields."""
-        built = router.build_pod_template(server, options)
-        return self._allowed_record(server, options, live) or router_template.read_short(built, live)
-
-    def _allowed_record(self, server: KimiLinearServer, options: Router, live: Manifest | None) -> Revision | None:
-        """Return the record on a router's Deployment, None if its template gives more access than is allowed.
-
-        Users can edit this record. See `_allowed_revisions`. A record of another owner is left out.
-        """
-        found = router_template.read(live) if live and plan.may_be_taken(live, server) else None
-        if found is None or live is None or self._allows_node_access:
-            return found
-        allowed = access.reach([router.build_pod_template(server, options)])
-        return found if _is_within_reach(found, allowed, live) else None
 
     async def _with_router(self, server: KimiLinearServer, case: _Case, choice: TemplateChoice) -> TemplateChoice:
         """Add the pod template of the router, if the server has one.
@@ -390,26 +337,13 @@ class Templates:
             return choice
         kept, built = case.router, router.build_pod_template(server, options)
         if state.is_unchanged and (kept is None or kept.number != choice.current.number):
-            kept = await self._running_router(server, case, choice, built) or kept
+            running = await self._routers.running(case.key, server, choice.running or choice.current)
+            kept = replace(running, refused=kept.refused if kept else {}) if running else kept
         found = router_template.choose(server, built, kept, choice.current)
         if found.offer and state.is_chosen and not (choice.unknown or found.unknown):
             choice = choice.with_mark(server, case.history.next_number)
             found = router_template.choose(server, built, kept, choice.current)
         return replace(choice, router=found)
-
-    async def _running_router(
-        self, server: KimiLinearServer, case: _Case, choice: TemplateChoice, built: Manifest
-    ) -> Revision | None:
-        """Return the record of the router's pod template from the API server. The cache lacks it, or may be late.
-
-        If there is no record, return a record of the template that the operator applied. None if there is no router.
-        """
-        options, live = server.spec.router, await self._live_router(case.key, server)
-        if options is None or live is None:
-            return None
-        if found := self._stored_record(server, options, live):
-            return replace(found, refused=case.router.refused if case.router else {})
-        return router_template.adopted(server, built, live, choice.running or choice.current)
 
     def _allowed_revisions(
         self, records: list[Manifest], server: KimiLinearServer, live: Manifest | None
@@ -425,7 +359,10 @@ class Templates:
             return revisions
         allowed, deployed = access.reach([build_pod_template(server)]), revision.number_on(live)
         running = next((item for item in revisions if item.number == deployed), None)
-        return [item for item in revisions if _is_within_reach(item, allowed, live if item is running else None)]
+        pods = live["spec"].get("template", {}) if live else None
+        return [
+            item for item in revisions if access.is_within(item.template, allowed, pods if item is running else None)
+        ]
 
     async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Answers:
         """Return the fields of the spec that nobody asked for.
@@ -513,25 +450,6 @@ def _awaits_replicas(spec: ServerSpec, current: Revision) -> bool:
     wait, and so does `replicas: 0` without KEDA.
     """
     return wanted_replicas(spec) > 0 or (is_asleep(spec) and not current.was_asleep)
-
-
-def _is_within_reach(recorded: Revision, allowed: frozenset[str], live: Manifest | None) -> bool:
-    """Return whether a recorded template gives pods no more access than allowed, or than the running pods have.
-
-    A template can also give access because it lacks a field. So it is not enough that the Deployment has all its
-    fields.
-
-    Args:
-        recorded: The record.
-        allowed: The allowed access.
-        live: The Deployment that runs with the record, None if there is none.
-    """
-    if not access.exceeds(recorded.template, allowed):
-        return True
-    running = live["spec"].get("template", {}) if live else None
-    if running is None or has_drifted(running, recorded.template):
-        return False
-    return not access.exceeds(recorded.template, allowed | access.reach([running]))
 
 
 def is_served_with(deployment: Manifest | None, current: Revision) -> bool:

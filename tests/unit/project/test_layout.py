@@ -60,6 +60,7 @@ _MAY_WAIT = {
     "server.reporting",
     "server.resource_type",
     "server.rollouts",
+    "server.router_records",
     "server.start_logs",
     "server.templates",
     "server.verifying",
