@@ -45,6 +45,7 @@ _MAY_WAIT = {
     "benchmark.reconcile",
     "benchmark.resource_type",
     "benchmark.runner",
+    "benchmark.server_state",
     "benchmark.stored_results",
     "benchmark.tool_calls",
     "reconcile.children",
