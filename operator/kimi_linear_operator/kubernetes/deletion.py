@@ -4,6 +4,7 @@ Kubernetes keeps an object that is being deleted until every program that has se
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from kimi_linear_operator.kubernetes.conditions import Reason, condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -18,6 +19,34 @@ PATIENCE_SECONDS = 10.0
 _OF_GARBAGE_COLLECTOR = ("foregroundDeletion", "orphan")
 # A message names this many objects, and this many finalizers of each. Anybody can set any number of finalizers.
 _MOST = 4
+
+
+# Characters of each finalizer that is remembered. The API server does not limit them.
+_LONGEST = 128
+
+
+class Deletion(NamedTuple):
+    """The deletion of an object that still exists.
+
+    Attributes:
+        since: When somebody deleted it, as RFC 3339.
+        finalizers: The first finalizers that hold it.
+    """
+
+    since: str
+    finalizers: tuple[str, ...]
+
+    def manifest(self, kind: str, name: str) -> Manifest:
+        """Return the head of the object with this kind and name."""
+        about = {"name": name, "deletionTimestamp": self.since, "finalizers": [*self.finalizers]}
+        return {"kind": kind, "metadata": about}
+
+
+def deletion_of(live: Manifest) -> Deletion | None:
+    """Return the deletion of an object, None if nobody has deleted it."""
+    since = live["metadata"].get("deletionTimestamp")
+    names = tuple(name[:_LONGEST] for name in finalizers_of(live)[: _MOST + 1])
+    return Deletion(since, names) if since else None
 
 
 def finalizers_of(live: Manifest) -> list[str]:
@@ -48,7 +77,7 @@ def why_blocked(held: Sequence[Manifest]) -> Reason:
 
 def _named(live: Manifest) -> str:
     names = finalizers_of(live)
-    return ", ".join([*names[:_MOST], *([f"{len(names) - _MOST} more"] if len(names) > _MOST else [])])
+    return ", ".join([*names[:_MOST], *(["and more"] if len(names) > _MOST else [])])
 
 
 def _remedy(held: Sequence[Manifest]) -> str:

@@ -18,6 +18,7 @@ from kimi_linear_operator.kubernetes.bounds import (
     without_room,
 )
 from kimi_linear_operator.kubernetes.conditions import CONDITION_TYPES
+from kimi_linear_operator.kubernetes.deletion import Deletion, deletion_of
 from kimi_linear_operator.kubernetes.drift import with_digests
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata, essential_owners, essential_status
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
@@ -109,7 +110,7 @@ class CachedObject:
         text: The object as JSON, without the parts that the operator never reads.
         weight: The weight of the text, see `jsontext.weight`.
         is_deleted: Whether this is the last state of a deleted object.
-        is_terminating: Whether the object was deleted, and exists until its finalizers or processes have ended.
+        deletion: Since when the object is being deleted, and which finalizers hold it. None if nobody has deleted it.
         large: The bytes that count towards the limit of the namespace, 0 for a usual size. For a large child, these are
             the bytes of its text. For a large resource, these are the bytes of its spec and its status.
         cut: If there was no room and only the essence was cached, the value of `large` for the whole object. Otherwise
@@ -129,7 +130,7 @@ class CachedObject:
     text: PackedText
     weight: int
     is_deleted: bool
-    is_terminating: bool
+    deletion: Deletion | None
     large: int
     cut: int = 0
 
@@ -137,6 +138,11 @@ class CachedObject:
     def is_resource(self) -> bool:
         """Return whether this is one of our resources, not a child."""
         return self.owner == self.key
+
+    @property
+    def is_terminating(self) -> bool:
+        """Return whether the object was deleted, and exists until its finalizers or processes have ended."""
+        return self.deletion is not None
 
     @property
     def child_of(self) -> Key | None:
@@ -222,7 +228,7 @@ class Reader:
             text=_packed(kept.text),
             weight=kept.weight,
             is_deleted=is_deleted,
-            is_terminating="deletionTimestamp" in manifest["metadata"],
+            deletion=deletion_of(manifest),
             large=_large_bytes_of_resource(kept) if kind in self._types else _large_bytes_of_child(kept),
             # If this manifest comes from the cache, for example with a new status, the original size of the spec is
             # unknown.

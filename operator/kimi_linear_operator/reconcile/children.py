@@ -14,7 +14,7 @@ from typing import Any
 from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster, for_object, for_state
 from kimi_linear_operator.cluster.errors import CONFLICT, ApiError, Meaning
-from kimi_linear_operator.kubernetes import deletion, drift, metadata, ownership
+from kimi_linear_operator.kubernetes import drift, metadata, ownership
 from kimi_linear_operator.kubernetes.kinds import (
     AUTOSCALER,
     DEPLOYMENT,
@@ -222,7 +222,7 @@ class Children:
         return sentences
 
     def held(self, key: Key, uid: str, kinds: Iterable[Kind]) -> list[Manifest]:
-        """Return the children of a resource that are being deleted, but that finalizers hold.
+        """Return the head of each child of a resource that is being deleted, but that finalizers hold.
 
         They belong to the resource, or to nobody, as a volume that outlives its weights.
 
@@ -233,10 +233,13 @@ class Children:
         """
         readable = (kind for kind in kinds if self.has_read(key.namespace, (kind,)))
         cached = (child for kind in readable for child in self.cache.cached_children(kind, key))
-        going = [child.key for child in cached if child.is_terminating and (uid in child.owners or not child.owners)]
-        going.sort(key=lambda found: (found.kind.kind, found.name))
-        live = (self.cache.get(found) for found in going[:_MOST_READS])
-        return [child for child in live if child and deletion.finalizers_of(child)]
+        held = [
+            (uid not in child.owners, child.key.kind.kind, child.key.name, child.deletion)
+            for child in cached
+            if child.deletion and child.deletion.finalizers and (uid in child.owners or not child.owners)
+        ]
+        # Users can create many objects without an owner, so the resource's own children come first.
+        return [deleted.manifest(kind, name) for _, kind, name, deleted in sorted(held)]
 
     def _cached(self, owner: Resource, wanted: Manifest) -> Manifest | None:
         return self.cache.get(_key(owner, wanted))
