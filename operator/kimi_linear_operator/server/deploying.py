@@ -134,7 +134,9 @@ class Deploying:
             await self._children.apply(server, record)
         await self.end_rollout(key, server)
 
-    async def end_rollout(self, key: Key, server: KimiLinearServer, current: Revision | None = None) -> None:
+    async def end_rollout(
+        self, key: Key, server: KimiLinearServer, current: Revision | None = None, used: Collection[int] = ()
+    ) -> None:
         """Remove the mark of an automatic rollout from older revisions.
 
         The running revision loses it if the server has served with it. The others lose it because the current revision
@@ -144,6 +146,7 @@ class Deploying:
             key: The server.
             server: The server.
             current: The revision that the server should have, None if the spec is not applied.
+            used: With `current`: the numbers of the revisions that stay. The pass deletes the others.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
@@ -154,7 +157,7 @@ class Deploying:
         deployed = revision.number_on(live)
         records = revision.newest(self._templates.records(key, server), deployed)
         for marked in revision.read_all(records):
-            if not marked.is_automatic or (current and marked.number >= current.number):
+            if not marked.is_automatic or (current and marked.number not in {*used} - {current.number}):
                 continue
             is_replaced = current is not None and marked.number != deployed
             if is_replaced or await self._templates.has_settled(key, server, live, marked):
