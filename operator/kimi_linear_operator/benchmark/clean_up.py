@@ -45,7 +45,7 @@ class CleanUp:
         if is_complete(status) and benchmark and wait is None:
             wait = await self._delete_runner(benchmark)
         if until_expiry == 0.0:
-            return await self._expire(key, manifest)
+            until_expiry = await self._expire(key, manifest)
         soonest = retention.soonest([wait, until_expiry])
         return None if soonest is None else min(soonest, retention.LONGEST_WAIT_SECONDS)
 

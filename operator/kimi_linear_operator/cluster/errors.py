@@ -36,6 +36,8 @@ class Meaning(Enum):
 
 NO_ANSWER = "no answer from"
 """The beginning of the message about a request without an answer."""
+NOT_SERVED = "the API server does not serve"
+"""The beginning of the message about a kind that the API server does not serve, as its discovery has proven."""
 # The answer to a path of a kind that the API server does not serve (k8s.io/apiserver, and http.NotFound of Go).
 _NOT_FOUND = 404
 _UNKNOWN_PATH = "404 page not found"
@@ -85,8 +87,10 @@ class ApiError(Exception):
 
     @property
     def is_unknown_kind(self) -> bool:
-        """Return whether the API server does not serve the kind of the requested object."""
-        return (self.status, self.message) == (_NOT_FOUND, _UNKNOWN_PATH)
+        """Return whether the API server probably does not serve the kind of the requested object."""
+        is_proven = self.status == _NOT_FOUND and self.message.startswith(NOT_SERVED)
+        # A proxy can send this text, too, so only people read it: no decision of the operator depends on it.
+        return is_proven or (self.status == UNREACHABLE and self.message.endswith(_UNKNOWN_PATH))
 
     @property
     def is_missing_namespace(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes import ownership
-from kimi_linear_operator.kubernetes.bounds import HEAVIEST_CHILD, LARGEST_CHILD, LARGEST_SPEC
+from kimi_linear_operator.kubernetes.bounds import HEAVIEST_CHILD, LARGEST_CHILD, LARGEST_SPEC, within_bounds
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata
 from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
@@ -23,7 +23,8 @@ def light(manifest: Manifest, text: bytes) -> Manifest:
     """Return an object without the parts that are too large to hold.
 
     Managed fields that are too heavy become None, except for those of our own that `Cluster.unify` needs. If the rest
-    is larger than any object of the operator can be, only its essence is left, as in the cache.
+    is larger than any object of the operator can be, only its essence is left, as in the cache. A spec of ours that is
+    too large becomes a small one that the check refuses, too.
 
     Args:
         manifest: The object, with complete metadata.
@@ -43,7 +44,13 @@ def _reductions(manifest: Manifest) -> Iterator[Manifest]:
     yield {**manifest, "metadata": rest["metadata"] | managed}
     essential = essential_metadata(manifest["metadata"]) | managed
     yield {**manifest, "metadata": essential}
-    yield {**essence(manifest), "metadata": essential}
+    reduced = {**essence(manifest), "metadata": essential}
+    # A part of a spec could be a valid spec. So a spec of ours stays whole, or becomes one that the check refuses.
+    yield (
+        {**within_bounds(manifest), "status": reduced["status"], "metadata": essential}
+        if _is_ours(manifest)
+        else reduced
+    )
 
 
 def _managed_fields(manifest: Manifest) -> Manifest:
@@ -52,8 +59,12 @@ def _managed_fields(manifest: Manifest) -> Manifest:
     if _is_within(jsontext.encode(found), _LONGEST_MANAGED_FIELDS, HEAVIEST_MANAGED_FIELDS):
         return {"managedFields": found}
     # The operator never applies its own resources.
-    is_resource = str(manifest.get("apiVersion")).startswith(f"{GROUP}/")
-    return {"managedFields": None if is_resource else ownership.reduced(found, MANAGER) or None}
+    return {"managedFields": None if _is_ours(manifest) else ownership.reduced(found, MANAGER) or None}
+
+
+def _is_ours(manifest: Manifest) -> bool:
+    """Return whether this is one of our own resources."""
+    return str(manifest.get("apiVersion")).startswith(f"{GROUP}/")
 
 
 def _without_managed_fields(manifest: Manifest) -> Manifest:

@@ -6,7 +6,7 @@ that the cluster does not have a kind (https://kubernetes.io/docs/concepts/overv
 """
 
 from kimi_linear_operator.cluster.answer import Answer, decoded, error_of, shows_forbidden
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import NOT_SERVED, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.paths import version_path
 from kimi_linear_operator.cluster.request import Request
 from kimi_linear_operator.cluster.transport import TooLongError, Transport
@@ -44,7 +44,7 @@ async def refusal(transport: Transport, kind: Kind, answer: Answer) -> ApiError:
         return _doubted(found, f"discovery cannot be read: {error}")
     if is_served:
         return _doubted(found, "discovery names the kind")
-    return ApiError(_NOT_FOUND, f"the API server does not serve {kind.plural} of {kind.api_version}")
+    return ApiError(_NOT_FOUND, f"{NOT_SERVED} {kind.plural} of {kind.api_version}")
 
 
 def _doubted(found: ApiError, why: str) -> ApiError:

@@ -326,7 +326,7 @@ def _known(reason: str) -> str:
 
 def _source(manifest: Manifest) -> str:
     latest: Manifest = max(
-        manifest["metadata"].get("managedFields", ()),
+        manifest["metadata"].get("managedFields") or (),
         key=lambda entry: (entry.get("subresource") != "status", entry.get("time", "")),
         default={},
     )

@@ -49,7 +49,7 @@ def has_applied_number(deployment: Manifest) -> bool:
     Args:
         deployment: The Deployment, with its managed fields.
     """
-    applied = ownership.applied_fields(deployment["metadata"].get("managedFields", ()), metadata.MANAGER)
+    applied = ownership.applied_fields(deployment["metadata"].get("managedFields") or (), metadata.MANAGER)
     return f"f:{REVISION_ANNOTATION}" in applied.get("f:metadata", {}).get("f:annotations", {})
 
 

@@ -100,10 +100,11 @@ def _server_facts(manifest: Manifest) -> ServerFacts:
 
 
 def _unowned_text(manifest: Manifest) -> bytes | None:
-    spec = manifest.get("spec")
-    if not isinstance(spec, dict):
+    spec, managed_fields = manifest.get("spec"), manifest["metadata"].get("managedFields", ())
+    # They are None if they were too heavy to be kept (`cluster/light.py`).
+    if not isinstance(spec, dict) or managed_fields is None:
         return None
-    unowned = ownership.without_owner(spec, manifest["metadata"].get("managedFields", ()))
+    unowned = ownership.without_owner(spec, managed_fields)
     text = None if unowned is None else packed(unowned)
     return None if text is None else _shared(text)
 

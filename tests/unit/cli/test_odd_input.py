@@ -6,7 +6,8 @@ import pytest
 
 from kimi_linear_operator import cli
 from kimi_linear_operator.cli.failure import of_cluster
-from kimi_linear_operator.cluster.errors import NO_ANSWER, UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.answer import Answer, error_of
+from kimi_linear_operator.cluster.errors import NO_ANSWER, NOT_SERVED, UNREACHABLE, ApiError
 
 SERVER = "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer, metadata: {name: kimi%s}}"
 RULE = "use at most 63 lower-case letters, digits and '-', and begin and end with a letter or a digit"
@@ -101,7 +102,11 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(text: str, capsys: Capture, m
     ("error", "words"),
     [
         (
-            ApiError(404, "404 page not found"),
+            error_of(Answer(404, b"404 page not found\n", "")),
+            "install the operator with its chart, or only the definitions with `kimi-",
+        ),
+        (
+            ApiError(404, f"{NOT_SERVED} kimilinearservers of kimi-linear.io/v1alpha1"),
             "install the operator with its chart, or only the definitions with `kimi-",
         ),
         (ApiError(UNREACHABLE, f"{NO_ANSWER} https://a: refused"), "https://a: refused: check that the cluster runs"),

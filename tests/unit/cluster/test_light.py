@@ -16,7 +16,12 @@ from kimi_linear_operator.cluster.transport import Transport
 from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.kinds import SERVICE, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.resource_types import check
+from kimi_linear_operator.server.applied_template import has_applied_number
+from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.spec import SERVER
+from make import make_deployment, make_server
+from passes import READER
 
 # The API server stores this many keys in an object.
 KEYS = 95_000
@@ -107,3 +112,35 @@ def test_managers_of_many_children_become_one_at_the_same_time_with_little_memor
         assert asyncio.run(test()) < CHILDREN * MIB
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"replicas": 2, "podTemplate": {"spec": {"containers": [{"env": [{"name": f"A{i}"} for i in range(30_000)]}]}}},
+        {"replicas": 2, "engine": {"extraArgs": ["x" * 1_100_000]}},
+    ],
+    ids=["heavy", "long"],
+)
+def test_a_spec_that_is_too_large_does_not_become_a_valid_one(spec: Manifest) -> None:
+    """Its plain fields alone would be the spec of another server, whose pods nobody has asked for."""
+    text = text_of(kind="KimiLinearServer", version="kimi-linear.io/v1alpha1", spec=spec)
+    reduced = read(text, "KimiLinearServer")
+    assert len(jsontext.encode(reduced)) < 100_000
+    paths = [[problem.path for problem in check(manifest).problems] for manifest in (reduced, json.loads(text))]
+    assert paths[0] == paths[1] != []
+    assert not check(reduced).is_valid
+
+
+def test_a_server_whose_managed_fields_are_unknown_can_be_cached() -> None:
+    manifest = make_server()
+    manifest["metadata"] |= {"resourceVersion": "5", "managedFields": None}
+    facts = READER.read(SERVER, manifest).facts
+    assert isinstance(facts, ServerFacts)
+    assert facts.unowned is None
+
+
+def test_a_number_whose_owner_is_unknown_does_not_count_as_ours() -> None:
+    manifest = make_deployment()
+    manifest["metadata"]["managedFields"] = None
+    assert not has_applied_number(manifest)
