@@ -228,7 +228,7 @@ class ServerReconciler:
         ]
         failures, optional = await writes.run()
         verified, passing = await self._verify(key, server, choice.verification)
-        failures = replace(failures, passing=failures.passing or passing)
+        failures = replace(failures, passing=failures.passing or passing or decision.unread)
         return Outcome(
             checked,
             replace(decision, choice=replace(choice, verification=verified)),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.drift import all_differences
 from kimi_linear_operator.kubernetes.kinds import Manifest
@@ -115,10 +116,13 @@ class Decision:
     Attributes:
         server: The server, without the defaults that come only from another version's definition.
         choice: The pod template.
+        unread: Why the API server did not show whether the automatic rollout is complete, None if it showed this, or if
+            the operator did not ask.
     """
 
     server: KimiLinearServer
     choice: TemplateChoice
+    unread: ApiError | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
@@ -143,9 +144,13 @@ class Templates:
             raise BehindError("the automatic rollout no longer chooses this server")
         if not choice.current.is_automatic:
             self.chosen.discard(key)
-        elif await self.has_settled(key, server, live, choice.current, makes_router=True):
-            choice = choice.completed()
-        return Decision(server, choice)
+            return Decision(server, choice)
+        try:
+            has_settled = await self.has_settled(key, server, live, choice.current, makes_router=True)
+        except ApiError as error:
+            # The mark stays, and the server gets everything else.
+            return Decision(server, choice, error)
+        return Decision(server, choice.completed() if has_settled else choice)
 
     def _without(
         self, server: KimiLinearServer, case: _Case, left_out: Answers, refused: Mapping[FieldPath, Any]

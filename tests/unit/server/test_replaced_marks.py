@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from kimi_linear_operator.kubernetes.kinds import REVISION
+from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, VERIFICATION_ANNOTATION
 from operated import KEY, World
 
@@ -41,3 +42,25 @@ def test_a_verified_revision_loses_its_mark_when_a_change_of_the_spec_replaces_i
     world.report("kimi")
     world.passes(2)
     assert marks(world) == []
+
+
+def test_a_server_gets_everything_although_its_pods_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the pods of the API server show whether the rollout goes on. The owner's changes do not wait for that."""
+    world = World(router=None)
+    world.report("kimi")
+    world.roll_out_other_replicas(monkeypatch)
+
+    async def refuse(*_: object) -> list[Manifest]:
+        raise ApiError(429, "too many requests")
+
+    monkeypatch.setattr(world.cluster, "essences", refuse)
+    world.report("kimi")
+    world.spec |= {"replicas": 5, "service": {"port": 31000}}
+    world.generation += 1
+    with pytest.raises(ApiError, match="too many requests"):
+        world.passes()
+    deployment = world.cache.get(KEY.of(DEPLOYMENT))
+    assert deployment
+    assert deployment["spec"]["replicas"] == 5
+    assert "Service/kimi" in world.cluster.written
+    assert marks(world) == ["kimi-2"]
