@@ -46,8 +46,8 @@ RECONCILE_CPU_SECONDS = Histogram(
 SECONDS_TO_SERVE = Histogram(
     "kimi_linear_server_time_to_serve_seconds",
     "How long a start took until the replica served, if status.startup shows the start. A start begins when the pod "
-    "gets a node or, after a crash, when the container starts again. Only the leader counts starts, so add up the "
-    "values of all replicas",
+    "gets a node or, after a crash, when the container starts again. Only the leader counts starts, and another "
+    "replica can become the leader. So add up the values of all replicas",
     buckets=(10, 30, 60, 120, 300, 600, 900, 1200, 1800, 2700, 3600, 7200),
     registry=REGISTRY,
 )
@@ -83,7 +83,8 @@ SCOPE_UNREADABLE = Gauge(
     "kimi_linear_operator_scope_unreadable",
     "1 while the operator cannot read a kind of objects in a namespace (an empty label means all namespaces). "
     "Resources that need this kind are not reconciled. The value stays 0 while only lists fail and the watch works. "
-    "An optional kind counts only while a server asks for it; this server lacks only the child of this kind",
+    "A kind that only some servers ask for (for example, an Ingress) counts only while a server asks for it. Such a "
+    "server is still reconciled, and lacks only its object of this kind",
     ["resource", "scope_namespace"],
     registry=REGISTRY,
 )

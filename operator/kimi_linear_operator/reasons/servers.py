@@ -20,8 +20,9 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "directly to the replicas.",
         "`kubectl describe pods --selector kimi-linear.io/router=NAME` shows what these pods wait for, often the "
         "image or free resources on a node. `kubectl logs` with the same selector shows why a router fails. Your "
-        "own image must contain Python and the package sglang-router. If the router fails with the pods of another "
-        "version of the operator, [take other pods](upgrading.md#when-a-rollout-stops).",
+        "own image must contain Python and the package sglang-router. If another version of the operator has built the "
+        "router's newest pods, and these pods fail, [give the router other "
+        "pods](upgrading.md#when-a-rollout-stops).",
     ),
     "ProgressDeadlineExceeded": Explanation(
         "server",
@@ -45,8 +46,9 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "ReplicaAwaited": Explanation(
         "server",
         "A replica does not serve yet, has just begun to serve, or no longer serves. Until all replicas serve, the "
-        "operator does not let the autoscaler add replicas. Otherwise the autoscaler would add more, because it counts "
-        "a loading replica as idle.",
+        "operator does not let the autoscaler add replicas. Otherwise the autoscaler would continue to add replicas "
+        "until the first new one serves: it counts a loading replica as idle, although this replica cannot take any "
+        "load yet.",
         "Wait. If the replica does not start, the reason of `Ready` says why.",
     ),
     "MaximumReached": Explanation(
@@ -71,7 +73,7 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "AutoscalerPending": Explanation(
         "server",
         "No controller has handled the HorizontalPodAutoscaler or the ScaledObject yet. Or the spec has changed from "
-        "one to the other, and the former one still exists.",
+        "one of these two objects to the other, and the former object still exists.",
         "Wait some seconds. If the reason stays, kube-controller-manager does not run the controller of autoscalers, "
         "or KEDA's operator does not run. If the message names a finalizer of KEDA and you have uninstalled KEDA, "
         "install it again until the ScaledObject is gone, or remove the finalizer.",
@@ -166,9 +168,9 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     ),
     "KindForbidden": Explanation(
         "server",
-        "The spec asks for an object of a kind that the operator's Role does not allow, or for an autoscaler that "
-        "waits until the former one, of such a kind, is gone. The operator has written all other objects of the "
-        "server.",
+        "The spec asks for an object of a kind that the operator's Role does not allow. Or the spec asks for an "
+        "autoscaler, the former autoscaler still exists, and the Role does not allow the kind of the former one. The "
+        "operator has written all other objects of the server.",
         "Give the operator the rules of the Role in its chart. Some rules need a value of the chart: `rbac.expose` "
         "for an Ingress and an HTTPRoute, `rbac.networkPolicies` for a NetworkPolicy, `rbac.monitoring` for a "
         "PodMonitor and a PrometheusRule, `rbac.keda` for a ScaledObject. The operator creates the object within a "

@@ -28,18 +28,18 @@ SPECS: Mapping[ReasonName, Explanation] = {
     ),
     "Replacing": Explanation(
         "both",
-        "A deleted resource had the same name, or an object that the resource needs is being deleted. The object is "
-        "still being removed.",
+        "An object of a deleted resource with the same name is still being removed, or an object that the resource "
+        "needs is being deleted.",
         "Wait. If the message names finalizers, do as for `DeletionBlocked`.",
     ),
     "DeletionBlocked": Explanation(
         "both",
         "An object of the resource is being deleted, but finalizers hold it (`Synced`). A finalizer is a name in "
         "`metadata.finalizers`. Kubernetes keeps the object until the program that has set the name removes it. Until "
-        "then, the operator neither changes the object nor creates it again. If the spec no longer asks for the "
-        "object, it still works as before: for example, a Service still leads to the pods.",
-        "Start the program that removes the finalizer. If it no longer exists, remove the finalizer with the command "
-        "that the message contains. The operator then continues by itself.",
+        "then, the operator neither changes the object nor creates it again. Even if the spec no longer asks for "
+        "the object, the object works as before: for example, a Service still leads to the pods.",
+        "Start the program that removes the finalizer. If this program no longer exists, remove the finalizer with "
+        "the command that the message contains. The operator then continues by itself.",
     ),
     "ApplyFailed": Explanation(
         "both",
@@ -47,8 +47,8 @@ SPECS: Mapping[ReasonName, Explanation] = {
         "Most often `podTemplate` contains a wrong value, or an admission policy forbids the object. Correct "
         "`podTemplate` or the policy. If a policy requires labels or annotations, put them into `inheritedMetadata`. "
         "Kueue refuses another queue while pods are ready: suspend the server first. To leave a queue, delete the "
-        "Deployment. If the message names an older definition, install a newer version of the add-on to which "
-        "the kind belongs.",
+        "Deployment. If the message says that the cluster has an older definition of a kind, install a newer "
+        "version of the add-on to which this kind belongs.",
     ),
     "Suspended": Explanation("both", "`suspend` is true, so nothing runs.", "Set `suspend` to false to continue."),
 }

@@ -50,9 +50,9 @@ class Verification(Model):
     mode: Literal["Off", "Warn", "Block"] = Field(
         default="Off",
         description="Off: the answers are not checked. Warn: when all replicas serve with a new pod template, the "
-        "operator checks their answers and writes the condition Verified. Block: the operator checks the first replica "
-        "with a new pod template, and no replica with this template serves before. A change to or from Block replaces "
-        "the pods.",
+        "operator checks their answers and writes the condition Verified. Block: the operator checks the answers of "
+        "the first replica with a new pod template. No replica with this template serves until the answers are right. "
+        "A change to or from Block replaces the pods.",
     )
     on_failure: Literal["Hold", "Rollback"] = Field(
         default="Hold",

@@ -21,7 +21,7 @@ class StartupStatus(Model):
     """The last start of a replica."""
 
     pod: str = Field(description="Name of the pod that was created last.")
-    phase: str = Field(description="The current phase: serving after a complete start.")
+    phase: str = Field(description="The current phase. After a complete start, the phase is serving.")
     phases: Annotated[list[StartupPhase], Field(min_length=1, max_length=16)] = Field(
         description="The phases that have begun, in order. A phase is left out if neither the kubelet nor SGLang's "
         "log reports it.",
