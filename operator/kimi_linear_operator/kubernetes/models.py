@@ -187,7 +187,7 @@ INHERITED_METADATA = (
 class Condition(Model):
     """One aspect of the state, as `metav1.Condition` has it."""
 
-    type: str = Field(description="Name of the aspect, in CamelCase.", max_length=316)
+    type: str = Field(description="Name of the condition, in CamelCase.", max_length=316)
     status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
     observed_generation: Whole = Field(
         default=0, ge=0, description="The generation of the spec that this condition describes."

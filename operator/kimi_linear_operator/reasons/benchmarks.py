@@ -60,8 +60,8 @@ BENCHMARKS: Mapping[ReasonName, Explanation] = {
     ),
     "NoResult": Explanation(
         "both",
-        "For a benchmark, Invalid: the client left no numbers, or numbers that do not match the suite. For weights: "
-        "the Job has ended, and its pod is gone or left no termination message.",
+        "For a benchmark, the verdict is Invalid: the client left no numbers, or numbers that do not match the suite. "
+        "For weights: the Job has ended, and its pod is gone or left no termination message.",
         "For a benchmark, find the cause in the client's log, and measure again. For an hour, `kubectl logs -l "
         "kimi-linear.io/benchmark=NAME,kimi-linear.io/suite=SUITE -c client` shows this log. For weights, wait: the "
         "operator checks them again within a minute.",

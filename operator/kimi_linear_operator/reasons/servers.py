@@ -47,8 +47,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "server",
         "A replica does not serve yet, has just begun to serve, or no longer serves. Until all replicas serve, the "
         "operator does not let the autoscaler add replicas. Otherwise the autoscaler would continue to add replicas "
-        "until the first new one serves: it counts a loading replica as idle, although this replica cannot take any "
-        "load yet.",
+        "until the first new one serves: a loading replica takes no load from the other replicas, so their queues "
+        "stay long.",
         "Wait. If the replica does not start, the reason of `Ready` says why.",
     ),
     "MaximumReached": Explanation(
@@ -201,7 +201,7 @@ SERVERS: Mapping[ReasonName, Explanation] = {
         "server",
         "A gateway refuses the server's HTTPRoute. The message quotes the gateway.",
         "`NotAllowedByListeners`: allow the server's namespace in `allowedRoutes` of the Gateway. "
-        "`NoMatchingListenerHostname`: choose `hostnames` of the listener. `NoMatchingParent`: correct "
-        "`sectionName`. `BackendNotFound`: the Service does not exist; see `Synced`.",
+        "`NoMatchingListenerHostname`: set `httpRoute.hostnames` of the server to names that the listener accepts. "
+        "`NoMatchingParent`: correct `sectionName`. `BackendNotFound`: the Service does not exist; see `Synced`.",
     ),
 }

@@ -30,8 +30,9 @@ WEIGHTS: Mapping[ReasonName, Explanation] = {
     ),
     "WeightsCorrupt": Explanation(
         "weights",
-        "After three downloads, a file still does not have the size and the hash that the hub names. Or the hub's "
-        "commit lacks a file that its index names. Files with wrong content are deleted.",
+        "After three downloads, a file still does not have the size and the hash that the hub names. Or "
+        "`model.safetensors.index.json` lists a file that the commit on the hub does not contain. Files with wrong "
+        "content are deleted.",
         "If the file comes from a mirror, repair the mirror. Otherwise check the volume and its file server.",
     ),
     "HubLimited": Explanation(

@@ -91,9 +91,9 @@ def seconds_until_more(spec: ServerSpec, deployment: Manifest | None, pods: Sequ
 
     A server without replicas begins with one.
 
-    The autoscaler counts a loading replica as idle, so it would add more replicas until the first one serves. After
-    that, the new replica takes its part of the load only slowly, because requests that wait in other replicas stay
-    there.
+    A loading replica takes no requests from the other replicas, so their queues stay long, and the autoscaler would
+    add more replicas until the first one serves. After that, the new replica takes its part of the load only slowly,
+    because requests that wait in other replicas stay there.
 
     Args:
         spec: The server's spec.
