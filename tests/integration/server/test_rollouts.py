@@ -108,10 +108,7 @@ def test_a_server_that_fails_soon_after_it_became_ready_stops_the_rollout(sandbo
 
 
 def test_a_step_to_zero_does_not_end_the_halt_of_a_rollout(sandbox: Sandbox) -> None:
-    namespace = sandbox.namespace
-    _begin_with_a_held_pod(sandbox, spec=_SLEEPING)
-    _scale_like_keda(namespace, "a", 0)
-    namespace.wait_for_condition("a", "Ready", "False", "ScaledToZero")
+    namespace = _halted_and_asleep(sandbox)
     stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods", lambda has: not has, 4)
     go_on_as(sandbox, OTHER_VERSION)
     stays(lambda: has_other_pods(namespace, "b"), "server b keeps its pods after a restart", lambda has: not has, 4)
@@ -123,12 +120,17 @@ def test_a_step_to_zero_does_not_end_the_halt_of_a_rollout(sandbox: Sandbox) -> 
 
 
 def test_a_suspend_ends_the_halt_at_a_server_that_was_scaled_to_zero(sandbox: Sandbox) -> None:
-    namespace = sandbox.namespace
-    _begin_with_a_held_pod(sandbox, spec=_SLEEPING)
-    _scale_like_keda(namespace, "a", 0)
-    namespace.wait_for_condition("a", "Ready", "False", "ScaledToZero")
+    namespace = _halted_and_asleep(sandbox)
     namespace.change_server("a", {"suspend": True})
     wait_for(lambda: has_other_pods(namespace, "b"), "server b gets the new pods")
+
+
+def _halted_and_asleep(sandbox: Sandbox) -> Namespace:
+    """Let a rollout stop at server a, and scale this server to zero as KEDA does."""
+    _begin_with_a_held_pod(sandbox, spec=_SLEEPING)
+    _scale_like_keda(sandbox.namespace, "a", 0)
+    sandbox.namespace.wait_for_condition("a", "Ready", "False", "ScaledToZero")
+    return sandbox.namespace
 
 
 def _scale_like_keda(namespace: Namespace, name: str, replicas: int) -> None:

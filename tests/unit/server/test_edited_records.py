@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -58,9 +59,16 @@ class World:
 
     def edit_router(self, pod: Manifest) -> None:
         """Add a podTemplate to the inputs in the record of the router."""
+
+        def add(record: Manifest) -> None:
+            record["inputs"]["podTemplate"], record[UNOWNED] = {"spec": pod}, _UNOWNED
+
+        self.edit_router_record(add)
+
+    def edit_router_record(self, change: Callable[[Manifest], object]) -> None:
         router = copy.deepcopy(self.cluster.objects["Deployment", "kimi-router"])
         record = json.loads(router["metadata"]["annotations"][TEMPLATE_ANNOTATION])
-        record["inputs"]["podTemplate"], record[UNOWNED] = {"spec": pod}, _UNOWNED
+        change(record)
         router["metadata"]["annotations"][TEMPLATE_ANNOTATION] = json.dumps(record)
         self.cache.put(DEPLOYMENT, self.cluster.store(router))
 
@@ -140,11 +148,7 @@ def test_of_templates_with_access_only_that_of_the_running_pods_is_kept(image: s
 
 def test_a_forged_record_of_a_router_without_any_other_change_is_left_out() -> None:
     world = World({"f:suspend": {}})
-    router = copy.deepcopy(world.cluster.objects["Deployment", "kimi-router"])
-    record = json.loads(router["metadata"]["annotations"][TEMPLATE_ANNOTATION])
-    record["template"]["spec"]["volumes"] = [FILES]
-    router["metadata"]["annotations"][TEMPLATE_ANNOTATION] = json.dumps(record)
-    world.cache.put(DEPLOYMENT, world.cluster.store(router))
+    world.edit_router_record(lambda record: record["template"]["spec"].update(volumes=[FILES]))
     world.run()
     assert world.reached == []
 
@@ -160,10 +164,6 @@ def test_a_record_without_a_field_that_protects_the_pods_is_left_out() -> None:
 
 def test_a_record_of_a_router_without_a_field_that_protects_its_pods_is_left_out() -> None:
     world = World({"f:suspend": {}})
-    router = copy.deepcopy(world.cluster.objects["Deployment", "kimi-router"])
-    record = json.loads(router["metadata"]["annotations"][TEMPLATE_ANNOTATION])
-    del record["template"]["spec"]["automountServiceAccountToken"]
-    router["metadata"]["annotations"][TEMPLATE_ANNOTATION] = json.dumps(record)
-    world.cache.put(DEPLOYMENT, world.cluster.store(router))
+    world.edit_router_record(lambda record: record["template"]["spec"].pop("automountServiceAccountToken"))
     world.run()
     assert world.reached == []

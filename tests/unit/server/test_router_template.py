@@ -217,14 +217,20 @@ def _settle(world: World) -> None:
         world.passes(2)
 
 
-def test_another_router_is_no_remedy_for_replicas_whose_answers_were_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the rollout would go on, and other servers would get the template that has failed."""
+def _rolled_back(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return a server that went back to its former pods, because the answers with those of a rollout were wrong."""
     world = World(verification={"mode": "Block", "onFailure": "Rollback"})
     _verified(world, 1, has_passed=True)
     _settle(world)
     world.roll_out_other_replicas(monkeypatch)
     _verified(world, 2, has_passed=False)
     _settle(world)
+    return world
+
+
+def test_another_router_is_no_remedy_for_replicas_whose_answers_were_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the rollout would go on, and other servers would get the template that has failed."""
+    world = _rolled_back(monkeypatch)
     assert world.condition()["reason"] == "TemplateRejected"
     _upgrade(monkeypatch, world)
     world.passes(2)
@@ -382,12 +388,7 @@ def test_a_router_without_a_record_keeps_its_pods_after_the_wait_of_a_server_tha
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The Deployment of the replicas has the number before that of the newest record."""
-    world = World(verification={"mode": "Block", "onFailure": "Rollback"})
-    _verified(world, 1, has_passed=True)
-    _settle(world)
-    world.roll_out_other_replicas(monkeypatch)
-    _verified(world, 2, has_passed=False)
-    _settle(world)
+    world = _rolled_back(monkeypatch)
     before = world.pods
     world.edit(annotation="")
     _let_wait(world)
