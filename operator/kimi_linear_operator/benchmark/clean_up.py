@@ -8,6 +8,7 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.status import is_complete
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
+from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS
 from kimi_linear_operator.reconcile.resource_type import Context
@@ -46,8 +47,8 @@ class CleanUp:
             wait = await self._delete_runner(benchmark)
         if until_expiry == 0.0:
             until_expiry = await self._expire(key, manifest)
-        soonest = retention.soonest([wait, until_expiry])
-        return None if soonest is None else min(soonest, retention.LONGEST_WAIT_SECONDS)
+        next_wait = soonest([wait, until_expiry])
+        return None if next_wait is None else min(next_wait, retention.LONGEST_WAIT_SECONDS)
 
     async def _delete_jobs(self, key: Key, manifest: Manifest) -> float | None:
         """Delete the Jobs whose result is in the status and whose log is no longer needed.
@@ -61,7 +62,7 @@ class CleanUp:
         for suite_job in (suite_job for suite_job, seconds in zip(jobs, left, strict=True) if seconds == 0.0):
             await self._cluster.delete(JOB, suite_job)
             logger.info("Deleted Job %s. Its result stays in the status", suite_job["metadata"]["name"])
-        return retention.soonest([seconds or BEHIND_RETRY_SECONDS for seconds in left if seconds is not None])
+        return soonest([seconds or BEHIND_RETRY_SECONDS for seconds in left if seconds is not None])
 
     async def _delete_runner(self, benchmark: KimiLinearBenchmark) -> float | None:
         """Delete the runner; return the seconds until the next attempt, None if there is no runner."""

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 
-from kimi_linear_operator.benchmark import job, job_reasons, job_status, retention, started, turn
+from kimi_linear_operator.benchmark import job, job_reasons, job_status, started, turn
 from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission, Wait
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
 from kimi_linear_operator.benchmark.live_pods import read_pods
@@ -17,7 +17,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, deletion, metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
-from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.kubernetes.times import seconds_between, soonest
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import (
@@ -139,7 +139,7 @@ class NextSuite:
         # Until the client runs, perhaps only Events show the problem, and the operator does not watch Events.
         is_fine = has_begun and not reason
         waits = [next_look(pods, self._now()), None if is_fine else LOOK_AGAIN_SECONDS]
-        return replace(step, not_running=reason, again=retention.soonest(waits))
+        return replace(step, not_running=reason, again=soonest(waits))
 
     def _must_give_way(
         self, measurement: Measurement, suite_job: Manifest, pods: list[Manifest], reason: Reason | None

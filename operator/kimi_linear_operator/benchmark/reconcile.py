@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from kimi_linear_operator.benchmark import job, results_config_map, retention, started
+from kimi_linear_operator.benchmark import job, results_config_map, started
 from kimi_linear_operator.benchmark.clean_up import CleanUp
 from kimi_linear_operator.benchmark.definition import CHECKER
 from kimi_linear_operator.benchmark.ended_suites import EndedSuites
@@ -28,9 +28,10 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.bounds import is_without_room
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.deletion import seconds_until_told
+from kimi_linear_operator.kubernetes.deletion import seconds_until_named
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, Manifest
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
+from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, REPORTED_FAILURES, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -168,11 +169,11 @@ class BenchmarkReconciler:
         # Nothing is deleted before the status and the results are written.
         if not_kept:
             raise not_kept
-        waits = [outcome.again, seconds_until_told(observation.held, self.now())]
+        waits = [outcome.again, seconds_until_named(observation.held, self.now())]
         if retry is not None:
-            return retention.soonest([*waits, retry])
+            return soonest([*waits, retry])
         written = {**manifest, "status": summary}
-        return retention.soonest([*waits, await self._clean_up.run(key, written, observation.benchmark)])
+        return soonest([*waits, await self._clean_up.run(key, written, observation.benchmark)])
 
     async def _write(
         self, manifest: Manifest, observation: BenchmarkObservation, summary: Manifest | None = None
@@ -224,7 +225,7 @@ class BenchmarkReconciler:
         observation = BenchmarkObservation(manifest, benchmark, step.not_applied, step.reason, facts, results, step.job)
         observation = replace(observation, not_running=step.not_running, failed_start=step.failed_start)
         left = self._ended_suites.seconds_left_of(measurement, suites[len(results)]) if step.job else None
-        return _Outcome(observation, retention.soonest([step.again, left]))
+        return _Outcome(observation, soonest([step.again, left]))
 
 
 def _refused(manifest: Manifest, benchmark: KimiLinearBenchmark | None, message: str) -> BenchmarkObservation:

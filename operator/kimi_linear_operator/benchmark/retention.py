@@ -1,7 +1,5 @@
 """How long the parts of a finished benchmark are kept."""
 
-from collections.abc import Sequence
-
 from kimi_linear_operator.benchmark.baseline import is_valid
 from kimi_linear_operator.benchmark.job_status import SIDECAR_SECONDS, has_ended
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL
@@ -55,8 +53,3 @@ def is_wanted(live: Manifest) -> bool:
     """
     owned = ownership.owned_fields(live["metadata"].get("managedFields") or ())
     return "f:ttlSecondsAfterFinished" in owned.get("f:spec", {})
-
-
-def soonest(waits: Sequence[float | None]) -> float | None:
-    """Return the shortest wait, None if all are None."""
-    return min((wait for wait in waits if wait is not None), default=None)

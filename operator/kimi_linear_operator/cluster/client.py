@@ -222,10 +222,7 @@ class Cluster:
             fields = ownership.unified(live["metadata"].get("managedFields") or [], MANAGER)
             if fields is None:
                 return live
-            patch = [
-                {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
-                {"op": "replace", "path": "/metadata/managedFields", "value": fields},
-            ]
+            patch = [*_tests(live, ("resourceVersion",)), _step("replace", "/metadata/managedFields", fields)]
             try:
                 request = Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, patch)
                 return await self._write(kind, request, live)

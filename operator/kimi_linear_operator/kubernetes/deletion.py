@@ -110,7 +110,7 @@ def synced(held: Iterable[Manifest], now: str) -> list[Condition]:
     return [condition("Synced", False, blocked)] if blocked else []
 
 
-def seconds_until_told(held: Iterable[Manifest], now: str) -> float | None:
+def seconds_until_named(held: Iterable[Manifest], now: str) -> float | None:
     """Return the seconds until `why_blocked_long` names another object, None if it names all of them.
 
     Args:

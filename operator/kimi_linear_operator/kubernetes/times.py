@@ -1,5 +1,6 @@
 """Times in Kubernetes' format, RFC 3339."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 
@@ -25,3 +26,8 @@ def moment(text: object) -> datetime | None:
     except ValueError:
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def soonest(waits: Iterable[float | None]) -> float | None:
+    """Return the shortest wait, None if all are None."""
+    return min((wait for wait in waits if wait is not None), default=None)

@@ -127,7 +127,7 @@ class Cache:
             wanted: The keys of the wanted children.
         """
         to_read = self._children_to_read(kind, key, owner)
-        return [cached for cached in to_read if not cached.is_terminating and cached.key not in wanted]
+        return [cached for cached in to_read if cached.deletion is None and cached.key not in wanted]
 
     def _children_to_read(self, kind: Kind, key: Key, owner: str | None) -> Iterator[CachedObject]:
         labelled = self.cached_children(kind, key)

@@ -140,11 +140,6 @@ class CachedObject:
         return self.owner == self.key
 
     @property
-    def is_terminating(self) -> bool:
-        """Return whether the object was deleted, and exists until its finalizers or processes have ended."""
-        return self.deletion is not None
-
-    @property
     def child_of(self) -> Key | None:
         """Return the owner of this child, None if it is not a child."""
         return self.parent if self.is_resource else self.owner

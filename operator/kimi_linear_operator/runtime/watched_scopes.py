@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kimi_linear_operator import counters
+from kimi_linear_operator.cluster.refusals import REFUSALS
 from kimi_linear_operator.runtime.scopes import Scope
 
 logger = logging.getLogger(__name__)
@@ -16,7 +17,6 @@ logger = logging.getLogger(__name__)
 LONGEST_SILENCE_SECONDS = 120.0
 
 _OK = 200
-_REFUSALS = (403, 404)
 
 
 @dataclass
@@ -79,7 +79,7 @@ class WatchedScopes:
         if status != _OK:
             counters.WATCH_FAILURES.labels(scope.kind.plural).inc()
             self._failed.add(scope)
-            self._note_refusal(scope, is_refused=status in _REFUSALS)
+            self._note_refusal(scope, is_refused=status in REFUSALS)
         elif verb == "LIST":
             self._restarted.add(scope)
         else:

@@ -20,6 +20,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     kind_of,
 )
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
+from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.children import write_all, write_groups
@@ -181,7 +182,7 @@ class ServerReconciler:
         ]
         if outcome.passing:
             raise outcome.passing
-        return min((seconds for seconds in retries if seconds is not None), default=None)
+        return soonest(retries)
 
     def _seconds_to_settle(self, key: Key, uid: str) -> float | None:
         """Return the seconds until an automatic rollout may go on with the next server, None if there is no wait."""

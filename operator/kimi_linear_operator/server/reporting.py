@@ -2,8 +2,9 @@
 
 from kimi_linear_operator import counters
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.deletion import seconds_until_told
+from kimi_linear_operator.kubernetes.deletion import seconds_until_named
 from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, BENCHMARK, REVISION, SCALED_OBJECT, Manifest
+from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
@@ -81,8 +82,7 @@ class ServerReporting:
         again = await self._reporting.write(SERVER, manifest, status, event, if_unchanged=is_recorded)
         self._count_start(key, manifest, status)
         late = seconds_until_late(status.get("startup"), observation.startup_seconds, self._now())
-        told = seconds_until_told(observation.held, self._now())
-        return min((seconds for seconds in (again, late, told) if seconds is not None), default=None)
+        return soonest([again, late, seconds_until_named(observation.held, self._now())])
 
     def _autoscaler(self, key: Key, uid: str, outcome: Outcome) -> Manifest | None:
         """Return the live HorizontalPodAutoscaler of a server, or KEDA's if KEDA scales the server."""

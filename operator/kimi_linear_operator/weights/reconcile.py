@@ -9,12 +9,12 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
-from kimi_linear_operator.kubernetes.deletion import seconds_until_told
+from kimi_linear_operator.kubernetes.deletion import seconds_until_named
 from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, JOB, POD, Manifest
 from kimi_linear_operator.kubernetes.refusals import newest, refusal
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.stored import FieldPath
-from kimi_linear_operator.kubernetes.times import seconds_between
+from kimi_linear_operator.kubernetes.times import seconds_between, soonest
 from kimi_linear_operator.kubernetes.unrequested import Answers
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -276,7 +276,7 @@ class WeightsReconciler:
             self._blocked_seconds(key, is_blocked=bool(not_applied and outcome.checked.is_valid)),
             self._next_look(outcome),
         ]
-        return min((seconds for seconds in retries if seconds is not None), default=None)
+        return soonest(retries)
 
     def _blocked_seconds(self, key: Key, *, is_blocked: bool) -> float | None:
         """Return in how many seconds to write blocked children again, None if no child is blocked.
@@ -321,8 +321,7 @@ class WeightsReconciler:
         # Later, the time of this status shows which fields the spec already had: see `kept_job.unrequested`.
         has_job = outcome.job is not None and not not_applied
         again = await self._reporting.write(WEIGHTS, manifest, status, event, if_unchanged=has_job)
-        told = seconds_until_told(held, self._now())
-        return min((seconds for seconds in (again, told) if seconds is not None), default=None)
+        return soonest([again, seconds_until_named(held, self._now())])
 
 
 def _lacks_result(job: Manifest) -> bool:
