@@ -93,7 +93,7 @@ def is_marked(cache: Cache, key: Key) -> bool:
     """Return whether a server took a template in the rollout, and has not been Ready with it yet.
 
     Such a server owns a marked revision. But anybody can create a revision with the server's label and the mark, and
-    the operator cannot remove this mark. So a mark is ignored if the server is Ready with its newest template. It is
+    the operator cannot read every revision. So a mark is ignored if the server is Ready with its newest template. It is
     also ignored if a Ready server has left the template because the answers were wrong. With `verification.mode: Warn`,
     a server keeps a template with wrong answers. If only its router gets a new template, the mark is on such a record.
     """

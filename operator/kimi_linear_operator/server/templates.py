@@ -414,8 +414,6 @@ class Templates:
             return None
         uncertain = unrequested.uncertain_fields(server, history, case.state, self._now())
         found = unrequested.remembered(record, server, uncertain, await self._answers(case, server, uncertain))
-        has_settled = found.is_automatic and await self.has_settled(key, server, live, found)
-        found = replace(found, is_automatic=found.is_automatic and not has_settled)
         return None if found == record else build_revision(server, found)
 
     async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:
