@@ -174,17 +174,17 @@ def _chosen(
     Args:
         server: The server, without defaults that nobody asked for.
         history: Its revisions.
-        applied: If the revision of its Deployment is lost: the pod template that the operator applied for this spec.
+        applied: If the revision of its Deployment is lost: the pod template that the operator applied, None if it is
+            unknown.
         state: The other state that affects the choice.
 
     Raises:
         WeightsUnreadyError: The server needs a new template, but the location of its model is unknown.
     """
+    if applied is not None and history.is_record_lost:
+        history = _with_running(server, history, applied, state)
     # Whether somebody has deleted the revision of an automatic rollout. The new revision must then be marked, too.
     is_remade = state.is_rolling_out and history.is_record_lost
-    if applied is not None and history.is_record_lost:
-        remade = replace(_new(server, applied, history, is_automatic=is_remade), number=history.lost_number)
-        history = History([*history.revisions, remade], deployed=remade.number)
     built, running = _built(server, state), history.running
     current = _revision_to_continue(server, history, built, state)
     if current is None or has_new_annotation(server, current):
@@ -200,6 +200,27 @@ def _chosen(
     if offer and state.is_chosen and not unknown:
         return TemplateChoice(_marked(server, _new(server, built, history), current), running=running)
     return TemplateChoice(current, offer, running, unknown=unknown)
+
+
+def _with_running(server: KimiLinearServer, history: History, applied: Manifest, state: RolloutState) -> History:
+    """Return a history with the revision that the Deployment has, although there is no record of its number.
+
+    If the Deployment has the template of an older record, somebody has edited the number. Otherwise the record is made
+    again if the template was applied for this spec.
+
+    Args:
+        server: The server.
+        history: Its revisions.
+        applied: The pod template that the operator applied to the Deployment.
+        state: The other state that affects the choice.
+    """
+    if same := [item.number for item in history.revisions if not all_differences(item.template, applied)]:
+        return replace(history, deployed=max(same))
+    if not state.is_unchanged:
+        return history
+    number = history.lost_number
+    remade = replace(_new(server, applied, history, is_automatic=state.is_rolling_out), number=number)
+    return replace(history, revisions=[*history.revisions, remade], deployed=number)
 
 
 def _built(server: KimiLinearServer, state: RolloutState) -> Manifest | None:
@@ -265,8 +286,12 @@ def _revision_to_continue(
     The operator does not drop the newest revision if it was applied, and somebody then moved the Deployment back, for
     example with `kubectl rollout undo`. The operator knows this in two cases. Either the newest revision has the inputs
     of the spec, and the running revision has not. Or an automatic rollout of the newest revision is complete.
+
+    If the record of the newest revision is lost, the server continues with an older one only if this has its inputs.
     """
     newest, running = history.newest, history.running
+    if history.is_record_lost:
+        return newest if newest and not has_other_inputs(server, newest) else None
     if newest and newest.has_failed:
         return newest  # The server went back to an older revision. The newest one was on the Deployment before.
     never_ran = state.is_unserved and newest is not None and newest.uid == server.metadata.uid
