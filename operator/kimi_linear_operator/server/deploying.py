@@ -48,9 +48,11 @@ class Deploying:
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The Deployment or the record could not be written.
         """
-        server, running = decision.server, decision.choice.running
+        server, choice, running = decision.server, decision.choice, decision.choice.running
         try:
-            await self._record(server, decision.choice.current)
+            await self._record(server, choice.current)
+            if choice.is_rolled_back and choice.deployed.data is None:
+                await self._record(server, choice.deployed)  # Somebody has deleted it.
             self._templates.chosen.discard(key)
             await self._children.apply(server, deployment)
         except (NameTakenError, LeftoverError, ApiError) as error:

@@ -384,7 +384,8 @@ class History:
     def is_record_lost(self) -> bool:
         """Return whether the Deployment has the template of a record that does not exist any more.
 
-        The Deployment never has a higher number than all records: a record is written before its template is applied.
+        A record is written before its template is applied. So a Deployment has a higher number than all records only if
+        a record is lost, or if somebody has edited the number.
         """
         return not self.revisions or self._highest < self.deployed <= _HIGHEST_DEPLOYED
 

@@ -10,7 +10,7 @@ from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.previous_status import was_rolled_back
-from kimi_linear_operator.server.revision import History, Revision, has_new_annotation, is_of, rollout_of
+from kimi_linear_operator.server.revision import History, Result, Revision, has_new_annotation, is_of, rollout_of
 from kimi_linear_operator.server.router_template import RouterChoice
 from kimi_linear_operator.server.sleeping import is_asleep
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -23,6 +23,9 @@ from kimi_linear_operator.server.template_inputs import (
 )
 from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.weights.location import Location
+
+# The message of a result whose record is lost.
+_LOST_RESULT = "somebody has deleted the record of this result"
 
 
 @dataclass(frozen=True)
@@ -156,21 +159,6 @@ def choose(
 ) -> TemplateChoice:
     """Return the pod template that a server should have, and the template to go back to.
 
-    See `_chosen` for the arguments.
-    """
-    choice = _chosen(server, history, applied, state)
-    if choice.current.was_asleep and not is_asleep(server.spec):
-        choice = replace(choice, current=replace(choice.current, was_asleep=False))
-    older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
-    verified = max(older, key=lambda item: item.number, default=None)
-    return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified, state))
-
-
-def _chosen(
-    server: KimiLinearServer, history: History, applied: Manifest | None, state: RolloutState
-) -> TemplateChoice:
-    """Return the pod template that a server should have.
-
     Args:
         server: The server, without defaults that nobody asked for.
         history: Its revisions.
@@ -181,8 +169,18 @@ def _chosen(
     Raises:
         WeightsUnreadyError: The server needs a new template, but the location of its model is unknown.
     """
-    if applied is not None and history.is_record_lost:
+    if applied is not None:
         history = _with_running(server, history, applied, state)
+    choice = _chosen(server, history, state)
+    if choice.current.was_asleep and not is_asleep(server.spec):
+        choice = replace(choice, current=replace(choice.current, was_asleep=False))
+    older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
+    verified = max(older, key=lambda item: item.number, default=None)
+    return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified, state))
+
+
+def _chosen(server: KimiLinearServer, history: History, state: RolloutState) -> TemplateChoice:
+    """Return the pod template that a server should have."""
     # Whether somebody has deleted the revision of an automatic rollout. The new revision must then be marked, too.
     is_remade = state.is_rolling_out and history.is_record_lost
     built, running = _built(server, state), history.running
@@ -218,9 +216,20 @@ def _with_running(server: KimiLinearServer, history: History, applied: Manifest,
         return replace(history, deployed=max(same))
     if not state.is_unchanged:
         return history
-    number = history.lost_number
-    remade = replace(_new(server, applied, history, is_automatic=state.is_rolling_out), number=number)
-    return replace(history, revisions=[*history.revisions, remade], deployed=number)
+    remade = _new(server, applied, history, is_automatic=state.is_rolling_out)
+    if has_lost_way_back(server, history):
+        # The server went back to this template because the answers with it had been right.
+        remade = replace(remade, number=history.deployed, result=Result(has_passed=True, message=_LOST_RESULT))
+    else:
+        remade = replace(remade, number=history.lost_number)
+    return replace(history, revisions=[*history.revisions, remade], deployed=remade.number)
+
+
+def has_lost_way_back(server: KimiLinearServer, history: History) -> bool:
+    """Return whether a server went back to an older template, and the record of this template is lost."""
+    newest, went_back = history.newest, was_rolled_back(server.status, server.metadata.generation)
+    is_older = newest is not None and newest.has_failed and 0 < history.deployed < newest.number
+    return went_back and is_older and history.running is None
 
 
 def _built(server: KimiLinearServer, state: RolloutState) -> Manifest | None:

@@ -36,6 +36,7 @@ from kimi_linear_operator.server.template_choice import (
     abandons_newest,
     asks_for_newest,
     choose,
+    has_lost_way_back,
 )
 from kimi_linear_operator.server.template_inputs import explicit_inputs, explicit_router_inputs
 from kimi_linear_operator.weights.spec import WEIGHTS
@@ -432,7 +433,8 @@ class Templates:
 
         None if somebody has changed the template.
         """
-        if not case.live or not case.history.is_record_lost:
+        is_lost = case.history.is_record_lost or has_lost_way_back(server, case.history)
+        if not case.live or not is_lost:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
         return running_template(build_pod_template(server), deployment) if deployment else None

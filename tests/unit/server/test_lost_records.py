@@ -114,3 +114,21 @@ def test_a_higher_number_that_somebody_writes_on_a_deployment_changes_no_pod(mon
     found = world.cache.get(KEY.of(DEPLOYMENT))
     assert found
     assert found["metadata"]["annotations"][REVISION_ANNOTATION] == "2"
+
+
+def test_a_server_that_went_back_keeps_its_pods_although_their_record_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers with the template of record 2 were wrong. Its pods must not come back."""
+    world = World(router=None, verification={"mode": "Block", "onFailure": "Rollback"})
+    world.report("kimi")
+    world.passes()
+    verify(world, 1)
+    first = pods(world)
+    world.owned = {"f:engine": {"f:contextLength": {}}}
+    world.change(engine={"contextLength": 4096})
+    verify(world, 2, has_passed=False)
+    world.passes(2)
+    assert (pods(world), world.condition()["reason"]) == (first, "RolledBack")
+    lose(world, 1)
+    build_other_pods(world, monkeypatch)
+    world.passes(2)
+    assert (pods(world), records(world)) == (first, ["kimi-1", "kimi-2"])

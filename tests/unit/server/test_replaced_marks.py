@@ -16,11 +16,11 @@ def marks(world: World) -> list[str]:
     return [item["metadata"]["name"] for item in records if AUTOMATIC_ANNOTATION in item["metadata"]["annotations"]]
 
 
-def verify(world: World, number: int) -> None:
-    """Record that the answers with the pods of a revision were right."""
+def verify(world: World, number: int, *, has_passed: bool = True) -> None:
+    """Record whether the answers with the pods of a revision were right."""
     record = copy.deepcopy(world.record(number))
     world.cluster.written.append("a result")
-    record["metadata"]["annotations"][VERIFICATION_ANNOTATION] = json.dumps({"passed": True, "message": "right"})
+    record["metadata"]["annotations"][VERIFICATION_ANNOTATION] = json.dumps({"passed": has_passed, "message": "told"})
     record["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 10)
     world.cache.put(REVISION, record)
 
