@@ -134,8 +134,9 @@ class RolloutState:
 
     Attributes:
         is_chosen: Whether the automatic rollout has now chosen this server for the newest template.
-        is_unchanged: Whether this generation of the spec was applied before. If so, nobody has asked for other inputs
-            since then, even if the CRD of another version has added other defaults to the spec.
+        is_unchanged: Whether this generation of the spec was applied before, or one that differs only in its replicas.
+            If so, nobody has asked for other inputs since then, even if the CRD of another version has added other
+            defaults to the spec.
         is_unserved: Whether the server has never had a Deployment.
         is_rolling_out: Whether the status says that the newest template is in an automatic rollout for this generation.
         location: Where the server's model is, None if it comes from the hub or from a folder.

@@ -22,7 +22,7 @@ from kimi_linear_operator.server.deployment import build_pod_template, wanted_re
 from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
-from kimi_linear_operator.server.observation import ServerObservation
+from kimi_linear_operator.server.observation import ServerObservation, has_rolled_out
 from kimi_linear_operator.server.owned import controlled_pods, own_deployment, own_pods, own_router
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
@@ -131,7 +131,7 @@ class Templates:
             await read_unchanged(self._cluster, key, server.metadata.uid, server.metadata.generation)
             known = case.history.without_generations_after(server.metadata.generation)
             case = replace(case, history=known)
-        case = self._located(server, case)
+        case = await self._with_applied_spec(server, self._located(server, case))
         left_out = await self._unrequested_fields(server, case)
         server, left_out = self._without(server, case, left_out, refused)
         history = await self._up_to_date(server, case)
@@ -206,6 +206,19 @@ class Templates:
         except WeightsUnreadyError as error:
             return replace(case, state=replace(case.state, unready=error.reason))
         return replace(case, state=replace(case.state, location=location))
+
+    async def _with_applied_spec(self, server: KimiLinearServer, case: _Case) -> _Case:
+        """Count the spec as applied if an autoscaler has only changed its replicas since then.
+
+        This matters if there is no record of the inputs of the replicas or of the router.
+        """
+        has_records = not case.history.is_record_lost and bool(case.router or server.spec.router is None)
+        if case.state.is_unchanged or has_records or case.live is None:
+            return case
+        stored = await read_unchanged(self._cluster, case.key, server.metadata.uid, server.metadata.generation)
+        before = unrequested.Before(self._now(), replicas=case.live["spec"].get("replicas"))
+        is_applied = unrequested.was_only_scaled(stored, before)
+        return replace(case, state=replace(case.state, is_unchanged=is_applied))
 
     async def has_settled(
         self,
@@ -452,18 +465,3 @@ def _awaits_replicas(spec: ServerSpec, current: Revision) -> bool:
     wait, and so does `replicas: 0` without KEDA.
     """
     return wanted_replicas(spec) > 0 or (is_asleep(spec) and not current.was_asleep)
-
-
-def is_served_with(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment wants replicas, and all of them serve with this revision's pod template."""
-    is_current = revision.number_on(deployment) == current.number
-    return is_current and ServerObservation({}, None, deployment=deployment).is_complete
-
-
-def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment has this revision's pod template, and all wanted replicas serve with it.
-
-    The number of wanted replicas can be 0.
-    """
-    is_current = revision.number_on(deployment) == current.number
-    return is_current and ServerObservation({}, None, deployment=deployment).is_rolled_out

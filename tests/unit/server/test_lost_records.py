@@ -6,10 +6,31 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
-from kimi_linear_operator.server import deployment
+from kimi_linear_operator.server import deployment, router
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from operated import KEY, World
+from unit.server import test_changed_defaults as owners
 from unit.server.test_replaced_marks import verify
+
+_SIZE: Manifest = {"f:tensorParallelism": {}}
+
+
+class Owned(owners.World):
+    """A server whose managed fields show who wrote its spec, and when."""
+
+    def template(self, name: str) -> Manifest:
+        found = self.cache.get(KEY._replace(name=name).of(DEPLOYMENT))
+        assert found
+        return dict(found["spec"]["template"])
+
+    def lose_records(self) -> None:
+        """Delete the records. The API server still has the Deployments."""
+        for record in self.cache.children(REVISION, KEY):
+            self.cache.take(self.cache.reader.read(REVISION, record, is_deleted=True))
+        for name in ("kimi", "kimi-router"):
+            found = self.cache.get(KEY._replace(name=name).of(DEPLOYMENT))
+            if found:
+                self.cluster.live[f"Deployment/{name}"] = found
 
 
 def lose(world: World, number: int) -> None:
@@ -60,9 +81,14 @@ def changed(**spec: Any) -> World:
 
 def build_other_pods(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let another version of the operator go on. It would build other pods."""
+    build_other(monkeypatch)
+    world.new_operator()
+
+
+def build_other(monkeypatch: pytest.MonkeyPatch) -> None:
     build = deployment._pod_spec
     monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 77})
-    world.new_operator()
+    monkeypatch.setattr(router, "_REQUESTS", {"cpu": "2", "memory": "512Mi"})
 
 
 @pytest.mark.parametrize(
@@ -82,6 +108,26 @@ def test_the_pods_of_a_lost_record_stay(spec: Manifest, monkeypatch: pytest.Monk
     world.passes(2)
     assert (pods(world), records(world)) == (before, ["kimi-1", "kimi-2"])
     assert world.condition()["reason"] == "NewTemplateAvailable"
+
+
+@pytest.mark.parametrize(
+    ("is_scale", "more"),
+    [(True, {"replicas": 2}), (False, {"replicas": 2, "engine": {"extraArgs": ["--log-level=info"]}})],
+    ids=["an autoscaler", "the owner"],
+)
+def test_of_lost_records_only_a_change_by_the_owner_replaces_pods(
+    is_scale: bool, more: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All records were deleted while no operator ran, and the replicas changed before the next version started."""
+    world = Owned().write({**_SIZE, "f:router": {}}, router={})
+    before = [world.template(name) for name in ("kimi", "kimi-router")]
+    build_other(monkeypatch)
+    world.lose_records()
+    world.start()
+    owned = {**_SIZE, "f:router": {}, "f:replicas": {}, "f:engine": {"f:extraArgs": {}}}
+    world.write(owned, is_scale=is_scale, router={}, **more)
+    after = [world.template(name) for name in ("kimi", "kimi-router")]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [is_scale, is_scale]
 
 
 def test_pods_that_somebody_has_edited_get_the_spec_and_no_older_record() -> None:
