@@ -299,10 +299,10 @@ class Templates:
         return settling.rollout_seconds_left(deployment, self._pause, self._now()) if deployment else 0.0
 
     def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:
-        records = self.records(key, server)
+        records, deployed = self.records(key, server), _number_on(live or self._cache.get(key.of(DEPLOYMENT)), server)
         history = History(
-            self._allowed_revisions(revision.newest(records, revision.number_on(live)), server, live),
-            deployed=revision.number_on(live),
+            self._allowed_revisions(revision.newest(records, deployed), server, live),
+            deployed=deployed,
             used=max(map(revision.number_of, records), default=0),
         )
         state = RolloutState(
@@ -438,8 +438,7 @@ class Templates:
         if not abandons_newest(server, case.history, case.state):
             return case.history
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
-        is_own = deployment is not None and metadata.is_owned_by(deployment, server.metadata.uid)
-        return replace(case.history, deployed=revision.number_on(deployment if is_own else None))
+        return replace(case.history, deployed=_number_on(deployment, server))
 
     async def _applied(self, server: KimiLinearServer, case: _Case) -> Manifest | None:
         """Return the pod template that the operator applied to the Deployment if its record is lost, else None.
@@ -451,6 +450,11 @@ class Templates:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
         return running_template(build_pod_template(server), deployment) if deployment else None
+
+
+def _number_on(deployment: Manifest | None, server: KimiLinearServer) -> int:
+    """Return the number on a Deployment that the server owns or may adopt, 0 if there is none."""
+    return revision.number_on(deployment) if deployment and plan.may_be_taken(deployment, server) else 0
 
 
 def _staying(router: Manifest | None) -> Manifest | None:

@@ -1,10 +1,11 @@
-"""Somebody has deleted the record of the pods that run, and an older record is still there."""
+"""The pods that run do not have the template of the newest record."""
 
 import copy
 from typing import Any
 
 import pytest
 
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.server import deployment, router
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
@@ -178,3 +179,17 @@ def test_a_server_that_went_back_keeps_its_pods_although_their_record_is_lost(mo
     build_other_pods(world, monkeypatch)
     world.passes(2)
     assert (pods(world), records(world)) == (first, ["kimi-1", "kimi-2"])
+
+
+def test_an_adopted_server_keeps_its_pods_although_its_newest_record_never_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server refused a change. The server was deleted without its children, and created without the change."""
+    world = Owned().write(_SIZE)
+    before = world.template("kimi")
+    world.cluster.refused["Deployment/kimi"] = ApiError(422, "wrong")
+    world.write({**_SIZE, "f:engine": {"f:contextLength": {}}}, engine={"contextLength": 4096})
+    assert [record["metadata"]["name"] for record in world.cache.children(REVISION, KEY)] == ["kimi-1", "kimi-2"]
+    world.cluster.refused.clear()
+    world.delete_without_children()
+    build_other(monkeypatch)
+    world.write(_SIZE)
+    assert (world.template("kimi"), world.number) == (before, 1)
