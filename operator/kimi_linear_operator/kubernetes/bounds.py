@@ -28,9 +28,9 @@ MOST_VALUES = 5_000
 
 # The bounds are in `reconcile/cached_object.py` and `reconcile/room.py`.
 _ROOM = (
-    "all specs of one kind that are larger than 16 KiB, and all statuses that are larger than 32 KiB, can have 32 MiB "
-    "together in a namespace; put files into a ConfigMap or a volume, or delete resources or make their specs smaller. "
-    "The largest resources are"
+    "for the resources of one kind in a namespace, the sum of all specs of more than 16 KiB and all statuses of more "
+    "than 32 KiB can be at most 32 MiB. Put files into a ConfigMap or a volume, delete resources, or make their specs "
+    "smaller. The largest resources are"
 )
 
 # A field of the spec lies within the spec, which lies within the resource.

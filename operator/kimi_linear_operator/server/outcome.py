@@ -34,7 +34,8 @@ class Outcome:
         awaited: Sentences about children that wait until a former object is gone.
         is_first: Whether this is the first pass over a new server.
         until_more: The seconds until the autoscaler may add replicas.
-        is_seen: Whether the record of the pods says what the operator has seen of this spec, which it has not applied.
+        is_seen: Whether the spec was not applied, and the record of the pods contains what the operator knows about the
+            defaults in it (`unrequested.remembered`).
     """
 
     checked: Checked[KimiLinearServer]

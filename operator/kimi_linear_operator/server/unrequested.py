@@ -227,10 +227,10 @@ def _is_known(status: Manifest, seen: Seen | None) -> bool:
 
 
 def remembered(record: Revision, server: KimiLinearServer, uncertain: UncertainFields, answers: Answers) -> Revision:
-    """Return a record that also says what the operator sees of a spec that it does not apply.
+    """Return a record that also contains what the operator knows about the defaults in a spec that it does not apply.
 
-    Until the spec can be applied, it may get defaults of another version. Then the record shows which fields are
-    defaults.
+    Until the spec can be applied, it may get more defaults, from another version. The record then shows which fields
+    are defaults.
 
     Args:
         record: The record with which the spec was compared.

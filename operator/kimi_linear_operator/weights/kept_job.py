@@ -1,6 +1,7 @@
-"""The Job that stays. Only a change that somebody asked for replaces a Job, no other version and none of its defaults.
+"""The Job that stays. A Job is replaced only if a user asks for a change.
 
-A Job is compared with the weights by what it was made for, as this version reads that.
+Another version of the operator, or a default of that version, replaces no Job. The operator compares the weights with
+the inputs for which the Job was made, as this version reads these inputs.
 """
 
 from collections.abc import Iterable, Mapping
