@@ -16,7 +16,7 @@ from kimi_linear_operator.kubernetes.problem import Problem
 
 # The deepest field of Kubernetes' PodTemplateSpec, in a pod's affinity, is at level 15 of our resources.
 DEEPEST_LEVEL = 64
-# Real specs are a few kilobytes: kubectl cannot keep more than 256 KiB in its last-applied annotation.
+# Real specs have a few kilobytes. kubectl cannot keep more than 256 KiB in its last-applied annotation.
 LARGEST_SPEC = 256 * 1024
 # Limits of bytes and weight (`jsontext.weight`) of an object that is not a resource. The operator's own children of the
 # largest spec stay below them: a revision contains the spec's fields twice, and annotations.

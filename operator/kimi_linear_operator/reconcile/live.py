@@ -1,6 +1,6 @@
-"""Reads information that is not in the cache.
+"""Reads what the cache does not contain.
 
-This is the managed fields of an object, and the owner of an object that a resource wants to adopt.
+For example, it reads managed fields, and the owner of an object that a resource wants to adopt.
 """
 
 from collections.abc import Iterable
