@@ -228,12 +228,12 @@ class ServerReconciler:
             self._deploying.end_rollout(key, server, choice.current, used),
         ]
         failures, optional = await writes.run()
-        verified, passing = await self._verify(key, server, choice.verification)
-        failures = replace(failures, passing=failures.passing or passing or decision.unread)
+        verified, unread = await self._verify(key, server, choice.verification)
         return Outcome(
             checked,
             replace(decision, choice=replace(choice, verification=verified)),
             failures,
+            unread or decision.unread,
             optional,
             contested=tuple(self.children.contested(server, [deployment, *companions.writable])),
             withheld=companions.withheld,
