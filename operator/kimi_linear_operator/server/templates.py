@@ -347,7 +347,7 @@ class Templates:
             kept = replace(running, refused=kept.refused if kept else {}) if running else kept
         found = router_template.choose(server, built, kept, choice.current)
         if found.offer and state.is_chosen and not (choice.unknown or found.unknown):
-            choice = choice.with_mark(server, case.history.next_number)
+            choice = choice.with_mark(server, case.history.next_number, metadata.hash_of(built))
             found = router_template.choose(server, built, kept, choice.current)
         return replace(choice, router=found)
 
