@@ -55,6 +55,12 @@ class RefusingCluster:
         self.scaled.append({**live, "spec": {**live["spec"], "replicas": replicas}})
         return self.scaled[-1]
 
+    async def remove_annotation(self, kind: Kind, live: Manifest, name: str) -> Manifest:
+        self.written.append(f"{kind.kind}/{live['metadata']['name']} without {name}")
+        kept = {key: value for key, value in live["metadata"]["annotations"].items() if key != name}
+        version = str(len(self.written) + 10)
+        return {**live, "metadata": {**live["metadata"], "annotations": kept, "resourceVersion": version}}
+
     async def unify(self, kind: Kind, live: Manifest) -> Manifest:
         return live
 

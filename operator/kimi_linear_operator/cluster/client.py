@@ -261,6 +261,14 @@ class Cluster:
         query = {"fieldManager": f"{MANAGER}-annotations", "force": "true"}
         return await self._write(kind, Request("APPLY", path_of(kind, manifest), query, body), manifest)
 
+    async def remove_annotation(self, kind: Kind, live: Manifest, name: str) -> Manifest:
+        """Remove one annotation of exactly this object, whoever owns it; return the new state.
+
+        An apply without the annotation removes it only if no other field manager owns it.
+        """
+        body = {"metadata": {"uid": live["metadata"]["uid"], "annotations": {name: None}}}
+        return await self._write(kind, Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, body), live)
+
     async def patch_status(
         self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
     ) -> Manifest:

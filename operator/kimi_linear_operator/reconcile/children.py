@@ -119,6 +119,16 @@ class Children:
             raise BehindError(f"{wanted['kind']} {wanted['metadata']['name']} was deleted but exists again")
         return child
 
+    async def remove_annotation(self, live: Manifest, name: str) -> None:
+        """Remove an annotation of a child, also if other field managers own it.
+
+        Raises:
+            ApiError: The child could not be written.
+        """
+        kind = kind_of(live)
+        self._note(self.cache.reader.read(kind, await self.cluster.remove_annotation(kind, live, name)))
+        _log(f"Removed {name} from", live)
+
     async def scale(self, live: Manifest, replicas: int) -> None:
         """Set only the replicas of a child, even if others have changed other fields.
 

@@ -6,7 +6,6 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes import metadata, ownership
 from kimi_linear_operator.kubernetes.drift import has_drifted
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 
 # A Deployment usually has one or two field managers in addition to the operator and the Deployment controller. If there
 # are more than this number, their changes are not examined.
@@ -41,16 +40,6 @@ def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:
         return None
     applied = _in_template(ownership.applied_fields(managed_fields, metadata.MANAGER))
     return dict(ownership.extract(template, applied)) if applied else template
-
-
-def has_applied_number(deployment: Manifest) -> bool:
-    """Return whether the operator itself has written the number of the revision on a Deployment.
-
-    Args:
-        deployment: The Deployment, with its managed fields.
-    """
-    applied = ownership.applied_fields(deployment["metadata"].get("managedFields") or (), metadata.MANAGER)
-    return f"f:{REVISION_ANNOTATION}" in applied.get("f:metadata", {}).get("f:annotations", {})
 
 
 def _is_edited(live: Manifest, built: Manifest, fields: ownership.Fields) -> bool:

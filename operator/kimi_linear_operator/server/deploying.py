@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError, LeftoverError, NameTakenError
@@ -12,10 +13,11 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.index import ServerIndex
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.manifests import CHILDREN, build_deployment, build_revision
 from kimi_linear_operator.server.owned import own_deployment
 from kimi_linear_operator.server.revision import Revision
-from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import Decision, TemplateChoice
 from kimi_linear_operator.server.templates import Templates
 
@@ -46,9 +48,11 @@ class Deploying:
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The Deployment or the record could not be written.
         """
-        server, running = decision.server, decision.choice.running
+        server, choice, running = decision.server, decision.choice, decision.choice.running
         try:
-            await self._record(server, decision.choice.current)
+            await self._record(server, choice.current)
+            if choice.is_rolled_back and choice.deployed.data is None:
+                await self._record(server, choice.deployed)  # Somebody has deleted it.
             self._templates.chosen.discard(key)
             await self._children.apply(server, deployment)
         except (NameTakenError, LeftoverError, ApiError) as error:
@@ -77,13 +81,31 @@ class Deploying:
                 yet.
         """
         wanted = build_revision(server, current)
-        key = Key(server.metadata.namespace, wanted["metadata"]["name"], SERVER)
-        if self._cache.get(key.of(REVISION)):
-            await self._children.apply(server, wanted)
+        if self._cached(wanted):
+            await self._apply(server, current)
             return
         stored = await self._children.create(server, wanted)
         if stored.get("data") != wanted["data"]:
             raise BehindError(f"pod template {current.number} was recorded by another replica")
+
+    async def _apply(self, server: KimiLinearServer, recorded: Revision) -> None:
+        """Apply an existing ControllerRevision, and remove a mark that it should not have.
+
+        An apply does not remove a mark that another field manager owns, for example a tool that has restored objects
+        from a backup.
+
+        Raises:
+            NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
+        """
+        wanted = build_revision(server, recorded)
+        await self._children.apply(server, wanted)
+        stored = self._cached(wanted)
+        if stored and not recorded.is_automatic and AUTOMATIC_ANNOTATION in metadata.annotations(stored):
+            await self._children.remove_annotation(stored, AUTOMATIC_ANNOTATION)
+
+    def _cached(self, record: Manifest) -> Manifest | None:
+        about = record["metadata"]
+        return self._cache.get(Key(about["namespace"], about["name"], REVISION))
 
     async def prune(
         self, key: Key, server: KimiLinearServer, companions: Sequence[Manifest], used: Collection[int] | None
@@ -161,7 +183,7 @@ class Deploying:
                 continue
             is_replaced = current is not None and marked.number != deployed
             if is_replaced or await self._templates.has_settled(key, server, live, marked):
-                await self._children.apply(server, build_revision(server, replace(marked, is_automatic=False)))
+                await self._apply(server, replace(marked, is_automatic=False))
 
 
 def revisions_in_use(choice: TemplateChoice, live: Manifest | None) -> Collection[int]:

@@ -384,9 +384,15 @@ class History:
     def is_record_lost(self) -> bool:
         """Return whether the Deployment has the template of a record that does not exist any more.
 
-        The Deployment never has a higher number than all records: a record is written before its template is applied.
+        A record is written before its template is applied. So a Deployment has a higher number than all records only if
+        a record is lost, or if somebody has edited the number.
         """
-        return not self.revisions or self.used < self.deployed <= _HIGHEST_DEPLOYED
+        return not self.revisions or self._highest < self.deployed <= _HIGHEST_DEPLOYED
+
+    @property
+    def _highest(self) -> int:
+        """Return the highest number of a record, 0 if there is none."""
+        return max([self.used, *(revision.number for revision in self.revisions)])
 
     def without(self, refused: Mapping[FieldPath, Any]) -> "History":
         """Return the history without these values in the inputs, because this version refuses them."""
@@ -404,7 +410,7 @@ class History:
     def next_number(self) -> int:
         """Return a number that no revision has used."""
         deployed = self.deployed if self.deployed <= _HIGHEST_DEPLOYED else 0
-        return max([self.used, deployed, *(revision.number for revision in self.revisions)]) + 1
+        return max(self._highest, deployed) + 1
 
     @property
     def lost_number(self) -> int:
@@ -414,7 +420,7 @@ class History:
         router's template would look older than that of the replicas, and the router would get another one. Without a
         Deployment, this is the next number.
         """
-        return self.deployed if self.used < self.deployed <= _HIGHEST_DEPLOYED else self.next_number
+        return self.deployed if self._highest < self.deployed <= _HIGHEST_DEPLOYED else self.next_number
 
     def is_newer_than(self, server: KimiLinearServer) -> bool:
         """Return whether a revision was made for a newer spec than the cached one.

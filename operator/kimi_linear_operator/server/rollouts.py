@@ -93,7 +93,7 @@ def is_marked(cache: Cache, key: Key) -> bool:
     """Return whether a server took a template in the rollout, and has not been Ready with it yet.
 
     Such a server owns a marked revision. But anybody can create a revision with the server's label and the mark, and
-    the operator cannot remove this mark. So a mark is ignored if the server is Ready with its newest template. It is
+    the operator cannot read every revision. So a mark is ignored if the server is Ready with its newest template. It is
     also ignored if a Ready server has left the template because the answers were wrong. With `verification.mode: Warn`,
     a server keeps a template with wrong answers. If only its router gets a new template, the mark is on such a record.
     """
@@ -248,7 +248,8 @@ class Rollouts:
         order = sorted(waiting, key=lambda key: (self._attempts[key], self._turns[key.namespace]))
         for key in order:
             await asyncio.sleep(0)  # the search for Jobs of its benchmarks may take milliseconds
-            if not (self._is_paused(key) or self._is_being_deleted(key) or self._is_in_use(key)):
+            is_stuck = self._is_paused(key) or self._has_deleted_deployment(key) or self._is_being_deleted(key)
+            if not is_stuck and not self._is_in_use(key):
                 return key
         return None
 
@@ -300,6 +301,11 @@ class Rollouts:
         """Return whether somebody has paused a Deployment of the server, so that its rollout never ends."""
         found = map(self.cache.find, self._deployments(key))
         return any(item is not None and item.facts == DeploymentFacts(is_paused=True) for item in found)
+
+    def _has_deleted_deployment(self, key: Key) -> bool:
+        """Return whether somebody has deleted a Deployment of the server. If a finalizer holds it, it never changes."""
+        found = map(self.cache.find, self._deployments(key))
+        return any(item is not None and item.deletion is not None for item in found)
 
     def _report(self, candidates: Sequence[Candidate], unreadable: Sequence[str]) -> None:
         """Set the metrics, and log once what halts the rollout."""

@@ -17,7 +17,7 @@ from kimi_linear_operator.reconcile.live import read_unchanged
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
-from kimi_linear_operator.server.applied_template import has_applied_number, running_template
+from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
 from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.manifests import build_revision
@@ -36,6 +36,7 @@ from kimi_linear_operator.server.template_choice import (
     abandons_newest,
     asks_for_newest,
     choose,
+    has_lost_way_back,
 )
 from kimi_linear_operator.server.template_inputs import explicit_inputs, explicit_router_inputs
 from kimi_linear_operator.weights.spec import WEIGHTS
@@ -421,8 +422,6 @@ class Templates:
             return None
         uncertain = unrequested.uncertain_fields(server, history, case.state, self._now())
         found = unrequested.remembered(record, server, uncertain, await self._answers(case, server, uncertain))
-        has_settled = found.is_automatic and await self.has_settled(key, server, live, found)
-        found = replace(found, is_automatic=found.is_automatic and not has_settled)
         return None if found == record else build_revision(server, found)
 
     async def _up_to_date(self, server: KimiLinearServer, case: _Case) -> History:
@@ -437,17 +436,15 @@ class Templates:
         return replace(case.history, deployed=revision.number_on(deployment if is_own else None))
 
     async def _applied(self, server: KimiLinearServer, case: _Case) -> Manifest | None:
-        """Return the pod template that the operator applied for this spec.
+        """Return the pod template that the operator applied to the Deployment if its record is lost, else None.
 
-        None if the record of the Deployment's template exists, or if somebody else has written the number on the
-        Deployment.
+        None if somebody has changed the template.
         """
-        if not case.live or not case.history.is_record_lost or not case.state.is_unchanged:
+        is_lost = case.history.is_record_lost or has_lost_way_back(server, case.history)
+        if not case.live or not is_lost:
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
-        if deployment is None or (case.history.revisions and not has_applied_number(deployment)):
-            return None
-        return running_template(build_pod_template(server), deployment)
+        return running_template(build_pod_template(server), deployment) if deployment else None
 
 
 def _staying(router: Manifest | None) -> Manifest | None:
