@@ -171,7 +171,7 @@ class Admission:
                 yield claim.contender
 
     def _may_start(self, key: Key, claim: Claim) -> bool:
-        """Return whether a benchmark may want to start. The operator starts none in namespaces that it cannot read."""
+        """Return whether the operator could start a benchmark. It starts none in namespaces that it cannot read."""
         return claim.is_willing and self._has_read(key.namespace, (BENCHMARK, JOB, POD))
 
     async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:

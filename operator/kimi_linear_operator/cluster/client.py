@@ -85,8 +85,8 @@ class Cluster:
         """Return an object, or None if there is none.
 
         Raises:
-            ApiError: The request failed. This includes status 404 without the API server's word that this object does
-                not exist.
+            ApiError: The request failed. This includes an answer with status 404 in which the API server does not name
+                this object.
         """
         if not may_exist(namespace) or not may_exist(name):
             return None

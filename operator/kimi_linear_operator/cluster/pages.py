@@ -72,7 +72,7 @@ class _Fetched:
 class Pages:
     """Reads lists page by page. Only one page of all lists is decoded at a time. Every method raises ApiError.
 
-    If a list of objects fails with a status in REFUSALS, the API server itself has refused it. This is proven.
+    If a list of objects fails with a status in REFUSALS, the API server itself has refused it (`refusals.py`).
     """
 
     transport: Transport
@@ -112,7 +112,7 @@ class Pages:
             if not continue_token:
                 return
             if continue_token == query.get("continue"):
-                raise ApiError(UNREACHABLE, "the answer to a page of the list is the page before it")
+                raise ApiError(UNREACHABLE, "the API server sent the same page of the list twice")
             query = {**query, "limit": limit, "continue": continue_token}
 
     async def summarize(

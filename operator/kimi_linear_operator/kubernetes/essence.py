@@ -57,7 +57,10 @@ def essence(manifest: Manifest) -> Manifest:
 
 
 def head(manifest: Manifest) -> Manifest:
-    """Return what a write must know of a live object: its identity, owners, our annotations, and a second manager."""
+    """Return the parts of a live object that a write needs.
+
+    These are its identity, its owners, our annotations, and whether the operator has also patched the object.
+    """
     about = essential_metadata(manifest["metadata"]) | mark_of_second_manager(manifest)
     return {**_plain(manifest), "metadata": about}
 

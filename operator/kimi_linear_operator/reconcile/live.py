@@ -1,6 +1,6 @@
-"""Reads information that is not in the cache, or that may be late there.
+"""Reads what the cache does not contain, or contains too late.
 
-This is the managed fields of an object, the owner of an object that a resource wants to adopt, and the pods of a Job.
+For example, it reads managed fields, the owner of an object that a resource wants to adopt, and the pods of a Job.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Which scopes are watched. The answers to kopf's lists and watches show this, and the events of the watches."""
+"""Which scopes are watched. The answers to kopf's lists and watches show this, and so do the events of the watches."""
 
 import logging
 import time

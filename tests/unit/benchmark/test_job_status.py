@@ -1,7 +1,6 @@
 """The state of a suite, derived from its Job and pod."""
 
 import json
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from kimi_linear_operator.benchmark.job_status import Clients
 from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import owned
+from processor_time import cost
 
 GSM8K = Suite.model_validate({"name": "gsm8k"})
 METRICS = {"accuracy": 0.7, "invalid": 0.0, "latency": 11.9, "output_throughput": 3225.0}
@@ -181,9 +181,8 @@ def test_thousands_of_jobs_and_pods_take_little_time() -> None:
     going_on = [{**going(), "metadata": {**going()["metadata"], "uid": number}} for number in numbers]
     done = beside_a_sidecar(RESULT)
     pods = [{**done, "metadata": {**done["metadata"], "ownerReferences": [{"uid": number}]}} for number in numbers]
-    begin = time.thread_time()
     assert not is_busy(going_on, pods)
-    assert time.thread_time() - begin < 0.5
+    assert cost(lambda: is_busy(going_on, pods), tries=3) < 10
 
 
 def owned_by_job(pod: Manifest) -> Manifest:

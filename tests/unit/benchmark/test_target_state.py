@@ -1,7 +1,6 @@
 """Whether a benchmark's target is ready, why it is not, and which Jobs hold it."""
 
 import asyncio
-import time
 from typing import Any, cast
 
 import pytest
@@ -26,6 +25,7 @@ from kimi_linear_operator.server.sglang.running import packages_in
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import make_benchmark, make_condition, make_deployment, make_result, make_server, owned, stored
 from passes import new_cache
+from processor_time import measured
 
 
 def server(ready: str = "True", generation: int = 1, **spec: Any) -> Manifest:
@@ -140,10 +140,10 @@ def test_the_target_is_found_in_little_time_whatever_command_its_pods_have(words
         cache.put(kind, manifest)
     benchmark = check(make_benchmark()).resource
     assert benchmark
-    begin = time.thread_time()
-    seen = target_state(cache, benchmark).target
-    # Usually a hundredth of a second. A search with a regular expression took a minute.
-    assert time.thread_time() - begin < 1.0
+    with measured() as done:
+        seen = target_state(cache, benchmark).target
+    # A search with a regular expression took a minute.
+    assert done.cost < 10
     assert seen
     assert len(seen.packages) <= 2
 

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import string
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +38,7 @@ from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
 from make import make_benchmark, make_condition, make_deployment, make_pod, make_result, make_server, owned, stored
 from passes import READER, WRITTEN, Passes, check_stored, new_cache
+from processor_time import cost, measured
 from unit.server.test_many_unowned_fields import Cluster as FakeCluster
 
 KIMI = Key("default", "kimi", SERVER)
@@ -97,9 +97,8 @@ def test_many_labels_take_little_memory_and_our_annotations_are_kept() -> None:
 def test_only_the_essence_of_an_object_that_is_too_large_is_cached(make: Callable[[], Manifest]) -> None:
     manifest = make()
     kind = next(kind for kind in (SERVER, POD, *WRITTEN) if kind.kind == manifest["kind"])
-    begin = time.thread_time()
     sight = READER.read(kind, manifest)
-    assert time.thread_time() - begin < 1.0
+    assert cost(lambda: READER.read(kind, manifest)) < 20
     assert sight.text.size + sum(map(len, sight.owners)) < SMALL
     kept = sight.manifest()
     given = manifest["metadata"]
@@ -383,10 +382,9 @@ def test_a_pass_reads_little_of_many_heavy_objects_in_little_time(kind: Kind, fi
     for number in range(30):
         content = {"status": {"filled": [fill] * each}} if kind == POD else {"data": [fill] * each}
         cache.put(kind, child(kind, f"x{number:02}", **content))
-    begin = time.thread_time()
-    found = cache.children(kind, KIMI)
-    # This takes about 0.05 s on an idle machine.
-    assert time.thread_time() - begin < 0.5
+    with measured() as done:
+        found = cache.children(kind, KIMI)
+    assert done.cost < 20
     assert 0 < len(found) < 30
 
 
