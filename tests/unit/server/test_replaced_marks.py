@@ -90,7 +90,7 @@ def test_a_server_gets_everything_and_its_status_although_its_pods_cannot_be_lis
     async def refuse(*_: object) -> list[Manifest]:
         raise ApiError(429, "too many requests")
 
-    monkeypatch.setattr(world.cluster, "essences", refuse)
+    monkeypatch.setattr(world.cluster, "summarize", refuse)
     world.report("kimi")
     world.spec |= {"replicas": 5, "service": {"port": 31000}}
     world.generation += 1
