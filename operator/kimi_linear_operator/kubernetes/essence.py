@@ -117,6 +117,12 @@ def essential_owners(references: Iterable[Manifest]) -> list[Manifest]:
     return nsmallest(_MOST_OWNERS, short, key=_importance)
 
 
+def main_owner(manifest: Manifest) -> str:
+    """Return the UID of an object's controller, else of its first owner; empty if it has none, or only a long one."""
+    [first] = essential_owners(manifest["metadata"].get("ownerReferences") or ())[:1] or [{}]
+    return str(first.get("uid", ""))
+
+
 def _importance(reference: Manifest) -> tuple[bool, bool]:
     is_ours = str(reference.get("apiVersion", "")).startswith(f"{GROUP}/")
     return not reference.get("controller"), not is_ours

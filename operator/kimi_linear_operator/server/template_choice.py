@@ -100,7 +100,7 @@ class TemplateChoice:
         """Return the choice without the mark of an automatic rollout, because the rollout has ended."""
         return replace(self, current=replace(self.current, is_automatic=False))
 
-    def with_mark(self, server: KimiLinearServer, number: int) -> "TemplateChoice":
+    def with_mark(self, server: KimiLinearServer, number: int, router_hash: str) -> "TemplateChoice":
         """Return the choice for an automatic rollout of only the router: the same template in a new, marked revision.
 
         The revision keeps the result of its verification, because the replicas stay as they are.
@@ -108,8 +108,10 @@ class TemplateChoice:
         Args:
             server: The server.
             number: The number of the new revision.
+            router_hash: The hash of the router's new template.
         """
-        return replace(self, current=_marked(server, replace(self.current, number=number, created=""), self.current))
+        copy = replace(self.current, number=number, created="", router_hash=router_hash)
+        return replace(self, current=_marked(server, copy, self.current))
 
 
 @dataclass(frozen=True)

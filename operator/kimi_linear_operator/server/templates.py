@@ -67,12 +67,12 @@ class _Served:
 
     Attributes:
         deployment: Its Deployment, None if there is none.
-        pods: Its pods.
+        seconds_left: For how many more seconds its pods have to stay Ready.
         router: The Deployment of its router, None if there is none, or if it is being deleted.
     """
 
     deployment: Manifest | None
-    pods: Sequence[Manifest]
+    seconds_left: float
     router: Manifest | None
 
 
@@ -229,7 +229,8 @@ class Templates:
         Raises:
             ApiError: The server's Deployments or pods could not be read.
         """
-        cached = _Served(live, own_pods(self._cache, key), _staying(own_router(self._cache, key, server.metadata.uid)))
+        left = settling.seconds_left(own_pods(self._cache, key), self._pause, self._now())
+        cached = _Served(live, left, _staying(own_router(self._cache, key, server.metadata.uid)))
         if not self._has_served(server, current, cached, makes_router=makes_router):
             return False
         now = await self._served_now(key, server)
@@ -243,10 +244,16 @@ class Templates:
         """
         live = await self._cluster.get(DEPLOYMENT, key.namespace, key.name)
         is_own = live is not None and metadata.is_owned_by(live, server.metadata.uid)
-        pods = await self._cluster.essences(POD, key.namespace, metadata.selector_text(server))
+        left = await self._cluster.summarize(
+            POD, key.namespace, metadata.selector_text(server), 0.0, self._longest_left
+        )
         has_router = own_router(self._cache, key, server.metadata.uid) is not None
         router = await self._routers.deployment(key, server) if has_router else None
-        return _Served(live if is_own else None, controlled_pods(pods), _staying(router))
+        return _Served(live if is_own else None, left, _staying(router))
+
+    def _longest_left(self, longest: float, pods: Sequence[Manifest]) -> float:
+        """Return for how many more seconds these and all earlier pods have to stay Ready."""
+        return max(longest, settling.seconds_left(controlled_pods(pods), self._pause, self._now()))
 
     def _has_served(
         self, server: KimiLinearServer, current: Revision, served: "_Served", *, makes_router: bool
@@ -255,7 +262,7 @@ class Templates:
         live, router = served.deployment, served.router
         if live is None or not has_rolled_out(live, current):
             return False
-        if settling.seconds_left(served.pods, self._pause, self._now()) > 0.0:
+        if served.seconds_left > 0.0:
             return False
         is_empty = not ServerObservation({}, None, deployment=live).wanted
         if is_empty and _awaits_replicas(server.spec, current):
@@ -347,7 +354,7 @@ class Templates:
             kept = replace(running, refused=kept.refused if kept else {}) if running else kept
         found = router_template.choose(server, built, kept, choice.current)
         if found.offer and state.is_chosen and not (choice.unknown or found.unknown):
-            choice = choice.with_mark(server, case.history.next_number)
+            choice = choice.with_mark(server, case.history.next_number, metadata.hash_of(built))
             found = router_template.choose(server, built, kept, choice.current)
         return replace(choice, router=found)
 

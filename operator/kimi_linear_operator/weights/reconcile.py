@@ -26,6 +26,7 @@ from kimi_linear_operator.reconcile.errors import (
     Failures,
     GoneError,
 )
+from kimi_linear_operator.reconcile.live import newest_pods
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -242,8 +243,7 @@ class WeightsReconciler:
         if live is None or live["metadata"]["uid"] != uid:
             raise BehindError(f"Job {name} is gone")
         self._cache.put(JOB, live)
-        found = await self._cluster.essences(POD, namespace, metadata.selector_text(weights))
-        pods = [pod for pod in found if metadata.is_owned_by(pod, uid)]
+        pods = await newest_pods(self._cluster, live, metadata.selector_text(weights))
         return await self._note_result(live, pods), pods
 
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:

@@ -90,7 +90,7 @@ def test_a_server_gets_everything_and_its_status_although_its_pods_cannot_be_lis
     async def refuse(*_: object) -> list[Manifest]:
         raise ApiError(429, "too many requests")
 
-    monkeypatch.setattr(world.cluster, "essences", refuse)
+    monkeypatch.setattr(world.cluster, "summarize", refuse)
     world.report("kimi")
     world.spec |= {"replicas": 5, "service": {"port": 31000}}
     world.generation += 1
@@ -107,3 +107,23 @@ def test_a_server_gets_everything_and_its_status_although_its_pods_cannot_be_lis
     assert deployment["spec"]["replicas"] == 5
     assert "Service/kimi" in world.cluster.written
     assert marks(world) == ["kimi-2"]
+
+
+def test_a_replaced_revision_loses_its_mark_before_it_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may hold it for ever. With its mark, it would stop the rollout of the next version."""
+    world = World(router=None)
+    world.report("kimi")
+    world.roll_out_other_replicas(monkeypatch)
+    world.report("kimi", availableReplicas=0)
+    deleted: list[tuple[str, bool]] = []
+
+    async def hold(_kind: Kind, manifest: Manifest, **_: object) -> None:
+        about = manifest["metadata"]
+        deleted.append((about["name"], AUTOMATIC_ANNOTATION in about["annotations"]))
+
+    monkeypatch.setattr(world.cluster, "delete", hold)
+    world.change(engine={"contextLength": 4096})
+    world.passes(2)
+    assert ("kimi-2", False) in deleted
+    assert ("kimi-2", True) not in deleted
+    assert marks(world) == ["kimi-3"]
