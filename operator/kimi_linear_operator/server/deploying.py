@@ -91,8 +91,8 @@ class Deploying:
     async def _apply(self, server: KimiLinearServer, recorded: Revision) -> None:
         """Apply an existing ControllerRevision, and remove a mark that it should not have.
 
-        An apply does not remove a mark that another field manager owns, for example a tool that has restored objects
-        from a backup.
+        An apply does not remove a mark that another field manager owns. For example, a tool that has restored objects
+        from a backup owns all their fields.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
@@ -140,7 +140,7 @@ class Deploying:
             await self._children.scale(live, wanted_replicas(server.spec))
 
     async def remember(self, key: Key, server: KimiLinearServer) -> None:
-        """Record what the operator sees of a spec that it does not apply, and end a rollout that is complete.
+        """Record what the operator knows about the defaults in an unapplied spec, and end a rollout that is complete.
 
         Args:
             key: The server.
@@ -161,8 +161,8 @@ class Deploying:
     ) -> None:
         """Remove the mark of an automatic rollout from older revisions.
 
-        The running revision loses it if the server has served with it. The others lose it because the current revision
-        has the mark instead, or has served.
+        The running revision loses the mark if the server has served with this revision. The other revisions lose the
+        mark because the current revision has a mark instead, or has already served.
 
         Args:
             key: The server.

@@ -1,4 +1,4 @@
-"""What a pass has seen of a server: everything that its status is derived from."""
+"""What a pass has seen of a server. The status is computed only from this."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ class ServerObservation:
 
     @property
     def awaits_weights(self) -> bool:
-        """Return whether the pods cannot get the spec, only because the weights are not complete."""
+        """Return whether the spec was not applied because the weights are not complete."""
         return self.not_applied is not None and self.not_applied.name in AWAITED_WEIGHTS
 
     @property

@@ -60,7 +60,7 @@ _ASLEEP = "asleep"
 _DEFAULTED = "defaulted"
 UNOWNED = "unowned"
 """The unowned inputs in the record of a router. A ControllerRevision has them in an annotation, because they change."""
-# The annotations of ours that this version sets, or that users set. All others are of another version.
+# Our annotations that this version or users set. All other annotations of ours come from another version.
 _KNOWN = (
     AUTOMATIC_ANNOTATION,
     LEFT_OUT_ANNOTATION,
@@ -409,9 +409,9 @@ class History:
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
     def without_generations_after(self, generation: int) -> "History":
-        """Return the history without generations that are higher than the generation of the spec.
+        """Return the history. Revisions with a higher generation than the spec get the generation 0.
 
-        For revisions with such a generation, only the inputs count.
+        Only the inputs of these revisions count.
         """
         known = [item if item.generation <= generation else replace(item, generation=0) for item in self.revisions]
         return replace(self, revisions=known)
@@ -424,11 +424,11 @@ class History:
 
     @property
     def lost_number(self) -> int:
-        """Return the number for a revision that replaces the lost one of the Deployment.
+        """Return the number for a new revision in place of the Deployment's lost revision.
 
-        This is the Deployment's number, unless a revision that cannot be read may have it. With a higher number, the
-        router's template would look older than that of the replicas, and the router would get another one. Without a
-        Deployment, this is the next number.
+        This is the number on the Deployment. With a higher number, the router's template would look older than the
+        replicas' template, and the router would get another template. If an unreadable revision may have the number on
+        the Deployment, or if there is no Deployment, this is the next number.
         """
         return self.deployed if self._highest < self.deployed <= _HIGHEST_DEPLOYED else self.next_number
 

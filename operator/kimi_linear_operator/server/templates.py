@@ -63,16 +63,16 @@ class _Case:
 
 @dataclass(frozen=True)
 class _Served:
-    """What serves a server.
+    """The objects through which a server serves its clients.
 
     Attributes:
         deployment: Its Deployment, None if there is none.
-        pods: Its pods.
+        seconds_left: For how many more seconds its pods have to stay Ready.
         router: The Deployment of its router, None if there is none, or if it is being deleted.
     """
 
     deployment: Manifest | None
-    pods: Sequence[Manifest]
+    seconds_left: float
     router: Manifest | None
 
 
@@ -156,7 +156,7 @@ class Templates:
     def _without(
         self, server: KimiLinearServer, case: _Case, left_out: Answers, refused: Mapping[FieldPath, Any]
     ) -> tuple[KimiLinearServer, Answers]:
-        """Return a server with the recorded values of the fields that nobody asked for, and these fields.
+        """Return two things: the server with recorded values in the fields that nobody asked for, and these fields.
 
         Users can edit the records. So if the check refuses the result, every field keeps its value.
         """
@@ -172,8 +172,8 @@ class Templates:
         """Add the inputs that nobody has set, if the cache shows the owners of this spec.
 
         Raises:
-            BehindError: There is a new record, and the cache already shows the owners of a newer spec. A record without
-                these inputs would count all of them as set for ever.
+            BehindError: There is a new record, and the cache already shows the owners of a newer spec. The record would
+                not say which inputs nobody has set, so all of them would count as set for ever.
         """
         facts = self._facts_of_spec(key, server)
         if facts is None:
@@ -229,7 +229,7 @@ class Templates:
         *,
         makes_router: bool = False,
     ) -> bool:
-        """Return whether all replicas have served for long enough with this revision's pod template, and the router.
+        """Return whether the replicas and the router have served for long enough with the templates of this revision.
 
         Args:
             key: The key of the server.
@@ -242,7 +242,8 @@ class Templates:
         Raises:
             ApiError: The server's Deployments or pods could not be read.
         """
-        cached = _Served(live, own_pods(self._cache, key), _staying(own_router(self._cache, key, server.metadata.uid)))
+        left = settling.seconds_left(own_pods(self._cache, key), self._pause, self._now())
+        cached = _Served(live, left, _staying(own_router(self._cache, key, server.metadata.uid)))
         if not self._has_served(server, current, cached, makes_router=makes_router):
             return False
         now = await self._served_now(key, server)
@@ -250,16 +251,22 @@ class Templates:
         return is_of_revision and self._has_served(server, current, now, makes_router=makes_router)
 
     async def _served_now(self, key: Key, server: KimiLinearServer) -> "_Served":
-        """Return what serves a server, from the API server.
+        """Read from the API server the objects through which a server serves its clients.
 
         A watch can be dead for a minute before anybody notices it, and a removed mark never comes back.
         """
         live = await self._cluster.get(DEPLOYMENT, key.namespace, key.name)
         is_own = live is not None and metadata.is_owned_by(live, server.metadata.uid)
-        pods = await self._cluster.essences(POD, key.namespace, metadata.selector_text(server))
+        left = await self._cluster.summarize(
+            POD, key.namespace, metadata.selector_text(server), 0.0, self._longest_left
+        )
         has_router = own_router(self._cache, key, server.metadata.uid) is not None
         router = await self._routers.deployment(key, server) if has_router else None
-        return _Served(live if is_own else None, controlled_pods(pods), _staying(router))
+        return _Served(live if is_own else None, left, _staying(router))
+
+    def _longest_left(self, longest: float, pods: Sequence[Manifest]) -> float:
+        """Return for how many more seconds these and all earlier pods have to stay Ready."""
+        return max(longest, settling.seconds_left(controlled_pods(pods), self._pause, self._now()))
 
     def _has_served(
         self, server: KimiLinearServer, current: Revision, served: "_Served", *, makes_router: bool
@@ -268,7 +275,7 @@ class Templates:
         live, router = served.deployment, served.router
         if live is None or not has_rolled_out(live, current):
             return False
-        if settling.seconds_left(served.pods, self._pause, self._now()) > 0.0:
+        if served.seconds_left > 0.0:
             return False
         is_empty = not ServerObservation({}, None, deployment=live).wanted
         if is_empty and _awaits_replicas(server.spec, current):
@@ -386,8 +393,8 @@ class Templates:
     async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Answers:
         """Return the fields of the spec that nobody asked for.
 
-        They are defaults from the CRD of another version. A new value of the rollout annotation asks for the doubtful
-        fields.
+        They are defaults from the CRD of another version. If a user has perhaps asked for a field (`is_doubtful`), a
+        new value of the rollout annotation counts as the request for it.
         """
         uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now(), case.router)
         answers = await self._answers(case, server, uncertain)
@@ -407,9 +414,9 @@ class Templates:
         return await self._questions.answer(case.key, server, uncertain, judge)
 
     async def unapplied(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Manifest | None:
-        """Return the record of a server's pods, with what the operator sees of a spec that it does not apply.
+        """Return the record of a server's pods, with what the operator knows about the defaults in an unapplied spec.
 
-        None if there is no record, or if the record already says this.
+        None if there is no record, or if the record already contains this.
 
         Args:
             key: The key of the server.
