@@ -453,7 +453,8 @@ class Templates:
         None if somebody has changed the template.
         """
         is_lost = case.history.is_record_lost or has_lost_way_back(server, case.history)
-        if not case.live or not is_lost:
+        is_usable = case.state.is_unchanged or bool(case.history.revisions)
+        if not (case.live and is_lost and is_usable):
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
         return running_template(build_pod_template(server), deployment) if deployment else None
