@@ -122,6 +122,7 @@ def test_a_replaced_revision_loses_its_mark_before_it_is_deleted(monkeypatch: py
         deleted.append((about["name"], AUTOMATIC_ANNOTATION in about["annotations"]))
 
     monkeypatch.setattr(world.cluster, "delete", hold)
+    world.owned = {"f:engine": {"f:contextLength": {}}}
     world.change(engine={"contextLength": 4096})
     world.passes(2)
     assert ("kimi-2", False) in deleted
