@@ -91,8 +91,8 @@ class Deploying:
     async def _apply(self, server: KimiLinearServer, recorded: Revision) -> None:
         """Apply an existing ControllerRevision, and remove a mark that it should not have.
 
-        An apply does not remove a mark that another field manager owns, for example a tool that has restored objects
-        from a backup.
+        An apply does not remove a mark that another field manager owns. For example, a tool that has restored objects
+        from a backup owns all their fields.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.

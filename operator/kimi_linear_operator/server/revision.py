@@ -409,7 +409,7 @@ class History:
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
     def without_generations_after(self, generation: int) -> "History":
-        """Return the history, with generation 0 in revisions that have a higher generation than this one.
+        """Return the history. Revisions with a higher generation than the spec get the generation 0.
 
         Only the inputs of these revisions count.
         """
