@@ -1,5 +1,6 @@
 """A server has at most one mark of an automatic rollout: that of its current revision until its pods have served."""
 
+import asyncio
 import copy
 import json
 
@@ -121,7 +122,15 @@ def test_a_replaced_revision_loses_its_mark_before_it_is_deleted(monkeypatch: py
         about = manifest["metadata"]
         deleted.append((about["name"], AUTOMATIC_ANNOTATION in about["annotations"]))
 
+    apply = world.cluster.apply
+
+    async def apply_slowly(kind: Kind, manifest: Manifest) -> Manifest:
+        await asyncio.sleep(0.001)
+        return await apply(kind, manifest)
+
     monkeypatch.setattr(world.cluster, "delete", hold)
+    monkeypatch.setattr(world.cluster, "apply", apply_slowly)
+    world.owned = {"f:engine": {"f:contextLength": {}}}
     world.change(engine={"contextLength": 4096})
     world.passes(2)
     assert ("kimi-2", False) in deleted
