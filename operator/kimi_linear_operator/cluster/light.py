@@ -22,9 +22,10 @@ _LONGEST_MANAGED_FIELDS = 2 * LARGEST_SPEC
 def light(manifest: Manifest, text: bytes) -> Manifest:
     """Return an object without the parts that are too large to hold.
 
-    Managed fields that are too heavy become None, except for those of our own that `Cluster.unify` needs. If the rest
-    is larger than any object of the operator can be, only its essence is left, as in the cache. A spec of ours that is
-    too large becomes a small one that the check refuses, too.
+    Heavy managed fields of our own resources get one entry for all other managers. Those of other objects lose all but
+    the entries that `Cluster.unify` needs. Managed fields that are still too heavy become None. If the rest is larger
+    than any object of the operator can be, only its essence is left, as in the cache. A spec of ours that is too large
+    becomes a small one that the check refuses, too.
 
     Args:
         manifest: The object, with complete metadata.
@@ -56,10 +57,17 @@ def _reductions(manifest: Manifest) -> Iterator[Manifest]:
 def _managed_fields(manifest: Manifest) -> Manifest:
     """Return the managed fields of an object as a part of its metadata: None if they are too heavy."""
     found: Sequence[Manifest] = manifest["metadata"].get("managedFields") or ()
-    if _is_within(jsontext.encode(found), _LONGEST_MANAGED_FIELDS, HEAVIEST_MANAGED_FIELDS):
+    if _is_light(found):
         return {"managedFields": found}
-    # The operator never applies its own resources.
-    return {"managedFields": None if _is_ours(manifest) else ownership.reduced(found, MANAGER) or None}
+    # The operator never applies its own resources. It asks for metadata alone only when it writes their status.
+    if _is_ours(manifest) or manifest.get("kind") == "PartialObjectMetadata":
+        merged = ownership.merged(found, MANAGER)
+        return {"managedFields": merged if _is_light(merged) else None}
+    return {"managedFields": ownership.reduced(found, MANAGER) or None}
+
+
+def _is_light(managed_fields: Sequence[Manifest]) -> bool:
+    return _is_within(jsontext.encode(managed_fields), _LONGEST_MANAGED_FIELDS, HEAVIEST_MANAGED_FIELDS)
 
 
 def _is_ours(manifest: Manifest) -> bool:

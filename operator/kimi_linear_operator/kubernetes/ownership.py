@@ -70,6 +70,22 @@ def reduced(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest]:
     return [*light[:1], patched[0]] if patched else []
 
 
+def merged(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest]:
+    """Return managed fields with one entry for all other managers, which has the time of the latest of them.
+
+    It still shows which fields have an owner. But if one of the other managers may have written a list that it owns as
+    a whole, this counts for all of them. What the others wrote through the status subresource is left out.
+    """
+    own = [entry for entry in managed_fields if entry.get("manager") == manager]
+    others = [entry for entry in managed_fields if entry.get("manager") != manager]
+    written = [entry for entry in others if entry.get("subresource") != "status"]
+    times = [str(entry.get("time")) for entry in written]
+    # An unreadable time counts as later than every other time.
+    latest = max(times, key=lambda time: (seconds_between(time, time) is None, time), default="")
+    fields = union(entry.get("fieldsV1") or {} for entry in written)
+    return [*own, {"operation": "Update", "time": latest, "fieldsV1": fields}]
+
+
 def unified(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest] | None:
     """Return managed fields in which all patched fields of a manager count as applied.
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import islice
 from typing import Any
 
@@ -57,6 +58,8 @@ _MOST_READS = 32
 
 # How many attempts apply a child only if it is still in the state from which the step was computed.
 _EXACT_ATTEMPTS = 3
+# A message names only some of the children that finalizers hold, and says how many more there are.
+_MOST_HELD = 32
 
 _INVALID = 422
 
@@ -232,7 +235,7 @@ class Children:
         return sentences
 
     def held(self, key: Key, uid: str, kinds: Iterable[Kind]) -> list[Manifest]:
-        """Return the head of each child of a resource that is being deleted, but that finalizers hold.
+        """Return the heads of the first children of a resource that are being deleted, but that finalizers hold.
 
         They belong to the resource or, like a volume that outlives its weights, to nobody.
 
@@ -243,13 +246,14 @@ class Children:
         """
         readable = (kind for kind in kinds if self.has_read(key.namespace, (kind,)))
         cached = (child for kind in readable for child in self.cache.cached_children(kind, key))
-        held = [
+        held = (
             (uid not in child.owners, child.key.kind.kind, child.key.name, child.deletion)
             for child in cached
             if child.deletion and child.deletion.finalizers and (uid in child.owners or not child.owners)
-        ]
+        )
         # Users can create many objects without an owner, so the resource's own children come first.
-        return [deleted.manifest(kind, name) for _, kind, name, deleted in sorted(held)]
+        first = nsmallest(_MOST_HELD, held)
+        return [deleted.manifest(kind, name) for _, kind, name, deleted in first]
 
     def _cached(self, owner: Resource, wanted: Manifest) -> Manifest | None:
         return self.cache.get(_key(owner, wanted))

@@ -68,6 +68,20 @@ def test_heavy_managed_fields_of_a_resource_are_unknown(manager: str) -> None:
     assert (found["metadata"]["managedFields"], found["spec"]) == (None, {"replicas": 2})
 
 
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [(SERVER.kind, SERVER.api_version), ("PartialObjectMetadata", "meta.k8s.io/v1")],
+    ids=["whole", "answer to a status"],
+)
+def test_many_managers_of_a_resource_become_one_that_owns_the_same_fields(kind: str, version: str) -> None:
+    times = ["2026-11-30T10:00:00Z", "2026-11-30T12:00:00Z", "2026-11-30T11:00:00Z"]
+    others = [{**entry("Update", 10, f"run-{number}"), "time": times[number % 3]} for number in range(5_000)]
+    ours = {**entry("Update"), "subresource": "status", "time": times[0]}
+    of_status = {**entry("Update", 20, "other"), "subresource": "status"}
+    found = read(text_of(*others, ours, of_status, kind=kind, version=version), kind)["metadata"]["managedFields"]
+    assert found == [ours, {"operation": "Update", "time": times[1], "fieldsV1": fields(10)}]
+
+
 @pytest.mark.parametrize("part", [{"x": [{}] * 70_000}, {"x": "x" * 1_400_000}], ids=["heavy", "long"])
 def test_only_the_essence_of_an_object_is_left_that_is_larger_than_any_of_ours(part: Manifest) -> None:
     found = read(text_of(entry("Apply"), spec={"type": "ClusterIP", **part}))
