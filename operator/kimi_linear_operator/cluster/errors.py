@@ -113,6 +113,10 @@ class ApiError(Exception):
         return self.meaning in (Meaning.WRONG_SPEC, Meaning.DENIED)
 
 
+class OtherVersionError(ApiError):
+    """The API server serves a kind only in versions that the operator does not know. So there may be such objects."""
+
+
 def code_of(status: int, answer: Any) -> int:
     """Return the status code of an error, and CONFLICT for some errors that the API server calls invalid.
 
