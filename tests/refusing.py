@@ -33,8 +33,8 @@ class RefusingCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.live.get(f"{kind.kind}/{name}")
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        return [manifest for name, manifest in self.live.items() if name.startswith(f"{kind.kind}/")]
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
+        return add(summary, [manifest for name, manifest in self.live.items() if name.startswith(f"{kind.kind}/")])
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return await self.apply(kind, manifest)
@@ -54,6 +54,12 @@ class RefusingCluster:
     async def scale(self, kind: Kind, live: Manifest, replicas: int) -> Manifest:
         self.scaled.append({**live, "spec": {**live["spec"], "replicas": replicas}})
         return self.scaled[-1]
+
+    async def remove_annotation(self, kind: Kind, live: Manifest, name: str) -> Manifest:
+        self.written.append(f"{kind.kind}/{live['metadata']['name']} without {name}")
+        kept = {key: value for key, value in live["metadata"]["annotations"].items() if key != name}
+        version = str(len(self.written) + 10)
+        return {**live, "metadata": {**live["metadata"], "annotations": kept, "resourceVersion": version}}
 
     async def unify(self, kind: Kind, live: Manifest) -> Manifest:
         return live

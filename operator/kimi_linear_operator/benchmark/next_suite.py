@@ -209,7 +209,7 @@ class NextSuite:
         return Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
 
     def _refused(self, desired: Manifest, target: str) -> Reason | None:
-        """Return why a Job is not created: its pod gets access beyond itself. None if the administrator allows this.
+        """Return why a Job is not created: its pod would get more access than allowed. None if it would not.
 
         The spec of the benchmark gives no such access. But the pod gets the volume of the weights from the Deployment
         of the server, and users can edit this Deployment.
@@ -217,7 +217,10 @@ class NextSuite:
         beyond = [] if self._allows_node_access else access.beyond_pod(desired["spec"]["template"])
         if not beyond:
             return None
-        message = f"the client's pod would get access beyond itself from the pods of {target}: {', '.join(beyond)}"
+        message = (
+            f"the client's pod would use the weights' volume of the pods of {target}, which gives access that is not "
+            f"allowed: {', '.join(beyond)}"
+        )
         return Reason("ServerUnready", message)
 
     def _is_another_starting(self, key: Key, label: str) -> bool:

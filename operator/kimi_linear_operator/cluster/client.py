@@ -4,7 +4,7 @@ Objects are plain JSON, without typed models. So the API server gets exactly the
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from kubernetes.aio.client import Configuration
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import check_deletion, object_in, shows_missing, text_of
 from kimi_linear_operator.cluster.errors import CONFLICT, UNREACHABLE, ApiError
-from kimi_linear_operator.cluster.pages import Page, Pages
+from kimi_linear_operator.cluster.pages import Page, Pages, Summary
 from kimi_linear_operator.cluster.paths import may_exist, path, path_of
 from kimi_linear_operator.cluster.request import Request
 from kimi_linear_operator.cluster.transport import (
@@ -85,8 +85,8 @@ class Cluster:
         """Return an object, or None if there is none.
 
         Raises:
-            ApiError: The request failed. This includes status 404 without the API server's word that this object does
-                not exist.
+            ApiError: The request failed. This includes an answer with status 404 in which the API server does not name
+                this object.
         """
         if not may_exist(namespace) or not may_exist(name):
             return None
@@ -123,17 +123,24 @@ class Cluster:
         except TooLongError as error:
             raise ApiError(UNREACHABLE, f"the log has more than the requested {TAIL_BYTES} bytes") from error
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        """Return the essence of all objects of a kind in a namespace that match a label selector."""
-        return await self.reading.essences(kind, namespace, selector)
+    async def summarize(
+        self,
+        kind: Kind,
+        namespace: str,
+        selector: str,
+        summary: Summary,
+        add: Callable[[Summary, Sequence[Manifest]], Summary],
+    ) -> Summary:
+        """Return a summary of all objects of a kind in a namespace; see `Pages.summarize`."""
+        return await self.reading.summarize(kind, namespace, selector, summary, add)
 
     def pages(self, kind: Kind, namespace: str | None = None, selector: str = "") -> AsyncGenerator[Page, None]:
         """Yield all objects of a kind in one namespace or in all, in pages; see `Pages.of`."""
         return self.reading.of(kind, namespace, selector)
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
-        """Return all objects of a kind in a namespace."""
-        return await self.reading.all(kind, namespace, selector, _unchanged)
+        """Return all objects of a kind in a namespace. The operator itself never needs all of them in memory."""
+        return await self.summarize(kind, namespace, selector, list[Manifest](), lambda found, more: [*found, *more])
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply an object with server-side apply; return the new state.
@@ -254,6 +261,14 @@ class Cluster:
         body["metadata"]["annotations"] = {name: value}
         query = {"fieldManager": f"{MANAGER}-annotations", "force": "true"}
         return await self._write(kind, Request("APPLY", path_of(kind, manifest), query, body), manifest)
+
+    async def remove_annotation(self, kind: Kind, live: Manifest, name: str) -> Manifest:
+        """Remove one annotation of exactly this object, whoever owns it; return the new state.
+
+        An apply without the annotation removes it only if no other field manager owns it.
+        """
+        body = {"metadata": {"uid": live["metadata"]["uid"], "annotations": {name: None}}}
+        return await self._write(kind, Request("PATCH", path_of(kind, live), {"fieldManager": MANAGER}, body), live)
 
     async def patch_status(
         self, kind: Kind, manifest: Manifest, status: Manifest, *, if_unchanged: bool = False
@@ -442,7 +457,3 @@ def _changes(before: Manifest, after: Manifest, fields: ownership.Fields, path: 
 
 def _step(operation: str, path: str, value: object) -> Manifest:
     return {"op": operation, "path": path, "value": value}
-
-
-def _unchanged(manifest: Manifest) -> Manifest:
-    return manifest

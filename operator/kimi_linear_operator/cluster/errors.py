@@ -131,10 +131,10 @@ class OtherVersionError(ApiError):
 
 
 def code_of(status: int, answer: Any) -> int:
-    """Return the status code of an error, and CONFLICT for some errors that the API server calls invalid.
+    """Return the status code of an error. For some writes that the API server calls invalid, return CONFLICT.
 
-    Such a write names the UID of another object, which was deleted, or tests a field that has changed. So nothing is
-    wrong with its content.
+    Such a write names the UID of an object that was deleted, or tests a field that has changed. So nothing is wrong
+    with the content of the write.
 
     Args:
         status: HTTP status code.
@@ -161,7 +161,7 @@ def may_be_stored(status: int) -> bool:
 
 
 def classify(status: int, message: str, retry_seconds: float = 0.0) -> Meaning:
-    """Return the error for an answer of the API server.
+    """Return what to do about an error of the API server.
 
     Args:
         status: HTTP status code, 0 if there was no answer.

@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from heapq import nlargest
+from typing import TypeVar
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.backoff import Backoff
@@ -14,8 +16,11 @@ from kimi_linear_operator.cluster.paths import path
 from kimi_linear_operator.cluster.refusals import REFUSALS, refusal
 from kimi_linear_operator.cluster.request import Request
 from kimi_linear_operator.cluster.transport import LIST_SECONDS, TooLongError, Transport
-from kimi_linear_operator.kubernetes.essence import essence, event_essence
+from kimi_linear_operator.kubernetes.essence import event_essence
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
+from kimi_linear_operator.kubernetes.refusals import last_seen
+
+Summary = TypeVar("Summary")
 
 # Number of objects in a page. It is half the number of client-go's pager
 # (https://pkg.go.dev/k8s.io/client-go/tools/pager), because a decoded page needs twenty times the memory of its text.
@@ -43,6 +48,8 @@ PAGE_SECONDS = LIST_SECONDS
 EVENTS_SECONDS = LIST_SECONDS
 # A kubelet writes some dozens of Events about a pod. Users can write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 16
+# The number of Events that stay in memory, the newest ones. One with the longest message takes up to 16 KiB.
+MOST_EVENTS = 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class _Fetched:
 class Pages:
     """Reads lists page by page. Only one page of all lists is decoded at a time. Every method raises ApiError.
 
-    If a list of objects fails with a status in REFUSALS, the API server itself has refused it. This is proven.
+    If a list of objects fails with a status in REFUSALS, the API server itself has refused it (`refusals.py`).
     """
 
     transport: Transport
@@ -105,32 +112,41 @@ class Pages:
             if not continue_token:
                 return
             if continue_token == query.get("continue"):
-                raise ApiError(UNREACHABLE, "the answer to a page of the list is the page before it")
+                raise ApiError(UNREACHABLE, "the API server sent the same page of the list twice")
             query = {**query, "limit": limit, "continue": continue_token}
 
-    async def all(
-        self, kind: Kind, namespace: str, selector: str, reduce: Callable[[Manifest], Manifest]
-    ) -> list[Manifest]:
-        """Return all objects of a kind in a namespace, each reduced by a function; see `of` for their version."""
-        version, objects = 0, list[Manifest]()
+    async def summarize(
+        self,
+        kind: Kind,
+        namespace: str,
+        selector: str,
+        summary: Summary,
+        add: Callable[[Summary, Sequence[Manifest]], Summary],
+    ) -> Summary:
+        """Return a summary of all objects of a kind in a namespace that match a label selector.
+
+        Users can create thousands of objects with any label, and each can have 1.5 MB. So only the summary and one page
+        are in memory at a time.
+
+        Args:
+            kind: The kind of the objects.
+            namespace: Their namespace.
+            selector: The label selector.
+            summary: The summary of no objects. `add` does not change it.
+            add: Returns the summary of these and more objects. It keeps little of each object, or only a few objects.
+        """
+        version, found = 0, summary
         async with aclosing(self.of(kind, namespace, selector)) as pages:
             async for page in pages:
                 if page.version != version:
-                    version, objects = page.version, []
-                objects += map(reduce, page.manifests)
-        return objects
-
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        """Return the essence of all objects of a kind in a namespace that match a label selector.
-
-        Users can create hundreds of objects of 1.5 MB with any label, so only one page is in memory at a time.
-        """
-        return await self.all(kind, namespace, selector, essence)
+                    version, found = page.version, summary
+                found = add(found, page.manifests)
+        return found
 
     async def events_of(self, involved: Manifest) -> list[Manifest]:
-        """Return the essence of the Events about an object: usually some dozens, because they expire after an hour.
+        """Return the essence of the newest Events about an object: usually all, because they expire after an hour.
 
-        Reads MOST_EVENT_PAGES pages at most, with one page in memory at a time.
+        Reads MOST_EVENT_PAGES pages at most, with one page and MOST_EVENTS Events in memory at a time.
 
         Raises:
             ApiError: A page could not be read, or all pages took longer than EVENTS_SECONDS.
@@ -152,7 +168,7 @@ class Pages:
                 await asyncio.sleep(0)
                 answer = decoded(fetched.answer)
                 continue_token = following(answer)
-                events += map(event_essence, items(answer))
+                events = nlargest(MOST_EVENTS, [*events, *map(event_essence, items(answer))], key=last_seen)
                 query = {**fetched.query, "continue": continue_token}
                 del answer, fetched
             if not continue_token:

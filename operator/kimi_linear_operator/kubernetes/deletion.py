@@ -1,6 +1,7 @@
 """Deletions that finalizers hold.
 
-Kubernetes keeps an object that is being deleted until every program that has set a finalizer has removed it.
+Kubernetes keeps an object that is being deleted until all its finalizers are removed. The program that has set a
+finalizer removes it.
 """
 
 from collections.abc import Iterable, Sequence

@@ -3,7 +3,8 @@
 The model declares the fields that rules read. It also declares fields that users often give a wrong type, so that the
 API server refuses such values. All other fields of a pod template stay as they are.
 
-The operator's own container is called sglang in a server's pods and client in a benchmark's.
+The operator's own container is called sglang in the pods of a server, client in those of a benchmark, and fetch in
+those of weights.
 """
 
 from typing import Annotated, Literal
@@ -143,9 +144,7 @@ class PullSecret(OpenModel):
 class ContainerOverlay(OpenModel):
     """Changes to a container that the operator builds, or an additional container."""
 
-    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        description="Name of the container. sglang is the engine of a server, and client is the client of a benchmark."
-    )
+    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Name of the container.")
     image: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Image of the container.")
     command: Annotated[list[Annotated[str, Field(max_length=32_768)]], Field(max_length=256)] | None = Field(
         default=None, description="Entry point of the container."
@@ -177,7 +176,8 @@ class PodOverlay(OpenModel):
 
     containers: Annotated[list[ContainerOverlay], Field(max_length=16)] | None = Field(
         default=None,
-        description="Changes to the operator's container (sglang or client), and additional containers (sidecars).",
+        description="Changes to the operator's container (sglang of a server, client of a benchmark, fetch of "
+        "weights), and additional containers (sidecars).",
     )
     init_containers: Annotated[list[ContainerOverlay], Field(max_length=16)] | None = Field(
         default=None, description="Containers that run to their end before the others start."

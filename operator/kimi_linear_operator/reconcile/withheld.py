@@ -54,7 +54,8 @@ def split(
 ) -> Split:
     """Return the wanted children of a resource, without those that cannot be written now.
 
-    A child that waits for a former object is not withheld for a reason, unless the operator cannot delete that object.
+    A child that waits for a former object is in `awaited`. If the operator cannot delete that object, `withheld` has a
+    reason for this child, too.
 
     Args:
         children: The wanted children.

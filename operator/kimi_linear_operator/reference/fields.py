@@ -11,7 +11,9 @@ _HEADER = """\
 # Reference
 
 `kubectl explain kls.spec`, `kubectl explain klb.spec` and `kubectl explain klw.spec` show the same in a terminal.
-Fields without a default may be left out.
+The word *required* in the column *default* marks a field that you must set if you set the object that contains it.
+You can leave out the other fields of a spec, except if a rule asks for them: for example, a benchmark needs
+`serverRef` or `endpoint`.
 """
 _TABLE = """
 ## {kind}
@@ -38,9 +40,11 @@ def _section(definition: Manifest) -> str:
 def _rows(kind: str, path: str, schema: Manifest) -> Iterator[str]:
     for name, field in schema.get("properties", {}).items():
         place = f"{path}.{name}"
+        is_required = path.startswith("spec") and name in schema.get("required", ())
+        default = "required" if is_required else _default(field)
         description = field.get("description", "").replace("|", "\\|")
         told = " ".join(filter(None, (description, guides.of_field(kind, place))))
-        yield f"| `{place}` | {_type(field)} | {_default(field)} | {told} |"
+        yield f"| `{place}` | {_type(field)} | {default} | {told} |"
         yield from _rows(kind, place + ("[]" if "items" in field else ""), field.get("items", field))
 
 

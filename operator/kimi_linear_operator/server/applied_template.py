@@ -6,16 +6,15 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes import metadata, ownership
 from kimi_linear_operator.kubernetes.drift import has_drifted
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 
 # A Deployment usually has one or two field managers in addition to the operator and the Deployment controller. If there
 # are more than this number, their changes are not examined.
 _MOST_MANAGERS = 100
-# Limits of weight (`jsontext.weight`). Each of them stands for a tenth of a second. The first one is for the
-# managed fields, because it takes long to decode the key fields of list items. Our own fields of the largest template
-# have half of it. The second one is for the comparisons of the template with the fields of other managers.
-# Usually, no other manager owns a part of the template. Of the largest template, four other managers may own parts.
+# The greatest weight (`jsontext.weight`) of managed fields that are read. This takes a tenth of a second, because it
+# takes long to decode the key fields of list items. Our own fields of the largest template have half of this weight.
 _MOST_OWNED = 50_000
+# The greatest weight of all comparisons of the template with the fields of other managers. This takes a tenth of a
+# second, too, and is enough for four other managers of the largest template. Usually there is no other manager.
 _MOST_COMPARED = 100_000
 
 
@@ -27,7 +26,7 @@ def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:
 
     Args:
         built: The pod template that this version builds.
-        deployment: The Deployment, with its managed fields. None if they were too heavy (`light.py`).
+        deployment: The Deployment, with its managed fields. They are None if they were too heavy (`light.py`).
     """
     template: Manifest = deployment["spec"]["template"]
     managed_fields = deployment["metadata"].get("managedFields", ())
@@ -41,16 +40,6 @@ def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:
         return None
     applied = _in_template(ownership.applied_fields(managed_fields, metadata.MANAGER))
     return dict(ownership.extract(template, applied)) if applied else template
-
-
-def has_applied_number(deployment: Manifest) -> bool:
-    """Return whether the operator itself has written the number of the revision on a Deployment.
-
-    Args:
-        deployment: The Deployment, with its managed fields.
-    """
-    applied = ownership.applied_fields(deployment["metadata"].get("managedFields") or (), metadata.MANAGER)
-    return f"f:{REVISION_ANNOTATION}" in applied.get("f:metadata", {}).get("f:annotations", {})
 
 
 def _is_edited(live: Manifest, built: Manifest, fields: ownership.Fields) -> bool:

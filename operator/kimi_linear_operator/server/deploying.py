@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError, LeftoverError, NameTakenError
@@ -12,10 +13,11 @@ from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import revision
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.index import ServerIndex
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.manifests import CHILDREN, build_deployment, build_revision
 from kimi_linear_operator.server.owned import own_deployment
 from kimi_linear_operator.server.revision import Revision
-from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import Decision, TemplateChoice
 from kimi_linear_operator.server.templates import Templates
 
@@ -46,9 +48,11 @@ class Deploying:
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The Deployment or the record could not be written.
         """
-        server, running = decision.server, decision.choice.running
+        server, choice, running = decision.server, decision.choice, decision.choice.running
         try:
-            await self._record(server, decision.choice.current)
+            await self._record(server, choice.current)
+            if choice.is_rolled_back and choice.deployed.data is None:
+                await self._record(server, choice.deployed)  # Somebody has deleted it.
             self._templates.chosen.discard(key)
             await self._children.apply(server, deployment)
         except (NameTakenError, LeftoverError, ApiError) as error:
@@ -77,13 +81,31 @@ class Deploying:
                 yet.
         """
         wanted = build_revision(server, current)
-        key = Key(server.metadata.namespace, wanted["metadata"]["name"], SERVER)
-        if self._cache.get(key.of(REVISION)):
-            await self._children.apply(server, wanted)
+        if self._cached(wanted):
+            await self._apply(server, current)
             return
         stored = await self._children.create(server, wanted)
         if stored.get("data") != wanted["data"]:
             raise BehindError(f"pod template {current.number} was recorded by another replica")
+
+    async def _apply(self, server: KimiLinearServer, recorded: Revision) -> None:
+        """Apply an existing ControllerRevision, and remove a mark that it should not have.
+
+        An apply does not remove a mark that another field manager owns. For example, a tool that has restored objects
+        from a backup owns all their fields.
+
+        Raises:
+            NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
+        """
+        wanted = build_revision(server, recorded)
+        await self._children.apply(server, wanted)
+        stored = self._cached(wanted)
+        if stored and not recorded.is_automatic and AUTOMATIC_ANNOTATION in metadata.annotations(stored):
+            await self._children.remove_annotation(stored, AUTOMATIC_ANNOTATION)
+
+    def _cached(self, record: Manifest) -> Manifest | None:
+        about = record["metadata"]
+        return self._cache.get(Key(about["namespace"], about["name"], REVISION))
 
     async def prune(
         self, key: Key, server: KimiLinearServer, companions: Sequence[Manifest], used: Collection[int] | None
@@ -118,7 +140,7 @@ class Deploying:
             await self._children.scale(live, wanted_replicas(server.spec))
 
     async def remember(self, key: Key, server: KimiLinearServer) -> None:
-        """Record what the operator sees of a spec that it does not apply, and end a rollout that is complete.
+        """Record what the operator knows about the defaults in an unapplied spec, and end a rollout that is complete.
 
         Args:
             key: The server.
@@ -134,9 +156,15 @@ class Deploying:
             await self._children.apply(server, record)
         await self.end_rollout(key, server)
 
-    async def end_rollout(
-        self, key: Key, server: KimiLinearServer, current: Revision | None = None, used: Collection[int] = ()
-    ) -> None:
+    def marked(self, key: Key, server: KimiLinearServer) -> list[Revision]:
+        """Return the revisions of a server that have the mark of an automatic rollout, the newest first."""
+        if not self._cache.index(ServerIndex).has_mark(key, server.metadata.uid, counts_failed=True):
+            return []
+        deployed = revision.number_on(own_deployment(self._cache, key, server.metadata.uid))
+        records = revision.newest(self._templates.records(key, server), deployed)
+        return [recorded for recorded in revision.read_all(records) if recorded.is_automatic]
+
+    async def end_rollout(self, key: Key, server: KimiLinearServer, current: Revision | None = None) -> None:
         """Remove the mark of an automatic rollout from older revisions.
 
         The running revision loses it if the server has served with it. The others lose it because the current revision
@@ -146,22 +174,17 @@ class Deploying:
             key: The server.
             server: The server.
             current: The revision that the server should have, None if the spec is not applied.
-            used: With `current`: the numbers of the revisions that stay. The pass deletes the others.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
         """
-        if not self._cache.index(ServerIndex).has_mark(key, server.metadata.uid, counts_failed=True):
-            return
         live = own_deployment(self._cache, key, server.metadata.uid)
-        deployed = revision.number_on(live)
-        records = revision.newest(self._templates.records(key, server), deployed)
-        for marked in revision.read_all(records):
-            if not marked.is_automatic or (current and marked.number not in {*used} - {current.number}):
+        for marked in self.marked(key, server):
+            if current and marked.number == current.number:
                 continue
-            is_replaced = current is not None and marked.number != deployed
+            is_replaced = current is not None and marked.number != revision.number_on(live)
             if is_replaced or await self._templates.has_settled(key, server, live, marked):
-                await self._children.apply(server, build_revision(server, replace(marked, is_automatic=False)))
+                await self._apply(server, replace(marked, is_automatic=False))
 
 
 def revisions_in_use(choice: TemplateChoice, live: Manifest | None) -> Collection[int]:

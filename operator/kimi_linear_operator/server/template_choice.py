@@ -10,7 +10,7 @@ from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.previous_status import was_rolled_back
-from kimi_linear_operator.server.revision import History, Revision, has_new_annotation, is_of, rollout_of
+from kimi_linear_operator.server.revision import History, Result, Revision, has_new_annotation, is_of, rollout_of
 from kimi_linear_operator.server.router_template import RouterChoice
 from kimi_linear_operator.server.sleeping import is_asleep
 from kimi_linear_operator.server.spec import KimiLinearServer
@@ -23,6 +23,9 @@ from kimi_linear_operator.server.template_inputs import (
 )
 from kimi_linear_operator.server.verification import Verified
 from kimi_linear_operator.weights.location import Location
+
+# The message of a result whose record is lost.
+_LOST_RESULT = "somebody has deleted the record of this result"
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class TemplateChoice:
         """Return the choice without the mark of an automatic rollout, because the rollout has ended."""
         return replace(self, current=replace(self.current, is_automatic=False))
 
-    def with_mark(self, server: KimiLinearServer, number: int) -> "TemplateChoice":
+    def with_mark(self, server: KimiLinearServer, number: int, router_hash: str) -> "TemplateChoice":
         """Return the choice for an automatic rollout of only the router: the same template in a new, marked revision.
 
         The revision keeps the result of its verification, because the replicas stay as they are.
@@ -105,8 +108,10 @@ class TemplateChoice:
         Args:
             server: The server.
             number: The number of the new revision.
+            router_hash: The hash of the router's new template.
         """
-        return replace(self, current=_marked(server, replace(self.current, number=number, created=""), self.current))
+        copy = replace(self.current, number=number, created="", router_hash=router_hash)
+        return replace(self, current=_marked(server, copy, self.current))
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,9 @@ class RolloutState:
 
     Attributes:
         is_chosen: Whether the automatic rollout has now chosen this server for the newest template.
-        is_unchanged: Whether this generation of the spec was applied before. If so, nobody has asked for other inputs
-            since then, even if the CRD of another version has added other defaults to the spec.
+        is_unchanged: Whether this generation of the spec was applied before, or one that differs only in its replicas.
+            If so, nobody has asked for other inputs since then, even if the CRD of another version has added other
+            defaults to the spec.
         is_unserved: Whether the server has never had a Deployment.
         is_rolling_out: Whether the status says that the newest template is in an automatic rollout for this generation.
         location: Where the server's model is, None if it comes from the hub or from a folder.
@@ -156,9 +162,19 @@ def choose(
 ) -> TemplateChoice:
     """Return the pod template that a server should have, and the template to go back to.
 
-    See `_chosen` for the arguments.
+    Args:
+        server: The server, without defaults that nobody asked for.
+        history: Its revisions.
+        applied: If the revision of its Deployment is lost: the pod template that the operator applied, None if it is
+            unknown.
+        state: The other state that affects the choice.
+
+    Raises:
+        WeightsUnreadyError: The server needs a new template, but the location of its model is unknown.
     """
-    choice = _chosen(server, history, applied, state)
+    if applied is not None:
+        history = _with_running(server, history, applied, state)
+    choice = _chosen(server, history, state)
     if choice.current.was_asleep and not is_asleep(server.spec):
         choice = replace(choice, current=replace(choice.current, was_asleep=False))
     older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
@@ -166,25 +182,10 @@ def choose(
     return replace(choice, verified=verified, goes_back=_goes_back(server, history, verified, state))
 
 
-def _chosen(
-    server: KimiLinearServer, history: History, applied: Manifest | None, state: RolloutState
-) -> TemplateChoice:
-    """Return the pod template that a server should have.
-
-    Args:
-        server: The server, without defaults that nobody asked for.
-        history: Its revisions.
-        applied: If the revision of its Deployment is lost: the pod template that the operator applied for this spec.
-        state: The other state that affects the choice.
-
-    Raises:
-        WeightsUnreadyError: The server needs a new template, but the location of its model is unknown.
-    """
+def _chosen(server: KimiLinearServer, history: History, state: RolloutState) -> TemplateChoice:
+    """Return the pod template that a server should have."""
     # Whether somebody has deleted the revision of an automatic rollout. The new revision must then be marked, too.
     is_remade = state.is_rolling_out and history.is_record_lost
-    if applied is not None and history.is_record_lost:
-        remade = replace(_new(server, applied, history, is_automatic=is_remade), number=history.lost_number)
-        history = History([*history.revisions, remade], deployed=remade.number)
     built, running = _built(server, state), history.running
     current = _revision_to_continue(server, history, built, state)
     if current is None or has_new_annotation(server, current):
@@ -200,6 +201,38 @@ def _chosen(
     if offer and state.is_chosen and not unknown:
         return TemplateChoice(_marked(server, _new(server, built, history), current), running=running)
     return TemplateChoice(current, offer, running, unknown=unknown)
+
+
+def _with_running(server: KimiLinearServer, history: History, applied: Manifest, state: RolloutState) -> History:
+    """Return a history with the revision that the Deployment has, although there is no record of its number.
+
+    If the Deployment has the template of an older record, somebody has edited the number. Otherwise the record is made
+    again if the template was applied for this spec.
+
+    Args:
+        server: The server.
+        history: Its revisions.
+        applied: The pod template that the operator applied to the Deployment.
+        state: The other state that affects the choice.
+    """
+    if same := [item.number for item in history.revisions if not all_differences(item.template, applied)]:
+        return replace(history, deployed=max(same))
+    if not state.is_unchanged:
+        return history
+    remade = _new(server, applied, history, is_automatic=state.is_rolling_out)
+    if has_lost_way_back(server, history):
+        # The server went back to this template because the answers with it had been right.
+        remade = replace(remade, number=history.deployed, result=Result(has_passed=True, message=_LOST_RESULT))
+    else:
+        remade = replace(remade, number=history.lost_number)
+    return replace(history, revisions=[*history.revisions, remade], deployed=remade.number)
+
+
+def has_lost_way_back(server: KimiLinearServer, history: History) -> bool:
+    """Return whether a server went back to an older template, and the record of this template is lost."""
+    newest, went_back = history.newest, was_rolled_back(server.status, server.metadata.generation)
+    is_older = newest is not None and newest.has_failed and 0 < history.deployed < newest.number
+    return went_back and is_older and history.running is None
 
 
 def _built(server: KimiLinearServer, state: RolloutState) -> Manifest | None:
@@ -265,8 +298,12 @@ def _revision_to_continue(
     The operator does not drop the newest revision if it was applied, and somebody then moved the Deployment back, for
     example with `kubectl rollout undo`. The operator knows this in two cases. Either the newest revision has the inputs
     of the spec, and the running revision has not. Or an automatic rollout of the newest revision is complete.
+
+    If the record of the newest revision is lost, the server continues with an older one only if this has its inputs.
     """
     newest, running = history.newest, history.running
+    if history.is_record_lost:
+        return newest if newest and not has_other_inputs(server, newest) else None
     if newest and newest.has_failed:
         return newest  # The server went back to an older revision. The newest one was on the Deployment before.
     never_ran = state.is_unserved and newest is not None and newest.uid == server.metadata.uid

@@ -58,6 +58,7 @@ WRITES: dict[str, tuple[Kind, Write]] = {
     "scale": (DEPLOYMENT, lambda cluster, live: cluster.scale(DEPLOYMENT, live, 1)),
     "unify": (DEPLOYMENT, _unify),
     "annotate a Deployment": (DEPLOYMENT, lambda cluster, live: cluster.annotate(DEPLOYMENT, live, "a", "b")),
+    "remove an annotation": (DEPLOYMENT, lambda cluster, live: cluster.remove_annotation(DEPLOYMENT, live, "a")),
     "annotate a Job": (JOB, lambda cluster, live: cluster.annotate(JOB, live, "a", "b")),
     "condition": (POD, lambda cluster, live: cluster.set_condition(POD, live, _CONDITION)),
     "first status": (SERVER, lambda cluster, live: cluster.patch_status(SERVER, live, _STATUS)),

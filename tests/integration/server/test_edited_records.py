@@ -12,7 +12,7 @@ from integration.namespace import Namespace, Spec, server_manifest
 from integration.waiting import wait_for
 from kimi_linear_operator.kubernetes import access
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
-from kimi_linear_operator.server.labels import TEMPLATE_ANNOTATION, VERIFICATION_ANNOTATION
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, TEMPLATE_ANNOTATION, VERIFICATION_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -87,6 +87,19 @@ def test_the_record_of_a_router_gives_no_pod_access_beyond_itself(namespace: Nam
     namespace.edit(SERVER, "kimi", {"spec": {"podTemplate": {"spec": changed}}})
     _change_something(namespace)
     assert _reached(namespace, "kimi", "kimi-router") == []
+
+
+def test_a_mark_that_a_user_sets_on_the_record_of_a_server_that_serves_goes(namespace: Namespace) -> None:
+    """The next version would otherwise wait for this server, and no other server would get its pods."""
+    namespace.create_server("kimi", {"tensorParallelism": 1})
+    namespace.wait_until_ready("kimi")
+    mark = {"metadata": {"annotations": {AUTOMATIC_ANNOTATION: "true"}}}
+    assert AUTOMATIC_ANNOTATION in namespace.edit(REVISION, "kimi-1", mark)["metadata"]["annotations"]
+    wait_for(
+        lambda: namespace.existing(REVISION, "kimi-1")["metadata"]["annotations"],
+        "the mark is gone",
+        lambda annotations: AUTOMATIC_ANNOTATION not in annotations,
+    )
 
 
 def test_a_deleted_record_is_made_again_although_an_older_one_exists(namespace: Namespace) -> None:

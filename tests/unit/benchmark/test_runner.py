@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.benchmark import metric, runner
+from processor_time import cost
 
 FILE = Path(runner.__file__)
 URL = "http://kimi.default.svc:30000"
@@ -319,9 +319,8 @@ def test_the_longest_result_fits_and_loses_no_metric(message: str) -> None:
 @pytest.mark.parametrize("character", ["x", '"', "\N{SNOWMAN}", "\N{GRINNING FACE}"])
 def test_a_message_of_a_megabyte_is_cut_at_once(character: str) -> None:
     result = {"outcome": "Failed", "message": character * 10**6, "requested": 1, "completed": 0, "metrics": {}}
-    began = time.process_time()
     text = runner.encode(result)
-    assert time.process_time() - began < 0.5
+    assert cost(lambda: runner.encode(result), tries=3) < 10
     assert runner.LONGEST_RESULT - 12 <= len(text) <= runner.LONGEST_RESULT
 
 

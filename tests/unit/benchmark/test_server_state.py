@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from kimi_linear_operator.benchmark import target
 from kimi_linear_operator.benchmark.server_state import read_state
@@ -26,9 +26,9 @@ class Objects:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return make_server() if kind.kind == "KimiLinearServer" else None
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
         wanted = dict(part.split("=") for part in selector.split(",")).items()
-        return [pod for pod in self.pods if wanted <= pod["metadata"]["labels"].items()]
+        return add(summary, [pod for pod in self.pods if wanted <= pod["metadata"]["labels"].items()])
 
     def state(self) -> str:
         benchmark = KimiLinearBenchmark.model_validate(make_benchmark())

@@ -17,7 +17,7 @@ from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.kinds import SERVICE, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.resource_types import check
-from kimi_linear_operator.server.applied_template import has_applied_number
+from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.spec import SERVER
 from make import make_deployment, make_server
@@ -140,7 +140,8 @@ def test_a_server_whose_managed_fields_are_unknown_can_be_cached() -> None:
     assert facts.unowned is None
 
 
-def test_a_number_whose_owner_is_unknown_does_not_count_as_ours() -> None:
+def test_a_template_whose_managed_fields_are_unknown_does_not_count_as_ours() -> None:
     manifest = make_deployment()
     manifest["metadata"]["managedFields"] = None
-    assert not has_applied_number(manifest)
+    manifest["spec"] = {"template": {}}
+    assert running_template({}, manifest) is None

@@ -32,6 +32,7 @@ REQUESTS: dict[str, Act] = {
     "overwrite": lambda cluster: cluster.overwrite(DEPLOYMENT, OBJECT),
     "scale": lambda cluster: cluster.scale(DEPLOYMENT, OBJECT, 1),
     "annotate": lambda cluster: cluster.annotate(DEPLOYMENT, OBJECT, "a", "b"),
+    "remove_annotation": lambda cluster: cluster.remove_annotation(DEPLOYMENT, OBJECT, "a"),
     "patch_status": lambda cluster: cluster.patch_status(DEPLOYMENT, OBJECT, {}),
     "set_condition": lambda cluster: cluster.set_condition(DEPLOYMENT, OBJECT, {"type": "Ready"}),
     "create": lambda cluster: cluster.create(DEPLOYMENT, OBJECT),

@@ -1,6 +1,6 @@
 """A resource that is too deep or too large is refused before any other check."""
 
-import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from kimi_linear_operator.kubernetes.bounds import DEEPEST_LEVEL, LARGEST_SPEC, 
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.resource_types import check
 from make import make_benchmark, make_server
+from processor_time import cost
 
 MAKE = {"server": make_server, "benchmark": make_benchmark}
 every_kind = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
@@ -72,9 +73,7 @@ def test_status_and_managed_fields_do_not_count_towards_the_bounds() -> None:
 @pytest.mark.parametrize("spec", [*TOO_LARGE.values(), TOO_DEEP], ids=[*TOO_LARGE, "too deep"])
 def test_a_check_ends_when_a_bound_is_exceeded(spec: Manifest) -> None:
     manifest = make_server(**spec)
-    begin = time.thread_time()
-    check(manifest)
-    assert time.thread_time() - begin < 0.1
+    assert cost(lambda: check(manifest), tries=3) < 5
 
 
 @every_kind
@@ -104,7 +103,5 @@ def test_the_largest_allowed_spec_is_checked_in_a_moment() -> None:
     benchmark = make_benchmark(suites=suites, thresholds=thresholds, podTemplate=template)
     server = make_server(engine={"extraArgs": ["--x=" + "a" * 1000] * 64}, podTemplate=template)
     for manifest in (benchmark, server):
-        begin = time.thread_time()
         assert check(manifest).errors == []
-        # This takes about 40 ms, or more if another process uses the same core.
-        assert time.thread_time() - begin < 0.3
+        assert cost(partial(check, manifest), tries=3) < 10

@@ -1,8 +1,8 @@
 """Drift: fields that the cluster adds do not count; missing and changed fields do."""
 
 import copy
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.manifests import build
 from kimi_linear_operator.server.spec import KimiLinearServer
 from make import make_server
+from processor_time import cost
 
 SPEC: Manifest = {
     "tensorParallelism": 2,
@@ -247,9 +248,8 @@ VARIABLES = [{"name": f"E{number}"} for number in range(128)]
 )
 def test_the_longest_storable_lists_are_compared_by_key(live: Manifest, wanted: Manifest) -> None:
     """Comparing every item with every other would take minutes."""
-    begin = time.thread_time()
     assert not has_drifted(live, wanted)
-    assert time.thread_time() - begin < 2
+    assert cost(lambda: has_drifted(live, wanted)) < 50
 
 
 @pytest.mark.parametrize(
@@ -269,10 +269,11 @@ def _nested(widths: Sequence[int], value: int) -> Any:
 @pytest.mark.parametrize("widths", [(2, 32, 24), (8, 8, 8, 3), (2,) * 10, (40, 40), (1500,)], ids=str)
 def test_lists_of_alike_items_in_each_other_are_compared_in_little_time(widths: Sequence[int]) -> None:
     """Each item could be compared with each other item, and so could the items in them. That would take seconds."""
-    began = time.process_time()
-    assert all_differences(_nested(widths, 0), _nested(widths, 1))
-    assert not all_differences(_nested(widths, 0), _nested(widths, 0))
-    assert time.process_time() - began < 0.3
+    lists, others = _nested(widths, 0), _nested(widths, 1)
+    assert all_differences(lists, others)
+    assert not all_differences(lists, lists)
+    for wanted in (lists, others):
+        assert cost(partial(all_differences, lists, wanted), tries=3) < 10
 
 
 def test_alike_items_of_a_container_match_in_any_order() -> None:

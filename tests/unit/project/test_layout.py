@@ -134,3 +134,23 @@ def _fields(node: ast.ClassDef) -> Iterator[str]:
             yield item.target.id
         elif isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store):
             yield item.attr
+
+
+_CLOCKS = {"perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "thread_time", "thread_time_ns"}
+
+
+def test_no_unit_test_compares_processor_time_with_seconds() -> None:
+    """A slow machine takes more seconds. `processor_time` compares with a reference that then takes longer, too."""
+    paths = [path for folder in ("unit", "golden") for path in (ROOT / "tests" / folder).rglob("*.py")]
+    assert [path.name for path in paths if _CLOCKS.intersection(_used(ast.parse(path.read_text())))] == []
+
+
+def _used(module: ast.Module) -> Iterator[str]:
+    """Yield the names that a module reads or imports."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.name

@@ -1,7 +1,6 @@
 """A coroutine's own processor time is measured, and its behaviour does not change."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -9,25 +8,34 @@ from kimi_linear_operator.cputime import Measured
 from kimi_linear_operator.reconcile.children import write_all
 
 
-def work(seconds: float) -> None:
-    """Use up processor time."""
-    end = time.thread_time() + seconds
-    while time.thread_time() < end:
-        pass
+class Processor:
+    """The thread's clock, which only work moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def work(self, seconds: float) -> None:
+        self.seconds += seconds
 
 
-async def own_work() -> str:
-    work(0.02)
-    await asyncio.sleep(0.05)
-    work(0.02)
-    return "done"
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> Processor:
+    """A processor in place of the real one."""
+    processor = Processor()
+    monkeypatch.setattr("kimi_linear_operator.cputime.time.thread_time", lambda: processor.seconds)
+    return processor
 
 
-async def other_work() -> None:
-    work(0.2)
+def test_only_the_coroutines_own_steps_count(processor: Processor) -> None:
+    async def own_work() -> str:
+        processor.work(2)
+        await asyncio.sleep(0.05)
+        processor.work(3)
+        return "done"
 
+    async def other_work() -> None:
+        processor.work(20)
 
-def test_only_the_coroutines_own_steps_count() -> None:
     async def both() -> tuple[str, float]:
         measured = Measured(own_work())
         other = asyncio.create_task(other_work())
@@ -35,21 +43,20 @@ def test_only_the_coroutines_own_steps_count() -> None:
         await other
         return result, measured.seconds
 
-    result, seconds = asyncio.run(both())
-    assert result == "done"
-    assert 0.04 <= seconds < 0.15
+    assert asyncio.run(both()) == ("done", 5)
+    assert processor.seconds == 25
 
 
-def test_the_time_of_a_pass_includes_its_child_tasks() -> None:
+def test_the_time_of_a_pass_includes_its_child_tasks(processor: Processor) -> None:
     async def child() -> None:
-        work(0.03)
+        processor.work(3)
 
     async def parent() -> float:
         measured = Measured(write_all([child(), child()]))
         await measured
         return measured.seconds
 
-    assert 0.06 <= asyncio.run(parent()) < 0.3
+    assert asyncio.run(parent()) == 6
 
 
 def test_errors_and_cancellation_pass_through() -> None:

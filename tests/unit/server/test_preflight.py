@@ -97,11 +97,11 @@ def healthy(node: Node) -> Node:
     return node
 
 
-def test_a_healthy_pod_passes_within_a_second_and_its_log_lists_the_checks(healthy: Node) -> None:
+def test_a_healthy_pod_passes_within_seconds_and_its_log_lists_the_checks(healthy: Node) -> None:
     start = time.monotonic()
     result = healthy.check_weights(0)
     assert result.is_fit
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 10
     assert [line.partition(":")[0] for line in result.log.splitlines()] == [
         "driver",
         "gpus",

@@ -1,12 +1,14 @@
-"""A server has at most one mark of an automatic rollout: that of its current revision."""
+"""A server has at most one mark of an automatic rollout: that of its current revision until its pods have served."""
 
+import asyncio
 import copy
 import json
 
 import pytest
 
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, VERIFICATION_ANNOTATION
 from operated import KEY, World
 
@@ -16,11 +18,11 @@ def marks(world: World) -> list[str]:
     return [item["metadata"]["name"] for item in records if AUTOMATIC_ANNOTATION in item["metadata"]["annotations"]]
 
 
-def verify(world: World, number: int) -> None:
-    """Record that the answers with the pods of a revision were right."""
+def verify(world: World, number: int, *, has_passed: bool = True) -> None:
+    """Record whether the answers with the pods of a revision were right."""
     record = copy.deepcopy(world.record(number))
     world.cluster.written.append("a result")
-    record["metadata"]["annotations"][VERIFICATION_ANNOTATION] = json.dumps({"passed": True, "message": "right"})
+    record["metadata"]["annotations"][VERIFICATION_ANNOTATION] = json.dumps({"passed": has_passed, "message": "told"})
     record["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 10)
     world.cache.put(REVISION, record)
 
@@ -44,7 +46,43 @@ def test_a_verified_revision_loses_its_mark_when_a_change_of_the_spec_replaces_i
     assert marks(world) == []
 
 
-def test_a_server_gets_everything_although_its_pods_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def restore_marks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a tool that restores objects from a backup own the marks. An apply by the operator then keeps them."""
+    apply = world.cluster.apply
+
+    async def apply_beside(kind: Kind, manifest: Manifest) -> Manifest:
+        stored = await apply(kind, manifest)
+        before = world.cache.get(KEY._replace(name=manifest["metadata"]["name"]).of(kind))
+        if kind == REVISION and before and AUTOMATIC_ANNOTATION in before["metadata"]["annotations"]:
+            stored["metadata"]["annotations"][AUTOMATIC_ANNOTATION] = "true"
+        return stored
+
+    monkeypatch.setattr(world.cluster, "apply", apply_beside)
+
+
+@pytest.mark.parametrize("spec", [{}, {"security": {"hostIPC": True}}], ids=["applied", "refused"])
+def test_a_mark_that_another_field_manager_owns_goes_when_the_server_has_served(
+    spec: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the healthy server would stop the rollout of the next version, and each pass would read its pods."""
+    world = World(router=None)
+    world.report("kimi")
+    world.roll_out_other_replicas(monkeypatch)
+    restore_marks(world, monkeypatch)
+    world.report("kimi", availableReplicas=0)
+    world.change(**spec)
+    assert marks(world) == ["kimi-2"]
+    world.report("kimi")
+    world.passes(2)
+    assert marks(world) == []
+    before, world.cluster.reads = len(world.cluster.written), []
+    world.passes(2)
+    assert (world.cluster.reads, world.cluster.written[before:]) == ([], [])
+
+
+def test_a_server_gets_everything_and_its_status_although_its_pods_cannot_be_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Only the pods of the API server show whether the rollout goes on. The owner's changes do not wait for that."""
     world = World(router=None)
     world.report("kimi")
@@ -53,14 +91,48 @@ def test_a_server_gets_everything_although_its_pods_cannot_be_listed(monkeypatch
     async def refuse(*_: object) -> list[Manifest]:
         raise ApiError(429, "too many requests")
 
-    monkeypatch.setattr(world.cluster, "essences", refuse)
+    monkeypatch.setattr(world.cluster, "summarize", refuse)
     world.report("kimi")
     world.spec |= {"replicas": 5, "service": {"port": 31000}}
     world.generation += 1
-    with pytest.raises(ApiError, match="too many requests"):
-        world.passes()
+    for failures in range(7):
+        with pytest.raises(ApiError, match="too many requests"):
+            world.passes(failures=failures)
+        world.report("kimi")
+    assert world.cluster.status["observedGeneration"] == world.generation
+    ready = find_condition(world.cluster.status, "Ready")
+    assert ready
+    assert ready["status"] == "True"
     deployment = world.cache.get(KEY.of(DEPLOYMENT))
     assert deployment
     assert deployment["spec"]["replicas"] == 5
     assert "Service/kimi" in world.cluster.written
     assert marks(world) == ["kimi-2"]
+
+
+def test_a_replaced_revision_loses_its_mark_before_it_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may hold it for ever. With its mark, it would stop the rollout of the next version."""
+    world = World(router=None)
+    world.report("kimi")
+    world.roll_out_other_replicas(monkeypatch)
+    world.report("kimi", availableReplicas=0)
+    deleted: list[tuple[str, bool]] = []
+
+    async def hold(_kind: Kind, manifest: Manifest, **_: object) -> None:
+        about = manifest["metadata"]
+        deleted.append((about["name"], AUTOMATIC_ANNOTATION in about["annotations"]))
+
+    apply = world.cluster.apply
+
+    async def apply_slowly(kind: Kind, manifest: Manifest) -> Manifest:
+        await asyncio.sleep(0.001)
+        return await apply(kind, manifest)
+
+    monkeypatch.setattr(world.cluster, "delete", hold)
+    monkeypatch.setattr(world.cluster, "apply", apply_slowly)
+    world.owned = {"f:engine": {"f:contextLength": {}}}
+    world.change(engine={"contextLength": 4096})
+    world.passes(2)
+    assert ("kimi-2", False) in deleted
+    assert ("kimi-2", True) not in deleted
+    assert marks(world) == ["kimi-3"]

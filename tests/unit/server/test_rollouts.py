@@ -306,6 +306,16 @@ def test_a_server_whose_deployment_or_router_is_paused_is_passed_over(name: str)
     assert [world.step(), world.step(60)] == [[], [B]]
 
 
+@pytest.mark.parametrize("name", ["a", "a-router"])
+def test_a_server_whose_deployment_or_router_is_held_by_a_finalizer_is_passed_over(name: str) -> None:
+    """It cannot take the template, and all other servers would wait for it."""
+    world = World()
+    held = _deployment(name)
+    held["metadata"] |= {"deletionTimestamp": NOW, "finalizers": ["example.com/hold"]}
+    world.put(DEPLOYMENT, held)
+    assert [world.step(), world.step(60)] == [[], [B]]
+
+
 def test_a_foreign_deployment_with_the_name_of_a_router_delays_no_server() -> None:
     world = World()
     world.put(DEPLOYMENT, {**make_deployment("a-router"), "spec": {"paused": True}})

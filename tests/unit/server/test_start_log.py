@@ -1,12 +1,12 @@
 """The phases of a start in real logs of SGLang. The tests add the node's time to each line, from SGLang's own times."""
 
 import re
-import time
 from pathlib import Path
 
 import pytest
 
 from kimi_linear_operator.server.sglang.start_log import phases_in
+from processor_time import cost
 
 LOGS = Path(__file__).parents[1] / "sglang_logs/starts"
 # When the first line of each phase was written, according to SGLang.
@@ -83,6 +83,5 @@ def test_lines_without_a_time_are_ignored() -> None:
 
 @pytest.mark.parametrize("line", ["Capture " * 32_000, "loading " * 32_000, "Capture " + "a " * 128_000])
 def test_the_longest_line_that_is_read_costs_little_time(line: str) -> None:
-    began = time.process_time()
     assert phases_in(f"2026-11-28T23:06:15.1Z {line}") == {}
-    assert time.process_time() - began < 1.0
+    assert cost(lambda: phases_in(f"2026-11-28T23:06:15.1Z {line}"), tries=3) < 20

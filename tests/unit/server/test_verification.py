@@ -1,6 +1,5 @@
 """Verification: which pod or server a benchmark asks, which results count, and which gates are opened."""
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from kimi_linear_operator.server.template_choice import choose
 from kimi_linear_operator.server.verification import Observed, Verified, build_benchmark, name_of, result_of, verified
 from make import make_condition, make_pod, make_server, stored
 from passes import check_stored
+from processor_time import cost
 
 NOW = "2026-11-24T10:00:00Z"
 PASSED = Result(has_passed=True, message="benchmark kimi-verify-1: fine")
@@ -338,10 +338,8 @@ def test_thousands_of_foreign_benchmarks_and_pods_take_little_time() -> None:
     like_ours = [build_benchmark(owner, known, pod) for pod in pods[:500]]
     named = [stored({**item, "spec": {"endpoint": {"url": "http://10.0.0.8:30000"}}}) for item in like_ours]
     others = [_renamed(named[0], f"made-{number}") for number in range(3000)]
-    begin = time.thread_time()
     found = know(owner, *others, *named, pods=pods, of=known)
-    # It takes about 0.02 s on an idle machine.
-    assert time.thread_time() - begin < 0.3
+    assert cost(lambda: know(owner, *others, *named, pods=pods, of=known), tries=3) < 10
     assert found.obstacle
     assert not found.result
 

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from kimi_linear_operator.foreigntext import HIDDEN
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 from kimi_linear_operator.kubernetes.refusals import refusal
 from kimi_linear_operator.server.sglang.program import SGLANG
+from processor_time import cost
 
 SECRETS = [
     ("using token hf_abcDEF1234567890", f"using token {HIDDEN}"),
@@ -166,21 +166,23 @@ STARTS = [
 ]
 
 
+# The longest of these texts costs about 2.5.
+MOST_COST = 10
+
+
 @pytest.mark.parametrize("piece", STARTS)
 def test_no_message_takes_long_to_classify(piece: str) -> None:
     message = piece * (1_000_000 // len(piece))
     waiting = {"reason": "CreateContainerConfigError", "message": message}
     status = {"phase": "Pending", "containerStatuses": [{"name": "c", "image": "i", "state": {"waiting": waiting}}]}
     pod = {"metadata": {"name": "kimi-0"}, "spec": {"nodeName": "n"}, "status": status}
-    began = time.process_time()
     assert not ApiError(422, message).is_passing
-    refusal(message)
-    worst_reason([pod], "2026-11-24T10:00:00Z", SGLANG)
-    assert time.process_time() - began < 0.3
+    assert cost(lambda: ApiError(422, message).is_passing, tries=3) < MOST_COST
+    assert cost(lambda: refusal(message), tries=3) < MOST_COST
+    assert cost(lambda: worst_reason([pod], "2026-11-24T10:00:00Z", SGLANG), tries=3) < MOST_COST
 
 
 @pytest.mark.parametrize("piece", ["token=", "--key", "'a\\", "://a@", "x-key ", '"', "api key: [", "eyJ-----"])
 def test_no_text_takes_long_to_clean(piece: str) -> None:
-    began = time.process_time()
-    foreigntext.one_line(piece * (1_000_000 // len(piece)))
-    assert time.process_time() - began < 0.3
+    text = piece * (1_000_000 // len(piece))
+    assert cost(lambda: foreigntext.one_line(text), tries=3) < MOST_COST

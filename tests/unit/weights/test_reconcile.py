@@ -64,10 +64,10 @@ class FakeCluster:
             return late[0] if late else self.cache.get(Key(namespace, name, JOB))
         return {WEIGHTS: make_weights, SERVER: make_server}[kind](name) if kind in (WEIGHTS, SERVER) else None
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
         self.asked.append(kind)
         late = [pod for pod in self.late if pod["kind"] == kind.kind]
-        return late or self.cache.children(kind, KEY)
+        return add(summary, late or self.cache.children(kind, KEY))
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         self.version += 1
