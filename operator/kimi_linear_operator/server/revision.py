@@ -25,6 +25,7 @@ from kimi_linear_operator.server.labels import (
     LEFT_OUT_ANNOTATION,
     REVISION_ANNOTATION,
     ROLLOUT_ANNOTATION,
+    ROUTER_HASH_ANNOTATION,
     SEEN_ANNOTATION,
     UNOWNED_ANNOTATION,
     VERIFICATION_ANNOTATION,
@@ -33,6 +34,8 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 
 # Maximum number of digits in an annotation, because anybody can edit it.
 _LONGEST_NUMBER = 18
+# Characters of a hash, see `metadata.hash_of`.
+_LONGEST_HASH = 16
 # Larger numbers in a Deployment's annotation are ignored. So there are always larger numbers for new revisions.
 _HIGHEST_DEPLOYED = 10**9
 # A server has two revisions, and for a moment three. Users can create thousands of similar objects.
@@ -61,6 +64,7 @@ UNOWNED = "unowned"
 _KNOWN = (
     AUTOMATIC_ANNOTATION,
     LEFT_OUT_ANNOTATION,
+    ROUTER_HASH_ANNOTATION,
     SEEN_ANNOTATION,
     UNOWNED_ANNOTATION,
     VERIFICATION_ANNOTATION,
@@ -115,6 +119,8 @@ class Revision:
             yet.
         was_asleep: Whether KEDA had removed all replicas when the server took the template in the automatic rollout. No
             replica then shows whether the template works, so the rollout does not wait for one.
+        router_hash: In an automatic rollout of only the router: the hash of the router's new pod template. Empty in any
+            other rollout.
         defaulted: The inputs that were not in the spec. They are defaults of the version that made the revision. None
             if they were not recorded.
         created: When its ControllerRevision was created, as RFC 3339; empty if it does not exist yet.
@@ -137,6 +143,7 @@ class Revision:
     generation: int
     is_automatic: bool = False
     was_asleep: bool = False
+    router_hash: str = ""
     defaulted: tuple[FieldPath, ...] | None = None
     created: str = ""
     left_out: Mapping[FieldPath, Any] = field(default_factory=dict)
@@ -205,6 +212,7 @@ def _read(manifest: Manifest, reader: Reader) -> Revision | None:
         found,
         is_automatic=AUTOMATIC_ANNOTATION in annotations,
         was_asleep=annotations.get(AUTOMATIC_ANNOTATION) == _ASLEEP,
+        router_hash=annotations.get(ROUTER_HASH_ANNOTATION, "")[:_LONGEST_HASH],
         created=str(manifest["metadata"].get("creationTimestamp", "")),
         left_out=record_text.values(left_out, _MOST_PATHS),
         seen=_seen(seen),
@@ -301,6 +309,8 @@ def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     manifest = metadata.build_manifest(server, REVISION, name, data=data_of(revision), revision=revision.number)
     if revision.is_automatic:
         metadata.annotate(manifest, AUTOMATIC_ANNOTATION, _ASLEEP if revision.was_asleep else "true")
+    if revision.is_automatic and revision.router_hash:
+        metadata.annotate(manifest, ROUTER_HASH_ANNOTATION, revision.router_hash)
     if result := revision.result:
         text = json.dumps({"passed": result.has_passed, "message": result.message})
         metadata.annotate(manifest, VERIFICATION_ANNOTATION, text)
@@ -399,7 +409,7 @@ class History:
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
     def without_generations_after(self, generation: int) -> "History":
-        """Return the history, with generation 0 in revisions that have a higher generation than this one.
+        """Return the history. Revisions with a higher generation than the spec get the generation 0.
 
         Only the inputs of these revisions count.
         """

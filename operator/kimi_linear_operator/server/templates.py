@@ -22,7 +22,7 @@ from kimi_linear_operator.server.deployment import build_pod_template, wanted_re
 from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
-from kimi_linear_operator.server.observation import ServerObservation
+from kimi_linear_operator.server.observation import ServerObservation, has_rolled_out
 from kimi_linear_operator.server.owned import controlled_pods, own_deployment, own_pods, own_router
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
@@ -131,7 +131,7 @@ class Templates:
             await read_unchanged(self._cluster, key, server.metadata.uid, server.metadata.generation)
             known = case.history.without_generations_after(server.metadata.generation)
             case = replace(case, history=known)
-        case = self._located(server, case)
+        case = await self._with_applied_spec(server, self._located(server, case))
         left_out = await self._unrequested_fields(server, case)
         server, left_out = self._without(server, case, left_out, refused)
         history = await self._up_to_date(server, case)
@@ -206,6 +206,19 @@ class Templates:
         except WeightsUnreadyError as error:
             return replace(case, state=replace(case.state, unready=error.reason))
         return replace(case, state=replace(case.state, location=location))
+
+    async def _with_applied_spec(self, server: KimiLinearServer, case: _Case) -> _Case:
+        """Count the spec as applied if an autoscaler has only changed its replicas since then.
+
+        This matters if there is no record of the inputs of the replicas or of the router.
+        """
+        has_records = not case.history.is_record_lost and bool(case.router or server.spec.router is None)
+        if case.state.is_unchanged or has_records or case.live is None:
+            return case
+        stored = await read_unchanged(self._cluster, case.key, server.metadata.uid, server.metadata.generation)
+        before = unrequested.Before(self._now(), replicas=case.live["spec"].get("replicas"))
+        is_applied = unrequested.was_only_scaled(stored, before)
+        return replace(case, state=replace(case.state, is_unchanged=is_applied))
 
     async def has_settled(
         self,
@@ -293,10 +306,10 @@ class Templates:
         return settling.rollout_seconds_left(deployment, self._pause, self._now()) if deployment else 0.0
 
     def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:
-        records = self.records(key, server)
+        records, deployed = self.records(key, server), _number_on(live or self._cache.get(key.of(DEPLOYMENT)), server)
         history = History(
-            self._allowed_revisions(revision.newest(records, revision.number_on(live)), server, live),
-            deployed=revision.number_on(live),
+            self._allowed_revisions(revision.newest(records, deployed), server, live),
+            deployed=deployed,
             used=max(map(revision.number_of, records), default=0),
         )
         state = RolloutState(
@@ -354,7 +367,7 @@ class Templates:
             kept = replace(running, refused=kept.refused if kept else {}) if running else kept
         found = router_template.choose(server, built, kept, choice.current)
         if found.offer and state.is_chosen and not (choice.unknown or found.unknown):
-            choice = choice.with_mark(server, case.history.next_number)
+            choice = choice.with_mark(server, case.history.next_number, metadata.hash_of(built))
             found = router_template.choose(server, built, kept, choice.current)
         return replace(choice, router=found)
 
@@ -432,8 +445,7 @@ class Templates:
         if not abandons_newest(server, case.history, case.state):
             return case.history
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
-        is_own = deployment is not None and metadata.is_owned_by(deployment, server.metadata.uid)
-        return replace(case.history, deployed=revision.number_on(deployment if is_own else None))
+        return replace(case.history, deployed=_number_on(deployment, server))
 
     async def _applied(self, server: KimiLinearServer, case: _Case) -> Manifest | None:
         """Return the pod template that the operator applied to the Deployment if its record is lost, else None.
@@ -441,10 +453,16 @@ class Templates:
         None if somebody has changed the template.
         """
         is_lost = case.history.is_record_lost or has_lost_way_back(server, case.history)
-        if not case.live or not is_lost:
+        is_usable = case.state.is_unchanged or bool(case.history.revisions)
+        if not (case.live and is_lost and is_usable):
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
         return running_template(build_pod_template(server), deployment) if deployment else None
+
+
+def _number_on(deployment: Manifest | None, server: KimiLinearServer) -> int:
+    """Return the number on a Deployment that the server owns or may adopt, 0 if there is none."""
+    return revision.number_on(deployment) if deployment and plan.may_be_taken(deployment, server) else 0
 
 
 def _staying(router: Manifest | None) -> Manifest | None:
@@ -459,18 +477,3 @@ def _awaits_replicas(spec: ServerSpec, current: Revision) -> bool:
     wait, and so does `replicas: 0` without KEDA.
     """
     return wanted_replicas(spec) > 0 or (is_asleep(spec) and not current.was_asleep)
-
-
-def is_served_with(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment wants replicas, and all of them serve with this revision's pod template."""
-    is_current = revision.number_on(deployment) == current.number
-    return is_current and ServerObservation({}, None, deployment=deployment).is_complete
-
-
-def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment has this revision's pod template, and all wanted replicas serve with it.
-
-    The number of wanted replicas can be 0.
-    """
-    is_current = revision.number_on(deployment) == current.number
-    return is_current and ServerObservation({}, None, deployment=deployment).is_rolled_out

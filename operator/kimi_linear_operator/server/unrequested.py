@@ -220,6 +220,21 @@ def _written_since(
     return [entry for entry in newer if "f:replicas" in owned_spec([entry])]
 
 
+def was_only_scaled(server: Manifest, before: Before) -> bool:
+    """Return whether the spec was applied, and since then exactly one write has changed it, which was a scale.
+
+    Args:
+        server: The server, with its managed fields.
+        before: What the operator already knows.
+    """
+    status = stored.readable_status(ServerStatus, server.get("status"))
+    managed_fields = server["metadata"].get("managedFields") or ()
+    if not reported_at(managed_fields) or not _is_known(status, None):
+        return False
+    is_scaled = _was_scaled_once(server, status, _replicas_in(status, before))
+    return is_scaled and not _written_since(server, managed_fields, "", before)
+
+
 def _is_known(status: Manifest, seen: Seen | None) -> bool:
     """Return whether the spec at the time of a status was applied, or was recorded because it was not applied."""
     generation = status.get("observedGeneration")

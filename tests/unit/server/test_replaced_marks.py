@@ -1,5 +1,6 @@
 """A server has at most one mark of an automatic rollout: that of its current revision until its pods have served."""
 
+import asyncio
 import copy
 import json
 
@@ -107,3 +108,31 @@ def test_a_server_gets_everything_and_its_status_although_its_pods_cannot_be_lis
     assert deployment["spec"]["replicas"] == 5
     assert "Service/kimi" in world.cluster.written
     assert marks(world) == ["kimi-2"]
+
+
+def test_a_replaced_revision_loses_its_mark_before_it_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may hold it for ever. With its mark, it would stop the rollout of the next version."""
+    world = World(router=None)
+    world.report("kimi")
+    world.roll_out_other_replicas(monkeypatch)
+    world.report("kimi", availableReplicas=0)
+    deleted: list[tuple[str, bool]] = []
+
+    async def hold(_kind: Kind, manifest: Manifest, **_: object) -> None:
+        about = manifest["metadata"]
+        deleted.append((about["name"], AUTOMATIC_ANNOTATION in about["annotations"]))
+
+    apply = world.cluster.apply
+
+    async def apply_slowly(kind: Kind, manifest: Manifest) -> Manifest:
+        await asyncio.sleep(0.001)
+        return await apply(kind, manifest)
+
+    monkeypatch.setattr(world.cluster, "delete", hold)
+    monkeypatch.setattr(world.cluster, "apply", apply_slowly)
+    world.owned = {"f:engine": {"f:contextLength": {}}}
+    world.change(engine={"contextLength": 4096})
+    world.passes(2)
+    assert ("kimi-2", False) in deleted
+    assert ("kimi-2", True) not in deleted
+    assert marks(world) == ["kimi-3"]
