@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -69,7 +69,7 @@ class World:
         is_scale: bool = False,
         rollout: str = "",
         **more: Any,
-    ) -> "World":
+    ) -> Self:
         """Let somebody who owns these fields write a spec, and make two passes.
 
         Args:
@@ -109,7 +109,7 @@ class World:
             asyncio.run(self.operator.reconcile(_KEY))
         return self
 
-    def delete_without_children(self) -> "World":
+    def delete_without_children(self) -> Self:
         """Delete the server with `--cascade=orphan`."""
         children = [child for kind in (REVISION, DEPLOYMENT) for child in self.cache.children(kind, _KEY)]
         self.cache = new_cache()
