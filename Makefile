@@ -19,7 +19,7 @@ PERMISSIONS := tests/integration/project/test_permissions.py
 ASKED := .local/asked
 # The parts of `make test`, longest first. `make` runs several at the same time, because most of them wait more than they
 # work. The parts do not depend on each other, so a failure of one hides no failure of another.
-PARTS := test-e2e test-operation test-servers test-templates test-others test-resources test-engine test-units test-sglang test-gitops
+PARTS := test-e2e test-operation test-servers test-templates test-others check test-resources test-engine test-units test-sglang test-gitops
 # SGLang in a pod has its own node, so these tests do not have to wait for the other tests in pods.
 SGLANG := tests/e2e/test_sglang.py
 UNITS := tests/unit tests/golden
@@ -43,11 +43,11 @@ setup: .venv/installed  ## Make .venv with the kimi-linear command in it
 demo: setup  ## Start a local cluster with a Ready server, and show what happens after a mistake
 	@$(BIN)/python deploy/local/demo.py
 
-test: check  ## Run all tests; the first time, build what they need (about half an hour)
+test: setup  ## Run all tests; the first time, build what they need (about half an hour)
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
-	@echo "The tests run in ten parts, five at a time (50 minutes). You see the output of one part immediately, and the output of each other part when it has ended." >&2
+	@echo "The tests run in ten parts, five at a time (50 minutes), and the checks of style and types beside them. You see the output of one part immediately, and the output of each other part when it has ended." >&2
 	@rm -rf $(ASKED)
 	@$(MAKE) --no-print-directory --jobs=5 --keep-going --output-sync=target $(PARTS) test-permissions
 

@@ -42,8 +42,8 @@ class World:
         self.context = make_context(self.cluster, self.cache, options=options, now=lambda: NOW)
         self.reconciler = reconcilers(TYPES, self.context)[SERVER]
 
-    def passes(self, number: int = 1) -> None:
-        """Make passes over the server as it is now."""
+    def passes(self, number: int = 1, *, failures: int = 0) -> None:
+        """Make passes over the server as it is now, after this many failures in a row."""
         for _ in range(number):
             self.version += 100
             manifest = make_server(**self.spec)
@@ -54,7 +54,7 @@ class World:
             live = {**manifest, "metadata": {**manifest["metadata"], "managedFields": [owner]}}
             self.cluster.live["KimiLinearServer/kimi"] = live
             self.cache.put(SERVER, live)
-            self.retry = asyncio.run(self.reconciler.reconcile(KEY, 0))
+            self.retry = asyncio.run(self.reconciler.reconcile(KEY, failures))
 
     def last_retry(self) -> float | None:
         """Make a pass; return the seconds until the next one."""

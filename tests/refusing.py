@@ -33,8 +33,8 @@ class RefusingCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.live.get(f"{kind.kind}/{name}")
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        return [manifest for name, manifest in self.live.items() if name.startswith(f"{kind.kind}/")]
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
+        return add(summary, [manifest for name, manifest in self.live.items() if name.startswith(f"{kind.kind}/")])
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return await self.apply(kind, manifest)

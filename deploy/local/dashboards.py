@@ -208,7 +208,7 @@ def _requests() -> list[Panel]:
             "Watches that failed",
             "short",
             Query(f"sum by (resource) (increase({watches}[$__rate_interval]))", "{{resource}}"),
-            Query(f"sum(increase({found}[$__rate_interval]))", "found only by the list"),
+            Query(f"sum(increase({found}[$__rate_interval]))", "changes that only a resync found"),
         ),
     ]
 
@@ -293,7 +293,7 @@ def _latency() -> list[Panel]:
 def _memory() -> list[Panel]:
     return [
         lines("Cache of keys and values in use", "percentunit", Query(_by_pod("token_usage"), "{{pod}}")),
-        lines("Pool of states in use", "percentunit", Query(_by_pod("mamba_usage"), "{{pod}}")),
+        lines("States of the linear attention in use", "percentunit", Query(_by_pod("mamba_usage"), "{{pod}}")),
         lines("Prompts found in the prefix cache", "percentunit", Query(_by_pod("cache_hit_rate"), "{{pod}}")),
     ]
 

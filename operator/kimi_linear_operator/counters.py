@@ -104,7 +104,7 @@ ROLLOUTS = Gauge(
     "kimi_linear_operator_template_rollouts",
     "Servers that get the newest pod template in an automatic rollout (--rollout-pause), by state: waiting or "
     "under_way. The state halted counts the servers under way that need help, plus one if the operator cannot read "
-    "something. While halted is not 0, the waiting servers do not start",
+    "something. While halted is not 0, no waiting server gets the template",
     ["state"],
     registry=REGISTRY,
 )

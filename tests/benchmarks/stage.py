@@ -36,7 +36,6 @@ from benchmarks.waiting import BenchmarkError, wait_until
 from chart import DEFINITIONS
 from control_plane import LocalCluster
 from integration.client import Client
-from integration.processes_under_test import NOT_IN_THE_IMAGE
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.spec import SERVER
 from nodes import add_nodes, gpu_node
@@ -168,7 +167,7 @@ class Stage:
         contender = CONTENDERS[name]
         kubeconfig = self._kubeconfig(contender.account)
         log = self.cluster.state / f"{contender.account}.log"
-        paths = os.pathsep.join(map(str, (NOT_IN_THE_IMAGE, _ROOT / "tests", _ROOT / "deploy" / "local")))
+        paths = os.pathsep.join(map(str, (_ROOT / "tests", _ROOT / "deploy" / "local")))
         environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": paths}
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -52,9 +52,9 @@ class RecordingCluster:
     async def events_of(self, involved: Manifest) -> list[Manifest]:
         return []
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
         wanted = dict(part.split("=") for part in selector.split(",")).items()
-        return [pod for pod in self.pods if kind == POD and wanted <= pod["metadata"]["labels"].items()]
+        return add(summary, [pod for pod in self.pods if kind == POD and wanted <= pod["metadata"]["labels"].items()])
 
     async def pod_log_tail(self, pod: Manifest, container: str, since_seconds: float | None = None, **_: int) -> str:
         return self.log

@@ -37,9 +37,6 @@ USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 USER_OF_THE_BUNDLE = f"system:serviceaccount:operators:{RELEASE}"
 """The user name of the operator that OLM would install. With the chart's default rights, it may read no Ingresses."""
 
-NOT_IN_THE_IMAGE = Path(__file__).with_name("not_in_the_image")
-"""A folder with modules that cannot be imported."""
-
 # The same time as for a pod.
 _SECONDS_TO_STOP = 30
 # For the tests of outages, fifteen operators start at the same time.
@@ -166,7 +163,6 @@ def start_command(kubeconfig: Path, output: Path, *arguments: str) -> subprocess
 
 
 def _environment(kubeconfig: Path) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, (str(NOT_IN_THE_IMAGE), os.environ.get("PYTHONPATH"))))
     # Compiled modules are in the image, too. Without them, each start would compile all modules.
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**inherited, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": path}
+    return {**inherited, "KUBECONFIG": str(kubeconfig)}

@@ -38,7 +38,7 @@ def key_of(url: str, namespace: str) -> TargetKey:
     With any scheme and port, a DNS name of a Service
     (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/) gives the same key as a `serverRef` to
     the server of the same name. The key of any other address is its host and port. A host of two labels may be a
-    Service or a host outside the cluster. It gets the key of a Service. `BenchmarkIndex.line` looks whether there is
+    Service or a host outside the cluster. It gets the key of a Service. `BenchmarkIndex.line` checks whether there is
     such a server.
     """
     parts = _URL.fullmatch(url)

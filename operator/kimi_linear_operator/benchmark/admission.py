@@ -4,14 +4,15 @@ import asyncio
 import heapq
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from kimi_linear_operator.benchmark import holding, job, job_status, turn
+from kimi_linear_operator.benchmark import holding, job, turn
 from kimi_linear_operator.benchmark.claims import Claim, failed_start
 from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
+from kimi_linear_operator.benchmark.job_status import Clients
 from kimi_linear_operator.benchmark.labels import BENCHMARK_LABEL, SUITE_LABEL, TARGET_LABEL
 from kimi_linear_operator.benchmark.line import FEW_RIVALS
 from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS, Looks
@@ -22,6 +23,7 @@ from kimi_linear_operator.benchmark.turn import Contender
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import is_owned_by
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -169,7 +171,7 @@ class Admission:
                 yield claim.contender
 
     def _may_start(self, key: Key, claim: Claim) -> bool:
-        """Return whether a benchmark may want to start. The operator starts none in namespaces that it cannot read."""
+        """Return whether the operator could start a benchmark. It starts none in namespaces that it cannot read."""
         return claim.is_willing and self._has_read(key.namespace, (BENCHMARK, JOB, POD))
 
     async def _is_busy(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> bool:
@@ -191,8 +193,9 @@ class Admission:
     async def _is_busy_in(self, namespace: str, target: Target) -> bool:
         """Return whether a client in the asking benchmark's namespace runs against a target."""
         selector = f"{TARGET_LABEL} in ({target.label},{target.former_label})"
-        jobs, pods = await _all_of(self._list(kind, namespace, selector) for kind in (JOB, POD))
-        return job_status.is_busy(jobs, pods)
+        add = {JOB: Clients.with_jobs, POD: Clients.with_pods}
+        jobs, pods = await _all_of(self._summarize(kind, namespace, selector, Clients(), add[kind]) for kind in add)
+        return pods._replace(unended=jobs.unended).are_busy
 
     async def _runs(self, claim: Claim, suite: str, asker: Asker) -> bool:
         """Return whether a suite of a benchmark of another namespace runs.
@@ -206,12 +209,23 @@ class Admission:
         jobs = holding.holding_jobs([found] if found else [], [claim], asker)
         if not jobs:
             return False
-        pods = await self._list(POD, namespace, f"{BENCHMARK_LABEL}={benchmark},{SUITE_LABEL}={suite}")
-        return job_status.is_busy(jobs, job_status.pods_of(jobs[0], pods))
+        uid, selector = jobs[0]["metadata"]["uid"], f"{BENCHMARK_LABEL}={benchmark},{SUITE_LABEL}={suite}"
 
-    async def _list(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+        def add(clients: Clients, pods: Sequence[Manifest]) -> Clients:
+            return clients.with_pods([pod for pod in pods if is_owned_by(pod, uid)])
+
+        return (await self._summarize(POD, namespace, selector, Clients().with_jobs(jobs), add)).are_busy
+
+    async def _summarize(
+        self,
+        kind: Kind,
+        namespace: str,
+        selector: str,
+        clients: Clients,
+        add: Callable[[Clients, Sequence[Manifest]], Clients],
+    ) -> Clients:
         async with self._requests:
-            return await self.cluster.essences(kind, namespace, selector)
+            return await self.cluster.summarize(kind, namespace, selector, clients, add)
 
 
 async def _is_any(questions: Iterable[Coroutine[None, None, bool]]) -> bool:

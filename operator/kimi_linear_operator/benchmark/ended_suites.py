@@ -58,7 +58,7 @@ class EndedSuites:
         return results
 
     def seconds_left_of(self, measurement: Measurement, suite: Suite) -> float | None:
-        """Return in how many seconds to look whether a suite has ended: when it ends at the latest.
+        """Return the seconds until a suite has ended at the latest. The operator then checks whether it has ended.
 
         None if it has no Job, if its Job is being deleted, or if this version does not know its load. Another version
         judges a suite with an unknown load.
@@ -103,7 +103,7 @@ class EndedSuites:
         result = with_last_reason(result, benchmark.status)
         before = job["metadata"].get("annotations", {}).get(TARGET_ANNOTATION, "")
         after = await read_state(self._cluster, benchmark)
-        changes = [*target.changes_since(facts, before), *target.changes(before, after)]
+        changes = [*target.changes_since(facts, before), *target.changes(before, after.snapshot)]
         return verdict.judge(benchmark.spec, suite, result, baseline=self._baseline(benchmark, suite), changes=changes)
 
     async def _live(self, cached: Manifest) -> Manifest | None:

@@ -160,7 +160,7 @@ class BenchmarkIndex:
         return _ALL if is_guest(target, namespace) and self._is_server(target) else namespace
 
     def _affected_line(self, namespace: str, target: TargetKey) -> Line:
-        """Return benchmarks that include all that wait for a benchmark of a namespace."""
+        """Return a line that contains every benchmark that waits for a benchmark of this namespace."""
         return self.line_of(target, _ALL if self._is_server(target) else namespace)
 
     def _is_server(self, target: TargetKey) -> bool:

@@ -1,15 +1,15 @@
 """Whether a suite has ended, and its result, according to its Job and the Job's pods."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kimi_linear_operator import foreigntext
 from kimi_linear_operator.benchmark import commands, load
 from kimi_linear_operator.benchmark.result import ResultError, read
 from kimi_linear_operator.benchmark.spec import Suite
+from kimi_linear_operator.kubernetes.essence import main_owner
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.log_quotes import quoted
-from kimi_linear_operator.kubernetes.metadata import is_owned_by, owner_uids
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.sglang.program import SGLANG
 
@@ -35,23 +35,37 @@ def is_running(pod: Manifest) -> bool:
     return pod.get("status", {}).get("phase") not in _ENDED_PHASES and client_end(pod) is None
 
 
-def is_busy(jobs: Iterable[Manifest], pods: Sequence[Manifest]) -> bool:
-    """Return whether any of these Jobs or pods sends requests, or may begin to send them."""
-    if any(is_running(pod) for pod in pods):
-        return True
-    # A set of UIDs, because users can create thousands of Jobs and pods.
-    done = {uid for pod in pods if client_end(pod) for uid in owner_uids(pod)}
-    return any(not has_ended(job) and job["metadata"]["uid"] not in done for job in jobs)
+class Clients(NamedTuple):
+    """What Jobs and pods show about clients. It keeps little of each, because users can create thousands of them.
+
+    Attributes:
+        unended: The UIDs of the Jobs that have not ended.
+        done: The UIDs of the owners of pods whose client has ended.
+        is_any_running: Whether a client runs.
+    """
+
+    unended: frozenset[str] = frozenset()
+    done: frozenset[str] = frozenset()
+    is_any_running: bool = False
+
+    @property
+    def are_busy(self) -> bool:
+        """Return whether a client sends requests, or may begin to send them."""
+        return self.is_any_running or not self.unended <= self.done
+
+    def with_jobs(self, jobs: Iterable[Manifest]) -> "Clients":
+        """Return what these Jobs show, too."""
+        return self._replace(unended=self.unended.union(job["metadata"]["uid"] for job in jobs if not has_ended(job)))
+
+    def with_pods(self, pods: Sequence[Manifest]) -> "Clients":
+        """Return what these pods show, too."""
+        done = self.done.union(main_owner(pod) for pod in pods if client_end(pod))
+        return self._replace(done=done, is_any_running=self.is_any_running or any(map(is_running, pods)))
 
 
 def has_begun(pods: Iterable[Manifest]) -> bool:
     """Return whether the client of any of these pods has run."""
     return any("running" in state or "terminated" in state for pod in pods if (state := _client_state(pod)))
-
-
-def pods_of(job: Manifest, pods: Iterable[Manifest]) -> list[Manifest]:
-    """Return the pods that a Job owns."""
-    return [pod for pod in pods if is_owned_by(pod, job["metadata"]["uid"])]
 
 
 def seconds_left(job: Manifest, pods: Sequence[Manifest], timeout_seconds: int, now: str) -> float:

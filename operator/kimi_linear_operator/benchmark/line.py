@@ -1,4 +1,4 @@
-"""The benchmarks of one target, in the order in which they take turns. A change of one takes little time for thousands.
+"""The benchmarks of one target, in the order in which they take turns.
 
 A target may have thousands of benchmarks. If every change of one benchmark enqueued all others, each change would cost
 thousands of passes. So if a target has more than `FEW_RIVALS` benchmarks, only those near the front of the line are

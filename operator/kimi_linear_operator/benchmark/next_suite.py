@@ -12,7 +12,7 @@ from kimi_linear_operator.benchmark.server_state import read_state
 from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.benchmark.status import read_failed_start
 from kimi_linear_operator.benchmark.stored_results import StoredResults
-from kimi_linear_operator.benchmark.target_state import is_unusable
+from kimi_linear_operator.benchmark.target_state import ServerState, changed_reason, is_unusable
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, deletion, metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
@@ -197,9 +197,10 @@ class NextSuite:
             runner = job.build_runner(benchmark)
             started.note_fields(runner, benchmark)
             await self._children.apply(benchmark, metadata.with_fingerprint(runner))
-            desired = job.build_job(benchmark, suite, state.target, await read_state(self._cluster, benchmark))
+            live = await read_state(self._cluster, benchmark)
+            desired = job.build_job(benchmark, suite, state.target, live.snapshot)
             # A request may take long, and the automatic rollout only checks for Jobs.
-            if wait := self._wait_for_rollout(measurement):
+            if wait := self._wait_for_rollout(measurement) or _wait_for_news(measurement, live):
                 return Step(wait.reason, again=wait.again)
             created = await self._children.create(benchmark, metadata.with_fingerprint(desired))
             _refuse_another(created, desired)
@@ -208,7 +209,7 @@ class NextSuite:
         return Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
 
     def _refused(self, desired: Manifest, target: str) -> Reason | None:
-        """Return why a Job is not created: its pod gets access beyond itself. None if the administrator allows this.
+        """Return why a Job is not created: its pod would get more access than allowed. None if it would not.
 
         The spec of the benchmark gives no such access. But the pod gets the volume of the weights from the Deployment
         of the server, and users can edit this Deployment.
@@ -216,7 +217,10 @@ class NextSuite:
         beyond = [] if self._allows_node_access else access.beyond_pod(desired["spec"]["template"])
         if not beyond:
             return None
-        message = f"the client's pod would get access beyond itself from the pods of {target}: {', '.join(beyond)}"
+        message = (
+            f"the client's pod would use the weights' volume of the pods of {target}, which gives access that is not "
+            f"allowed: {', '.join(beyond)}"
+        )
         return Reason("ServerUnready", message)
 
     def _is_another_starting(self, key: Key, label: str) -> bool:
@@ -234,6 +238,16 @@ class NextSuite:
             return None
         message = f"the operator is about to give server {server.name} the newest pod template (--rollout-pause)"
         return Wait(Reason("ServerUnready", message), LEFTOVER_RETRY_SECONDS)
+
+
+def _wait_for_news(measurement: Measurement, live: ServerState) -> Wait | None:
+    """Return a wait if a server has changed and no watch has shown the change yet, None otherwise."""
+    reference, state = measurement.benchmark.spec.server_ref, measurement.target_state
+    if reference is None or state.target is None:
+        return None
+    server = Key(measurement.key.namespace, reference.name, SERVER)
+    reason = changed_reason(server, state.target.facts, live)
+    return Wait(reason, BEHIND_RETRY_SECONDS) if reason else None
 
 
 def _refuse_another(created: Manifest, desired: Manifest) -> None:

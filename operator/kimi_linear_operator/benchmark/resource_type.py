@@ -24,7 +24,7 @@ _SERVER_KINDS = SERVER_TYPE.own_kinds
 def _refers_to(cache: Cache, key: Key) -> tuple[Kind, ...]:
     """Return the kinds that show the state of the server that a benchmark measures.
 
-    None if the server is not in the benchmark's namespace.
+    There are none if the server is not in the benchmark's namespace.
     """
     target = cache.index(BenchmarkIndex).target(key)
     return _SERVER_KINDS if target and target.namespace == key.namespace else ()

@@ -31,7 +31,7 @@ class RunTimes:
         """Return the time by which the limits of a suite count, as RFC 3339.
 
         This is the wall clock, unless the Job is younger by the clock of this process. At the first look, the wall
-        clock can already be wrong. So a Job counts then as no older than its time limit.
+        clock can already be wrong. So at the first look, the age of a Job counts as at most its time limit.
 
         Args:
             job: The Job of the suite.

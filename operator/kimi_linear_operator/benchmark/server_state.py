@@ -4,31 +4,37 @@ It is read from the API server before and after a suite. In the cache, the watch
 that of the suite's Job.
 """
 
+from collections.abc import Sequence
+
 from kimi_linear_operator.benchmark import target
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import ServerState
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes import metadata
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
 from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.owned import controlled_pods
 from kimi_linear_operator.server.spec import SERVER
 
 
-async def read_state(cluster: Cluster, benchmark: KimiLinearBenchmark) -> str:
-    """Read the state of the server that a benchmark measures, as JSON. It is empty for an endpoint.
+async def read_state(cluster: Cluster, benchmark: KimiLinearBenchmark) -> ServerState:
+    """Read the state of the server that a benchmark measures.
 
     Raises:
         ApiError: It could not be read.
     """
     reference, namespace = benchmark.spec.server_ref, benchmark.metadata.namespace
     if reference is None:
-        return target.snapshot(None, ())
+        return ServerState(target.snapshot(None, {}))
     server = await cluster.get(SERVER, namespace, reference.name)
     deployment = await cluster.get(DEPLOYMENT, namespace, reference.name)
-    pods = await cluster.essences(
-        POD, namespace, f"{metadata.MANAGED_BY}={metadata.MANAGER},{SERVER_LABEL}={reference.name}"
-    )
+    selector = f"{metadata.MANAGED_BY}={metadata.MANAGER},{SERVER_LABEL}={reference.name}"
+    restarts = await cluster.summarize(POD, namespace, selector, dict[str, int](), _with_restarts)
     is_own = server and deployment and metadata.is_owned_by(deployment, server["metadata"]["uid"])
     template = deployment["spec"].get("template") if deployment and is_own else None
+    return ServerState(target.snapshot(server, restarts, template), server)
+
+
+def _with_restarts(restarts: dict[str, int], pods: Sequence[Manifest]) -> dict[str, int]:
     # Users can create other pods with this label.
-    return target.snapshot(server, controlled_pods(pods), template)
+    return restarts | target.restarts(controlled_pods(pods))

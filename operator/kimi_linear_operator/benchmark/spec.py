@@ -390,8 +390,8 @@ class BenchmarkStatus(Status):
 
     conditions: Conditions = Field(
         default_factory=list,
-        description="Accepted, TargetReady, Complete, Succeeded, Reconciling and Stalled; in addition, Synced while "
-        "finalizers hold an object of the benchmark that is being deleted.",
+        description="Accepted, TargetReady, Complete, Succeeded, Reconciling and Stalled. Synced is added while an "
+        "object that the operator created for the benchmark is being deleted, and finalizers hold this object.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     verdict: str | None = Field(

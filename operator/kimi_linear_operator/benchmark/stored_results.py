@@ -80,9 +80,10 @@ class StoredResults:
         return None
 
     async def has_unread(self, benchmark: KimiLinearBenchmark) -> bool:
-        """Return whether `restored` does not know the ConfigMap yet that the API server has now.
+        """Return whether the API server has a ConfigMap that `restored` has not read yet.
 
-        This is asked before the first suite starts, because its results would replace the results in the ConfigMap.
+        This is called before the first suite starts, because the results of the suite would replace the results in this
+        ConfigMap.
 
         Raises:
             ApiError: The ConfigMap could not be read.

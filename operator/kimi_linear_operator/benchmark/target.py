@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,17 +142,16 @@ def template_hash(template: Manifest | None) -> str | None:
     return hashlib.sha256(json.dumps(template.get("spec"), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def snapshot(server: Manifest | None, pods: Iterable[Manifest], template: Manifest | None = None) -> str:
+def snapshot(server: Manifest | None, restarts: Mapping[str, int], template: Manifest | None = None) -> str:
     """Return the part of a server's state that must not change during a suite, as JSON.
 
     Args:
         server: The server, None if there is none.
-        pods: Its pods.
-        template: Their pod template, None if the server has no Deployment.
+        restarts: How often the containers of each of its pods were restarted.
+        template: The template of the pods, None if the server has no Deployment.
     """
     if server is None:
         return "{}"
-    restarts = {pod["metadata"]["name"]: _restarts(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]}
     status = server.get("status", {})
     state = {
         "uid": server["metadata"]["uid"],
@@ -234,6 +233,11 @@ def _state(text: str) -> dict[str, Any]:
     """
     state = record_text.decode(text, _LONGEST_SNAPSHOT)
     return state if isinstance(state, dict) else {}
+
+
+def restarts(pods: Iterable[Manifest]) -> dict[str, int]:
+    """Return how often the containers of each pod were restarted. Pods that are being deleted do not count."""
+    return {pod["metadata"]["name"]: _restarts(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]}
 
 
 def _restarts(pod: Manifest) -> int:

@@ -50,7 +50,8 @@ async def _verify(namespace: str, name: str, seconds: float) -> State:
     async with connect() as cluster:
         server = await _ready_server(cluster, namespace, name)
         made = await cluster.create(BENCHMARK, build_benchmark(server))
-        tell(f"{made['metadata']['name']} asks {name}; the operator deletes it an hour after its end")
+        benchmark = made["metadata"]["name"]
+        tell(f"benchmark {benchmark} asks {name}; an hour after its end, the operator deletes the benchmark")
         try:
             return await _follow(cluster, made, seconds)
         except BaseException:

@@ -18,7 +18,7 @@ from kimi_linear_operator.cli.failure import CommandError
 from kimi_linear_operator.cli.state import words_of
 from kimi_linear_operator.cluster.client import connect
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes.kinds import Kind
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.server.spec import SERVER
 
@@ -109,5 +109,9 @@ def _names(options: argparse.Namespace, kinds: Iterable[Kind]) -> list[str]:
 
 async def _listed(namespace: str, kinds: Iterable[Kind]) -> list[str]:
     async with asyncio.timeout(_NAME_SECONDS), connect() as cluster:
-        found = [await cluster.essences(kind, namespace, "") for kind in kinds]
-    return sorted({manifest["metadata"]["name"] for manifests in found for manifest in manifests})
+        found = [await cluster.summarize(kind, namespace, "", list[str](), _with_names) for kind in kinds]
+    return sorted({name for names in found for name in names})
+
+
+def _with_names(names: list[str], manifests: Sequence[Manifest]) -> list[str]:
+    return [*names, *(manifest["metadata"]["name"] for manifest in manifests)]

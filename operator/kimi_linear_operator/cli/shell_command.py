@@ -1,4 +1,4 @@
-"""Shell commands from the cluster that somebody may paste into a terminal."""
+"""Cleans shell commands that come from the cluster, because somebody may paste them into a terminal."""
 
 import shlex
 from collections.abc import Sequence

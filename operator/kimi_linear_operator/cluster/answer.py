@@ -57,20 +57,21 @@ def decoded(answer: Answer) -> Manifest:
 def error_of(answer: Answer) -> ApiError:
     """Return the error in an answer whose status is 400 or higher.
 
-    Only a Status of Kubernetes is the API server's word about a request. Something else can come from a proxy in front
-    of the API server, which knows nothing about permissions, objects or specs. So its error has the status UNREACHABLE.
-    The plain texts of the API server itself say only that it is overloaded, has failed, or does not serve a kind
-    (`http.Error` in k8s.io/apiserver), so they lose nothing. See also `cluster/refusals.py`.
+    Only a Status of Kubernetes certainly comes from the API server. Any other answer can come from a proxy in front of
+    the API server. A proxy knows nothing about permissions, objects or specs, so the error then has the status
+    UNREACHABLE. The API server itself also answers with plain texts (`http.Error` in k8s.io/apiserver). They say only
+    that it is overloaded, has failed, or does not serve a kind: see also `cluster/refusals.py`.
     """
     retry_seconds, status = retry_seconds_of(answer.retry_after), _object_in_error(answer)
     if _is_status(status):
         return ApiError(code_of(answer.status, status), str(status.get("message", "")), retry_seconds)
     text = answer.content[:_QUOTED_BYTES].decode(errors="replace").strip()
-    return ApiError(UNREACHABLE, f"status {answer.status} without a Status of Kubernetes: {text}", retry_seconds)
+    message = f"status {answer.status} without a Status of Kubernetes: {text}"
+    return ApiError(UNREACHABLE, message, retry_seconds, answered=answer.status)
 
 
 def shows_forbidden(answer: Answer) -> bool:
-    """Return whether an answer is the API server's word that a permission is missing.
+    """Return whether the API server itself says in an answer that a permission is missing.
 
     A proxy in front of the API server can answer with status 403, too.
     """
@@ -81,8 +82,8 @@ def shows_forbidden(answer: Answer) -> bool:
 def shows_missing(answer: Answer, name: str) -> bool:
     """Return whether an answer of the API server says that there is no object with a name.
 
-    A proxy in front of the API server can answer with status 404, too, and so does the API server if it does not serve
-    the kind. Then nobody knows whether the object exists.
+    A proxy in front of the API server can also answer with status 404. The API server itself does so if it does not
+    serve the kind. In both cases, nobody knows whether the object exists.
     """
     if answer.status != _NOT_FOUND:
         return False
@@ -135,8 +136,8 @@ def check_deletion(answer: Answer, kind: str, metadata: Manifest) -> None:
 def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -> Manifest:
     """Return the object of Kubernetes in an answer, without the parts that are too large to hold (see `light`).
 
-    A proxy in front of the API server can answer with status 200 and some other JSON object. Callers need not expect
-    that: the metadata of what they get is complete.
+    A proxy in front of the API server can answer with status 200 and some other JSON object. Callers need not check
+    this, because the metadata of the returned object is complete.
 
     Args:
         answer: The answer.

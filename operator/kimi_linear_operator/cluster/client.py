@@ -4,7 +4,7 @@ Objects are plain JSON, without typed models. So the API server gets exactly the
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from kubernetes.aio.client import Configuration
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import check_deletion, object_in, shows_missing, text_of
 from kimi_linear_operator.cluster.errors import CONFLICT, UNREACHABLE, ApiError
-from kimi_linear_operator.cluster.pages import Page, Pages
+from kimi_linear_operator.cluster.pages import Page, Pages, Summary
 from kimi_linear_operator.cluster.paths import may_exist, path, path_of
 from kimi_linear_operator.cluster.request import Request
 from kimi_linear_operator.cluster.transport import (
@@ -30,9 +30,9 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 # The fields that identify an object and its spec. Each change of the spec raises the generation.
 _SAME_SPEC = ("uid", "generation")
-# How often to merge two field managers into one while others change the object: a Deployment's controller writes its
-# status within milliseconds after each patch.
-_MOST_UNIFICATIONS = 5
+# How often to write for exactly the known state of an object while others change it: a Deployment's controller writes
+# its status within milliseconds after each patch.
+_MOST_CONFLICTS = 5
 # The fields that identify an object and its whole state.
 _VERSION = ("uid", "resourceVersion")
 # The API server gives every object a newer version than this.
@@ -85,8 +85,8 @@ class Cluster:
         """Return an object, or None if there is none.
 
         Raises:
-            ApiError: The request failed. This includes status 404 without the API server's word that this object does
-                not exist.
+            ApiError: The request failed. This includes an answer with status 404 in which the API server does not name
+                this object.
         """
         if not may_exist(namespace) or not may_exist(name):
             return None
@@ -123,17 +123,24 @@ class Cluster:
         except TooLongError as error:
             raise ApiError(UNREACHABLE, f"the log has more than the requested {TAIL_BYTES} bytes") from error
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        """Return the essence of all objects of a kind in a namespace that match a label selector."""
-        return await self.reading.essences(kind, namespace, selector)
+    async def summarize(
+        self,
+        kind: Kind,
+        namespace: str,
+        selector: str,
+        summary: Summary,
+        add: Callable[[Summary, Sequence[Manifest]], Summary],
+    ) -> Summary:
+        """Return a summary of all objects of a kind in a namespace; see `Pages.summarize`."""
+        return await self.reading.summarize(kind, namespace, selector, summary, add)
 
     def pages(self, kind: Kind, namespace: str | None = None, selector: str = "") -> AsyncGenerator[Page, None]:
         """Yield all objects of a kind in one namespace or in all, in pages; see `Pages.of`."""
         return self.reading.of(kind, namespace, selector)
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
-        """Return all objects of a kind in a namespace."""
-        return await self.reading.all(kind, namespace, selector, _unchanged)
+        """Return all objects of a kind in a namespace. The operator itself never needs all of them in memory."""
+        return await self.summarize(kind, namespace, selector, list[Manifest](), lambda found, more: [*found, *more])
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply an object with server-side apply; return the new state.
@@ -218,7 +225,7 @@ class Cluster:
             kind: The object's kind.
             live: The object, with its managed fields.
         """
-        for _ in range(_MOST_UNIFICATIONS):
+        for _ in range(_MOST_CONFLICTS):
             fields = ownership.unified(live["metadata"].get("managedFields") or [], MANAGER)
             if fields is None:
                 return live
@@ -230,17 +237,18 @@ class Cluster:
                 if error.status != CONFLICT:
                     raise
             live = await self._changed(kind, live)
-        raise ApiError(CONFLICT, f"{kind.kind} {live['metadata']['name']} keeps changing")
+        raise _changing(kind, live)
 
-    async def _changed(self, kind: Kind, before: Manifest) -> Manifest:
+    async def _changed(self, kind: Kind, before: Manifest, same: Iterable[str] = ("uid",)) -> Manifest:
         """Return an object that has changed.
 
         Raises:
-            ApiError: With status 409, if it is gone or replaced by another object.
+            ApiError: With status 409, if it is gone, or if one of these fields of its metadata has changed.
         """
-        live = await self.get(kind, before["metadata"]["namespace"], before["metadata"]["name"])
-        if live is None or live["metadata"]["uid"] != before["metadata"]["uid"]:
-            raise ApiError(CONFLICT, f"{kind.kind} {before['metadata']['name']} is gone")
+        about = before["metadata"]
+        live = await self.get(kind, about["namespace"], about["name"])
+        if live is None or any(live["metadata"][name] != about[name] for name in same):
+            raise ApiError(CONFLICT, f"{kind.kind} {about['name']} is gone or has another spec")
         return live
 
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
@@ -278,10 +286,22 @@ class Cluster:
             if_unchanged: Whether to refuse with status 409 if the spec has changed.
 
         Raises:
-            ApiError: For example with status 409, if the object is replaced by another one. If the object had no
-                status, any change of the object is such a conflict.
+            ApiError: For example with status 409, if the object is replaced by another one. If no field of the status
+                is known, so is an object that changes again and again.
         """
-        body = _status_patch(manifest, status, _SAME_SPEC if if_unchanged else ("uid",))
+        same = _SAME_SPEC if if_unchanged else ("uid",)
+        for _ in range(_MOST_CONFLICTS):
+            try:
+                return await self._patch_status(kind, manifest, status, same)
+            except ApiError as error:
+                if error.status != CONFLICT or manifest.get("status"):
+                    raise
+            live = await self._changed(kind, manifest, same)
+            manifest = {**manifest, "metadata": live["metadata"]}
+        raise _changing(kind, manifest)
+
+    async def _patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, same: Iterable[str]) -> Manifest:
+        body = _status_patch(manifest, status, same)
         request = Request("STATUS", f"{path_of(kind, manifest)}/status", {"fieldManager": MANAGER}, body)
         return dict((await self._send(request, _METADATA_KIND, manifest["metadata"]["name"]))["metadata"])
 
@@ -330,6 +350,10 @@ class Cluster:
 
     async def _send(self, request: Request, kind: str, name: str) -> Manifest:
         return object_in(await self.transport.answer(request), kind, name, is_stored="dryRun" not in request.query)
+
+
+def _changing(kind: Kind, live: Manifest) -> ApiError:
+    return ApiError(CONFLICT, f"{kind.kind} {live['metadata']['name']} keeps changing")
 
 
 def _identity(kind: Kind, manifest: Manifest) -> Manifest:
@@ -433,7 +457,3 @@ def _changes(before: Manifest, after: Manifest, fields: ownership.Fields, path: 
 
 def _step(operation: str, path: str, value: object) -> Manifest:
     return {"op": operation, "path": path, "value": value}
-
-
-def _unchanged(manifest: Manifest) -> Manifest:
-    return manifest

@@ -1,4 +1,4 @@
-"""Reduces a large object in an answer of the API server, before anybody can hold it in memory.
+"""Reduces a large object in an answer of the API server, before other code can keep it in memory.
 
 The API server stores up to 1.5 MB in an object. Decoded, that can take 30 MiB, and many requests run at the same time.
 """
@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 HEAVIEST_MANAGED_FIELDS = 50_000
-"""In units of `jsontext.weight`. Of the largest spec or pod template, the managed fields have half of it."""
+"""In units of `jsontext.weight`. The managed fields of the largest spec or pod template have half of this weight."""
 
 # In bytes. The managed fields repeat the names in a spec, for example those of environment variables.
 _LONGEST_MANAGED_FIELDS = 2 * LARGEST_SPEC

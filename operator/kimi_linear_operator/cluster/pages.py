@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
+from heapq import nlargest
+from typing import TypeVar
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.backoff import Backoff
@@ -14,8 +16,11 @@ from kimi_linear_operator.cluster.paths import path
 from kimi_linear_operator.cluster.refusals import REFUSALS, refusal
 from kimi_linear_operator.cluster.request import Request
 from kimi_linear_operator.cluster.transport import LIST_SECONDS, TooLongError, Transport
-from kimi_linear_operator.kubernetes.essence import essence, event_essence
+from kimi_linear_operator.kubernetes.essence import event_essence
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
+from kimi_linear_operator.kubernetes.refusals import last_seen
+
+Summary = TypeVar("Summary")
 
 # Number of objects in a page. It is half the number of client-go's pager
 # (https://pkg.go.dev/k8s.io/client-go/tools/pager), because a decoded page needs twenty times the memory of its text.
@@ -43,6 +48,8 @@ PAGE_SECONDS = LIST_SECONDS
 EVENTS_SECONDS = LIST_SECONDS
 # A kubelet writes some dozens of Events about a pod. Users can write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 16
+# The number of Events that stay in memory, the newest ones. One with the longest message takes up to 16 KiB.
+MOST_EVENTS = 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class _Fetched:
 class Pages:
     """Reads lists page by page. Only one page of all lists is decoded at a time. Every method raises ApiError.
 
-    If a list of objects fails with a status in REFUSALS, the API server itself has refused it. This is proven.
+    If a list of objects fails with a status in REFUSALS, the API server itself has refused it (`refusals.py`).
     """
 
     transport: Transport
@@ -83,54 +90,66 @@ class Pages:
         """
         longest, version = LIST_CHUNK, 0
         query = first = {"limit": str(longest), "labelSelector": selector}
-        while True:
-            fetched = await self._fetch(path(kind, namespace), query)
-            received, query = fetched.answer, fetched.query
-            if received.status == GONE and "continue" in query and longest < _LONGEST_CHUNK:
-                longest, version = longest * _GROWTH, 0
-                query = {**first, "limit": str(longest)}
-                continue
-            if received.status in REFUSALS:
-                raise await refusal(self.transport, kind, received)
-            async with self._turn:
-                await asyncio.sleep(0)
-                answer = decoded(received)
-                continue_token = following(answer)
-                limit = _next_limit(query, received, longest)
-                page = _page(kind, answer, version)
-                version = page.version
-                del answer, fetched, received
-                yield page
-                del page
-            if not continue_token:
-                return
-            if continue_token == query.get("continue"):
-                raise ApiError(UNREACHABLE, "the answer to a page of the list is the page before it")
-            query = {**query, "limit": limit, "continue": continue_token}
+        async with AsyncExitStack() as place:
+            while True:
+                fetched = await self._fetch(path(kind, namespace), query, place)
+                received, query = fetched.answer, fetched.query
+                if received.status == GONE and "continue" in query and longest < _LONGEST_CHUNK:
+                    longest, version = longest * _GROWTH, 0
+                    query = {**first, "limit": str(longest)}
+                    continue
+                if received.status in REFUSALS:
+                    await place.aclose()
+                    raise await refusal(self.transport, kind, received)
+                async with self._turn:
+                    await asyncio.sleep(0)
+                    answer = decoded(received)
+                    continue_token = following(answer)
+                    limit = _next_limit(query, received, longest)
+                    page = _page(kind, answer, version)
+                    version = page.version
+                    del answer, fetched, received
+                    await place.aclose()
+                    yield page
+                    del page
+                if not continue_token:
+                    return
+                if continue_token == query.get("continue"):
+                    raise ApiError(UNREACHABLE, "the API server sent the same page of the list twice")
+                query = {**query, "limit": limit, "continue": continue_token}
 
-    async def all(
-        self, kind: Kind, namespace: str, selector: str, reduce: Callable[[Manifest], Manifest]
-    ) -> list[Manifest]:
-        """Return all objects of a kind in a namespace, each reduced by a function; see `of` for their version."""
-        version, objects = 0, list[Manifest]()
+    async def summarize(
+        self,
+        kind: Kind,
+        namespace: str,
+        selector: str,
+        summary: Summary,
+        add: Callable[[Summary, Sequence[Manifest]], Summary],
+    ) -> Summary:
+        """Return a summary of all objects of a kind in a namespace that match a label selector.
+
+        Users can create thousands of objects with any label, and each can have 1.5 MB. So only the summary and one page
+        are in memory at a time.
+
+        Args:
+            kind: The kind of the objects.
+            namespace: Their namespace.
+            selector: The label selector.
+            summary: The summary of no objects. `add` does not change it.
+            add: Returns the summary of these and more objects. It keeps little of each object, or only a few objects.
+        """
+        version, found = 0, summary
         async with aclosing(self.of(kind, namespace, selector)) as pages:
             async for page in pages:
                 if page.version != version:
-                    version, objects = page.version, []
-                objects += map(reduce, page.manifests)
-        return objects
-
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        """Return the essence of all objects of a kind in a namespace that match a label selector.
-
-        Users can create hundreds of objects of 1.5 MB with any label, so only one page is in memory at a time.
-        """
-        return await self.all(kind, namespace, selector, essence)
+                    version, found = page.version, summary
+                found = add(found, page.manifests)
+        return found
 
     async def events_of(self, involved: Manifest) -> list[Manifest]:
-        """Return the essence of the Events about an object: usually some dozens, because they expire after an hour.
+        """Return the essence of the newest Events about an object: usually all, because they expire after an hour.
 
-        Reads MOST_EVENT_PAGES pages at most, with one page in memory at a time.
+        Reads MOST_EVENT_PAGES pages at most, with one page and MOST_EVENTS Events in memory at a time.
 
         Raises:
             ApiError: A page could not be read, or all pages took longer than EVENTS_SECONDS.
@@ -146,20 +165,21 @@ class Pages:
         target = path(EVENT, metadata["namespace"])
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
         events: list[Manifest] = []
-        for _ in range(MOST_EVENT_PAGES):
-            fetched = await self._fetch(target, query)
-            async with self._turn:
-                await asyncio.sleep(0)
-                answer = decoded(fetched.answer)
-                continue_token = following(answer)
-                events += map(event_essence, items(answer))
-                query = {**fetched.query, "continue": continue_token}
-                del answer, fetched
-            if not continue_token:
-                break
+        async with AsyncExitStack() as place:
+            for _ in range(MOST_EVENT_PAGES):
+                fetched = await self._fetch(target, query, place)
+                async with self._turn:
+                    await asyncio.sleep(0)
+                    answer = decoded(fetched.answer)
+                    continue_token = following(answer)
+                    events = nlargest(MOST_EVENTS, [*events, *map(event_essence, items(answer))], key=last_seen)
+                    query = {**fetched.query, "continue": continue_token}
+                    del answer, fetched
+                if not continue_token:
+                    break
         return events
 
-    async def _fetch(self, target: str, query: dict[str, str]) -> _Fetched:
+    async def _fetch(self, target: str, query: dict[str, str], place: AsyncExitStack) -> _Fetched:
         """Request a page.
 
         If it is not the first page, request it again while the API server is busy or does not answer.
@@ -167,34 +187,37 @@ class Pages:
         If the API server has forgotten the list's resource version, request the page of a later version.
         """
         if "continue" not in query:
-            return await self._fetch_page(target, query)
+            return await self._fetch_page(target, query, place)
         now = asyncio.get_running_loop().time
         latest = now() + PAGE_SECONDS
         for attempt in itertools.count(1):
             try:
-                fetched = await self._fetch_page(target, query)
+                fetched = await self._fetch_page(target, query, place)
                 if token := _later_token(fetched.answer):
                     query = {**fetched.query, "continue": token}
-                    fetched = await self._fetch_page(target, query)
+                    fetched = await self._fetch_page(target, query, place)
                 _raise_if_busy(fetched.answer)
             except ApiError as error:
                 pause = max(error.retry_seconds, PAGE_BACKOFF.delay(attempt - 1))
                 if not _is_busy(error.status) or attempt >= MOST_PAGE_ATTEMPTS or now() + pause > latest:
                     raise
+                await place.aclose()
                 await asyncio.sleep(pause)
             else:
                 break
         return fetched
 
-    async def _fetch_page(self, target: str, query: dict[str, str]) -> _Fetched:
+    async def _fetch_page(self, target: str, query: dict[str, str], place: AsyncExitStack) -> _Fetched:
         """Request a page. While it is too large to decode, request it again with fewer objects."""
         while True:
             # A page contains at least one object.
             is_last = query["limit"] == "1"
             try:
-                answer = await self.transport.answer(Request("LIST", target, query), None if is_last else PAGE_BYTES)
+                request, most = Request("LIST", target, query), None if is_last else PAGE_BYTES
+                answer = await self.transport.answer_in(place, request, most)
                 if is_last or jsontext.weight(answer.content) <= PAGE_WEIGHT:
                     return _Fetched(answer, query)
+                del answer
             except TooLongError:
                 pass
             query = {**query, "limit": str(max(1, int(query["limit"]) // _SHRINKING))}

@@ -24,7 +24,8 @@ from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 UNFREED_BYTES = 4 * 2**20
 
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
-# No object can have this name. So these are the queries of empty lists: of any version, and of the newest version.
+# No object can have this name, so these queries give empty lists: _EMPTY with any resource version in the memory of the
+# API server, _NEWEST with the newest one.
 _NOTHING = {"fieldSelector": "metadata.name=-"}
 _EMPTY = {**_NOTHING, "resourceVersion": "0"}
 _NEWEST = {**_NOTHING, "limit": "1"}
@@ -38,8 +39,8 @@ SHORTEST_WATCH_SECONDS = 5.0
 # The pause after failed watches. kopf itself lists and watches again every two seconds, or without any pause. client-go
 # also waits for up to 30 s (https://pkg.go.dev/k8s.io/client-go/tools/cache, Reflector).
 WATCH_BACKOFF = Backoff(first=2.0, longest=30.0)
-# How often to check whether a dormant path may be watched. Its objects are listed by then, and kopf itself takes some
-# seconds to reconnect.
+# How often to check whether kopf may watch a path again that the operator need not watch. This can be slow: the
+# objects have been listed when the watch may begin, and kopf itself takes some seconds to reconnect.
 _DORMANT_SECONDS = 5.0
 
 

@@ -117,7 +117,7 @@ def is_within(template: Manifest, allowed: frozenset[str], running: Manifest | N
 def refusal(refused: Sequence[str]) -> str:
     """Return the error message for a resource whose pods would get this access."""
     return (
-        f"the pods would get access beyond themselves: {', '.join(refused)}. Remove this from podTemplate and "
+        f"the pods would get access that is not allowed: {', '.join(refused)}. Remove this from podTemplate and "
         f"security, or ask an administrator to run the operator with {OPTION} (the chart's value allowNodeAccess)"
     )
 

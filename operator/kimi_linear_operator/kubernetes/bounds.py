@@ -16,7 +16,7 @@ from kimi_linear_operator.kubernetes.problem import Problem
 
 # The deepest field of Kubernetes' PodTemplateSpec, in a pod's affinity, is at level 15 of our resources.
 DEEPEST_LEVEL = 64
-# Real specs are a few kilobytes: kubectl cannot keep more than 256 KiB in its last-applied annotation.
+# Real specs have a few kilobytes. kubectl cannot keep more than 256 KiB in its last-applied annotation.
 LARGEST_SPEC = 256 * 1024
 # Limits of bytes and weight (`jsontext.weight`) of an object that is not a resource. The operator's own children of the
 # largest spec stay below them: a revision contains the spec's fields twice, and annotations.
@@ -28,9 +28,9 @@ MOST_VALUES = 5_000
 
 # The bounds are in `reconcile/cached_object.py` and `reconcile/room.py`.
 _ROOM = (
-    "all specs of one kind that are larger than 16 KiB, and all statuses that are larger than 32 KiB, can have 32 MiB "
-    "together in a namespace; put files into a ConfigMap or a volume, or delete resources or make their specs smaller. "
-    "The largest resources are"
+    "for the resources of one kind in a namespace, the sum of all specs of more than 16 KiB and all statuses of more "
+    "than 32 KiB can be at most 32 MiB. Put files into a ConfigMap or a volume, delete resources, or make their specs "
+    "smaller. The largest resources are"
 )
 
 # A field of the spec lies within the spec, which lies within the resource.

@@ -30,7 +30,7 @@ _ITEM_KEYS = {**MERGE_KEYS, "ownerReferences": ("uid",)}
 # Paths of the lists in a NetworkPolicy. Kubernetes replaces these lists as a whole, also `ports`.
 _WHOLE_LISTS = ("spec.ingress[", "spec.egress[")
 # How many values a comparison reads to match items with the same key in any order. Twenty variables with the same name
-# need 4,000. Without this limit, one pass over lists of such items in each other would take seconds.
+# need 4,000. Without this limit, one pass over nested lists of such items would take seconds.
 _MOST_STEPS = 8_000
 _QUANTITY_MAPS = ("limits", "requests")
 _QUANTITY_FIELDS = ("averageValue", "divisor", "sizeLimit")

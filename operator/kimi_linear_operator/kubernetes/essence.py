@@ -57,7 +57,10 @@ def essence(manifest: Manifest) -> Manifest:
 
 
 def head(manifest: Manifest) -> Manifest:
-    """Return what a write must know of a live object: its identity, owners, our annotations, and a second manager."""
+    """Return the parts of a live object that a write needs.
+
+    These are its identity, its owners, our annotations, and whether the operator has also patched the object.
+    """
     about = essential_metadata(manifest["metadata"]) | mark_of_second_manager(manifest)
     return {**_plain(manifest), "metadata": about}
 
@@ -112,6 +115,12 @@ def essential_owners(references: Iterable[Manifest]) -> list[Manifest]:
     """
     short = (reference for reference in references if _plain(reference) == reference)
     return nsmallest(_MOST_OWNERS, short, key=_importance)
+
+
+def main_owner(manifest: Manifest) -> str:
+    """Return the UID of an object's controller, else of its first owner; empty if it has none, or only a long one."""
+    [first] = essential_owners(manifest["metadata"].get("ownerReferences") or ())[:1] or [{}]
+    return str(first.get("uid", ""))
 
 
 def _importance(reference: Manifest) -> tuple[bool, bool]:

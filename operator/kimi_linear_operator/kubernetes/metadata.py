@@ -77,14 +77,17 @@ def selector_text(owner: Resource) -> str:
     return ",".join(f"{key}={value}" for key, value in selector(owner).items())
 
 
+def hash_of(value: Manifest) -> str:
+    """Return a hash of an object or of a part of it."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def with_fingerprint(manifest: Manifest) -> Manifest:
     """Return an object with the hash of its fields as an annotation.
 
     Drift shows wanted fields that differ. The fingerprint shows when a field is no longer wanted.
     """
-    text = json.dumps(manifest, sort_keys=True)
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    annotated = {**annotations(manifest), FINGERPRINT_ANNOTATION: fingerprint}
+    annotated = {**annotations(manifest), FINGERPRINT_ANNOTATION: hash_of(manifest)}
     return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotated}}
 
 

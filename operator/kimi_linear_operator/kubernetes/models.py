@@ -28,7 +28,7 @@ class Model(BaseModel):
 
 
 class OpenModel(Model):
-    """A part of a resource with some declared fields. All other fields stay as they are."""
+    """A part of a resource. The operator knows some of its fields, and does not change the others."""
 
     model_config = ConfigDict(extra="allow")
 

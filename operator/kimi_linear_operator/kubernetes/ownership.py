@@ -61,7 +61,8 @@ def reduced(managed_fields: Sequence[Manifest], manager: str) -> list[Manifest]:
     """Return a small part of heavy managed fields: what a manager applied, and that it has patched the object.
 
     Empty if the manager has patched nothing. The result of `unified` for this part replaces the heavy managed fields.
-    Nobody then owns the fields that are left out, and they keep their values. The manager's next apply owns its fields.
+    Nobody then owns the fields that are left out, and they keep their values. After its next apply, the manager owns
+    the applied fields again.
     """
     patched = [{**entry, "fieldsV1": {}} for entry in managed_fields if _is_patched(entry, manager)]
     applied = [entry for entry in managed_fields if _is_applied(entry, manager)]

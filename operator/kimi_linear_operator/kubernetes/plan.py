@@ -135,7 +135,7 @@ def may_be_taken(live: Manifest, owner: Resource) -> bool:
 
 
 def is_made_for(live: Manifest, owner: Resource) -> bool:
-    """Return whether the operator made an object for this resource, or for a former one whose object has no owner."""
+    """Return whether a resource owns an object, or whether the object is an orphan: see `_is_orphan`."""
     return relation_of(live, owner) in (Relation.OWNED, Relation.ORPHANED)
 
 
@@ -150,7 +150,7 @@ def _is_orphan(live: Manifest, owner: Resource) -> bool:
 
 
 def _second_manager(live: Manifest) -> tuple[str, ...]:
-    """Return managedFields as a difference if we own some fields by a patch. An apply cannot remove these fields."""
+    """Return the path of managedFields as a difference if we have patched fields: an apply cannot remove them."""
     return ("metadata.managedFields",) if ownership.has_second_manager(live, metadata.MANAGER) else ()
 
 

@@ -70,7 +70,7 @@ def worst_reason(pods: Iterable[Manifest], now: str, program: Program) -> Reason
     """Return the worst reason why a pod does not serve, None if all pods serve.
 
     Args:
-        pods: The pods. At most _MOST_EXAMINED of those that do not serve are examined, the first ones.
+        pods: The pods. Of the pods that do not serve, only the first _MOST_EXAMINED are examined.
         now: The time as RFC 3339. A few reasons appear only after some time: see `waits`.
         program: The program in these pods.
     """

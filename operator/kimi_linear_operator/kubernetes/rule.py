@@ -81,7 +81,7 @@ class Rule:
         names = self.at.split(".") if self.at else []
         nodes = [".".join(("object", *names[:count])) for count in range(len(names) + 1)]
         absent = "".join(f"!has({node}) || " for node in nodes[1:])
-        # A comprehension over a list of one value binds it to `self`.
+        # A comprehension over a list of one value binds this value to `self`.
         expression = f"{absent}[{nodes[-1]}].all(self, {self.expression})"
         return {"expression": expression, "message": f"{self.path}: {one_line(self.message)}"}
 

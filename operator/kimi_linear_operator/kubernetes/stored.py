@@ -33,9 +33,9 @@ def readable_status(model: type[Status], status: Any) -> Manifest:
 
     So code that reads a status can rely on the schema. The next write of the status replaces the unreadable parts.
 
-    Records keep all their objects. So code that reads an object of a record must first check that the object is
-    readable (`is_readable`). Fields that the schema does not have stay as they are. Long messages of conditions are
-    cut.
+    A list in `RECORDS` of the model keeps all its objects, even unreadable ones. So code that reads such an object must
+    first check that it is readable (`is_readable`). Fields that the schema does not have stay as they are. Long
+    messages of conditions are cut.
     """
     if not isinstance(status, dict):
         return {}
@@ -163,7 +163,8 @@ def as_in(value: Manifest, path: FieldPath, other: Manifest) -> Manifest:
 
     In the other object, the field may be missing or null.
 
-    If the object around the field becomes empty, it is copied, too. An item of a list always stays.
+    If this leaves the object around the field empty, and the other object does not have that object, it is removed,
+    too. An item of a list always stays.
     """
     changed: Manifest = _as_in(value, path, other)
     return changed

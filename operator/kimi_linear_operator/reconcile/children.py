@@ -47,15 +47,15 @@ logger = logging.getLogger(__name__)
 # opened a connection for each of them at the same time, it could not renew the Lease.
 _DELETIONS_AT_ONCE = 8
 
-# Other children wait until these are gone, so only a watch event says so, and causes the next pass. KEDA's finalizer
-# holds a ScaledObject.
+# Other children wait until objects of these kinds are gone. Only a watch event shows that, and causes the next pass.
+# KEDA's finalizer holds a ScaledObject.
 _GONE_BY_EVENT = (AUTOSCALER, DEPLOYMENT, SCALED_OBJECT)
 
 # How many children to read in a pass, if there is no room for them. A server has at most two dozen children, but users
 # can create hundreds of objects with its label.
 _MOST_READS = 32
 
-# How often to apply a child only in the state that the step was computed from.
+# How many attempts apply a child only if it is still in the state from which the step was computed.
 _EXACT_ATTEMPTS = 3
 
 _INVALID = 422
@@ -234,7 +234,7 @@ class Children:
     def held(self, key: Key, uid: str, kinds: Iterable[Kind]) -> list[Manifest]:
         """Return the head of each child of a resource that is being deleted, but that finalizers hold.
 
-        They belong to the resource, or to nobody, as a volume that outlives its weights.
+        They belong to the resource or, like a volume that outlives its weights, to nobody.
 
         Args:
             key: The resource.
@@ -316,7 +316,7 @@ class Children:
     def _is_repair(self, child: Child, step: Apply) -> bool:
         """Return whether a step repairs a child.
 
-        After a restart, the annotation shows this, unless a rival changes it.
+        After a restart, only the child's annotation with the fingerprint shows this, and a rival can change it.
         """
         return step.is_repair or self._repairs.was_applied(child, _fingerprint(step.wanted))
 

@@ -52,7 +52,10 @@ _Texts = Mapping[_Question, bytes]
 
 
 class _Memory:
-    """The remembered texts of all resources. If they become too many, the namespace with the most loses its oldest."""
+    """The remembered texts of all resources.
+
+    If the texts become too large, the oldest texts of the namespace with the most texts are forgotten.
+    """
 
     def __init__(self) -> None:
         """Begin with nothing."""

@@ -10,7 +10,7 @@ from typing import Any
 from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import CONFLICT, ApiError, may_be_stored
+from kimi_linear_operator.cluster.errors import CONFLICT, ApiError
 from kimi_linear_operator.kubernetes.events import refusal_event
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import own_annotations
@@ -124,7 +124,7 @@ class Reporting:
             await self._publish(event)
         if not has_same_spec:
             return await self._reread(kind, metadata)
-        return None if self._has_same_wishes(kind, manifest) else 0.0
+        return None if self._has_same_annotations(kind, manifest) else 0.0
 
     async def _with_stored_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Return a resource with the status that the next write changes.
@@ -151,7 +151,7 @@ class Reporting:
         self.enqueue(affected - {own})
         return bool(affected)
 
-    def _has_same_wishes(self, kind: Kind, manifest: Manifest) -> bool:
+    def _has_same_annotations(self, kind: Kind, manifest: Manifest) -> bool:
         """Return whether the cached resource still has those of our annotations that the pass has read.
 
         Other annotations do not matter to a pass. A pass reads only two parts that users write: our annotations, and
@@ -193,7 +193,7 @@ class Reporting:
         Raises:
             ApiError: The error may end in a moment, so it is not a refusal.
         """
-        if may_be_stored(error.status):
+        if error.may_be_stored:
             self._unanswered[manifest["metadata"]["uid"]] = None
             _forget_oldest(self._unanswered)
         if error.status not in _REFUSALS:

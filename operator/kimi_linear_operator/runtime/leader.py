@@ -19,7 +19,7 @@ from typing import TypeVar
 from kimi_linear_operator import clock, counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, Meaning, may_be_stored
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, Meaning
 from kimi_linear_operator.cluster.transport import PendingWrites
 from kimi_linear_operator.kubernetes.kinds import LEASE
 from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS, SeenLease, proves_write
@@ -33,10 +33,10 @@ RENEW_SECONDS = 3.0
 LOOK_SECONDS = 1.0
 # The holder renews the lease in time as long as two requests in a row end within TRUST_SECONDS.
 REQUEST_SECONDS = 5.0
-# A pod has 30 s to stop. Before this, passes end (10 s), and a renewal is answered (REQUEST_SECONDS).
+# A pod has 30 s to stop. Before the release, passes end (10 s), and a renewal is answered (REQUEST_SECONDS).
 RELEASE_SECONDS = 10.0
-# While a replica waits, it starts over only after a rest if the Lease is older than before again and again. Such Leases
-# can come from a proxy that caches answers. If etcd really was restored twice, a list shows it.
+# A waiting replica can see again and again that the Lease is older than before. It then starts over only after a rest.
+# Such Leases can come from a proxy that caches answers. If etcd really was restored twice, a list shows it.
 RESTORE_REST = Backoff(first=60.0, longest=3600.0)
 _BACKOFF = Backoff(first=0.5, longest=5.0)
 
@@ -124,8 +124,8 @@ class Leader:
 
         Returns:
             True if no other replica can have worked since this replica last held the lease, because the Lease still is
-            as this replica wrote it. In the first term, the time since `look_first` counts, if the lease did not exist
-            or was released at that time.
+            as this replica wrote it. The first time, True if no other replica can have worked since `look_first`,
+            because the lease did not exist or was released then, and no other replica has written it since.
         """
         failures = 0
         self._lease.distrust(self.clock())
@@ -238,7 +238,7 @@ class Leader:
         try:
             await self._write(self.identity, REQUEST_SECONDS)
         except ApiError as error:
-            if may_be_stored(error.status):
+            if error.may_be_stored:
                 self._lease.note_unanswered(self.clock())
             raise
 
@@ -256,7 +256,7 @@ class Leader:
     def _ends_rest(self) -> bool:
         """Return whether the rest after the last restore is over. If it is, the next rest begins, twice as long.
 
-        If nothing happens for another rest, the next one is short again.
+        If the last restore was at least two rests ago, the next rest is short again.
         """
         passed, rest = self.clock() - self._restored_at, RESTORE_REST.length(self._restores)
         if passed < rest:

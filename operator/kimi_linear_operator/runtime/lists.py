@@ -182,7 +182,7 @@ class Lists:
             Exception: The list failed, with ApiError or because of a bug.
         """
         kind, namespace = scope
-        # The time of waiting for a place counts towards the 90 s of an unreadable scope (`OWN_FAULT_SECONDS`).
+        # The wait for a place in a lane counts, too: a scope is unreadable after 90 s (`OWN_FAULT_SECONDS`).
         self.scopes.begin(scope, self.clock())
         self._urgent[scope].clear()
         async with self._lanes[kind].place(scope):

@@ -16,7 +16,8 @@ MOST_OF_PASSES = 48 * 2**20
 class PassMemory:
     """The bytes that large passes take, by namespace.
 
-    A namespace gets an eighth, or one larger pass. So a namespace whose passes are slow leaves room for the others.
+    The passes of one namespace can together take an eighth of the room. Only a single pass can take more. So a
+    namespace with slow passes leaves room for the others.
     """
 
     most: int = MOST_OF_PASSES

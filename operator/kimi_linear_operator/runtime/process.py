@@ -184,7 +184,7 @@ class Operator:
             await self._leader.release()
 
     def _catch_up(self, *, is_untouched: bool) -> None:
-        """Request the lists that a new term needs.
+        """Request the lists that this replica needs when it begins to lead.
 
         Args:
             is_untouched: Whether no other replica can have worked since this replica last led.

@@ -42,9 +42,8 @@ class SeenLease:
         namespace: The Lease's namespace.
         name: The Lease's name.
         identity: The name of this replica.
-        is_untouched: Whether no other replica can have held the lease since this replica last held it. In the first
-            term, this is about the time since the first look. It is then false if somebody held the lease at the first
-            look.
+        is_untouched: Whether no other replica can have held the lease since this replica last held it. Before this
+            replica has held it: since the first look. This is False if somebody held the lease at the first look.
     """
 
     namespace: str

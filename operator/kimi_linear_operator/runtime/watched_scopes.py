@@ -1,4 +1,4 @@
-"""Which scopes are watched. The answers to kopf's lists and watches show this, and the events of the watches."""
+"""Which scopes are watched. The answers to kopf's lists and watches show this, and so do the events of the watches."""
 
 import logging
 import time
@@ -49,7 +49,7 @@ class WatchedScopes:
             self._failed.add(scope)
 
     def unwatched(self) -> list[Scope]:
-        """Return the scopes from whose watch nothing has come for long, whether it failed or is open and silent.
+        """Return the scopes whose watch has shown nothing for long, because it failed or because it is silent.
 
         Dormant scopes are left out.
         """
@@ -58,12 +58,12 @@ class WatchedScopes:
         return [scope for scope in silent if not self.is_dormant(scope)]
 
     def may_watch(self, scope: Scope) -> bool:
-        """Return whether a scope must be watched. If not, the time in which something must come begins later."""
+        """Return whether kopf may watch a scope now. If it may not, the silence of the watch does not count yet."""
         is_dormant = self.is_dormant(scope)
         if is_dormant:
             self._heard[scope] = time.monotonic()
             self._failed.add(scope)
-            # The scope was listed in the meantime, so its next refusal is news, even before the first watch.
+            # The scope is listed before it is watched again, so its next refusal is news, even before the first watch.
             self._refused.discard(scope)
         return not is_dormant
 

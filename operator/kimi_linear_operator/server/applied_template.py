@@ -10,11 +10,11 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 # A Deployment usually has one or two field managers in addition to the operator and the Deployment controller. If there
 # are more than this number, their changes are not examined.
 _MOST_MANAGERS = 100
-# Limits of weight (`jsontext.weight`). Each of them stands for a tenth of a second. The first one is for the
-# managed fields, because it takes long to decode the key fields of list items. Our own fields of the largest template
-# have half of it. The second one is for the comparisons of the template with the fields of other managers.
-# Usually, no other manager owns a part of the template. Of the largest template, four other managers may own parts.
+# The greatest weight (`jsontext.weight`) of managed fields that are read. This takes a tenth of a second, because it
+# takes long to decode the key fields of list items. Our own fields of the largest template have half of this weight.
 _MOST_OWNED = 50_000
+# The greatest weight of all comparisons of the template with the fields of other managers. This takes a tenth of a
+# second, too, and is enough for four other managers of the largest template. Usually there is no other manager.
 _MOST_COMPARED = 100_000
 
 
@@ -26,7 +26,7 @@ def running_template(built: Manifest, deployment: Manifest) -> Manifest | None:
 
     Args:
         built: The pod template that this version builds.
-        deployment: The Deployment, with its managed fields. None if they were too heavy (`light.py`).
+        deployment: The Deployment, with its managed fields. They are None if they were too heavy (`light.py`).
     """
     template: Manifest = deployment["spec"]["template"]
     managed_fields = deployment["metadata"].get("managedFields", ())

@@ -80,7 +80,7 @@ def most_replicas(spec: ServerSpec, scaling: Autoscaling, *, may_grow: bool) -> 
     Args:
         spec: The server's spec.
         scaling: Its `autoscaling`.
-        may_grow: Whether replicas may be added now. If not, the autoscaler adds none at this maximum.
+        may_grow: Whether replicas may be added now. If not, the maximum is the current number of replicas.
     """
     held = max(scaling.min_replicas, min(scaling.max_replicas, spec.replicas), 1)
     return scaling.max_replicas if may_grow else held

@@ -91,8 +91,8 @@ class Deploying:
     async def _apply(self, server: KimiLinearServer, recorded: Revision) -> None:
         """Apply an existing ControllerRevision, and remove a mark that it should not have.
 
-        An apply does not remove a mark that another field manager owns, for example a tool that has restored objects
-        from a backup.
+        An apply does not remove a mark that another field manager owns. For example, a tool that has restored objects
+        from a backup owns all their fields.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
@@ -140,7 +140,7 @@ class Deploying:
             await self._children.scale(live, wanted_replicas(server.spec))
 
     async def remember(self, key: Key, server: KimiLinearServer) -> None:
-        """Record what the operator sees of a spec that it does not apply, and end a rollout that is complete.
+        """Record what the operator knows about the defaults in an unapplied spec, and end a rollout that is complete.
 
         Args:
             key: The server.
@@ -156,9 +156,15 @@ class Deploying:
             await self._children.apply(server, record)
         await self.end_rollout(key, server)
 
-    async def end_rollout(
-        self, key: Key, server: KimiLinearServer, current: Revision | None = None, used: Collection[int] = ()
-    ) -> None:
+    def marked(self, key: Key, server: KimiLinearServer) -> list[Revision]:
+        """Return the revisions of a server that have the mark of an automatic rollout, the newest first."""
+        if not self._cache.index(ServerIndex).has_mark(key, server.metadata.uid, counts_failed=True):
+            return []
+        deployed = revision.number_on(own_deployment(self._cache, key, server.metadata.uid))
+        records = revision.newest(self._templates.records(key, server), deployed)
+        return [recorded for recorded in revision.read_all(records) if recorded.is_automatic]
+
+    async def end_rollout(self, key: Key, server: KimiLinearServer, current: Revision | None = None) -> None:
         """Remove the mark of an automatic rollout from older revisions.
 
         The running revision loses it if the server has served with it. The others lose it because the current revision
@@ -168,20 +174,15 @@ class Deploying:
             key: The server.
             server: The server.
             current: The revision that the server should have, None if the spec is not applied.
-            used: With `current`: the numbers of the revisions that stay. The pass deletes the others.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
         """
-        if not self._cache.index(ServerIndex).has_mark(key, server.metadata.uid, counts_failed=True):
-            return
         live = own_deployment(self._cache, key, server.metadata.uid)
-        deployed = revision.number_on(live)
-        records = revision.newest(self._templates.records(key, server), deployed)
-        for marked in revision.read_all(records):
-            if not marked.is_automatic or (current and marked.number not in {*used} - {current.number}):
+        for marked in self.marked(key, server):
+            if current and marked.number == current.number:
                 continue
-            is_replaced = current is not None and marked.number != deployed
+            is_replaced = current is not None and marked.number != revision.number_on(live)
             if is_replaced or await self._templates.has_settled(key, server, live, marked):
                 await self._apply(server, replace(marked, is_automatic=False))
 

@@ -30,14 +30,14 @@ class Exposure:
     def reason(self) -> Reason:
         """Return the reason of the condition Exposed."""
         if not self.problems:
-            return Reason("Exposed", ", ".join(self.addresses) or "all ways to the server are accepted")
+            return Reason("Exposed", ", ".join(self.addresses) or "the controllers have accepted all routes")
         # A refusal of a gateway does not end by itself, so it comes first.
         ordered = sorted(self.problems, key=lambda problem: problem.name != "RouteRefused")
         return Reason(ordered[0].name, "; ".join(problem.message for problem in ordered))
 
 
 def is_exposed(server: KimiLinearServer) -> bool:
-    """Return whether a controller reports the state of a way from outside that the server asks for.
+    """Return whether the server asks for a way from outside, and a controller reports the state of this way.
 
     No controller reports the state of a node port.
     """

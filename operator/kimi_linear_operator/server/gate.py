@@ -5,12 +5,11 @@ gate stays open, also while no operator runs.
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-gate
 """
 
-import hashlib
-import json
 from collections.abc import Iterable
 
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
+from kimi_linear_operator.kubernetes.metadata import hash_of
 from kimi_linear_operator.server.labels import TEMPLATE_LABEL
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import ServerSpec
@@ -34,12 +33,11 @@ def gate_seconds(spec: ServerSpec) -> int:
 
 def with_gate(template: Manifest) -> Manifest:
     """Return a pod template with the gate, and with the template's hash as a label of its pods."""
-    digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
     about, pod = template["metadata"], template["spec"]
     gates = [*pod.get("readinessGates", ()), {"conditionType": GATE}]
     return {
         **template,
-        "metadata": {**about, "labels": {**about["labels"], TEMPLATE_LABEL: digest}},
+        "metadata": {**about, "labels": {**about["labels"], TEMPLATE_LABEL: hash_of(template)}},
         "spec": {**pod, "readinessGates": gates},
     }
 

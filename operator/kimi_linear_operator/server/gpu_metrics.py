@@ -18,14 +18,14 @@ def of_pods(metric: str, namespaces: str, pods: str, labels: str = "") -> str:
 
     With `honorLabels: true`, the exporter's labels of the pod keep their names. This is the default of the exporter's
     chart and of AMD's GPU operator. Without it, Prometheus renames them to `exported_pod` and `exported_namespace`.
-    The expression takes both forms. It also takes names with a prefix, which the exporter can be told to write.
+    The expression accepts both forms. It also accepts names with a prefix, because the exporter can add one.
 
     A pod of a server can return any metrics. So the expression ignores what a PodMonitor of a server has read.
 
     Args:
         metric: Its name, without a prefix.
         namespaces: A regular expression for the namespaces of the pods.
-        pods: The requirements on the labels of `up` of the pods.
+        pods: The requirements on the labels of the metric `up`. They select the pods.
         labels: More requirements on the labels of the metric.
     """
     read = f'__name__=~".*{metric}", gpu_id!="", {SERVER}=""' + (f", {labels}" if labels else "")

@@ -17,6 +17,9 @@ AUTOMATIC_ANNOTATION = f"{GROUP}/automatic-rollout"
 The value is "asleep" if KEDA had removed all replicas when the server took the template, and "true" otherwise.
 """
 
+ROUTER_HASH_ANNOTATION = f"{GROUP}/router-template"
+"""On a revision of an automatic rollout of only the router: the hash of the router's new pod template."""
+
 LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
 """On a revision: fields of the server's spec that are perhaps only defaults. The pod template ignores these fields."""
 

@@ -38,7 +38,7 @@ class WeightsUnreadyError(Exception):
 
 
 def located(spec: ServerSpec, location: Location) -> ServerSpec:
-    """Return a spec whose model is in a folder. If the spec gives the model no name, it keeps its name on the hub."""
+    """Return a spec with the model in a folder. A model without a name in the spec keeps its name on the hub."""
     served_name = spec.model.served_name or MODELS[spec.model.variant]
     update = {"path": location.folder, "served_name": served_name, "weights": None, "image": None}
     return spec.model_copy(update={"model": spec.model.model_copy(update=update)})
@@ -73,7 +73,7 @@ def find(spec: ServerSpec, weights: Manifest | None, revisions: Sequence[Revisio
 
 
 def preview(spec: ServerSpec, weights: KimiLinearWeights | None, revisions: Sequence[Revision]) -> Location | None:
-    """Return where a server's model will be. If the commit is not known yet, the revision is used in its place."""
+    """Return where a server's model will be. If the commit is not known yet, the path contains the revision instead."""
     name = spec.model.weights
     if name is None or weights is None:
         return in_image(spec)

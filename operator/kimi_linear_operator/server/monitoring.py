@@ -187,7 +187,10 @@ def _load(pods: str, monitoring: Monitoring) -> list[Manifest]:
 
 
 def _pools(pods: str) -> list[Manifest]:
-    """Return the alerts for a full pool of GPU memory: the pool of keys and values, and the pool of states."""
+    """Return the alerts for two full pools of GPU memory.
+
+    One pool is for keys and values, and the other for the states of the linear attention.
+    """
     remedy = (
         "Requests wait for memory, or lose their memory and start again. Raise spec.replicas, or shorten the contexts."
     )
@@ -198,13 +201,13 @@ def _pools(pods: str) -> list[Manifest]:
             "for": "10m",
             "labels": {"severity": "warning"},
             "annotations": {
-                "summary": f"The {pool} of pod {{{{ $labels.pod }}}} is full: {{{{ $value | humanizePercentage }}}}.",
+                "summary": f"In pod {{{{ $labels.pod }}}}, {pool} is full: {{{{ $value | humanizePercentage }}}}.",
                 "description": remedy,
             },
         }
         for alert, metric, pool in (
-            ("KimiLinearCacheFull", "token_usage", "cache of keys and values"),
-            ("KimiLinearStatePoolFull", "mamba_usage", "pool of states"),
+            ("KimiLinearCacheFull", "token_usage", "the cache of keys and values"),
+            ("KimiLinearStatePoolFull", "mamba_usage", "the memory for the states of the linear attention"),
         )
     ]
 
@@ -225,6 +228,6 @@ def _gpu_errors(namespace: str, pods: str) -> Manifest:
 
 
 def _labelled(server: KimiLinearServer, rule: Manifest) -> Manifest:
-    """Return an alert with the same labels for the server as the operator's own metrics."""
+    """Return an alert with labels that name the server. The operator's own metrics have the same labels."""
     own = {"server": server.metadata.name, "server_namespace": server.metadata.namespace}
     return {**rule, "labels": {**rule["labels"], **own}}

@@ -70,7 +70,8 @@ def needs_of_others(
 ) -> Needs:
     """Return the needs of running pods whose template is not the template of the spec.
 
-    While there are pods with an unknown template, the policy keeps everything that it allows, except for peers.
+    While there are pods with an unknown template, the result also contains everything that the present policy allows
+    them, except its peers.
 
     Args:
         running: The revision whose template the Deployment has, None if unknown.

@@ -1,4 +1,4 @@
-"""What a pass has seen of a server: everything that its status is derived from."""
+"""What a pass has seen of a server. The status is computed only from this."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.deployment import wanted_replicas
 from kimi_linear_operator.server.exposure import LiveRoutes
 from kimi_linear_operator.server.previous_status import AWAITED_WEIGHTS
+from kimi_linear_operator.server.revision import Revision, number_on
 from kimi_linear_operator.server.router import why_unavailable
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.spec.rollout import Startup
@@ -68,7 +69,7 @@ class ServerObservation:
 
     @property
     def awaits_weights(self) -> bool:
-        """Return whether the pods cannot get the spec, only because the weights are not complete."""
+        """Return whether the spec was not applied because the weights are not complete."""
         return self.not_applied is not None and self.not_applied.name in AWAITED_WEIGHTS
 
     @property
@@ -157,3 +158,18 @@ class ServerObservation:
         """Return the Deployment's condition of this type, empty if it is missing."""
         conditions = (self.deployment or {}).get("status", {}).get("conditions", ())
         return next((dict(entry) for entry in conditions if entry["type"] == kind), {})
+
+
+def is_served_with(deployment: Manifest | None, current: Revision) -> bool:
+    """Return whether a Deployment wants replicas, and all of them serve with this revision's pod template."""
+    is_current = number_on(deployment) == current.number
+    return is_current and ServerObservation({}, None, deployment=deployment).is_complete
+
+
+def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:
+    """Return whether a Deployment has this revision's pod template, and all wanted replicas serve with it.
+
+    The number of wanted replicas can be 0.
+    """
+    is_current = number_on(deployment) == current.number
+    return is_current and ServerObservation({}, None, deployment=deployment).is_rolled_out

@@ -28,18 +28,22 @@ class Outcome:
         checked: The check of the server.
         decision: The decision about the server's pods, None if the pass has not made it.
         failures: Why children could not be written.
+        unread: Why the API server could not be asked how far a verification or an automatic rollout is. The status is
+            true without the answer.
         optional: Names of optional children, each with the reason why it could not be written.
         contested: Sentences about children's fields that others keep changing.
         withheld: Why some optional children do not exist.
         awaited: Sentences about children that wait until a former object is gone.
         is_first: Whether this is the first pass over a new server.
         until_more: The seconds until the autoscaler may add replicas.
-        is_seen: Whether the record of the pods says what the operator has seen of this spec, which it has not applied.
+        is_seen: Whether the spec was not applied, and the record of the pods contains what the operator knows about the
+            defaults in it (`unrequested.remembered`).
     """
 
     checked: Checked[KimiLinearServer]
     decision: Decision | None = None
     failures: Failures = field(default_factory=Failures)
+    unread: ApiError | None = None
     optional: tuple[tuple[str, Failures], ...] = ()
     contested: tuple[str, ...] = ()
     withheld: tuple[Reason, ...] = ()
@@ -56,7 +60,8 @@ class Outcome:
     @property
     def passing(self) -> ApiError | None:
         """Return an error that may end by itself, None if there was none."""
-        return self.failures.passing or next((found.passing for _, found in self.optional if found.passing), None)
+        of_optional = next((found.passing for _, found in self.optional if found.passing), None)
+        return self.failures.passing or self.unread or of_optional
 
     def refused(self, failures: int) -> tuple[Reason, ...]:
         """Return why optional children could not be written.

@@ -220,20 +220,22 @@ class ServerReconciler:
         limits = Limits(may_grow=not until_more, may_sleep=choice.may_sleep)
         record = choice.router.current if choice.router else None
         companions = self._companions(key, server, choice, record, limits)
-        used = revisions_in_use(choice, live)
+        # A revision loses its mark before it is deleted: a finalizer may hold it, and with its mark it would stop the
+        # next automatic rollout.
+        used = {*revisions_in_use(choice, live), *(marked.number for marked in self._deploying.marked(key, server))}
         writes = self._writes(key, server, companions, used)
         writes.needed += [
             self._deploying.write(key, decision, deployment),
             self._verifying.open_gates(key, server.metadata.uid, choice.current),
-            self._deploying.end_rollout(key, server, choice.current, used),
+            self._deploying.end_rollout(key, server, choice.current),
         ]
         failures, optional = await writes.run()
-        verified, passing = await self._verify(key, server, choice.verification)
-        failures = replace(failures, passing=failures.passing or passing or decision.unread)
+        verified, unread = await self._verify(key, server, choice.verification)
         return Outcome(
             checked,
             replace(decision, choice=replace(choice, verification=verified)),
             failures,
+            unread or decision.unread,
             optional,
             contested=tuple(self.children.contested(server, [deployment, *companions.writable])),
             withheld=companions.withheld,
@@ -245,8 +247,8 @@ class ServerReconciler:
     def _writes(self, key: Key, server: KimiLinearServer, companions: Split, used: Collection[int] | None) -> _Writes:
         """Return the writes of the companions, and the deletions of children that the spec no longer asks for.
 
-        Every pass over a valid spec needs both, even if it does not touch the pods. Otherwise a server that waits for
-        its weights would keep the ways to it that its owner has closed, and an autoscaler that changes its replicas.
+        Every pass over a valid spec needs both, even if the pass does not touch the pods. Otherwise a server that waits
+        for its weights would keep an Ingress or an autoscaler that its owner has removed from the spec.
 
         Args:
             key: The server.
@@ -320,7 +322,8 @@ class ServerReconciler:
     ) -> dict[Kind, Former]:
         """Return the server's autoscaler of another kind that still exists, by the kind of the wanted autoscaler.
 
-        Each pass deletes it as unwanted until its end is seen. The next pass then creates the wanted one.
+        Each pass deletes it as unwanted until the cache shows that it is gone. The next pass then creates the wanted
+        autoscaler.
         """
         wanted = {kind_of(child) for child in children} & {*OTHER_AUTOSCALER}
         found = {kind: other_autoscaler(self.cache, kind, key, server.metadata.uid) for kind in wanted}
@@ -367,8 +370,8 @@ class ServerReconciler:
         """Leave a server with a refused spec as it is, with four exceptions.
 
         If the spec asks for fewer replicas, the Deployment is scaled down. The mark of a completed rollout is removed.
-        The record of the pods gets what the operator has seen of the spec. A suspended server loses its autoscaler,
-        which would change `spec.replicas`.
+        What the operator knows about the defaults in the spec is added to the record of the pods. A suspended server
+        loses its autoscaler, which would change `spec.replicas`.
         """
         server = _readable(manifest)
         writes = [self._verifying.open_gates(key, manifest["metadata"]["uid"])]

@@ -25,6 +25,7 @@ from kimi_linear_operator.server.labels import (
     LEFT_OUT_ANNOTATION,
     REVISION_ANNOTATION,
     ROLLOUT_ANNOTATION,
+    ROUTER_HASH_ANNOTATION,
     SEEN_ANNOTATION,
     UNOWNED_ANNOTATION,
     VERIFICATION_ANNOTATION,
@@ -33,6 +34,8 @@ from kimi_linear_operator.server.spec import KimiLinearServer
 
 # Maximum number of digits in an annotation, because anybody can edit it.
 _LONGEST_NUMBER = 18
+# Characters of a hash, see `metadata.hash_of`.
+_LONGEST_HASH = 16
 # Larger numbers in a Deployment's annotation are ignored. So there are always larger numbers for new revisions.
 _HIGHEST_DEPLOYED = 10**9
 # A server has two revisions, and for a moment three. Users can create thousands of similar objects.
@@ -57,10 +60,11 @@ _ASLEEP = "asleep"
 _DEFAULTED = "defaulted"
 UNOWNED = "unowned"
 """The unowned inputs in the record of a router. A ControllerRevision has them in an annotation, because they change."""
-# The annotations of ours that this version sets, or that users set. All others are of another version.
+# Our annotations that this version or users set. All other annotations of ours come from another version.
 _KNOWN = (
     AUTOMATIC_ANNOTATION,
     LEFT_OUT_ANNOTATION,
+    ROUTER_HASH_ANNOTATION,
     SEEN_ANNOTATION,
     UNOWNED_ANNOTATION,
     VERIFICATION_ANNOTATION,
@@ -115,6 +119,8 @@ class Revision:
             yet.
         was_asleep: Whether KEDA had removed all replicas when the server took the template in the automatic rollout. No
             replica then shows whether the template works, so the rollout does not wait for one.
+        router_hash: In an automatic rollout of only the router: the hash of the router's new pod template. Empty in any
+            other rollout.
         defaulted: The inputs that were not in the spec. They are defaults of the version that made the revision. None
             if they were not recorded.
         created: When its ControllerRevision was created, as RFC 3339; empty if it does not exist yet.
@@ -137,6 +143,7 @@ class Revision:
     generation: int
     is_automatic: bool = False
     was_asleep: bool = False
+    router_hash: str = ""
     defaulted: tuple[FieldPath, ...] | None = None
     created: str = ""
     left_out: Mapping[FieldPath, Any] = field(default_factory=dict)
@@ -205,6 +212,7 @@ def _read(manifest: Manifest, reader: Reader) -> Revision | None:
         found,
         is_automatic=AUTOMATIC_ANNOTATION in annotations,
         was_asleep=annotations.get(AUTOMATIC_ANNOTATION) == _ASLEEP,
+        router_hash=annotations.get(ROUTER_HASH_ANNOTATION, "")[:_LONGEST_HASH],
         created=str(manifest["metadata"].get("creationTimestamp", "")),
         left_out=record_text.values(left_out, _MOST_PATHS),
         seen=_seen(seen),
@@ -301,6 +309,8 @@ def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     manifest = metadata.build_manifest(server, REVISION, name, data=data_of(revision), revision=revision.number)
     if revision.is_automatic:
         metadata.annotate(manifest, AUTOMATIC_ANNOTATION, _ASLEEP if revision.was_asleep else "true")
+    if revision.is_automatic and revision.router_hash:
+        metadata.annotate(manifest, ROUTER_HASH_ANNOTATION, revision.router_hash)
     if result := revision.result:
         text = json.dumps({"passed": result.has_passed, "message": result.message})
         metadata.annotate(manifest, VERIFICATION_ANNOTATION, text)
@@ -399,9 +409,9 @@ class History:
         return replace(self, revisions=[replace(item, refused=refused) for item in self.revisions])
 
     def without_generations_after(self, generation: int) -> "History":
-        """Return the history without generations that are higher than the generation of the spec.
+        """Return the history. Revisions with a higher generation than the spec get the generation 0.
 
-        For revisions with such a generation, only the inputs count.
+        Only the inputs of these revisions count.
         """
         known = [item if item.generation <= generation else replace(item, generation=0) for item in self.revisions]
         return replace(self, revisions=known)
@@ -414,11 +424,11 @@ class History:
 
     @property
     def lost_number(self) -> int:
-        """Return the number for a revision that replaces the lost one of the Deployment.
+        """Return the number for a new revision in place of the Deployment's lost revision.
 
-        This is the Deployment's number, unless a revision that cannot be read may have it. With a higher number, the
-        router's template would look older than that of the replicas, and the router would get another one. Without a
-        Deployment, this is the next number.
+        This is the number on the Deployment. With a higher number, the router's template would look older than the
+        replicas' template, and the router would get another template. If an unreadable revision may have the number on
+        the Deployment, or if there is no Deployment, this is the next number.
         """
         return self.deployed if self._highest < self.deployed <= _HIGHEST_DEPLOYED else self.next_number
 

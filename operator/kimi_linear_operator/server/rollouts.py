@@ -57,8 +57,8 @@ class Candidate:
     Attributes:
         key: The server.
         is_offered: Whether there is a newer pod template for an automatic rollout.
-        is_ready: Whether it is Ready, or its spec asks for no replicas. A server that KEDA has scaled to zero before it
-            was Ready with a template of the rollout is not ready.
+        is_ready: Whether it is Ready, or its spec asks for no replicas. If KEDA has scaled the server to zero before
+            the server was Ready with a template of the rollout, the server is not ready.
         is_under_way: Whether it took a template in the rollout, and has not been Ready with it yet.
         stalled: Why it perhaps needs help to become Ready, empty if it does not.
     """
@@ -94,8 +94,10 @@ def is_marked(cache: Cache, key: Key) -> bool:
 
     Such a server owns a marked revision. But anybody can create a revision with the server's label and the mark, and
     the operator cannot read every revision. So a mark is ignored if the server is Ready with its newest template. It is
-    also ignored if a Ready server has left the template because the answers were wrong. With `verification.mode: Warn`,
-    a server keeps a template with wrong answers. If only its router gets a new template, the mark is on such a record.
+    also ignored if a Ready server has left the template because the answers were wrong.
+
+    But a mark on the record of a template with wrong answers can count: with `verification.mode: Warn`, a server keeps
+    such a template. If the rollout then gives only its router a new template, the new record also has wrong answers.
     """
     server = cache.find(key.of(SERVER))
     if server is None or not isinstance(server.facts, ServerFacts):
@@ -214,8 +216,9 @@ class Rollouts:
         self._report(candidates, unreadable)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
-            # Usually the pause is over: the server served with the new template while it was still marked. If the
-            # server does not serve, for example because it was suspended after a failure, the pause comes now.
+            # A server that serves with the new template stays marked for the whole pause. So no other pause is needed
+            # when its mark is gone. If the server does not serve, for example because it was suspended after a
+            # failure, the pause begins when its mark is gone.
             is_passing = any(item.is_under_way and item.is_ready for item in candidates)
             self._quiet_since = -math.inf if is_passing and not unreadable else None
             return

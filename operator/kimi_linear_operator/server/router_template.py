@@ -142,6 +142,9 @@ def choose(server: KimiLinearServer, built: Manifest, kept: Revision | None, cur
         kept: The record of the router's template, None if there is no router yet.
         current: The revision that the server should have.
     """
+    if kept and current.is_automatic and current.router_hash not in ("", metadata.hash_of(built)):
+        # Another version began to roll out its router, and could not write it.
+        kept = replace(kept, number=current.number)
     if kept is None or _is_another_requested(server, kept, current):
         return RouterChoice(new_record(server, built, current.number))
     offer = all_differences(kept.template, built)

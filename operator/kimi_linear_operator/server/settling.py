@@ -37,7 +37,7 @@ def rollout_seconds_left(deployment: Manifest, pause: float, now: str) -> float:
     )
     if available.get("status") != "True":
         return pause
-    # Kubernetes sets no Progressing if somebody has removed the deadline.
+    # Without a deadline for its progress, a Deployment has no condition Progressing.
     times = [available.get("lastTransitionTime"), *([progressing.get("lastUpdateTime")] if progressing else [])]
     return max(pause - min(seconds_between(time, now) or 0.0 for time in times), 0.0)
 

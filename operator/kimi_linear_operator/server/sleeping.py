@@ -24,6 +24,6 @@ def is_asleep(spec: ServerSpec) -> bool:
 
 
 def is_woken_by_router(spec: ServerSpec) -> bool:
-    """Return whether the server's router notices the requests that wake it. Then the router runs without replicas."""
+    """Return whether the router notices the requests that wake the server. The router then runs without replicas."""
     keda = keda_of(spec)
     return bool(spec.router and may_sleep(spec) and keda and not keda.wake_query)

@@ -45,8 +45,8 @@ def server_status(observation: ServerObservation, now: str) -> Manifest:
 def _identity(observation: ServerObservation, previous: Manifest) -> Manifest:
     """Return the fields that follow from the spec alone.
 
-    If the spec was not applied, the fields keep their previous values. If only the pods wait, the Service follows the
-    spec.
+    If the spec was not applied, the fields keep their previous values. There is one exception: if only the pods wait
+    (for their weights), the Service already follows the spec, so the URL does, too.
     """
     names = ("url", "command", "image", "selector")
     if observation.server is None or observation.not_applied:
@@ -131,7 +131,7 @@ def _as_before(observation: ServerObservation, name: str) -> list[Condition]:
 
 
 def _synced(observation: ServerObservation, now: str) -> Condition:
-    """Return whether all children exist as the spec asks for, and nobody changes them."""
+    """Return the condition Synced: whether all children are as the spec asks, and nobody else changes them."""
     blocked = why_blocked_long(observation.held, now)
     if reasons := [*observation.withheld, *([blocked] if blocked else [])]:
         return condition("Synced", False, Reason(reasons[0].name, "; ".join(reason.message for reason in reasons)))

@@ -100,7 +100,7 @@ class TemplateChoice:
         """Return the choice without the mark of an automatic rollout, because the rollout has ended."""
         return replace(self, current=replace(self.current, is_automatic=False))
 
-    def with_mark(self, server: KimiLinearServer, number: int) -> "TemplateChoice":
+    def with_mark(self, server: KimiLinearServer, number: int, router_hash: str) -> "TemplateChoice":
         """Return the choice for an automatic rollout of only the router: the same template in a new, marked revision.
 
         The revision keeps the result of its verification, because the replicas stay as they are.
@@ -108,8 +108,10 @@ class TemplateChoice:
         Args:
             server: The server.
             number: The number of the new revision.
+            router_hash: The hash of the router's new template.
         """
-        return replace(self, current=_marked(server, replace(self.current, number=number, created=""), self.current))
+        copy = replace(self.current, number=number, created="", router_hash=router_hash)
+        return replace(self, current=_marked(server, copy, self.current))
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,9 @@ class RolloutState:
 
     Attributes:
         is_chosen: Whether the automatic rollout has now chosen this server for the newest template.
-        is_unchanged: Whether this generation of the spec was applied before. If so, nobody has asked for other inputs
-            since then, even if the CRD of another version has added other defaults to the spec.
+        is_unchanged: Whether this generation of the spec was applied before, or one that differs only in its replicas.
+            If so, nobody has asked for other inputs since then, even if the CRD of another version has added other
+            defaults to the spec.
         is_unserved: Whether the server has never had a Deployment.
         is_rolling_out: Whether the status says that the newest template is in an automatic rollout for this generation.
         location: Where the server's model is, None if it comes from the hub or from a folder.

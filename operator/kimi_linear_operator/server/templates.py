@@ -22,7 +22,7 @@ from kimi_linear_operator.server.deployment import build_pod_template, wanted_re
 from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
-from kimi_linear_operator.server.observation import ServerObservation
+from kimi_linear_operator.server.observation import ServerObservation, has_rolled_out
 from kimi_linear_operator.server.owned import controlled_pods, own_deployment, own_pods, own_router
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
@@ -63,16 +63,16 @@ class _Case:
 
 @dataclass(frozen=True)
 class _Served:
-    """What serves a server.
+    """The objects through which a server serves its clients.
 
     Attributes:
         deployment: Its Deployment, None if there is none.
-        pods: Its pods.
+        seconds_left: For how many more seconds its pods have to stay Ready.
         router: The Deployment of its router, None if there is none, or if it is being deleted.
     """
 
     deployment: Manifest | None
-    pods: Sequence[Manifest]
+    seconds_left: float
     router: Manifest | None
 
 
@@ -131,7 +131,7 @@ class Templates:
             await read_unchanged(self._cluster, key, server.metadata.uid, server.metadata.generation)
             known = case.history.without_generations_after(server.metadata.generation)
             case = replace(case, history=known)
-        case = self._located(server, case)
+        case = await self._with_applied_spec(server, self._located(server, case))
         left_out = await self._unrequested_fields(server, case)
         server, left_out = self._without(server, case, left_out, refused)
         history = await self._up_to_date(server, case)
@@ -156,7 +156,7 @@ class Templates:
     def _without(
         self, server: KimiLinearServer, case: _Case, left_out: Answers, refused: Mapping[FieldPath, Any]
     ) -> tuple[KimiLinearServer, Answers]:
-        """Return a server with the recorded values of the fields that nobody asked for, and these fields.
+        """Return two things: the server with recorded values in the fields that nobody asked for, and these fields.
 
         Users can edit the records. So if the check refuses the result, every field keeps its value.
         """
@@ -172,8 +172,8 @@ class Templates:
         """Add the inputs that nobody has set, if the cache shows the owners of this spec.
 
         Raises:
-            BehindError: There is a new record, and the cache already shows the owners of a newer spec. A record without
-                these inputs would count all of them as set for ever.
+            BehindError: There is a new record, and the cache already shows the owners of a newer spec. The record would
+                not say which inputs nobody has set, so all of them would count as set for ever.
         """
         facts = self._facts_of_spec(key, server)
         if facts is None:
@@ -207,6 +207,19 @@ class Templates:
             return replace(case, state=replace(case.state, unready=error.reason))
         return replace(case, state=replace(case.state, location=location))
 
+    async def _with_applied_spec(self, server: KimiLinearServer, case: _Case) -> _Case:
+        """Count the spec as applied if an autoscaler has only changed its replicas since then.
+
+        This matters if there is no record of the inputs of the replicas or of the router.
+        """
+        has_records = not case.history.is_record_lost and bool(case.router or server.spec.router is None)
+        if case.state.is_unchanged or has_records or case.live is None:
+            return case
+        stored = await read_unchanged(self._cluster, case.key, server.metadata.uid, server.metadata.generation)
+        before = unrequested.Before(self._now(), replicas=case.live["spec"].get("replicas"))
+        is_applied = unrequested.was_only_scaled(stored, before)
+        return replace(case, state=replace(case.state, is_unchanged=is_applied))
+
     async def has_settled(
         self,
         key: Key,
@@ -216,7 +229,7 @@ class Templates:
         *,
         makes_router: bool = False,
     ) -> bool:
-        """Return whether all replicas have served for long enough with this revision's pod template, and the router.
+        """Return whether the replicas and the router have served for long enough with the templates of this revision.
 
         Args:
             key: The key of the server.
@@ -229,7 +242,8 @@ class Templates:
         Raises:
             ApiError: The server's Deployments or pods could not be read.
         """
-        cached = _Served(live, own_pods(self._cache, key), _staying(own_router(self._cache, key, server.metadata.uid)))
+        left = settling.seconds_left(own_pods(self._cache, key), self._pause, self._now())
+        cached = _Served(live, left, _staying(own_router(self._cache, key, server.metadata.uid)))
         if not self._has_served(server, current, cached, makes_router=makes_router):
             return False
         now = await self._served_now(key, server)
@@ -237,16 +251,22 @@ class Templates:
         return is_of_revision and self._has_served(server, current, now, makes_router=makes_router)
 
     async def _served_now(self, key: Key, server: KimiLinearServer) -> "_Served":
-        """Return what serves a server, from the API server.
+        """Read from the API server the objects through which a server serves its clients.
 
         A watch can be dead for a minute before anybody notices it, and a removed mark never comes back.
         """
         live = await self._cluster.get(DEPLOYMENT, key.namespace, key.name)
         is_own = live is not None and metadata.is_owned_by(live, server.metadata.uid)
-        pods = await self._cluster.essences(POD, key.namespace, metadata.selector_text(server))
+        left = await self._cluster.summarize(
+            POD, key.namespace, metadata.selector_text(server), 0.0, self._longest_left
+        )
         has_router = own_router(self._cache, key, server.metadata.uid) is not None
         router = await self._routers.deployment(key, server) if has_router else None
-        return _Served(live if is_own else None, controlled_pods(pods), _staying(router))
+        return _Served(live if is_own else None, left, _staying(router))
+
+    def _longest_left(self, longest: float, pods: Sequence[Manifest]) -> float:
+        """Return for how many more seconds these and all earlier pods have to stay Ready."""
+        return max(longest, settling.seconds_left(controlled_pods(pods), self._pause, self._now()))
 
     def _has_served(
         self, server: KimiLinearServer, current: Revision, served: "_Served", *, makes_router: bool
@@ -255,7 +275,7 @@ class Templates:
         live, router = served.deployment, served.router
         if live is None or not has_rolled_out(live, current):
             return False
-        if settling.seconds_left(served.pods, self._pause, self._now()) > 0.0:
+        if served.seconds_left > 0.0:
             return False
         is_empty = not ServerObservation({}, None, deployment=live).wanted
         if is_empty and _awaits_replicas(server.spec, current):
@@ -286,10 +306,10 @@ class Templates:
         return settling.rollout_seconds_left(deployment, self._pause, self._now()) if deployment else 0.0
 
     def _case(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> _Case:
-        records = self.records(key, server)
+        records, deployed = self.records(key, server), _number_on(live or self._cache.get(key.of(DEPLOYMENT)), server)
         history = History(
-            self._allowed_revisions(revision.newest(records, revision.number_on(live)), server, live),
-            deployed=revision.number_on(live),
+            self._allowed_revisions(revision.newest(records, deployed), server, live),
+            deployed=deployed,
             used=max(map(revision.number_of, records), default=0),
         )
         state = RolloutState(
@@ -347,7 +367,7 @@ class Templates:
             kept = replace(running, refused=kept.refused if kept else {}) if running else kept
         found = router_template.choose(server, built, kept, choice.current)
         if found.offer and state.is_chosen and not (choice.unknown or found.unknown):
-            choice = choice.with_mark(server, case.history.next_number)
+            choice = choice.with_mark(server, case.history.next_number, metadata.hash_of(built))
             found = router_template.choose(server, built, kept, choice.current)
         return replace(choice, router=found)
 
@@ -373,8 +393,8 @@ class Templates:
     async def _unrequested_fields(self, server: KimiLinearServer, case: _Case) -> Answers:
         """Return the fields of the spec that nobody asked for.
 
-        They are defaults from the CRD of another version. A new value of the rollout annotation asks for the doubtful
-        fields.
+        They are defaults from the CRD of another version. If a user has perhaps asked for a field (`is_doubtful`), a
+        new value of the rollout annotation counts as the request for it.
         """
         uncertain = unrequested.uncertain_fields(server, case.history, case.state, self._now(), case.router)
         answers = await self._answers(case, server, uncertain)
@@ -394,9 +414,9 @@ class Templates:
         return await self._questions.answer(case.key, server, uncertain, judge)
 
     async def unapplied(self, key: Key, server: KimiLinearServer, live: Manifest | None) -> Manifest | None:
-        """Return the record of a server's pods, with what the operator sees of a spec that it does not apply.
+        """Return the record of a server's pods, with what the operator knows about the defaults in an unapplied spec.
 
-        None if there is no record, or if the record already says this.
+        None if there is no record, or if the record already contains this.
 
         Args:
             key: The key of the server.
@@ -425,8 +445,7 @@ class Templates:
         if not abandons_newest(server, case.history, case.state):
             return case.history
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
-        is_own = deployment is not None and metadata.is_owned_by(deployment, server.metadata.uid)
-        return replace(case.history, deployed=revision.number_on(deployment if is_own else None))
+        return replace(case.history, deployed=_number_on(deployment, server))
 
     async def _applied(self, server: KimiLinearServer, case: _Case) -> Manifest | None:
         """Return the pod template that the operator applied to the Deployment if its record is lost, else None.
@@ -434,10 +453,16 @@ class Templates:
         None if somebody has changed the template.
         """
         is_lost = case.history.is_record_lost or has_lost_way_back(server, case.history)
-        if not case.live or not is_lost:
+        is_usable = case.state.is_unchanged or bool(case.history.revisions)
+        if not (case.live and is_lost and is_usable):
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
         return running_template(build_pod_template(server), deployment) if deployment else None
+
+
+def _number_on(deployment: Manifest | None, server: KimiLinearServer) -> int:
+    """Return the number on a Deployment that the server owns or may adopt, 0 if there is none."""
+    return revision.number_on(deployment) if deployment and plan.may_be_taken(deployment, server) else 0
 
 
 def _staying(router: Manifest | None) -> Manifest | None:
@@ -452,18 +477,3 @@ def _awaits_replicas(spec: ServerSpec, current: Revision) -> bool:
     wait, and so does `replicas: 0` without KEDA.
     """
     return wanted_replicas(spec) > 0 or (is_asleep(spec) and not current.was_asleep)
-
-
-def is_served_with(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment wants replicas, and all of them serve with this revision's pod template."""
-    is_current = revision.number_on(deployment) == current.number
-    return is_current and ServerObservation({}, None, deployment=deployment).is_complete
-
-
-def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment has this revision's pod template, and all wanted replicas serve with it.
-
-    The number of wanted replicas can be 0.
-    """
-    is_current = revision.number_on(deployment) == current.number
-    return is_current and ServerObservation({}, None, deployment=deployment).is_rolled_out

@@ -58,8 +58,8 @@ def uncertain_fields(
     the CRD of another version dropped. There is one exception. The owner of a list has perhaps not set everything in
     its items, so other values in items are uncertain, too.
 
-    Suppose that somebody deleted a server without its children and created it again. The owner of a list has then
-    written all of the list again, so the time of this write says nothing about the fields in its items. The pods stay.
+    If somebody deletes a server without its children and creates it again, the pods stay. The owner of a list has then
+    written the whole list again, so the time of this write says nothing about the fields in the items of the list.
 
     Args:
         server: The server.
@@ -120,8 +120,9 @@ def _without_recorded_items(
 ) -> tuple[FieldPath, ...]:
     """Return the fields without those in items of lists that have the same value in the newest record.
 
-    The template of this record is not on the Deployment, for example because the API server refused it. When the record
-    was made, somebody had asked for everything in it. But that was before the last status.
+    The Deployment does not have the template of this record, for example because the API server refused the template.
+    When the record was made, somebody had asked for everything in it. The times in the managed fields do not show this,
+    because the last status is newer.
     """
     newest = history.newest
     if not paths or newest is None or newest is history.reference or newest.uid != server.metadata.uid:
@@ -150,8 +151,8 @@ def known_answers(
 ) -> dict[FieldPath, Any]:
     """Return the doubtful fields, with their values, that nobody had asked for according to a record.
 
-    While the generation of a spec is the same, nobody asks for anything. So a field that was not in the spec when the
-    operator saw it first is a default.
+    While the generation of a spec is the same, nobody asks for anything. So if a field was not in the spec when the
+    operator first saw this generation, the field is a default.
 
     Args:
         uncertain: The uncertain fields.
@@ -219,6 +220,21 @@ def _written_since(
     return [entry for entry in newer if "f:replicas" in owned_spec([entry])]
 
 
+def was_only_scaled(server: Manifest, before: Before) -> bool:
+    """Return whether the spec was applied, and since then exactly one write has changed it, which was a scale.
+
+    Args:
+        server: The server, with its managed fields.
+        before: What the operator already knows.
+    """
+    status = stored.readable_status(ServerStatus, server.get("status"))
+    managed_fields = server["metadata"].get("managedFields") or ()
+    if not reported_at(managed_fields) or not _is_known(status, None):
+        return False
+    is_scaled = _was_scaled_once(server, status, _replicas_in(status, before))
+    return is_scaled and not _written_since(server, managed_fields, "", before)
+
+
 def _is_known(status: Manifest, seen: Seen | None) -> bool:
     """Return whether the spec at the time of a status was applied, or was recorded because it was not applied."""
     generation = status.get("observedGeneration")
@@ -227,10 +243,10 @@ def _is_known(status: Manifest, seen: Seen | None) -> bool:
 
 
 def remembered(record: Revision, server: KimiLinearServer, uncertain: UncertainFields, answers: Answers) -> Revision:
-    """Return a record that also says what the operator sees of a spec that it does not apply.
+    """Return a record that also contains what the operator knows about the defaults in a spec that it does not apply.
 
-    Until the spec can be applied, it may get defaults of another version. Then the record shows which fields are
-    defaults.
+    Until the spec can be applied, it may get more defaults, from another version. The record then shows which fields
+    are defaults.
 
     Args:
         record: The record with which the spec was compared.

@@ -296,7 +296,7 @@ def _is_as_built(benchmark: Manifest, server: KimiLinearServer, current: Revisio
 
 
 def _seconds_until_retry(benchmark: Manifest, now: str) -> float | None:
-    """Return the seconds until another benchmark replaces this one without a result, None while this one runs."""
+    """Return the seconds until another benchmark replaces this one, which has no result; None while this one runs."""
     if not _is_complete(benchmark):
         return None
     age = seconds_between(benchmark["status"].get("completionTime"), now) or 0.0

@@ -12,12 +12,12 @@ from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import gate, revision, verification
 from kimi_linear_operator.server.labels import TEMPLATE_LABEL
+from kimi_linear_operator.server.observation import is_served_with
 from kimi_linear_operator.server.outcome import growing_seconds
 from kimi_linear_operator.server.owned import own_deployment, own_pods
 from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import TemplateChoice
-from kimi_linear_operator.server.templates import is_served_with
 from kimi_linear_operator.server.verification import Observed, Verified
 
 _LABEL = TEMPLATE_LABEL.encode()

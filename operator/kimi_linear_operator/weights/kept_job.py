@@ -1,6 +1,7 @@
-"""The Job that stays. Only a change that somebody asked for replaces a Job, no other version and none of its defaults.
+"""The Job that stays. A Job is replaced only if a user asks for a change.
 
-A Job is compared with the weights by what it was made for, as this version reads that.
+Another version of the operator, or a default of that version, replaces no Job. The operator compares the weights with
+the inputs for which the Job was made, as this version reads these inputs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -110,9 +111,9 @@ def _name_of(item: Manifest, made_for: Wanted | None) -> str:
 
 
 def newest(weights: KimiLinearWeights, jobs: Iterable[Manifest]) -> tuple[Manifest, Recorded] | None:
-    """Return the newest Job that says what it was made for, with that; None if there is none.
+    """Return the newest Job with a readable record of its inputs, and this record; None if there is none.
 
-    A Job that is being deleted was made for an older spec.
+    Jobs that are being deleted are left out, because they were made for older specs.
     """
     staying = [item for item in _newest_own(weights, jobs) if "deletionTimestamp" not in item["metadata"]]
     found = [(item, recorded) for item in staying if (recorded := job_inputs.read(item))]

@@ -31,7 +31,7 @@ def build_claims(weights: KimiLinearWeights) -> list[Manifest]:
 
 
 def build_fetch(wanted: Wanted, live: Sequence[Manifest]) -> list[Manifest]:
-    """Return the ConfigMap with the program, and the Job that fetches the weights to this claim.
+    """Return the ConfigMap with the program, and the Job that fetches the weights to the claim.
 
     A Job that stays keeps the ConfigMap with its program, even if another version made that ConfigMap.
     """

@@ -26,6 +26,7 @@ from kimi_linear_operator.reconcile.errors import (
     Failures,
     GoneError,
 )
+from kimi_linear_operator.reconcile.live import newest_pods
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.recheck import Rechecker
@@ -183,7 +184,10 @@ class WeightsReconciler:
         await self._children.create(weights, wanted)
 
     async def _with_last_result(self, weights: KimiLinearWeights, live: Sequence[Manifest]) -> list[Manifest]:
-        """Return the children. Before another Job replaces the newest Job, its result is read from the API server."""
+        """Return the children. Before another Job replaces the newest Job, read the newest Job's result again.
+
+        The result comes from the API server.
+        """
         found = kept_job.newest(weights, (child for child in live if child["kind"] == JOB.kind))
         if found is None or progress.result_of(found[0]):
             return [*live]
@@ -216,10 +220,7 @@ class WeightsReconciler:
         return self._logs.follow(key, running)
 
     async def _refused(self, job: Manifest) -> Reason | None:
-        """Return why a Job has no pod, None if the Job is new or no Event names the cause.
-
-        Only Events name this cause.
-        """
+        """Return why a Job has no pod, None if the Job is new or no Event names the cause."""
         age = seconds_between(job["metadata"].get("creationTimestamp"), self._now()) or 0.0
         if age < SECONDS_WITHOUT_POD or job.get("spec", {}).get("suspend"):
             return None
@@ -242,8 +243,7 @@ class WeightsReconciler:
         if live is None or live["metadata"]["uid"] != uid:
             raise BehindError(f"Job {name} is gone")
         self._cache.put(JOB, live)
-        found = await self._cluster.essences(POD, namespace, metadata.selector_text(weights))
-        pods = [pod for pod in found if metadata.is_owned_by(pod, uid)]
+        pods = await newest_pods(self._cluster, live, metadata.selector_text(weights))
         return await self._note_result(live, pods), pods
 
     async def _note_result(self, job: Manifest, pods: Sequence[Manifest]) -> Manifest:

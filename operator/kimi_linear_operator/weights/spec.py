@@ -111,8 +111,8 @@ class WeightsStatus(Status):
 
     conditions: Conditions = Field(
         default_factory=list,
-        description="Accepted, Ready, Reconciling and Stalled; in addition, Synced while finalizers hold an object of "
-        "the weights that is being deleted.",
+        description="Accepted, Ready, Reconciling and Stalled. Synced is added while an object that the operator "
+        "created for the weights is being deleted, and finalizers hold this object.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     claim: str | None = Field(default=None, description="The PersistentVolumeClaim that holds the weights.")

@@ -175,7 +175,7 @@ def snapshot(generation: int = 1, uid: str = "u", image: str = "i", **restarts: 
         {"metadata": {"name": name}, "status": {"containerStatuses": [{"restartCount": count}]}}
         for name, count in restarts.items()
     ]
-    return target.snapshot(found, pods)
+    return target.snapshot(found, target.restarts(pods))
 
 
 def test_changes_of_a_server_are_reported() -> None:
@@ -231,7 +231,7 @@ def test_other_pods_between_suites_are_reported_and_other_labels_are_not() -> No
     facts = target.of_server(made(), server(), pod_template("a")).facts
     found = {"metadata": {"uid": "u", "generation": 1}}
     then, same, other = (
-        target.snapshot(found, [], template)
+        target.snapshot(found, {}, template)
         for template in (pod_template("a"), pod_template("a", labels={"team": "search"}), pod_template("b"))
     )
     assert target.changes_since(facts, then) == target.changes_since(facts, same) == []

@@ -1,11 +1,13 @@
 """The state of a suite, derived from its Job and pod."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from kimi_linear_operator.benchmark import job_status
+from kimi_linear_operator.benchmark.job_status import Clients
 from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from make import owned
@@ -155,10 +157,23 @@ def test_a_job_that_does_not_end_after_its_time_limit_is_given_up() -> None:
 
 def test_a_pod_in_which_only_a_sidecar_runs_does_not_block_other_benchmarks() -> None:
     done = owned_by_job(beside_a_sidecar(RESULT))
-    assert not job_status.is_busy([going()], [done])
-    assert job_status.is_busy([going()], [])
-    assert job_status.is_busy([], [RUNS])
-    assert not job_status.is_busy([make_job()], [])
+    assert not is_busy([going()], [done])
+    assert is_busy([going()], [])
+    assert is_busy([], [RUNS])
+    assert not is_busy([make_job()], [])
+
+
+def is_busy(jobs: Sequence[Manifest], pods: Sequence[Manifest]) -> bool:
+    return Clients().with_jobs(jobs).with_pods(pods).are_busy
+
+
+def test_jobs_and_pods_are_counted_page_by_page() -> None:
+    """After a failed client, its Job may have another pod. A page contains only some of the pods."""
+    failed, running = owned_by_job(ended({}, code=1)), owned_by_job(RUNS)
+    clients = Clients().with_jobs([going()])
+    assert clients.with_pods([failed]).with_pods([running]).are_busy
+    assert clients.with_pods([running]).with_pods([failed]).are_busy
+    assert not clients.with_pods([]).with_pods([failed]).are_busy
 
 
 def test_thousands_of_jobs_and_pods_take_little_time() -> None:
@@ -166,9 +181,9 @@ def test_thousands_of_jobs_and_pods_take_little_time() -> None:
     going_on = [{**going(), "metadata": {**going()["metadata"], "uid": number}} for number in numbers]
     done = beside_a_sidecar(RESULT)
     pods = [{**done, "metadata": {**done["metadata"], "ownerReferences": [{"uid": number}]}} for number in numbers]
-    assert not job_status.is_busy(going_on, pods)
+    assert not is_busy(going_on, pods)
     # It costs about 2, and more than 20 if each Job is compared with each pod.
-    assert cost(lambda: job_status.is_busy(going_on, pods), tries=3) < 10
+    assert cost(lambda: is_busy(going_on, pods), tries=3) < 10
 
 
 def owned_by_job(pod: Manifest) -> Manifest:
@@ -191,10 +206,3 @@ def test_numbers_that_a_pod_reports_are_checked_against_the_suite(change: Manife
     found = result(ended({**RESULT, **change}))
     assert (found["outcome"], found["reason"], found["requested"], found["completed"]) == ("Failed", "NoResult", 200, 0)
     assert words in found["message"]
-
-
-def test_pods_of_another_job_with_the_same_name_do_not_count() -> None:
-    job = make_job()
-    own = {"metadata": {"name": "own", "ownerReferences": [{"uid": job["metadata"]["uid"]}]}}
-    former = {"metadata": {"name": "former", "ownerReferences": [{"uid": "another"}]}}
-    assert job_status.pods_of(job, [own, former, RUNS]) == [own]

@@ -1,7 +1,7 @@
 """No benchmark waits for ever for a benchmark that has its turn but starts no suite."""
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -31,8 +31,8 @@ class World:
         self.benchmark(first, {"startTime": "2026-11-24T08:00:00Z", "results": [make_result("speed-low")]})
         self.benchmark(LATER, {})
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        return []
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
+        return summary
 
     async def get(self, kind: Kind, namespace: str, name: str) -> None:
         return None

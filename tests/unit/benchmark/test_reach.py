@@ -58,7 +58,7 @@ def test_a_volume_in_an_edited_deployment_gives_the_clients_pod_no_access_beyond
     assert _jobs(world, monkeypatch) == []
     found = find_condition((world.cache.get(FIRST) or {})["status"], "TargetReady")
     assert (found["status"], found["reason"]) == ("False", "ServerUnready")
-    assert "would get access beyond itself from the pods of kimi" in found["message"]
+    assert "the weights' volume of the pods of kimi, which gives access that is not allowed" in found["message"]
 
 
 @pytest.mark.parametrize(("source", "allows"), [(_CLAIM, False), (_FILES, True)], ids=["claim", "allowed"])

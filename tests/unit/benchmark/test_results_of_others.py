@@ -39,8 +39,8 @@ class WritingCluster:
     def __init__(self) -> None:
         self.written: list[tuple[Kind, Manifest]] = []
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        return []
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
+        return summary
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return make_finished_benchmark() if kind == BENCHMARK else None

@@ -2,11 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from kimi_linear_operator.benchmark import target
 from kimi_linear_operator.benchmark.server_state import read_state
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import ServerState
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
@@ -25,13 +26,13 @@ class Objects:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return make_server() if kind.kind == "KimiLinearServer" else None
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
         wanted = dict(part.split("=") for part in selector.split(",")).items()
-        return [pod for pod in self.pods if wanted <= pod["metadata"]["labels"].items()]
+        return add(summary, [pod for pod in self.pods if wanted <= pod["metadata"]["labels"].items()])
 
     def state(self) -> str:
         benchmark = KimiLinearBenchmark.model_validate(make_benchmark())
-        return asyncio.run(read_state(cast(Cluster, self), benchmark))
+        return asyncio.run(read_state(cast(Cluster, self), benchmark)).snapshot
 
 
 def pod(name: str, labels: dict[str, str], *, is_own: bool = True) -> Manifest:
@@ -56,4 +57,4 @@ def test_an_endpoint_has_no_state() -> None:
     benchmark = KimiLinearBenchmark.model_validate(
         make_benchmark(serverRef=None, endpoint={"url": "http://a", "model": "m"})
     )
-    assert asyncio.run(read_state(cast(Cluster, Objects()), benchmark)) == "{}"
+    assert asyncio.run(read_state(cast(Cluster, Objects()), benchmark)) == ServerState("{}")

@@ -88,7 +88,7 @@ def test_a_server_with_an_unreadable_spec_counts_as_unready_and_unchanged() -> N
     found = {**server(), "spec": "newer"}
     seen = aim(found)
     assert (seen.reason.name, seen.reason.message) == ("ServerUnready", "the spec of server kimi cannot be read")
-    assert target.changes(target.snapshot(server(), ()), target.snapshot(found, ())) == []
+    assert target.changes(target.snapshot(server(), {}), target.snapshot(found, {})) == []
 
 
 def test_the_running_pods_are_measured_even_if_the_spec_has_changed() -> None:
@@ -175,12 +175,12 @@ class World:
         self.benchmark(MINE)
         self.benchmark(THEIRS, endpoint=ADDRESS)
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
         """The API server's own lists, from the store."""
         for key in self.news:
             self.benchmark(key, endpoint=ADDRESS)
         known = [key for key in (MINE, THEIRS) if key.namespace == namespace]
-        return [essence(item) for key in known for item in self.cache.children(kind, key)]
+        return add(summary, [essence(item) for key in known for item in self.cache.children(kind, key)])
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         if namespace == self.unreadable:

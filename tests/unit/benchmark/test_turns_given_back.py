@@ -51,8 +51,8 @@ class Shown:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.cache.get(Key(namespace, name, kind))
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> Any:
-        return [item for key in (FIRST, SECOND) for item in self.cache.children(kind, key)]
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
+        return add(summary, [item for key in (FIRST, SECOND) for item in self.cache.children(kind, key)])
 
     async def events_of(self, involved: Manifest) -> Any:
         return []

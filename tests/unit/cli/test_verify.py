@@ -124,7 +124,7 @@ def test_right_answers_exit_with_0_and_keep_progress_out_of_standard_output(veri
     printed = capsys.readouterr()
     assert (code, printed.out.splitlines()[:2]) == (0, ["kimi-by-hand-x7k2p: Passed", "  all bounds are kept"])
     assert printed.err.splitlines() == [
-        "kimi-by-hand-x7k2p asks kimi; the operator deletes it an hour after its end",
+        "benchmark kimi-by-hand-x7k2p asks kimi; an hour after its end, the operator deletes the benchmark",
         f"{NOW} kimi-by-hand-x7k2p has not passed: WaitingForTurn [0/2 waiting]; "
         "0 of 2 suites have ended; nightly goes first",
         f"{NOW} kimi-by-hand-x7k2p has not passed: Running [0/2 accuracy]; 0 of 2 suites have ended",

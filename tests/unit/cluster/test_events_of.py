@@ -12,20 +12,24 @@ from aiohttp import web
 from answering import answering, refused
 from kimi_linear_operator.cluster import pages as module
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.cluster.pages import LIST_CHUNK, MOST_EVENT_PAGES
+from kimi_linear_operator.cluster.pages import LIST_CHUNK, MOST_EVENT_PAGES, MOST_EVENTS
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 POD = {"metadata": {"name": "pod", "namespace": "default", "uid": "u"}}
 
 
-def event(number: int, size: int = 10) -> Manifest:
+def event(number: int, size: int = 10, second: int = 0) -> Manifest:
     return {
         "metadata": {"name": f"pod.{number}", "managedFields": ["x" * 100] * 10},
         "reason": "FailedMount",
         "message": "x" * size,
         "lastTimestamp": f"2026-11-24T09:{number % 60:02}:00Z",
-        "series": {"count": 2, "lastObservedTime": "2026-11-24T10:00:00.000000Z"},
+        "series": {"count": 2, "lastObservedTime": f"2026-11-24T10:00:{second:02}.000000Z"},
     }
+
+
+def essence_of(event: Manifest) -> Manifest:
+    return {key: value for key, value in event.items() if key != "metadata"}
 
 
 def read(events: list[Manifest], gone_at: int | None = None) -> tuple[list[Manifest], list[int]]:
@@ -51,18 +55,29 @@ def read(events: list[Manifest], gone_at: int | None = None) -> tuple[list[Manif
 
 def test_the_contents_of_an_event_are_kept() -> None:
     told, limits = read([event(1)])
-    assert told == [{key: value for key, value in event(1).items() if key != "metadata"}]
+    assert told == [essence_of(event(1))]
     assert limits == [LIST_CHUNK]
 
 
 def test_events_of_the_second_page_are_read_too() -> None:
-    told, _ = read([event(number) for number in range(LIST_CHUNK + 5)])
-    assert len(told) == LIST_CHUNK + 5
+    told, limits = read([event(number, second=number // LIST_CHUNK) for number in range(LIST_CHUNK + 5)])
+    assert told[:5] == [essence_of(event(LIST_CHUNK + number, second=1)) for number in range(5)]
+    assert limits == [LIST_CHUNK, LIST_CHUNK]
 
 
 def test_only_a_few_pages_of_thousands_of_events_are_read() -> None:
     told, limits = read([event(number) for number in range(5000)])
-    assert (len(told), limits) == (MOST_EVENT_PAGES * LIST_CHUNK, [LIST_CHUNK] * MOST_EVENT_PAGES)
+    assert (len(told), limits) == (MOST_EVENTS, [LIST_CHUNK] * MOST_EVENT_PAGES)
+
+
+def test_the_newest_of_thousands_of_events_are_kept() -> None:
+    """The API server lists Events by name, and not by time."""
+    newest = [event(number, second=1) for number in range(0, 4000, 4000 // MOST_EVENTS + 1)]
+    others = {number: event(number) for number in range(4000)} | {
+        int(item["metadata"]["name"][4:]): item for item in newest
+    }
+    told, _ = read(list(others.values()))
+    assert told[: len(newest)] == [essence_of(item) for item in newest]
 
 
 def test_large_events_are_read_in_short_pages_and_their_messages_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:

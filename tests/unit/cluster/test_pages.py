@@ -168,7 +168,7 @@ def test_a_list_whose_pages_are_always_the_same_page_is_an_error() -> None:
 
     async def test() -> None:
         async with answering(answer) as cluster:
-            with pytest.raises(ApiError, match="the page before"):
+            with pytest.raises(ApiError, match="same page of the list twice"):
                 await cluster.list(SERVER, "default")
 
     asyncio.run(test())

@@ -182,7 +182,7 @@ def test_values_of_a_wrong_shape_are_left_to_the_api_server(spec: Manifest) -> N
 
 def test_the_refusal_names_the_access_and_who_can_allow_it() -> None:
     assert access.refusal(["hostPID: true"]) == (
-        "the pods would get access beyond themselves: hostPID: true. Remove this from podTemplate and security, or "
+        "the pods would get access that is not allowed: hostPID: true. Remove this from podTemplate and security, or "
         "ask an administrator to run the operator with --allow-node-access (the chart's value allowNodeAccess)"
     )
 

@@ -80,8 +80,8 @@ class ObligingCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return MAKE[kind](name) if kind in MAKE else None
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        return []
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
+        return summary
 
     async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
         return await self.apply(kind, manifest)

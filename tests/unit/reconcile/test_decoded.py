@@ -74,8 +74,8 @@ class Accepting(RefusingCluster):
     async def events_of(self, _: Manifest) -> list[Manifest]:
         return []
 
-    async def essences(self, *_: Any) -> list[Manifest]:
-        return []
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
+        return summary
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         return stored(manifest)

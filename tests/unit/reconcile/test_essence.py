@@ -3,14 +3,13 @@
 import asyncio
 import itertools
 import string
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.benchmark import job_status
-from kimi_linear_operator.cluster.pages import Page, Pages
 from kimi_linear_operator.kubernetes.bounds import HEAVIEST_CHILD, LARGEST_CHILD, LARGEST_SPEC, MOST_VALUES
 from kimi_linear_operator.kubernetes.conditions import LONGEST_MESSAGE
 from kimi_linear_operator.kubernetes.drift import has_drifted, with_digests
@@ -37,7 +36,7 @@ from kimi_linear_operator.server.manifests import build, build_revision
 from kimi_linear_operator.server.revision import History
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from kimi_linear_operator.server.template_choice import choose
-from make import UID, make_benchmark, make_condition, make_deployment, make_pod, make_result, make_server, owned, stored
+from make import make_benchmark, make_condition, make_deployment, make_pod, make_result, make_server, owned, stored
 from passes import READER, WRITTEN, Passes, check_stored, new_cache
 from processor_time import cost, measured
 from unit.server.test_many_unowned_fields import Cluster as FakeCluster
@@ -414,22 +413,6 @@ def test_a_thousand_pods_are_all_read() -> None:
 def test_long_strings_do_not_count_towards_the_weight_of_a_text() -> None:
     assert jsontext.weight(b'{"a":1,"b":[1,2]}') == 7
     assert jsontext.weight(b'{"a":"' + b',[{\\"' * 1000 + b'","b":[1,2]}') == 7
-
-
-def test_only_the_essence_of_jobs_listed_before_a_start_is_kept() -> None:
-    spec = {"suspend": True, **template(env=[{"name": "a", "value": TEXT}])}
-    job = child(JOB, spec=spec, status={"conditions": [{"type": "Complete", "status": "True"}]})
-
-    class Paged(Pages):
-        async def of(self, *_: Any) -> AsyncGenerator[Page, None]:
-            for number in range(20):
-                metadata = {**job["metadata"], "name": f"job-{number}"}
-                yield Page([{**job, "metadata": metadata}, {**job, "metadata": metadata}], 1)
-
-    found = asyncio.run(Paged(None).essences(JOB, "default", ""))  # type: ignore[arg-type]
-    assert len(found) == 40
-    assert len(jsontext.encode(found)) < 40 * SMALL
-    assert all(is_owned_by(item, UID) and job_status.has_ended(item) for item in found)
 
 
 def test_a_status_that_is_too_large_counts_as_empty() -> None:

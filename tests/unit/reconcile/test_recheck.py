@@ -234,7 +234,8 @@ def test_replicas_without_an_owner_count_as_requested_because_autoscalers_leave_
     assert cluster.written == []
 
 
-# A check of a refused spec costs about 2, and 25 if the search has no limit. During the check, the Lease is not renewed.
+# A check of a refused spec costs about 2, and 25 if the search has no limit. During the check, the Lease is not
+# renewed.
 MOST_COST = 10
 
 

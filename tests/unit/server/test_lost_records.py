@@ -1,15 +1,37 @@
-"""Somebody has deleted the record of the pods that run, and an older record is still there."""
+"""The pods that run do not have the template of the newest record."""
 
 import copy
 from typing import Any
 
 import pytest
 
+from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
-from kimi_linear_operator.server import deployment
+from kimi_linear_operator.server import deployment, router
 from kimi_linear_operator.server.labels import REVISION_ANNOTATION
 from operated import KEY, World
+from unit.server import test_changed_defaults as owners
 from unit.server.test_replaced_marks import verify
+
+_SIZE: Manifest = {"f:tensorParallelism": {}}
+
+
+class Owned(owners.World):
+    """A server whose managed fields show who wrote its spec, and when."""
+
+    def template(self, name: str) -> Manifest:
+        found = self.cache.get(KEY._replace(name=name).of(DEPLOYMENT))
+        assert found
+        return dict(found["spec"]["template"])
+
+    def lose_records(self) -> None:
+        """Delete the records. The API server still has the Deployments."""
+        for record in self.cache.children(REVISION, KEY):
+            self.cache.take(self.cache.reader.read(REVISION, record, is_deleted=True))
+        for name in ("kimi", "kimi-router"):
+            found = self.cache.get(KEY._replace(name=name).of(DEPLOYMENT))
+            if found:
+                self.cluster.live[f"Deployment/{name}"] = found
 
 
 def lose(world: World, number: int) -> None:
@@ -60,9 +82,14 @@ def changed(**spec: Any) -> World:
 
 def build_other_pods(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let another version of the operator go on. It would build other pods."""
+    build_other(monkeypatch)
+    world.new_operator()
+
+
+def build_other(monkeypatch: pytest.MonkeyPatch) -> None:
     build = deployment._pod_spec
     monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 77})
-    world.new_operator()
+    monkeypatch.setattr(router, "_REQUESTS", {"cpu": "2", "memory": "512Mi"})
 
 
 @pytest.mark.parametrize(
@@ -82,6 +109,26 @@ def test_the_pods_of_a_lost_record_stay(spec: Manifest, monkeypatch: pytest.Monk
     world.passes(2)
     assert (pods(world), records(world)) == (before, ["kimi-1", "kimi-2"])
     assert world.condition()["reason"] == "NewTemplateAvailable"
+
+
+@pytest.mark.parametrize(
+    ("is_scale", "more"),
+    [(True, {"replicas": 2}), (False, {"replicas": 2, "engine": {"extraArgs": ["--log-level=info"]}})],
+    ids=["an autoscaler", "the owner"],
+)
+def test_of_lost_records_only_a_change_by_the_owner_replaces_pods(
+    is_scale: bool, more: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All records were deleted while no operator ran, and the replicas changed before the next version started."""
+    world = Owned().write({**_SIZE, "f:router": {}}, router={})
+    before = [world.template(name) for name in ("kimi", "kimi-router")]
+    build_other(monkeypatch)
+    world.lose_records()
+    world.start()
+    owned = {**_SIZE, "f:router": {}, "f:replicas": {}, "f:engine": {"f:extraArgs": {}}}
+    world.write(owned, is_scale=is_scale, router={}, **more)
+    after = [world.template(name) for name in ("kimi", "kimi-router")]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [is_scale, is_scale]
 
 
 def test_pods_that_somebody_has_edited_get_the_spec_and_no_older_record() -> None:
@@ -132,3 +179,17 @@ def test_a_server_that_went_back_keeps_its_pods_although_their_record_is_lost(mo
     build_other_pods(world, monkeypatch)
     world.passes(2)
     assert (pods(world), records(world)) == (first, ["kimi-1", "kimi-2"])
+
+
+def test_an_adopted_server_keeps_its_pods_although_its_newest_record_never_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server refused a change. The server was deleted without its children, and created without the change."""
+    world = Owned().write(_SIZE)
+    before = world.template("kimi")
+    world.cluster.refused["Deployment/kimi"] = ApiError(422, "wrong")
+    world.write({**_SIZE, "f:engine": {"f:contextLength": {}}}, engine={"contextLength": 4096})
+    assert [record["metadata"]["name"] for record in world.cache.children(REVISION, KEY)] == ["kimi-1", "kimi-2"]
+    world.cluster.refused.clear()
+    world.delete_without_children()
+    build_other(monkeypatch)
+    world.write(_SIZE)
+    assert (world.template("kimi"), world.number) == (before, 1)

@@ -1,11 +1,13 @@
 """A server has at most one mark of an automatic rollout: that of its current revision until its pods have served."""
 
+import asyncio
 import copy
 import json
 
 import pytest
 
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, VERIFICATION_ANNOTATION
 from operated import KEY, World
@@ -78,7 +80,9 @@ def test_a_mark_that_another_field_manager_owns_goes_when_the_server_has_served(
     assert (world.cluster.reads, world.cluster.written[before:]) == ([], [])
 
 
-def test_a_server_gets_everything_although_its_pods_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_gets_everything_and_its_status_although_its_pods_cannot_be_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Only the pods of the API server show whether the rollout goes on. The owner's changes do not wait for that."""
     world = World(router=None)
     world.report("kimi")
@@ -87,14 +91,48 @@ def test_a_server_gets_everything_although_its_pods_cannot_be_listed(monkeypatch
     async def refuse(*_: object) -> list[Manifest]:
         raise ApiError(429, "too many requests")
 
-    monkeypatch.setattr(world.cluster, "essences", refuse)
+    monkeypatch.setattr(world.cluster, "summarize", refuse)
     world.report("kimi")
     world.spec |= {"replicas": 5, "service": {"port": 31000}}
     world.generation += 1
-    with pytest.raises(ApiError, match="too many requests"):
-        world.passes()
+    for failures in range(7):
+        with pytest.raises(ApiError, match="too many requests"):
+            world.passes(failures=failures)
+        world.report("kimi")
+    assert world.cluster.status["observedGeneration"] == world.generation
+    ready = find_condition(world.cluster.status, "Ready")
+    assert ready
+    assert ready["status"] == "True"
     deployment = world.cache.get(KEY.of(DEPLOYMENT))
     assert deployment
     assert deployment["spec"]["replicas"] == 5
     assert "Service/kimi" in world.cluster.written
     assert marks(world) == ["kimi-2"]
+
+
+def test_a_replaced_revision_loses_its_mark_before_it_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may hold it for ever. With its mark, it would stop the rollout of the next version."""
+    world = World(router=None)
+    world.report("kimi")
+    world.roll_out_other_replicas(monkeypatch)
+    world.report("kimi", availableReplicas=0)
+    deleted: list[tuple[str, bool]] = []
+
+    async def hold(_kind: Kind, manifest: Manifest, **_: object) -> None:
+        about = manifest["metadata"]
+        deleted.append((about["name"], AUTOMATIC_ANNOTATION in about["annotations"]))
+
+    apply = world.cluster.apply
+
+    async def apply_slowly(kind: Kind, manifest: Manifest) -> Manifest:
+        await asyncio.sleep(0.001)
+        return await apply(kind, manifest)
+
+    monkeypatch.setattr(world.cluster, "delete", hold)
+    monkeypatch.setattr(world.cluster, "apply", apply_slowly)
+    world.owned = {"f:engine": {"f:contextLength": {}}}
+    world.change(engine={"contextLength": 4096})
+    world.passes(2)
+    assert ("kimi-2", False) in deleted
+    assert ("kimi-2", True) not in deleted
+    assert marks(world) == ["kimi-3"]

@@ -17,6 +17,7 @@ from kimi_linear_operator.server import preview, router, router_template
 from kimi_linear_operator.server.labels import (
     AUTOMATIC_ANNOTATION,
     ROLLOUT_ANNOTATION,
+    ROUTER_HASH_ANNOTATION,
     TEMPLATE_ANNOTATION,
     VERIFICATION_ANNOTATION,
 )
@@ -275,8 +276,8 @@ def test_a_rollout_of_only_the_router_needs_no_new_verification() -> None:
     result = Result(has_passed=True, message="benchmark kimi-verify-1: passed")
     revision = Revision(3, {}, {}, "", "", 1, created=NOW, result=result)
     server = KimiLinearServer.model_validate(make_server())
-    marked = TemplateChoice(revision).with_mark(server, 4).current
-    assert marked == replace(revision, number=4, created="", is_automatic=True)
+    marked = TemplateChoice(revision).with_mark(server, 4, "0123456789abcdef").current
+    assert marked == replace(revision, number=4, created="", is_automatic=True, router_hash="0123456789abcdef")
 
 
 @pytest.mark.parametrize(
@@ -539,3 +540,26 @@ def test_a_rollout_of_a_router_whose_record_lacks_its_template_ends(monkeypatch:
         world.report(name)
     world.passes(2)
     assert world.condition()["reason"] == "Newest"
+
+
+@pytest.mark.parametrize("cpu", ["2", "3"], ids=["another version", "the version that began it"])
+def test_only_the_version_that_began_to_roll_a_router_out_goes_on_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, cpu: str
+) -> None:
+    """It was killed before it could write the router. Nobody has asked for the router of another version."""
+    before = _cpu(world.pods)
+    monkeypatch.setitem(world.cluster.refused, "Deployment/kimi-router", ApiError(500, "try again"))
+    with pytest.raises(ApiError):
+        _roll_out(monkeypatch, world)
+    assert (_cpu(world.pods), AUTOMATIC_ANNOTATION in str(world.record(2))) == (before, True)
+    world.cluster.refused.clear()
+    monkeypatch.setattr(router, "_REQUESTS", {"cpu": cpu, "memory": "512Mi"})
+    world.pause = None
+    world.new_operator()
+    world.passes(2)
+    assert _cpu(world.pods) == ("3" if cpu == "3" else before)
+    for name in ("kimi", "kimi-router"):
+        world.report(name)
+    world.passes(2)
+    annotations = world.record(2)["metadata"]["annotations"]
+    assert not {AUTOMATIC_ANNOTATION, ROUTER_HASH_ANNOTATION} & annotations.keys()

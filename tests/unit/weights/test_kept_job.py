@@ -34,8 +34,8 @@ class _Cluster(RefusingCluster):
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         return self.cache.get(Key(namespace, name, kind)) if kind == JOB else await super().get(kind, namespace, name)
 
-    async def essences(self, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
-        return []
+    async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
+        return summary
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         applied = await super().apply(kind, manifest)

@@ -35,7 +35,7 @@ def suite_lines(suite: SuiteRun) -> Iterator[str]:
 
 
 def _joined(parts: Iterable[Iterator[str]]) -> str:
-    """Join parts with an empty line between them, and leave out those without lines."""
+    """Join parts with an empty line between them. Parts without lines are left out."""
     return "\n".join("".join(f"{line}\n" for line in lines) for part in parts if (lines := list(part)))
 
 

@@ -47,7 +47,7 @@ OWNED_FLAGS = (
     "trust-remote-code",
 )
 
-# Flags that always fail in such a pod, with their aliases. Rules refuse them.
+# Flags that always fail in the pods that the operator builds, with their aliases. Rules refuse them.
 TLS_FLAGS = ("enable-ssl-refresh", "ssl-ca-certs", "ssl-certfile", "ssl-keyfile", "ssl-keyfile-password")
 DATA_PARALLEL_FLAGS = ("data-parallel-size", "dp-size")
 NODES_FLAGS = ("dist-init-addr", "nccl-init-addr", "node-rank", "use-ray")

@@ -19,8 +19,8 @@ from typing import Any
 def main(file: str, *command: str) -> None:
     """Run the module of a command `python3 -m MODULE ARGUMENT ...` in this process, with the key as its first argument.
 
-    The key comes first because argparse prints unknown arguments. After `--` or an unknown argument, the key would be
-    in this error.
+    The key comes first because argparse prints unknown arguments in an error message. After `--` or an unknown
+    argument, the key itself could be in this message.
     """
     key = read_key(Path(file))
     hide(key)

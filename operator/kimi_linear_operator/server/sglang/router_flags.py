@@ -20,8 +20,8 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 # In seconds. A killed replica fails two health checks within about two seconds. Until then, this replica has the
-# smallest load, so the router sends every request to it first. So the router repeats requests for a longer time: ten
-# retries take at least 5.6 s.
+# smallest load, so the router sends every request to it first. Retries must last longer: ten retries take at least
+# 5.6 s.
 _HEALTH = {
     "health-check-interval-secs": 1,
     "health-failure-threshold": 2,

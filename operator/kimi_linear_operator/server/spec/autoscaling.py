@@ -86,8 +86,8 @@ class Keda(Model):
         default=None,
         description="Query in PromQL for requests that arrive, from a proxy in front of the server. Used only if "
         "minReplicas is 0: a result above 0 starts the first replica. The last replica is removed when the result has "
-        "been 0 or empty for idleSeconds, and no request has waited or run in this time. If unset, the requests that "
-        "spec.router counts decide.",
+        "been 0 or empty for idleSeconds, and no request has waited or run in this time. If unset, the router "
+        "(spec.router) counts the requests, and its count is used instead.",
     )
     idle_seconds: Whole = Field(
         default=3600,
