@@ -103,7 +103,7 @@ class EndedSuites:
         result = with_last_reason(result, benchmark.status)
         before = job["metadata"].get("annotations", {}).get(TARGET_ANNOTATION, "")
         after = await read_state(self._cluster, benchmark)
-        changes = [*target.changes_since(facts, before), *target.changes(before, after)]
+        changes = [*target.changes_since(facts, before), *target.changes(before, after.snapshot)]
         return verdict.judge(benchmark.spec, suite, result, baseline=self._baseline(benchmark, suite), changes=changes)
 
     async def _live(self, cached: Manifest) -> Manifest | None:

@@ -80,7 +80,7 @@ def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
     does not matter, because earlier builds of the operator used other names.
 
     Args:
-        task: A Job that has not ended.
+        task: A Job.
         claim: The claim of its benchmark.
         asker: The benchmark that wants to start, or the operator.
     """
@@ -137,11 +137,19 @@ def hold_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:
 
 
 def is_measured(index: BenchmarkIndex, server: Key, now: str) -> bool:
-    """Return whether a benchmark of the server's namespace runs a suite on a server, or is between two suites."""
+    """Return whether a benchmark of the server's namespace measures a server, so that its pods must stay."""
     claims = index.claims(TargetKey(server.namespace, server.name), server.namespace)
-    return any(
-        _is_between_suites(claim, now) or hold_seconds(index, key, Asker(now)) > 0 for key, claim in claims.items()
-    )
+    return any(_is_between_suites(claim, now) or _is_unjudged(index, key, claim, now) for key, claim in claims.items())
+
+
+def _is_unjudged(index: BenchmarkIndex, key: Key, claim: Claim, now: str) -> bool:
+    """Return whether a benchmark has a Job of a suite that has no result yet.
+
+    The Job may have ended: the operator looks at the server's pods some seconds later, when it judges the suite. This
+    counts for at most the time limit of the suite.
+    """
+    asker, unjudged = Asker(now), claim.suites[claim.ended :]
+    return any(task.suite in unjudged and job_seconds(task, claim, asker) > 0 for task in index.tasks(key, claim.uid))
 
 
 def _is_between_suites(claim: Claim, now: str) -> bool:

@@ -12,7 +12,7 @@ from kimi_linear_operator.benchmark.server_state import read_state
 from kimi_linear_operator.benchmark.spec import Suite
 from kimi_linear_operator.benchmark.status import read_failed_start
 from kimi_linear_operator.benchmark.stored_results import StoredResults
-from kimi_linear_operator.benchmark.target_state import is_unusable
+from kimi_linear_operator.benchmark.target_state import ServerState, changed_reason, is_unusable
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, deletion, metadata
 from kimi_linear_operator.kubernetes.conditions import Reason
@@ -197,9 +197,10 @@ class NextSuite:
             runner = job.build_runner(benchmark)
             started.note_fields(runner, benchmark)
             await self._children.apply(benchmark, metadata.with_fingerprint(runner))
-            desired = job.build_job(benchmark, suite, state.target, await read_state(self._cluster, benchmark))
+            live = await read_state(self._cluster, benchmark)
+            desired = job.build_job(benchmark, suite, state.target, live.snapshot)
             # A request may take long, and the automatic rollout only checks for Jobs.
-            if wait := self._wait_for_rollout(measurement):
+            if wait := self._wait_for_rollout(measurement) or _wait_for_news(measurement, live):
                 return Step(wait.reason, again=wait.again)
             created = await self._children.create(benchmark, metadata.with_fingerprint(desired))
             _refuse_another(created, desired)
@@ -237,6 +238,16 @@ class NextSuite:
             return None
         message = f"the operator is about to give server {server.name} the newest pod template (--rollout-pause)"
         return Wait(Reason("ServerUnready", message), LEFTOVER_RETRY_SECONDS)
+
+
+def _wait_for_news(measurement: Measurement, live: ServerState) -> Wait | None:
+    """Return a wait if a server has changed and no watch has shown the change yet, None otherwise."""
+    reference, state = measurement.benchmark.spec.server_ref, measurement.target_state
+    if reference is None or state.target is None:
+        return None
+    server = Key(measurement.key.namespace, reference.name, SERVER)
+    reason = changed_reason(server, state.target.facts, live)
+    return Wait(reason, BEHIND_RETRY_SECONDS) if reason else None
 
 
 def _refuse_another(created: Manifest, desired: Manifest) -> None:

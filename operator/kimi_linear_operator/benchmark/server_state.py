@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from kimi_linear_operator.benchmark import target
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import ServerState
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
@@ -16,22 +17,22 @@ from kimi_linear_operator.server.owned import controlled_pods
 from kimi_linear_operator.server.spec import SERVER
 
 
-async def read_state(cluster: Cluster, benchmark: KimiLinearBenchmark) -> str:
-    """Read the state of the server that a benchmark measures, as JSON. It is empty for an endpoint.
+async def read_state(cluster: Cluster, benchmark: KimiLinearBenchmark) -> ServerState:
+    """Read the state of the server that a benchmark measures.
 
     Raises:
         ApiError: It could not be read.
     """
     reference, namespace = benchmark.spec.server_ref, benchmark.metadata.namespace
     if reference is None:
-        return target.snapshot(None, {})
+        return ServerState(target.snapshot(None, {}))
     server = await cluster.get(SERVER, namespace, reference.name)
     deployment = await cluster.get(DEPLOYMENT, namespace, reference.name)
     selector = f"{metadata.MANAGED_BY}={metadata.MANAGER},{SERVER_LABEL}={reference.name}"
     restarts = await cluster.summarize(POD, namespace, selector, dict[str, int](), _with_restarts)
     is_own = server and deployment and metadata.is_owned_by(deployment, server["metadata"]["uid"])
     template = deployment["spec"].get("template") if deployment and is_own else None
-    return target.snapshot(server, restarts, template)
+    return ServerState(target.snapshot(server, restarts, template), server)
 
 
 def _with_restarts(restarts: dict[str, int], pods: Sequence[Manifest]) -> dict[str, int]:

@@ -43,6 +43,19 @@ class TargetState:
         return self.reason.name in READY and self.target is not None
 
 
+@dataclass(frozen=True)
+class ServerState:
+    """The state of the server that a benchmark measures, as the API server has it.
+
+    Attributes:
+        snapshot: What must not change while a suite runs, as JSON. It is empty for an endpoint.
+        server: The server, None if there is none, or if the benchmark measures an endpoint.
+    """
+
+    snapshot: str
+    server: Manifest | None = None
+
+
 def target_state(cache: Cache, benchmark: KimiLinearBenchmark) -> TargetState:
     """Return the state of a benchmark's target."""
     reference = benchmark.spec.server_ref
@@ -52,14 +65,37 @@ def target_state(cache: Cache, benchmark: KimiLinearBenchmark) -> TargetState:
     key = Key(benchmark.metadata.namespace, reference.name, SERVER)
     manifest = cache.get(key.of(SERVER))
     if manifest is None:
-        return TargetState(
-            Reason("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}")
-        )
+        return TargetState(_missing(key))
     template = _template(cache, key, manifest["metadata"]["uid"])
     # A server may be ready although this version cannot read its spec.
     server = SERVERS.read_stored(manifest)
     measured = target.of_server(benchmark, server, template) if server else None
     return TargetState(_server_reason(manifest, server), measured)
+
+
+def changed_reason(key: Key, facts: Manifest, state: ServerState) -> Reason | None:
+    """Return why no suite may start on a server that is different from the one in the cache.
+
+    None if the server is the same and still ready. Otherwise the suite would measure another server than the status
+    says, and its verdict would be Invalid.
+
+    Args:
+        key: The server.
+        facts: The contents of `status.environment`, from the cache.
+        state: The server as the API server has it now.
+    """
+    if state.server is None:
+        return _missing(key)
+    reason = _server_reason(state.server, SERVERS.read_stored(state.server))
+    if reason.name not in READY:
+        return reason
+    if target.changes_since(facts, state.snapshot):
+        return Reason("ServerUnready", f"server {key.name} has just changed, and no watch has shown the change yet")
+    return None
+
+
+def _missing(key: Key) -> Reason:
+    return Reason("ServerMissing", f"there is no KimiLinearServer {key.name} in namespace {key.namespace}")
 
 
 def _template(cache: Cache, key: Key, uid: str) -> Manifest | None:

@@ -66,7 +66,8 @@ def error_of(answer: Answer) -> ApiError:
     if _is_status(status):
         return ApiError(code_of(answer.status, status), str(status.get("message", "")), retry_seconds)
     text = answer.content[:_QUOTED_BYTES].decode(errors="replace").strip()
-    return ApiError(UNREACHABLE, f"status {answer.status} without a Status of Kubernetes: {text}", retry_seconds)
+    message = f"status {answer.status} without a Status of Kubernetes: {text}"
+    return ApiError(UNREACHABLE, message, retry_seconds, answered=answer.status)
 
 
 def shows_forbidden(answer: Answer) -> bool:

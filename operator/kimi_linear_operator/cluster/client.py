@@ -30,9 +30,9 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 # The fields that identify an object and its spec. Each change of the spec raises the generation.
 _SAME_SPEC = ("uid", "generation")
-# How often to merge two field managers into one while others change the object: a Deployment's controller writes its
-# status within milliseconds after each patch.
-_MOST_UNIFICATIONS = 5
+# How often to write for exactly the known state of an object while others change it: a Deployment's controller writes
+# its status within milliseconds after each patch.
+_MOST_CONFLICTS = 5
 # The fields that identify an object and its whole state.
 _VERSION = ("uid", "resourceVersion")
 # The API server gives every object a newer version than this.
@@ -225,7 +225,7 @@ class Cluster:
             kind: The object's kind.
             live: The object, with its managed fields.
         """
-        for _ in range(_MOST_UNIFICATIONS):
+        for _ in range(_MOST_CONFLICTS):
             fields = ownership.unified(live["metadata"].get("managedFields") or [], MANAGER)
             if fields is None:
                 return live
@@ -237,17 +237,18 @@ class Cluster:
                 if error.status != CONFLICT:
                     raise
             live = await self._changed(kind, live)
-        raise ApiError(CONFLICT, f"{kind.kind} {live['metadata']['name']} keeps changing")
+        raise _changing(kind, live)
 
-    async def _changed(self, kind: Kind, before: Manifest) -> Manifest:
+    async def _changed(self, kind: Kind, before: Manifest, same: Iterable[str] = ("uid",)) -> Manifest:
         """Return an object that has changed.
 
         Raises:
-            ApiError: With status 409, if it is gone or replaced by another object.
+            ApiError: With status 409, if it is gone, or if one of these fields of its metadata has changed.
         """
-        live = await self.get(kind, before["metadata"]["namespace"], before["metadata"]["name"])
-        if live is None or live["metadata"]["uid"] != before["metadata"]["uid"]:
-            raise ApiError(CONFLICT, f"{kind.kind} {before['metadata']['name']} is gone")
+        about = before["metadata"]
+        live = await self.get(kind, about["namespace"], about["name"])
+        if live is None or any(live["metadata"][name] != about[name] for name in same):
+            raise ApiError(CONFLICT, f"{kind.kind} {about['name']} is gone or has another spec")
         return live
 
     async def annotate(self, kind: Kind, manifest: Manifest, name: str, value: str) -> Manifest:
@@ -285,10 +286,22 @@ class Cluster:
             if_unchanged: Whether to refuse with status 409 if the spec has changed.
 
         Raises:
-            ApiError: For example with status 409, if the object is replaced by another one. If the object had no
-                status, any change of the object is such a conflict.
+            ApiError: For example with status 409, if the object is replaced by another one. If no field of the status
+                is known, so is an object that changes again and again.
         """
-        body = _status_patch(manifest, status, _SAME_SPEC if if_unchanged else ("uid",))
+        same = _SAME_SPEC if if_unchanged else ("uid",)
+        for _ in range(_MOST_CONFLICTS):
+            try:
+                return await self._patch_status(kind, manifest, status, same)
+            except ApiError as error:
+                if error.status != CONFLICT or manifest.get("status"):
+                    raise
+            live = await self._changed(kind, manifest, same)
+            manifest = {**manifest, "metadata": live["metadata"]}
+        raise _changing(kind, manifest)
+
+    async def _patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, same: Iterable[str]) -> Manifest:
+        body = _status_patch(manifest, status, same)
         request = Request("STATUS", f"{path_of(kind, manifest)}/status", {"fieldManager": MANAGER}, body)
         return dict((await self._send(request, _METADATA_KIND, manifest["metadata"]["name"]))["metadata"])
 
@@ -337,6 +350,10 @@ class Cluster:
 
     async def _send(self, request: Request, kind: str, name: str) -> Manifest:
         return object_in(await self.transport.answer(request), kind, name, is_stored="dryRun" not in request.query)
+
+
+def _changing(kind: Kind, live: Manifest) -> ApiError:
+    return ApiError(CONFLICT, f"{kind.kind} {live['metadata']['name']} keeps changing")
 
 
 def _identity(kind: Kind, manifest: Manifest) -> Manifest:

@@ -15,6 +15,9 @@ CONFLICT = 409
 UNDECLARED_FIELD = "field not declared in schema"
 """The end of the message about a field that the kind does not have (k8s.io/apimachinery, util/managedfields)."""
 _FIRST_SERVER_ERROR = 500
+# The answer of an overloaded API server. It is plain text, and comes before the API server looks at the request
+# (k8s.io/apiserver, server/filters, tooManyRequests).
+_TOO_MANY_REQUESTS = 429
 _INVALID = 422
 # The message about a JSON patch that does not fit the object: a tested field has another value, or the place of a
 # change is missing (k8s.io/apimachinery, api/errors, NewGenericServerResponse).
@@ -71,14 +74,24 @@ class ApiError(Exception):
         message: The beginning of the API server's message. The rest is cut, because the message may quote large
             objects.
         retry_seconds: Seconds of the answer's `Retry-After`, 0 without one.
+        may_be_stored: Whether the API server may have stored a write, or may still store it, although this error came.
     """
 
-    def __init__(self, status: int, message: str, retry_seconds: float = 0.0) -> None:
+    def __init__(self, status: int, message: str, retry_seconds: float = 0.0, *, answered: int = 0) -> None:
+        """Take the parts of an error.
+
+        Args:
+            status: See the attribute.
+            message: The API server's message.
+            retry_seconds: See the attribute.
+            answered: HTTP status code of an answer that is no Status of Kubernetes, 0 if there is none.
+        """
         message = message[: foreigntext.LONGEST_TEXT]
         super().__init__(f"{status}: {message}" if status else message)
         self.status = status
         self.message = message
         self.retry_seconds = retry_seconds
+        self.may_be_stored = may_be_stored(status) and answered != _TOO_MANY_REQUESTS
 
     @property
     def meaning(self) -> Meaning:
@@ -111,6 +124,10 @@ class ApiError(Exception):
     def is_about_content(self) -> bool:
         """Return whether the API server refused the content of the object, so that a retry does not help."""
         return self.meaning in (Meaning.WRONG_SPEC, Meaning.DENIED)
+
+
+class OtherVersionError(ApiError):
+    """The API server serves a kind only in versions that the operator does not know. So there may be such objects."""
 
 
 def code_of(status: int, answer: Any) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import TypeVar
@@ -90,30 +90,33 @@ class Pages:
         """
         longest, version = LIST_CHUNK, 0
         query = first = {"limit": str(longest), "labelSelector": selector}
-        while True:
-            fetched = await self._fetch(path(kind, namespace), query)
-            received, query = fetched.answer, fetched.query
-            if received.status == GONE and "continue" in query and longest < _LONGEST_CHUNK:
-                longest, version = longest * _GROWTH, 0
-                query = {**first, "limit": str(longest)}
-                continue
-            if received.status in REFUSALS:
-                raise await refusal(self.transport, kind, received)
-            async with self._turn:
-                await asyncio.sleep(0)
-                answer = decoded(received)
-                continue_token = following(answer)
-                limit = _next_limit(query, received, longest)
-                page = _page(kind, answer, version)
-                version = page.version
-                del answer, fetched, received
-                yield page
-                del page
-            if not continue_token:
-                return
-            if continue_token == query.get("continue"):
-                raise ApiError(UNREACHABLE, "the API server sent the same page of the list twice")
-            query = {**query, "limit": limit, "continue": continue_token}
+        async with AsyncExitStack() as place:
+            while True:
+                fetched = await self._fetch(path(kind, namespace), query, place)
+                received, query = fetched.answer, fetched.query
+                if received.status == GONE and "continue" in query and longest < _LONGEST_CHUNK:
+                    longest, version = longest * _GROWTH, 0
+                    query = {**first, "limit": str(longest)}
+                    continue
+                if received.status in REFUSALS:
+                    await place.aclose()
+                    raise await refusal(self.transport, kind, received)
+                async with self._turn:
+                    await asyncio.sleep(0)
+                    answer = decoded(received)
+                    continue_token = following(answer)
+                    limit = _next_limit(query, received, longest)
+                    page = _page(kind, answer, version)
+                    version = page.version
+                    del answer, fetched, received
+                    await place.aclose()
+                    yield page
+                    del page
+                if not continue_token:
+                    return
+                if continue_token == query.get("continue"):
+                    raise ApiError(UNREACHABLE, "the API server sent the same page of the list twice")
+                query = {**query, "limit": limit, "continue": continue_token}
 
     async def summarize(
         self,
@@ -162,20 +165,21 @@ class Pages:
         target = path(EVENT, metadata["namespace"])
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
         events: list[Manifest] = []
-        for _ in range(MOST_EVENT_PAGES):
-            fetched = await self._fetch(target, query)
-            async with self._turn:
-                await asyncio.sleep(0)
-                answer = decoded(fetched.answer)
-                continue_token = following(answer)
-                events = nlargest(MOST_EVENTS, [*events, *map(event_essence, items(answer))], key=last_seen)
-                query = {**fetched.query, "continue": continue_token}
-                del answer, fetched
-            if not continue_token:
-                break
+        async with AsyncExitStack() as place:
+            for _ in range(MOST_EVENT_PAGES):
+                fetched = await self._fetch(target, query, place)
+                async with self._turn:
+                    await asyncio.sleep(0)
+                    answer = decoded(fetched.answer)
+                    continue_token = following(answer)
+                    events = nlargest(MOST_EVENTS, [*events, *map(event_essence, items(answer))], key=last_seen)
+                    query = {**fetched.query, "continue": continue_token}
+                    del answer, fetched
+                if not continue_token:
+                    break
         return events
 
-    async def _fetch(self, target: str, query: dict[str, str]) -> _Fetched:
+    async def _fetch(self, target: str, query: dict[str, str], place: AsyncExitStack) -> _Fetched:
         """Request a page.
 
         If it is not the first page, request it again while the API server is busy or does not answer.
@@ -183,34 +187,37 @@ class Pages:
         If the API server has forgotten the list's resource version, request the page of a later version.
         """
         if "continue" not in query:
-            return await self._fetch_page(target, query)
+            return await self._fetch_page(target, query, place)
         now = asyncio.get_running_loop().time
         latest = now() + PAGE_SECONDS
         for attempt in itertools.count(1):
             try:
-                fetched = await self._fetch_page(target, query)
+                fetched = await self._fetch_page(target, query, place)
                 if token := _later_token(fetched.answer):
                     query = {**fetched.query, "continue": token}
-                    fetched = await self._fetch_page(target, query)
+                    fetched = await self._fetch_page(target, query, place)
                 _raise_if_busy(fetched.answer)
             except ApiError as error:
                 pause = max(error.retry_seconds, PAGE_BACKOFF.delay(attempt - 1))
                 if not _is_busy(error.status) or attempt >= MOST_PAGE_ATTEMPTS or now() + pause > latest:
                     raise
+                await place.aclose()
                 await asyncio.sleep(pause)
             else:
                 break
         return fetched
 
-    async def _fetch_page(self, target: str, query: dict[str, str]) -> _Fetched:
+    async def _fetch_page(self, target: str, query: dict[str, str], place: AsyncExitStack) -> _Fetched:
         """Request a page. While it is too large to decode, request it again with fewer objects."""
         while True:
             # A page contains at least one object.
             is_last = query["limit"] == "1"
             try:
-                answer = await self.transport.answer(Request("LIST", target, query), None if is_last else PAGE_BYTES)
+                request, most = Request("LIST", target, query), None if is_last else PAGE_BYTES
+                answer = await self.transport.answer_in(place, request, most)
                 if is_last or jsontext.weight(answer.content) <= PAGE_WEIGHT:
                     return _Fetched(answer, query)
+                del answer
             except TooLongError:
                 pass
             query = {**query, "limit": str(max(1, int(query["limit"]) // _SHRINKING))}

@@ -5,8 +5,10 @@ serve, its own answer is the text "404 page not found", and many proxies send th
 that the cluster does not have a kind (https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api).
 """
 
+from dataclasses import replace
+
 from kimi_linear_operator.cluster.answer import Answer, decoded, error_of, shows_forbidden
-from kimi_linear_operator.cluster.errors import NOT_SERVED, UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import NOT_SERVED, UNREACHABLE, ApiError, OtherVersionError
 from kimi_linear_operator.cluster.paths import version_path
 from kimi_linear_operator.cluster.request import Request
 from kimi_linear_operator.cluster.transport import TooLongError, Transport
@@ -39,30 +41,49 @@ async def refusal(transport: Transport, kind: Kind, answer: Answer) -> ApiError:
     if answer.status == _FORBIDDEN:
         return found if shows_forbidden(answer) else _doubted(found, "it does not say that a permission is missing")
     try:
-        is_served = await _is_served(transport, kind)
+        serving = await _serving(transport, kind)
     except ApiError as error:
         return _doubted(found, f"discovery cannot be read: {error}")
-    if is_served:
+    if kind.api_version in serving:
         return _doubted(found, "discovery names the kind")
-    return ApiError(_NOT_FOUND, f"{NOT_SERVED} {kind.plural} of {kind.api_version}")
+    not_served = f"{NOT_SERVED} {kind.plural} of {kind.api_version}"
+    if serving:
+        return OtherVersionError(_NOT_FOUND, f"{not_served}, but of {', '.join(serving)}")
+    return ApiError(_NOT_FOUND, not_served)
 
 
 def _doubted(found: ApiError, why: str) -> ApiError:
     return ApiError(UNREACHABLE, f"the answer does not count ({why}): {found}", found.retry_seconds)
 
 
-async def _is_served(transport: Transport, kind: Kind) -> bool:
-    """Return whether discovery names a kind.
+async def _serving(transport: Transport, kind: Kind) -> list[str]:
+    """Return the API versions in which discovery names a kind.
 
-    The version is asked for first. While an API server starts, it gives no wrong answer about a version, but its list
-    of groups may be incomplete.
+    The version of the kind is asked for first. While an API server starts, it gives no wrong answer about a version,
+    but its list of groups may be incomplete.
 
     Raises:
         ApiError: Discovery cannot be read.
     """
     of_version = await _answer(transport, version_path(kind))
-    if of_version.status == _NOT_FOUND and kind.group:
-        return kind.api_version in served_versions(decoded(await _answer(transport, _GROUPS)))
+    is_missing = of_version.status == _NOT_FOUND and bool(kind.group)
+    if not is_missing and _is_named(of_version, kind):
+        return [kind.api_version]
+    if not kind.group:
+        return []
+    versions = served_versions(decoded(await _answer(transport, _GROUPS)), kind.group)
+    if is_missing and kind.version in versions:
+        return [kind.api_version]
+    others = [replace(kind, version=version) for version in versions if version != kind.version]
+    return [other.api_version for other in others if _is_named(await _answer(transport, version_path(other)), other)]
+
+
+def _is_named(of_version: Answer, kind: Kind) -> bool:
+    """Return whether discovery's answer about a version names a kind.
+
+    Raises:
+        ApiError: This is not the answer about the version.
+    """
     return kind.plural in served_resources(decoded(of_version), kind.api_version)
 
 
@@ -73,8 +94,8 @@ async def _answer(transport: Transport, path: str) -> Answer:
         raise ApiError(UNREACHABLE, f"{path} is longer than {_MOST_BYTES} bytes") from error
 
 
-def served_versions(content: Manifest) -> set[str]:
-    """Return the API versions in discovery's list of groups, such as `apps/v1`.
+def served_versions(content: Manifest, group: str) -> list[str]:
+    """Return the versions of a group in discovery's list of groups, such as `v1`.
 
     Raises:
         ApiError: This is not the list of groups. An empty list is none, because every API server has groups.
@@ -82,7 +103,8 @@ def served_versions(content: Manifest) -> set[str]:
     groups = _objects(content, "groups")
     if content.get("kind") != "APIGroupList" or not groups:
         raise ApiError(UNREACHABLE, "not an APIGroupList with groups")
-    return {str(version.get("groupVersion")) for group in groups for version in _objects(group, "versions")}
+    found = [str(version.get("groupVersion")) for each in groups for version in _objects(each, "versions")]
+    return [name.removeprefix(f"{group}/") for name in found if name.startswith(f"{group}/")]
 
 
 def served_resources(content: Manifest, api_version: str) -> set[str]:

@@ -59,11 +59,14 @@ class Request:
     def headers(self) -> dict[str, str]:
         """Return the headers, without the headers for the credentials."""
         accepted_type = _ACCEPTED_TYPES.get(self.verb, _JSON)
-        headers = {"Accept": accepted_type, "Content-Type": self._content_type, "User-Agent": USER_AGENT}
-        if self.verb == "LIST":
-            # No compression, because the API server needs more time to compress a page than to build it.
-            headers["Accept-Encoding"] = "identity"
-        return headers
+        return {
+            "Accept": accepted_type,
+            # No compression. The API server needs more time to compress a page of a list than to build it. And a few
+            # bytes could become a large answer at once, which then cannot wait for its place (`cluster/transport.py`).
+            "Accept-Encoding": "identity",
+            "Content-Type": self._content_type,
+            "User-Agent": USER_AGENT,
+        }
 
     def content(self) -> bytes | None:
         """Return the body as JSON text.

@@ -4,8 +4,9 @@ Authentication and TLS come from the official client. The connections are our ow
 deadline when it is sent, and the official client cannot do that.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -25,8 +26,13 @@ LIST_SECONDS = 90.0
 # The API server asks the kubelet for a log, and a lost node does not answer. A log is not worth a longer wait.
 LOG_SECONDS = 5.0
 _READ_SECONDS = {"LIST": LIST_SECONDS, "LOG": LOG_SECONDS}
-# The same size as in the official client. It is enough for a large object in one read.
-_BUFFER_BYTES = 2**21
+# An answer that is longer needs a place for the rest of it. The usual objects of the operator are shorter.
+_LARGE_ANSWER = 64 * 1024
+# How many large answers are in memory at the same time, from their first bytes until they are decoded. A page of a list
+# has 2 MiB. An object has up to 1.5 MB in etcd, and six times as much as JSON, because Go escapes some characters.
+LARGE_ANSWERS_AT_ONCE = 8
+# aiohttp keeps twice as much of an answer that nobody reads.
+_BUFFER_BYTES = _LARGE_ANSWER
 
 Observe = Callable[[str, int], None]
 """Called with the verb of a request and the status of its answer, 0 without an answer."""
@@ -117,6 +123,7 @@ class Transport:
             to forbid it.
         pending: The writes that may still be committed.
         turn: Awaited at the end of every request, also of a failed one, before the caller goes on.
+        places: For large answers. An answer that waits for its place stays at the API server, except for its beginning.
     """
 
     client: ApiClient
@@ -125,6 +132,7 @@ class Transport:
     write_seconds: Callable[[], float] = _may_always_write
     pending: PendingWrites = field(default_factory=PendingWrites)
     turn: Callable[[], Awaitable[None]] = _at_once
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_ANSWERS_AT_ONCE))
 
     @property
     def server(self) -> str:
@@ -133,6 +141,8 @@ class Transport:
 
     async def answer(self, request: Request, most_bytes: int | None = None) -> Answer:
         """Send a request; retry it once with new credentials if the API server refused them.
+
+        The caller decodes the answer at once.
 
         Args:
             request: The request.
@@ -145,48 +155,87 @@ class Transport:
             ApiError: There is no answer, there are no credentials, or the write is forbidden.
             TooLongError: The answer is longer than `most_bytes`.
         """
+        async with AsyncExitStack() as place:
+            return await self.answer_in(place, request, most_bytes)
+
+    async def answer_in(self, place: AsyncExitStack, request: Request, most_bytes: int | None = None) -> Answer:
+        """Send a request as `answer` does, for a caller that cannot decode the answer at once.
+
+        Args:
+            place: Gets the place of a large answer, and gives up any earlier place. The caller closes it when the
+                answer is decoded, and sends no other request before.
+            request: The request.
+            most_bytes: The longest allowed answer, None for any length.
+        """
         try:
-            answer = await self._accepted(request, most_bytes)
+            answer = await self._accepted(request, most_bytes, place)
         except (ApiError, TooLongError):
             await self.turn()
             raise
         await self.turn()
         return answer
 
-    async def _accepted(self, request: Request, most_bytes: int | None) -> Answer:
-        answer = await self._exchange(request, most_bytes)
+    async def _accepted(self, request: Request, most_bytes: int | None, place: AsyncExitStack) -> Answer:
+        answer = await self._exchange(request, most_bytes, place)
         if answer.status == 401:
             # The token may have been rotated after we read it.
             await credentials.load(self.client.configuration)
-            answer = await self._exchange(request, most_bytes)
+            answer = await self._exchange(request, most_bytes, place)
         return answer
 
-    async def _exchange(self, request: Request, most_bytes: int | None) -> Answer:
+    async def _exchange(self, request: Request, most_bytes: int | None, place: AsyncExitStack) -> Answer:
+        await place.aclose()
         if request.is_write:
-            return await self._write(request)
+            return await self._write(request, place)
         seconds = _READ_SECONDS.get(request.verb, REQUEST_TIMEOUT_SECONDS)
-        return await self._observed(request, seconds, most_bytes=most_bytes)
+        return await self._observed(request, seconds, place, most_bytes=most_bytes)
 
-    async def _write(self, request: Request) -> Answer:
+    async def _write(self, request: Request, place: AsyncExitStack) -> Answer:
         deadline = clock.seconds() + min(REQUEST_TIMEOUT_SECONDS, self.write_seconds())
         number = self.pending.begin(deadline)
-        answer = await self._observed(request, deadline - clock.seconds(), deadline=deadline)
+        answer = await self._observed(request, deadline - clock.seconds(), place, deadline=deadline)
         if not may_be_stored(answer.status):
             self.pending.end(number)
         return answer
 
     async def _observed(
-        self, request: Request, seconds: float, *, deadline: float | None = None, most_bytes: int | None = None
+        self,
+        request: Request,
+        seconds: float,
+        place: AsyncExitStack,
+        *,
+        deadline: float | None = None,
+        most_bytes: int | None = None,
     ) -> Answer:
         try:
             response = await self._send_trusting(request, seconds, deadline)
-            content = await _read(response, most_bytes)
+            content = await self._read(response, place, most_bytes)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.observe(request.verb, UNREACHABLE)
             cause = str(error) or type(error).__name__
             raise ApiError(UNREACHABLE, f"{NO_ANSWER} {self.server}: {cause}") from error
         self.observe(request.verb, response.status)
         return Answer(response.status, content, response.headers.get("Retry-After", ""))
+
+    async def _read(self, response: aiohttp.ClientResponse, place: AsyncExitStack, most_bytes: int | None) -> bytes:
+        """Return the body of an answer. A large one waits for its place.
+
+        Raises:
+            TooLongError: The body is longer than this.
+        """
+        content, has_place = bytearray(), False
+        try:
+            async for part in response.content.iter_any():
+                content += part
+                if most_bytes is not None and len(content) > most_bytes:
+                    raise TooLongError
+                if len(content) > _LARGE_ANSWER and not has_place:
+                    await place.enter_async_context(self.places)
+                    has_place = True
+        except BaseException:
+            response.close()  # Otherwise nobody reads the rest, and the connection stays open.
+            raise
+        return bytes(content)
 
     async def _send_trusting(self, request: Request, seconds: float, deadline: float | None) -> aiohttp.ClientResponse:
         """Send a request.
@@ -214,23 +263,6 @@ class Transport:
             proxy_headers=configuration.proxy_headers,
             middlewares=() if deadline is None else (_with_deadline(deadline),),
         )
-
-
-async def _read(response: aiohttp.ClientResponse, most_bytes: int | None) -> bytes:
-    """Return the body of an answer.
-
-    Raises:
-        TooLongError: The body is longer than this.
-    """
-    if most_bytes is None:
-        return await response.read()
-    content = bytearray()
-    async for part in response.content.iter_any():
-        content += part
-        if len(content) > most_bytes:
-            response.close()
-            raise TooLongError
-    return bytes(content)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -36,6 +37,10 @@ _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
 _EMPTY_LIST = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
 # A watch that ends before this time counts as failed. The API server keeps a watch open for minutes.
 SHORTEST_WATCH_SECONDS = 5.0
+# If a list has shown an object that is newer than the version from which a watch continues, a working API server sends
+# the object at once. So a watch that is silent for this time is blind. Other silent watches may be healthy: if nothing
+# of a kind has changed since the API server started, it sends no bookmarks either (k8s.io/apiserver, storage/cacher).
+SILENT_SECONDS = 60.0
 # The pause after failed watches. kopf itself lists and watches again every two seconds, or without any pause. client-go
 # also waits for up to 30 s (https://pkg.go.dev/k8s.io/client-go/tools/cache, Reflector).
 WATCH_BACKOFF = Backoff(first=2.0, longest=30.0)
@@ -48,7 +53,15 @@ def _always() -> bool:
     return True
 
 
-def _ignore_event() -> None:
+def _never() -> bool:
+    return False
+
+
+def _unknown() -> int:
+    return 0
+
+
+def _ignore() -> None:
     """Do nothing."""
 
 
@@ -60,11 +73,17 @@ class Listener:
         note_answer: Called for every answer with LIST or WATCH and the status.
         may_ask: Returns whether a request may be sent now. If not, the request waits.
         note_event: Called for every event of a watch, also for a bookmark.
+        listed_version: Returns the newest version of an object that a list of this path has shown, 0 if there is none.
+        note_blind: Called when a watch has ended that was silent although it had to deliver a listed object.
+        is_blind: Returns whether the next watch starts again from a list, because the last watches were blind.
     """
 
     note_answer: Observe
     may_ask: Callable[[], bool] = _always
-    note_event: Callable[[], None] = _ignore_event
+    note_event: Callable[[], None] = _ignore
+    listed_version: Callable[[], int] = _unknown
+    note_blind: Callable[[], None] = _ignore
+    is_blind: Callable[[], bool] = _never
 
 
 @dataclass(frozen=True)
@@ -105,9 +124,11 @@ class Pause:
 
     Attributes:
         was_silent: Whether the last watch delivered nothing, not even a bookmark.
+        has_news: Whether the current watch has to deliver an object that a list has already shown.
     """
 
     was_silent: bool = False
+    has_news: bool = False
     _failures: int = 0
     _ends_at: float = float("-inf")
 
@@ -188,15 +209,22 @@ class _AnswersForKopf:
             request.url = request.url.update_query(_EMPTY)
         status = UNREACHABLE
         try:
-            is_of_future = verb == "WATCH" and pause.was_silent and await self._is_of_future(request, handler)
+            pause.has_news = listener.listed_version() > _version(request.url.query)
+            is_deaf = verb == "WATCH" and pause.was_silent and await self._is_deaf(request, handler, listener)
             response = await self._send(request, handler)
             status = await _status(verb, response)
-            if is_of_future and status == 200:
+            if is_deaf and status == 200:
                 status, pause.was_silent = GONE, False
         finally:
             self.observe(verb, status)
             listener.note_answer(verb, status)
         return response if status == 401 else await _answer_for_kopf(verb, response, status, listener, pause)
+
+    async def _is_deaf(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, listener: Listener
+    ) -> bool:
+        """Return whether a watch would deliver nothing, after one that was silent."""
+        return listener.is_blind() or await self._is_of_future(request, handler)
 
     async def _is_of_future(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> bool:
         """Return whether a watch would begin at a version that is newer than the API server's.
@@ -230,6 +258,12 @@ class _AnswersForKopf:
         headers: dict[str, str] = {"User-Agent": USER_AGENT}
         await credentials.add_to(headers, self.client, request.method, str(request.url))
         request.headers.update(headers)
+
+
+def _version(query: Mapping[str, str]) -> float:
+    """Return the version from which a request continues, infinite if it names none."""
+    version = query.get("resourceVersion", "")
+    return int(version) if version.isdecimal() else math.inf
 
 
 async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
@@ -318,6 +352,8 @@ class _WatchLines:
                 self._collect_garbage_after(line)
         finally:
             self._pause.was_silent = is_silent
+            if is_silent and self._pause.has_news and clock.seconds() - self._began >= SILENT_SECONDS:
+                self._listener.note_blind()
             self._note_end(has_failed=False)
         if is_silent and clock.seconds() - self._began < SHORTEST_WATCH_SECONDS:
             self._listener.note_answer("WATCH", UNREACHABLE)

@@ -5,6 +5,7 @@ finalizer removes it.
 """
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import NamedTuple
 
 from kimi_linear_operator.kubernetes.conditions import Reason, condition
@@ -15,15 +16,48 @@ from kimi_linear_operator.kubernetes.times import seconds_between
 PATIENCE_SECONDS = 10.0
 """How long a finalizer may hold an object before a status says so. A program that runs needs a few seconds."""
 
+LONG_PATIENCE_SECONDS = 300.0
+"""How long a usual finalizer of a cloud or of Kubernetes may hold an object before a status says so.
+
+A cloud needs a minute or two to delete a load balancer. Pods that use a volume can need minutes to end.
+"""
+
 # The garbage collector removes these when it has deleted or orphaned the object's own children. The pods of a
 # Deployment can need minutes to end, and their own reasons say so.
 _OF_GARBAGE_COLLECTOR = ("foregroundDeletion", "orphan")
+# https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection
+_PROTECTION_OF_CLAIM = "kubernetes.io/pvc-protection"
+# The kinds of objects for which a cloud makes a load balancer, and the domains of the finalizers of the programs that
+# do it: the cloud controllers (k8s.io/cloud-provider, LoadBalancerCleanupFinalizer), the AWS Load Balancer Controller,
+# and the controllers of GKE (ingress-gce).
+_BALANCED = ("Service", "Ingress", "HTTPRoute")
+_OF_CLOUDS = ("kubernetes.io", "k8s.io", "k8s.aws", "gke.io", "gke.networking.io")
 # A message names this many objects, and this many finalizers of each. Anybody can set any number of finalizers.
 _MOST = 4
-
-
 # Characters of each finalizer that is remembered. The API server does not limit them.
 _LONGEST = 128
+
+
+class Remover(Enum):
+    """Who removes a finalizer, as the remedy for people. `{names}` stands for the objects."""
+
+    PROGRAM = (
+        "Start the programs that remove these finalizers. If they no longer exist, remove the finalizers: "
+        "`kubectl edit {names}`"
+    )
+    PODS = (
+        "Kubernetes removes the finalizer of {names} when no pod uses the volume any more. Do not remove it yourself: "
+        "the pods would lose their volume"
+    )
+    CLOUD = (
+        "The cloud removes the finalizers of {names} when it has deleted the load balancer. Do not remove them "
+        "yourself: the load balancer could stay. The Events show errors of the cloud: `kubectl describe {names}`"
+    )
+
+    @property
+    def patience(self) -> float:
+        """Return for how many seconds it may hold an object before a status says so."""
+        return PATIENCE_SECONDS if self is Remover.PROGRAM else LONG_PATIENCE_SECONDS
 
 
 class Deletion(NamedTuple):
@@ -82,11 +116,26 @@ def _named(live: Manifest) -> str:
 
 
 def _remedy(held: Sequence[Manifest]) -> str:
-    names = " ".join(f"{live['kind'].lower()}/{live['metadata']['name']}" for live in held[:_MOST])
-    return (
-        "Start the programs that remove these finalizers. If they no longer exist, remove the finalizers: "
-        f"`kubectl edit {names}`"
-    )
+    names = {remover: _held_by(remover, held[:_MOST]) for remover in Remover}
+    return ". ".join(remover.value.format(names=found) for remover, found in names.items() if found)
+
+
+def _held_by(remover: Remover, held: Iterable[Manifest]) -> str:
+    """Return the names of the objects that a remover holds, as arguments of kubectl."""
+    found = [live for live in held if remover in _removers(live)]
+    return " ".join(f"{live['kind'].lower()}/{live['metadata']['name']}" for live in found)
+
+
+def _removers(live: Manifest) -> set[Remover]:
+    return {_remover(live["kind"], finalizer) for finalizer in finalizers_of(live)}
+
+
+def _remover(kind: str, finalizer: str) -> Remover:
+    if finalizer == _PROTECTION_OF_CLAIM:
+        return Remover.PODS
+    domain = finalizer.partition("/")[0]
+    is_of_cloud = any(f".{domain}".endswith(f".{known}") for known in _OF_CLOUDS)
+    return Remover.CLOUD if is_of_cloud and kind in _BALANCED else Remover.PROGRAM
 
 
 def why_blocked_long(held: Iterable[Manifest], now: str) -> Reason | None:
@@ -122,4 +171,5 @@ def seconds_until_named(held: Iterable[Manifest], now: str) -> float | None:
 
 
 def _seconds_left(live: Manifest, now: str) -> float:
-    return PATIENCE_SECONDS - (seconds_between(live["metadata"]["deletionTimestamp"], now) or 0.0)
+    patience = min((remover.patience for remover in _removers(live)), default=PATIENCE_SECONDS)
+    return patience - (seconds_between(live["metadata"]["deletionTimestamp"], now) or 0.0)

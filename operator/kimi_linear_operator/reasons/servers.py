@@ -161,10 +161,12 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     ),
     "KindMissing": Explanation(
         "server",
-        "The spec asks for an object of a kind whose definition is not installed in this cluster. The operator has "
-        "written all other objects of the server.",
-        "Install the add-on that the message names. The operator creates the object within a minute, without a "
-        "restart.",
+        "The spec asks for an object of a kind whose definition is not installed in this cluster, or not in the "
+        "version that the operator uses. Or the spec asks for an autoscaler, and the cluster has the kind of the "
+        "former autoscaler only in another version. The operator has written all other objects of the server.",
+        "Install the add-on that the message names, with this version of the kind. The operator creates the object "
+        "within a minute, without a restart. If the add-on no longer has this version, delete the former autoscaler, "
+        "and restart the operator.",
     ),
     "KindForbidden": Explanation(
         "server",

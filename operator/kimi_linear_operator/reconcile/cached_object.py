@@ -48,6 +48,9 @@ _LARGEST_METADATA = LARGE_CHILD
 # How many bytes a decoded object takes for each unit of its weight, in addition to its text.
 _BYTES_OF_WEIGHT = 50
 
+# How many bytes of the JSON of managed fields have one unit of weight, in those of the operator's children.
+_BYTES_OF_FIELD = 6
+
 # In characters. Names of managers have at most 128; a UID in an owner reference can have any number.
 _LONGEST_SHARED = 128
 # In characters. A revision is a number.
@@ -113,6 +116,9 @@ class CachedObject:
         deletion: Since when the object is being deleted, and which finalizers hold it. None if nobody has deleted it.
         large: The bytes that count towards the limit of the namespace, 0 for a usual size. For a large child, these are
             the bytes of its text. For a large resource, these are the bytes of its spec and its status.
+        decoded_size: About how many bytes the whole object takes when it is decoded, also if only its essence is
+            cached. For an object that a pass may write, this includes its managed fields, because an answer contains
+            them.
         cut: If there was no room and only the essence was cached, the value of `large` for the whole object. Otherwise
             0.
     """
@@ -132,6 +138,7 @@ class CachedObject:
     is_deleted: bool
     deletion: Deletion | None
     large: int
+    decoded_size: int
     cut: int = 0
 
     @property
@@ -156,11 +163,6 @@ class CachedObject:
         manifest = _without_room(self.manifest(), others) if self.is_resource else _small_part(self.manifest())
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
         return replace(self, text=_packed(text), weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
-
-    @property
-    def decoded_size(self) -> int:
-        """Return about how many bytes the manifest of the whole object takes."""
-        return max(self.text.size, self.cut) + _BYTES_OF_WEIGHT * self.weight
 
     @property
     def is_unreported(self) -> bool:
@@ -225,6 +227,7 @@ class Reader:
             is_deleted=is_deleted,
             deletion=deletion_of(manifest),
             large=_large_bytes_of_resource(kept) if kind in self._types else _large_bytes_of_child(kept),
+            decoded_size=_decoded_size(len(kept.text), kept.weight) + _size_of_managed_fields(kind, manifest),
             # If this manifest comes from the cache, for example with a new status, the original size of the spec is
             # unknown.
             cut=LARGE_CHILD if kind in self._types and is_without_room(manifest) else 0,
@@ -280,6 +283,23 @@ class Reader:
 def _packed(text: bytes) -> PackedText:
     """Pack a text that is not large. Large texts take too long, and their total length is limited in any case."""
     return PackedText.of(text, LARGE_CHILD)
+
+
+def _size_of_managed_fields(kind: Kind, manifest: Manifest) -> int:
+    """Return about how many bytes the managed fields of an object take when they are decoded.
+
+    No answer contains a pod by itself, and from other answers, `cluster/light.py` drops heavier managed fields.
+    """
+    if kind == POD:
+        return 0
+    text = jsontext.encode(manifest["metadata"].get("managedFields") or ())
+    # Most are short. Then an estimate is enough, because it takes longer to compute the weight.
+    weight = jsontext.weight(text) if len(text) > LARGE_CHILD else len(text) // _BYTES_OF_FIELD
+    return _decoded_size(min(len(text), LARGEST_CHILD), min(weight, HEAVIEST_CHILD))
+
+
+def _decoded_size(length: int, weight: int) -> int:
+    return length + _BYTES_OF_WEIGHT * weight
 
 
 def _large_bytes_of_child(kept: _Kept) -> int:

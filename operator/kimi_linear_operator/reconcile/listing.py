@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import version_of
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key, key_of
 
@@ -23,6 +24,7 @@ class Listing:
         is_restored: Whether the list or one of its objects is older than the cache, because etcd was restored. If so,
             no more objects of the list are cached.
         to_enqueue: The resources to enqueue, because the list has changed cached objects.
+        newest_object: The newest version of an object in the list, 0 if there is none.
     """
 
     cache: Cache
@@ -31,6 +33,7 @@ class Listing:
     skip: Callable[[Key, Exception], None] = lambda *_: None
     is_restored: bool = False
     to_enqueue: set[Key] = field(default_factory=set)
+    newest_object: int = 0
     _listed: set[Key] = field(default_factory=set)
     _version: int = 0
     # The newest version seen so far. A list is older only if etcd was restored.
@@ -65,6 +68,7 @@ class Listing:
                 return True
             self._listed.add(key_of(self.kind, manifest))
             self.to_enqueue |= self.cache.put(self.kind, manifest)
+            self.newest_object = max(self.newest_object, version_of(manifest))
         except Exception as error:
             # Any error affects only this object. The other objects are cached.
             key = _readable_key(self.kind, manifest)

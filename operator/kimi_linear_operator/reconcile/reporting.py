@@ -10,7 +10,7 @@ from typing import Any
 from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import CONFLICT, ApiError, may_be_stored
+from kimi_linear_operator.cluster.errors import CONFLICT, ApiError
 from kimi_linear_operator.kubernetes.events import refusal_event
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import own_annotations
@@ -193,7 +193,7 @@ class Reporting:
         Raises:
             ApiError: The error may end in a moment, so it is not a refusal.
         """
-        if may_be_stored(error.status):
+        if error.may_be_stored:
             self._unanswered[manifest["metadata"]["uid"]] = None
             _forget_oldest(self._unanswered)
         if error.status not in _REFUSALS:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.errors import ApiError, OtherVersionError
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest, kind_of
 
@@ -72,10 +72,11 @@ def split(
 def _is_surely_gone(former: Former, unreadable: Mapping[Kind, ApiError]) -> bool:
     """Return whether a cached object is gone, because discovery says that the cluster no longer has its kind.
 
-    A list fails with this status only if that is proven (`cluster/refusals.py`).
+    A list fails with this status only if that is proven (`cluster/refusals.py`). If the cluster still has the kind in
+    another version, the object may exist.
     """
-    kind = kind_of(former.live)
-    return kind in unreadable and unreadable[kind].status == _MISSING
+    error = unreadable.get(kind_of(former.live))
+    return error is not None and error.status == _MISSING and not isinstance(error, OtherVersionError)
 
 
 def _reasons(
@@ -108,6 +109,9 @@ def _reason(kind: Kind, subject: str, error: ApiError) -> Reason:
 
     The reason does not contain the error's text, because the text may change.
     """
+    if isinstance(error, OtherVersionError):
+        message = f"{subject}: the cluster has {kind.resource}, but not of version {kind.version}"
+        return Reason("KindMissing", message)
     if error.status == _MISSING:
         source = f": install {kind.source}" if kind.source else ""
         return Reason("KindMissing", f"{subject}: the cluster has no {kind.resource} of version {kind.version}{source}")

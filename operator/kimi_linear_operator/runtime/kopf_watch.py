@@ -63,6 +63,7 @@ class Watch:
         observe: Called for every change, in the thread of the watch.
         request_list: Called in the thread of the watch to request a list of a scope, when only a list shows its state.
         is_dormant: Returns whether the operator need not watch a scope until it has listed the scope again.
+        listed_version: Returns the newest version of an object that a list of a scope has shown, 0 if there is none.
         watched: Which scopes are watched.
     """
 
@@ -72,6 +73,7 @@ class Watch:
     observe: Callable[[CachedObject], None]
     request_list: Callable[[Scope], None]
     is_dormant: Callable[[Scope], bool] = lambda _: False
+    listed_version: Callable[[Scope], int] = lambda _: 0
     _stopping: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop_flag: asyncio.Event | None = None
@@ -182,6 +184,9 @@ class Watch:
                 functools.partial(self.watched.note_answer, scope),
                 functools.partial(self.watched.may_watch, scope),
                 functools.partial(self.watched.note_event, scope),
+                functools.partial(self.listed_version, scope),
+                functools.partial(self.watched.note_blind, scope),
+                functools.partial(self.watched.is_blind, scope),
             )
             for scope in self.scopes
         }

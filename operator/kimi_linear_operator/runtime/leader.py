@@ -19,7 +19,7 @@ from typing import TypeVar
 from kimi_linear_operator import clock, counters
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, Meaning, may_be_stored
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, Meaning
 from kimi_linear_operator.cluster.transport import PendingWrites
 from kimi_linear_operator.kubernetes.kinds import LEASE
 from kimi_linear_operator.runtime.seen_lease import LEASE_SECONDS, SeenLease, proves_write
@@ -238,7 +238,7 @@ class Leader:
         try:
             await self._write(self.identity, REQUEST_SECONDS)
         except ApiError as error:
-            if may_be_stored(error.status):
+            if error.may_be_stored:
                 self._lease.note_unanswered(self.clock())
             raise
 

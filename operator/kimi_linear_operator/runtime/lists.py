@@ -76,6 +76,8 @@ class Lists:
     _asked: set[Scope] = field(default_factory=set)
     _lanes: dict[Kind, Lanes] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    # The newest version of an object that a list of each scope has shown.
+    _newest: dict[Scope, int] = field(default_factory=dict)
     # The last logged error of each scope that could not be listed.
     _logged: dict[Scope, str] = field(default_factory=dict)
 
@@ -90,6 +92,13 @@ class Lists:
         self._asked.add(scope)
         self._due[scope].set()
 
+    def newest_version(self, scope: Scope) -> int:
+        """Return the newest version of an object that a list of a scope has shown, 0 if there is none.
+
+        Any thread may call this.
+        """
+        return self._newest.get(scope, 0)
+
     async def run(self) -> None:
         """List every scope whenever it is due. This never returns."""
         async with asyncio.TaskGroup() as tasks:
@@ -98,6 +107,8 @@ class Lists:
 
     def relist_all(self) -> None:
         """Request a list of every scope. Each scope counts as unknown until its own new list has succeeded."""
+        # After a restore of etcd, versions cannot be compared with earlier ones.
+        self._newest.clear()
         self._relist([*self.scopes])
 
     def relist_broken(self, broken: Collection[Scope]) -> None:
@@ -191,6 +202,7 @@ class Lists:
             listing = Listing(self.cache, kind, namespace, functools.partial(self.unreadable.add, scope))
             await self._read_pages(scope, listing)
         to_enqueue = listing.end()
+        self._newest[scope] = listing.newest_object
         self.unreadable.end(scope)
         if not self._due[scope].is_set():
             self._asked.discard(scope)

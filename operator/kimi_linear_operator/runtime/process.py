@@ -127,7 +127,13 @@ class Operator:
             loop.call_soon_threadsafe(self.lists.ask_for, scope)
 
         self.watch = Watch(
-            namespaces, tuple(self.scopes), self.cache.reader, self.intake.add, request_list, self.scopes.is_dormant
+            namespaces,
+            tuple(self.scopes),
+            self.cache.reader,
+            self.intake.add,
+            request_list,
+            self.scopes.is_dormant,
+            self.lists.newest_version,
         )
         self.health = Health(self.watch, self.scopes, self.lists.unreadable, self.work)
 

@@ -15,6 +15,10 @@ logger = logging.getLogger(__name__)
 # once a minute (k8s.io/apiserver, storage/cacher, defaultBookmarkFrequency). kopf starts a watch again when nothing has
 # come for 70 s, and then has 50 s to reconnect.
 LONGEST_SILENCE_SECONDS = 120.0
+# For how long a scope counts as unwatched after its watch has missed an object, unless the watch delivers something. In
+# this time, the operator lists the scope after each silent watch. The time is twice as long as the time between two
+# lists (`lists.RESYNC_SECONDS`), so while objects change, the next list shows that the watch is still blind.
+BLIND_SECONDS = 600.0
 
 _OK = 200
 
@@ -39,6 +43,8 @@ class WatchedScopes:
     _restarted: set[Scope] = field(default_factory=set)
     # Scopes that the API server refuses to list or watch.
     _refused: set[Scope] = field(default_factory=set)
+    # When it was last noticed that the watch of a scope has missed an object.
+    _blind: dict[Scope, float] = field(default_factory=dict)
     # Scopes that were logged as not watched.
     _logged: set[Scope] = field(default_factory=set)
 
@@ -51,10 +57,10 @@ class WatchedScopes:
     def unwatched(self) -> list[Scope]:
         """Return the scopes whose watch has shown nothing for long, because it failed or because it is silent.
 
-        Dormant scopes are left out.
+        The scopes whose watch has missed an object are among them. Dormant scopes are left out.
         """
         oldest = time.monotonic() - LONGEST_SILENCE_SECONDS
-        silent = [scope for scope, heard in self._heard.copy().items() if heard < oldest]
+        silent = [scope for scope, heard in self._heard.copy().items() if heard < oldest or self.is_blind(scope)]
         return [scope for scope in silent if not self.is_dormant(scope)]
 
     def may_watch(self, scope: Scope) -> bool:
@@ -83,7 +89,7 @@ class WatchedScopes:
         elif verb == "LIST":
             self._restarted.add(scope)
         else:
-            self.note_event(scope)
+            self._heard[scope] = time.monotonic()
             self._failed.discard(scope)
             self._refused.discard(scope)
             if scope in self._restarted:
@@ -93,14 +99,21 @@ class WatchedScopes:
     def note_event(self, scope: Scope) -> None:
         """Note an event of a watch, or a bookmark."""
         self._heard[scope] = time.monotonic()
+        self._blind.pop(scope, None)
+
+    def note_blind(self, scope: Scope) -> None:
+        """Note that the watch of a scope was silent although it had to deliver an object."""
+        self._blind[scope] = time.monotonic()
+
+    def is_blind(self, scope: Scope) -> bool:
+        """Return whether the watch of a scope has missed an object some time ago, and has delivered nothing since."""
+        return time.monotonic() < self._blind.get(scope, float("-inf")) + BLIND_SECONDS
 
     def log_changes(self) -> None:
         """Log which scopes are no longer watched, and which are watched again."""
         unwatched = set(self.unwatched())
         for scope in unwatched - self._logged:
-            logger.warning(
-                "%s: not watched for %.0f s. The operator retries until the watch works", scope, LONGEST_SILENCE_SECONDS
-            )
+            logger.warning("%s: nothing comes from the watch. The operator retries until it works", scope)
         for scope in self._logged - unwatched:
             logger.info("Watching %s again", scope)
         self._logged = unwatched

@@ -156,33 +156,32 @@ class Deploying:
             await self._children.apply(server, record)
         await self.end_rollout(key, server)
 
-    def marked(self, key: Key, server: KimiLinearServer) -> list[Revision]:
-        """Return the revisions of a server that have the mark of an automatic rollout, the newest first."""
-        if not self._cache.index(ServerIndex).has_mark(key, server.metadata.uid, counts_failed=True):
-            return []
-        deployed = revision.number_on(own_deployment(self._cache, key, server.metadata.uid))
-        records = revision.newest(self._templates.records(key, server), deployed)
-        return [recorded for recorded in revision.read_all(records) if recorded.is_automatic]
-
-    async def end_rollout(self, key: Key, server: KimiLinearServer, current: Revision | None = None) -> None:
+    async def end_rollout(
+        self, key: Key, server: KimiLinearServer, current: Revision | None = None, used: Collection[int] = ()
+    ) -> None:
         """Remove the mark of an automatic rollout from older revisions.
 
-        The running revision loses it if the server has served with it. The others lose it because the current revision
-        has the mark instead, or has served.
+        The running revision loses the mark if the server has served with this revision. The other revisions lose the
+        mark because the current revision has a mark instead, or has already served.
 
         Args:
             key: The server.
             server: The server.
             current: The revision that the server should have, None if the spec is not applied.
+            used: With `current`: the numbers of the revisions that stay. The pass deletes the others.
 
         Raises:
             NameTakenError, LeftoverError, GoneError, ApiError: The revision could not be written.
         """
+        if not self._cache.index(ServerIndex).has_mark(key, server.metadata.uid, counts_failed=True):
+            return
         live = own_deployment(self._cache, key, server.metadata.uid)
-        for marked in self.marked(key, server):
-            if current and marked.number == current.number:
+        deployed = revision.number_on(live)
+        records = revision.newest(self._templates.records(key, server), deployed)
+        for marked in revision.read_all(records):
+            if not marked.is_automatic or (current and marked.number not in {*used} - {current.number}):
                 continue
-            is_replaced = current is not None and marked.number != revision.number_on(live)
+            is_replaced = current is not None and marked.number != deployed
             if is_replaced or await self._templates.has_settled(key, server, live, marked):
                 await self._apply(server, replace(marked, is_automatic=False))
 

@@ -80,6 +80,8 @@ def facts(kind: Kind, manifest: Manifest) -> object | None:
         return DeploymentFacts((manifest.get("spec") or {}).get("paused") is True)
     if kind != REVISION or AUTOMATIC_ANNOTATION not in annotations(manifest):
         return None
+    if "deletionTimestamp" in manifest["metadata"]:
+        return None  # A finalizer may hold a deleted record for ever.
     record = revision.read(manifest)
     return Mark(record is not None and record.has_failed)
 

@@ -220,14 +220,12 @@ class ServerReconciler:
         limits = Limits(may_grow=not until_more, may_sleep=choice.may_sleep)
         record = choice.router.current if choice.router else None
         companions = self._companions(key, server, choice, record, limits)
-        # A revision loses its mark before it is deleted: a finalizer may hold it, and with its mark it would stop the
-        # next automatic rollout.
-        used = {*revisions_in_use(choice, live), *(marked.number for marked in self._deploying.marked(key, server))}
+        used = revisions_in_use(choice, live)
         writes = self._writes(key, server, companions, used)
         writes.needed += [
             self._deploying.write(key, decision, deployment),
             self._verifying.open_gates(key, server.metadata.uid, choice.current),
-            self._deploying.end_rollout(key, server, choice.current),
+            self._deploying.end_rollout(key, server, choice.current, used),
         ]
         failures, optional = await writes.run()
         verified, unread = await self._verify(key, server, choice.verification)

@@ -18,7 +18,7 @@ from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import model_location, revision, router, router_template, settling, unrequested
 from kimi_linear_operator.server.applied_template import running_template
-from kimi_linear_operator.server.deployment import build_pod_template, wanted_replicas
+from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.index import ServerFacts
 from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
@@ -27,8 +27,8 @@ from kimi_linear_operator.server.owned import controlled_pods, own_deployment, o
 from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.router_records import RouterRecords
-from kimi_linear_operator.server.sleeping import is_asleep
-from kimi_linear_operator.server.spec import KimiLinearServer, ServerSpec
+from kimi_linear_operator.server.sleeping import awaits_replicas
+from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import (
     Decision,
     RolloutState,
@@ -133,7 +133,7 @@ class Templates:
             case = replace(case, history=known)
         case = await self._with_applied_spec(server, self._located(server, case))
         left_out = await self._unrequested_fields(server, case)
-        server, left_out = self._without(server, case, left_out, refused)
+        server, left_out, case = self._without(server, case, left_out, refused)
         history = await self._up_to_date(server, case)
         applied = await self._applied(server, case)
         choice = choose(server, history, applied=applied, state=case.state)
@@ -155,16 +155,23 @@ class Templates:
 
     def _without(
         self, server: KimiLinearServer, case: _Case, left_out: Answers, refused: Mapping[FieldPath, Any]
-    ) -> tuple[KimiLinearServer, Answers]:
-        """Return two things: the server with recorded values in the fields that nobody asked for, and these fields.
+    ) -> tuple[KimiLinearServer, Answers, _Case]:
+        """Return the server with recorded values in the fields that nobody asked for, these fields, and the case.
 
-        Users can edit the records. So if the check refuses the result, every field keeps its value.
+        If this version refuses a recorded value, the pods keep it, whatever the spec has. In the case, it does not
+        count as an input. Users can edit the records. So if the check still refuses the result, every field keeps its
+        value.
         """
-        record = case.history.reference
+        record, check = case.history.reference, self._specs.unless_refused
         if record is None or not (left_out or refused):
-            return server, left_out
-        found = self._specs.unless_refused(server, unrequested.without(server, left_out, record, case.router))
-        return found, {} if found is server else left_out
+            return server, left_out, case
+        found = check(server, unrequested.without(server, left_out, record, case.router))
+        more = unrequested.refused_values(server, left_out, record, check) if found is server else {}
+        if more:
+            case = replace(case, history=case.history.without({**refused, **more}))
+            record = replace(record, refused={**refused, **more})
+            found = check(server, unrequested.without(server, left_out, record, case.router))
+        return found, {} if found is server else left_out, case
 
     def _with_unowned(
         self, key: Key, server: KimiLinearServer, choice: TemplateChoice, answers: Answers
@@ -278,7 +285,7 @@ class Templates:
         if served.seconds_left > 0.0:
             return False
         is_empty = not ServerObservation({}, None, deployment=live).wanted
-        if is_empty and _awaits_replicas(server.spec, current):
+        if is_empty and awaits_replicas(server.spec, current):
             return False
         if router is None:
             return server.spec.router is None or not makes_router
@@ -468,12 +475,3 @@ def _number_on(deployment: Manifest | None, server: KimiLinearServer) -> int:
 def _staying(router: Manifest | None) -> Manifest | None:
     """Return the Deployment of a router unless it is being deleted."""
     return router if router and "deletionTimestamp" not in router["metadata"] else None
-
-
-def _awaits_replicas(spec: ServerSpec, current: Revision) -> bool:
-    """Return whether an automatic rollout waits for the replicas of a server that has none.
-
-    If KEDA has removed replicas that have not served long enough, other replicas have to serve. `suspend` ends the
-    wait, and so does `replicas: 0` without KEDA.
-    """
-    return wanted_replicas(spec) > 0 or (is_asleep(spec) and not current.was_asleep)

@@ -3,7 +3,7 @@
 The API server has stored them as defaults from the CRD of another version.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,6 +38,8 @@ from kimi_linear_operator.server.template_inputs import (
     template_inputs,
 )
 
+# A check of a usual spec takes 1 ms.
+_MOST_CHECKS = 32
 _END_OF_TIME = "9999-12-31T23:59:59Z"
 
 
@@ -316,6 +318,27 @@ def unowned_inputs(recorded: Revision, inputs: Manifest, unowned: Collection[Fie
         and stored.value_at(inputs, path) == stored.value_at(before, path)
     }
     return replace(recorded, unowned=tuple(path for path in recorded.unowned if path not in owned))
+
+
+def refused_values(
+    server: KimiLinearServer,
+    answers: Answers,
+    record: Revision,
+    check: Callable[[KimiLinearServer, KimiLinearServer], KimiLinearServer],
+) -> dict[FieldPath, Any]:
+    """Return the recorded values of these fields that this version refuses, empty if there are too many fields.
+
+    Args:
+        server: The server.
+        answers: Fields that nobody asked for.
+        record: The revision with which the spec was compared.
+        check: Returns its second argument if it passes the check, and otherwise its first argument.
+    """
+    if len(answers) > _MOST_CHECKS:
+        return {}
+    alone = {path: without(server, {path: answer}, record) for path, answer in answers.items()}
+    refused = [path for path, changed in alone.items() if check(server, changed) is server]
+    return {path: stored.value_at(record.explicit_inputs, path) for path in refused}
 
 
 def without(

@@ -1,11 +1,13 @@
 """A proxy in front of the API server answers lists with 404 or 403. Only the API server's own refusal counts."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from control_plane import LocalCluster
-from integration.client import Client
+from integration.client import DEFINITION, Client
 from integration.client_pods import LOW, create_benchmark, end_suite, jobs, running_pod, wait_for_reason
 from integration.definitions import scaled_object, with_definitions
 from integration.fault_proxy import FaultProxy
@@ -102,6 +104,44 @@ def _has_only_the_former_autoscaler(namespace: Namespace) -> None:
 
 def _is_missing_kind(call: Call) -> bool:
     return call.status == 404 and _lists(SCALED_OBJECT)(call)
+
+
+def test_a_scaled_object_of_a_newer_version_is_not_gone(sandbox: Sandbox, client: Client) -> None:
+    """An update of KEDA drops the version that the operator uses."""
+    namespace = sandbox.namespace
+    namespace.create_server("kimi", SCALED)
+    wait_for(lambda: namespace.find(SCALED_OBJECT, "kimi"), "there is a ScaledObject", seconds=_RETURN_SECONDS)
+    with _only_in_version(client, "v1"):
+        namespace.change_server("kimi", {"autoscaling": {"keda": None}})
+        told = namespace.wait_for_condition("kimi", "Synced", "False", "KindMissing", _RETURN_SECONDS)["message"]
+        assert told == (
+            "HorizontalPodAutoscaler kimi waits until ScaledObject kimi is gone: "
+            "the cluster has scaledobjects.keda.sh, but not of version v1alpha1"
+        )
+        stays(
+            lambda: namespace.find(AUTOSCALER, "kimi"), "no other autoscaler", lambda found: not found, _FAULT_SECONDS
+        )
+        newer = replace(SCALED_OBJECT, version="v1")
+        assert client.get(newer, namespace.name, "kimi"), "the ScaledObject exists"
+        assert "but of keda.sh/v1" in sandbox.operator.ask("/readyz")[1]
+    wait_for(lambda: namespace.find(AUTOSCALER, "kimi"), "the other autoscaler", seconds=_RETURN_SECONDS)
+    assert not namespace.find(SCALED_OBJECT, "kimi")
+
+
+@contextmanager
+def _only_in_version(client: Client, version: str) -> Iterator[None]:
+    """Serve ScaledObjects only in another version during the block."""
+    name = SCALED_OBJECT.resource
+    definition = client.get(DEFINITION, None, name)
+    assert definition
+    [former] = definition["spec"]["versions"]
+    newer = {**former, "name": version}
+    dropped = {**former, "served": False, "storage": False}
+    client.patch(DEFINITION, None, name, {"spec": {"versions": [dropped, newer]}})
+    try:
+        yield
+    finally:
+        client.patch(DEFINITION, None, name, {"spec": {"versions": [former, {**newer, "storage": False}]}})
 
 
 def test_a_guests_suite_waits_although_a_proxy_answers_the_list_of_running_suites(sandboxes: Sandboxes) -> None:

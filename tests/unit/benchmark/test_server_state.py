@@ -7,6 +7,7 @@ from typing import Any, cast
 from kimi_linear_operator.benchmark import target
 from kimi_linear_operator.benchmark.server_state import read_state
 from kimi_linear_operator.benchmark.spec import KimiLinearBenchmark
+from kimi_linear_operator.benchmark.target_state import ServerState
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGED_BY, MANAGER
@@ -31,7 +32,7 @@ class Objects:
 
     def state(self) -> str:
         benchmark = KimiLinearBenchmark.model_validate(make_benchmark())
-        return asyncio.run(read_state(cast(Cluster, self), benchmark))
+        return asyncio.run(read_state(cast(Cluster, self), benchmark)).snapshot
 
 
 def pod(name: str, labels: dict[str, str], *, is_own: bool = True) -> Manifest:
@@ -56,4 +57,4 @@ def test_an_endpoint_has_no_state() -> None:
     benchmark = KimiLinearBenchmark.model_validate(
         make_benchmark(serverRef=None, endpoint={"url": "http://a", "model": "m"})
     )
-    assert asyncio.run(read_state(cast(Cluster, Objects()), benchmark)) == "{}"
+    assert asyncio.run(read_state(cast(Cluster, Objects()), benchmark)) == ServerState("{}")

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from answering import answering
 from kimi_linear_operator.cluster import refusals
-from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, OtherVersionError
 from kimi_linear_operator.kubernetes.kinds import POD, SCALED_OBJECT, Kind, Manifest
 
 
@@ -42,7 +42,7 @@ def groups(*api_versions: str) -> Reply:
 NOT_SERVED = Reply(404, "404 page not found\n")
 BACKEND = Reply(404, "default backend - 404")
 FORBIDDEN = status_of(403, "Forbidden", message="User x cannot list resource scaledobjects")
-KEDA, ALL_GROUPS, CORE = "/apis/keda.sh/v1alpha1", "/apis", "/api/v1"
+KEDA, KEDA_V1, ALL_GROUPS, CORE = "/apis/keda.sh/v1alpha1", "/apis/keda.sh/v1", "/apis", "/api/v1"
 
 
 def refused(replies: dict[str, Reply], first: Reply, kind: Kind = SCALED_OBJECT) -> tuple[ApiError, list[str]]:
@@ -95,10 +95,16 @@ OF_A_LIST = {
     "nothing": Reply(404, ""),
 }
 WITHOUT_THE_KIND: dict[str, dict[str, Reply]] = {
-    "the version has other kinds": {KEDA: resources("keda.sh/v1alpha1", "triggerauthentications")},
-    "the version has no kinds": {KEDA: resources("keda.sh/v1alpha1")},
+    "the version has other kinds": {
+        KEDA: resources("keda.sh/v1alpha1", "triggerauthentications"),
+        ALL_GROUPS: groups("apps/v1", "keda.sh/v1alpha1"),
+    },
+    "the version has no kinds": {KEDA: resources("keda.sh/v1alpha1"), ALL_GROUPS: groups("apps/v1")},
     "there is no such group": {ALL_GROUPS: groups("apps/v1", "batch/v1")},
-    "the group has only another version": {ALL_GROUPS: groups("apps/v1", "keda.sh/v1")},
+    "another version has other kinds": {
+        ALL_GROUPS: groups("apps/v1", "keda.sh/v1", "eventing.keda.sh/v1"),
+        KEDA_V1: resources("keda.sh/v1", "triggerauthentications"),
+    },
 }
 
 
@@ -106,8 +112,25 @@ WITHOUT_THE_KIND: dict[str, dict[str, Reply]] = {
 @pytest.mark.parametrize("discovered", WITHOUT_THE_KIND)
 def test_a_kind_is_missing_if_discovery_does_not_name_it(discovered: str, answer: str) -> None:
     error, asked = refused(WITHOUT_THE_KIND[discovered], OF_A_LIST[answer])
-    assert error.status == 404
-    assert asked in ([KEDA], [KEDA, ALL_GROUPS])
+    assert (type(error), error.status) == (ApiError, 404)
+    assert asked in ([KEDA, ALL_GROUPS], [KEDA, ALL_GROUPS, KEDA_V1])
+
+
+IN_ANOTHER_VERSION: dict[str, dict[str, Reply]] = {
+    "the version is gone": {},
+    "the version has other kinds": {KEDA: resources("keda.sh/v1alpha1", "triggerauthentications")},
+}
+
+
+@pytest.mark.parametrize("discovered", IN_ANOTHER_VERSION)
+def test_a_kind_with_another_version_is_not_missing(discovered: str) -> None:
+    kept = "keda.sh/v1alpha1" if IN_ANOTHER_VERSION[discovered] else "apps/v1"
+    others = {ALL_GROUPS: groups(kept, "keda.sh/v1"), KEDA_V1: resources("keda.sh/v1", "scaledobjects")}
+    error, asked = refused(IN_ANOTHER_VERSION[discovered] | others, NOT_SERVED)
+    assert isinstance(error, OtherVersionError)
+    assert str(error) == "404: the API server does not serve scaledobjects of keda.sh/v1alpha1, but of keda.sh/v1"
+    assert error.is_unknown_kind
+    assert asked == [KEDA, ALL_GROUPS, KEDA_V1]
 
 
 SERVED = resources("keda.sh/v1alpha1", "scaledobjects", "scaledobjects/status")
@@ -129,6 +152,7 @@ UNPROVEN: dict[str, dict[str, Reply]] = {
     "no groups": {ALL_GROUPS: groups()},
     "a group without versions": {ALL_GROUPS: reply({"kind": "APIGroupList", "groups": [{"name": "keda.sh"}]})},
     "JSON instead of groups": {ALL_GROUPS: reply({"status": "maintenance"})},
+    "another version cannot be read": {ALL_GROUPS: groups("apps/v1", "keda.sh/v1"), KEDA_V1: BACKEND},
     "an endless answer": {KEDA: Reply(200, " " * (refusals._MOST_BYTES + 1))},
 }
 
@@ -139,7 +163,7 @@ def test_a_404_without_proof_counts_as_no_answer(discovered: str, answer: str) -
     error, asked = refused(UNPROVEN[discovered], OF_A_LIST[answer])
     assert error.status == UNREACHABLE
     assert error.is_passing
-    assert asked in ([KEDA], [KEDA, ALL_GROUPS])
+    assert asked in ([KEDA], [KEDA, ALL_GROUPS], [KEDA, ALL_GROUPS, KEDA_V1])
 
 
 def test_the_message_quotes_the_answer_and_says_why_it_does_not_count() -> None:

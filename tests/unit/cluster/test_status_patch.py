@@ -93,11 +93,39 @@ def test_a_stored_status_of_which_no_field_is_known_keeps_its_other_fields() -> 
     assert Written(stored).write(make_server(), {"image": "i"}) == {"results": [{"a": 1}], "image": "i"}
 
 
-def test_a_first_status_is_written_only_for_the_known_state_of_the_object() -> None:
-    written = Written(changed(uid="another", resourceVersion="2"))
+@pytest.mark.parametrize("other", [{"uid": "another"}, {"generation": 2}])
+def test_a_first_status_is_written_only_for_the_known_object_and_spec(other: dict[str, Any]) -> None:
+    written = Written(changed(resourceVersion="2", **other))
     with pytest.raises(ApiError) as raised:
         written.write(make_server(), AFTER)
     assert (raised.value.status, written.live["status"]) == (409, BEFORE)
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_a_first_status_is_written_although_the_object_has_changed(generation: int) -> None:
+    written = Written(changed(resourceVersion="2", generation=generation))
+    found = written.write(make_server(), {"image": "i"}, if_unchanged=generation == 1)
+    assert found == {**BEFORE, "image": "i"}, "fields that the writer does not know stay"
+
+
+@dataclass
+class Busy(Written):
+    """A server that somebody changes just before each of the next writes."""
+
+    changes: int
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.method != "GET" and self.changes:
+            self.changes -= 1
+            version = str(int(self.live["metadata"]["resourceVersion"]) + 1)
+            self.live = {**self.live, "metadata": {**self.live["metadata"], "resourceVersion": version}}
+        return await super().answer(request)
+
+
+def test_a_first_status_is_written_while_somebody_changes_the_object() -> None:
+    assert Busy(make_server(), 4).write(make_server(), AFTER) == AFTER
+    with pytest.raises(ApiError, match="keeps changing"):
+        Busy(make_server(), 5).write(make_server(), AFTER)
 
 
 def test_fields_of_another_version_in_the_status_stay() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -43,13 +43,14 @@ async def gone(_: web.Request) -> web.Response:
 
 
 def rewatched(
-    monkeypatch: pytest.MonkeyPatch, version: str, delivered: bytes, late: str = "7"
+    monkeypatch: pytest.MonkeyPatch, version: str, delivered: bytes, late: str = "7", listed: Sequence[int] = (0, 0)
 ) -> tuple[bytes, list[int]]:
     """Watch twice from a version, while the API server is at version 7. The first watch delivers this.
 
     Return what the second watch delivers, and the statuses that are noted. `late` is the version of lists that need not
-    be the newest ones.
+    be the newest ones. `listed` are the newest versions of listed objects when the watches begin.
     """
+    blind, known = list[bool](), iter(listed)
     statuses, contents = list[int](), [delivered, EVENT]
     monkeypatch.setattr(module, "SHORTEST_WATCH_SECONDS", 0.1)
 
@@ -66,7 +67,13 @@ def rewatched(
                 return Configuration(host=cluster.server)
 
             monkeypatch.setattr(credentials, "configuration", load)
-            session = await module.watch_session({PATH: Listener(lambda _, status: statuses.append(status))})
+            listener = Listener(
+                lambda _, status: statuses.append(status),
+                listed_version=lambda: next(known),
+                note_blind=lambda: blind.append(True),
+                is_blind=lambda: bool(blind),
+            )
+            session = await module.watch_session({PATH: listener})
             async with session.client as client:
                 for _ in range(2):
                     url = f"{session.server}{PATH}?watch=true&resourceVersion={version}"
@@ -176,3 +183,23 @@ def test_a_silent_watch_from_a_version_of_the_future_is_replaced_by_a_list(monke
 )
 def test_other_watches_continue_without_a_list(monkeypatch: pytest.MonkeyPatch, version: str, delivered: bytes) -> None:
     assert rewatched(monkeypatch, version, delivered) == (EVENT, [200, 200])
+
+
+def test_a_silent_watch_that_has_missed_a_listed_object_is_replaced_by_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.2)
+    content, statuses = rewatched(monkeypatch, "5", b"", listed=(6, 6))
+    assert json.loads(content)["object"]["code"] == 410
+    assert statuses == [200, 410]
+
+
+@pytest.mark.parametrize(
+    ("delivered", "listed", "seconds"),
+    [(b"", (5, 6), 0.2), (b"", (0, 0), 0.2), (EVENT, (6, 6), 0.2), (b"", (6, 6), 60.0)],
+    ids=["listed during the watch", "nothing listed", "the watch delivers", "cut soon by a load balancer"],
+)
+def test_a_silent_watch_that_has_missed_nothing_continues_without_a_list(
+    monkeypatch: pytest.MonkeyPatch, delivered: bytes, listed: Sequence[int], seconds: float
+) -> None:
+    """A kind of which nothing changes has no bookmarks either."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", seconds)
+    assert rewatched(monkeypatch, "5", delivered, listed=listed) == (EVENT, [200, 200])

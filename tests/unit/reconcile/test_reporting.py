@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.cluster.answer import Answer, error_of
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
@@ -219,6 +220,28 @@ class LosingCluster:
         if self.lost:
             raise self.lost.pop()
         return dict(self.server["metadata"])
+
+
+@pytest.mark.parametrize(
+    ("refused", "is_read"),
+    [((429, b"Too many requests, please try again later."), False), ((502, b"Bad Gateway"), True)],
+)
+def test_a_status_is_read_again_only_if_it_may_be_stored(refused: tuple[int, bytes], is_read: bool) -> None:
+    """An overloaded API server refuses requests with a plain text before it looks at them."""
+    cluster, reads = LosingCluster(error_of(Answer(*refused, "1"))), list[str]()
+
+    async def get(_: Kind, __: str, name: str) -> Manifest:
+        reads.append(name)
+        return cluster.server
+
+    cluster.get = get  # type: ignore[assignment]
+    cluster.server["status"] = {"observedGeneration": 1}
+    server = cluster.server
+    reporting = Reporting(cast(Cluster, cluster), new_cache(), lambda _: None, lambda: NOW)
+    with pytest.raises(ApiError):
+        asyncio.run(reporting.write(SERVER, server, {**STATUS, "replicas": 1}, None))
+    asyncio.run(reporting.write(SERVER, server, {**STATUS, "replicas": 1}, None))
+    assert bool(reads) == is_read
 
 
 @pytest.mark.parametrize("code", [0, 500, 504])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.errors import ApiError, OtherVersionError
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import AUTOSCALER, DISRUPTION_BUDGET, SCALED_OBJECT, SERVICE, Kind
 from kimi_linear_operator.reconcile.withheld import Former, Split, split
@@ -63,3 +63,14 @@ def test_a_former_autoscaler_is_not_gone_because_its_kind_cannot_be_read(error: 
 def test_a_former_autoscaler_is_gone_with_its_kind() -> None:
     found = split(SCALED, {SCALED_OBJECT: ApiError(404, "page not found")}, {AUTOSCALER: FORMER})
     assert AUTOSCALER.kind in {child["kind"] for child in found.writable}
+
+
+def test_a_former_autoscaler_is_not_gone_while_the_cluster_has_its_kind_in_another_version() -> None:
+    error = OtherVersionError(404, "the API server does not serve scaledobjects of keda.sh/v1alpha1, but of keda.sh/v1")
+    found = split(SCALED, {SCALED_OBJECT: error}, {AUTOSCALER: FORMER})
+    assert AUTOSCALER.kind not in {child["kind"] for child in found.writable}
+    message = (
+        "HorizontalPodAutoscaler kimi waits until ScaledObject kimi is gone: "
+        "the cluster has scaledobjects.keda.sh, but not of version v1alpha1"
+    )
+    assert found.withheld == (Reason("KindMissing", message),)

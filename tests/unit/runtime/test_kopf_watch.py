@@ -14,7 +14,7 @@ from kimi_linear_operator.kubernetes.kinds import POD, SERVICE
 from kimi_linear_operator.reconcile.cached_object import CachedObject
 from kimi_linear_operator.runtime.kopf_watch import Watch, _patch_kopf
 from kimi_linear_operator.runtime.scopes import Scope
-from kimi_linear_operator.runtime.watched_scopes import LONGEST_SILENCE_SECONDS
+from kimi_linear_operator.runtime.watched_scopes import BLIND_SECONDS, LONGEST_SILENCE_SECONDS
 from make import make_pod
 from passes import READER
 
@@ -91,6 +91,28 @@ def test_a_failing_watch_is_reported_after_a_while_until_it_works(watch: Watch, 
     assert watch.watched.unwatched() == []
 
 
+def test_a_blind_watch_is_reported_until_it_delivers_something(watch: Watch, clock: list[float]) -> None:
+    watch.watched.note_answer(PODS, "WATCH", 200)
+    watch.watched.note_blind(PODS)
+    watch.watched.note_answer(PODS, "WATCH", 200)
+    assert watch.watched.is_blind(PODS)
+    assert watch.watched.unwatched() == [PODS], "an answer alone proves nothing"
+    watch.watched.note_event(PODS)
+    assert not watch.watched.is_blind(PODS)
+    assert watch.watched.unwatched() == []
+
+
+def test_a_watch_that_stays_silent_while_nothing_changes_is_not_blind_for_ever(
+    watch: Watch, clock: list[float]
+) -> None:
+    """On an idle cluster, nobody can tell whether it works again."""
+    watch.watched.note_blind(PODS)
+    clock[0] += BLIND_SECONDS
+    watch.watched.note_answer(PODS, "WATCH", 200)
+    assert not watch.watched.is_blind(PODS)
+    assert watch.watched.unwatched() == []
+
+
 def test_a_watch_that_starts_again_requests_a_list_of_its_own_scope(watch: Watch, wanted: list[Scope]) -> None:
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.note_answer(PODS, "LIST", 500)
@@ -127,7 +149,7 @@ def test_the_log_reports_the_end_and_the_return_of_a_watch_once_each(
     watch.watched.note_answer(PODS, "WATCH", 200)
     watch.watched.log_changes()
     assert [record.getMessage() for record in caplog.records] == [
-        "pods in namespace default: not watched for 120 s. The operator retries until the watch works",
+        "pods in namespace default: nothing comes from the watch. The operator retries until it works",
         "Watching pods in namespace default again",
     ]
 

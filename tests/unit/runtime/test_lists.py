@@ -93,6 +93,21 @@ def test_every_scope_is_listed_when_its_watch_has_begun_or_should_have() -> None
     run(test())
 
 
+def test_the_newest_listed_object_of_each_scope_is_known_until_the_cluster_is_restored() -> None:
+    """A watch that continues from an older version has to deliver this object."""
+
+    async def test() -> None:
+        pods = [[make_pod("a", version=3), make_pod("b", version=7)], [make_pod("c", version=5)]]
+        listed = Listed(Objects({PODS_A: pods}))
+        with listed.running():
+            await listed.lists.wait_until_everything_is_read()
+            assert [listed.lists.newest_version(scope) for scope in (PODS_A, PODS_B)] == [7, 0]
+            listed.lists.relist_all()
+            assert listed.lists.newest_version(PODS_A) == 0
+
+    run(test())
+
+
 def test_a_watch_that_starts_again_lists_only_its_own_scope() -> None:
     async def test() -> None:
         listed = Listed(Objects())

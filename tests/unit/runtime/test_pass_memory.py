@@ -1,17 +1,22 @@
 """Passes that read much share a limited room in memory."""
 
 import asyncio
+import tracemalloc
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from kimi_linear_operator.kubernetes.kinds import POD, REVISION, Kind, Manifest
+import pytest
+
+from kimi_linear_operator import jsontext
+from kimi_linear_operator.kubernetes.kinds import POD, REVISION, SERVICE, Kind, Manifest
+from kimi_linear_operator.reconcile import room
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Options, Reconciler
 from kimi_linear_operator.resource_types import TYPES
 from kimi_linear_operator.runtime.pass_memory import PassMemory
-from kimi_linear_operator.runtime.work import NO_ROOM_SECONDS, Work
+from kimi_linear_operator.runtime.work import LARGEST_USUAL_PASS, NO_ROOM_SECONDS, Work
 from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.spec import SERVER
 from make import make_server
@@ -116,6 +121,58 @@ def test_a_pass_that_waited_for_room_begins_only_if_everything_is_still_read() -
     world.passes.begun.clear()
     asyncio.run(world.try_all())
     assert world.passes.begun == []
+
+
+def test_namespaces_whose_largest_passes_hang_leave_room_for_usual_large_passes() -> None:
+    """Each of the other passes takes no more than the share of its namespace."""
+    memory = PassMemory(MOST)
+    hanging = [namespace for namespace in ("a", "b", "c") if memory.take(namespace, 10 * MOST)]
+    assert hanging == ["a"]
+    assert all(memory.take(f"other-{number}", MOST // 8) for number in range(4))
+    memory.give_back("a", 10 * MOST)
+    assert memory.take("b", 10 * MOST)
+
+
+def test_passes_over_children_with_many_managed_fields_share_the_room() -> None:
+    """An answer to a write contains the managed fields. They are not in the cache."""
+    world = World()
+    fields: Manifest = {f"f:{number}": {} for number in range(20_000)}
+    managed = [{"manager": "a", "operation": "Update", "fieldsV1": {"f:metadata": {"f:annotations": fields}}}]
+    for key in world.keys:
+        child = labelled(SERVICE, key.namespace, key.name, 0)
+        child["metadata"] |= {"managedFields": managed, "annotations": {}}
+        world.cache.put(SERVICE, child)
+        assert world.work._size(key) >= decoded_size(child)
+    world.keys = [key for key in world.keys if key.name.startswith("small")]
+    asyncio.run(world.try_all())
+    assert 0 < world.passes.most["small"] * decoded_size(child) < MOST
+
+
+def decoded_size(manifest: Manifest) -> int:
+    """Return how many bytes a manifest takes when it is decoded."""
+    text = jsontext.encode(manifest)
+    tracemalloc.start()
+    try:
+        decoded = jsontext.decode(text)
+        assert decoded
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pass_takes_as_much_for_children_that_are_cached_only_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a pass reads the whole children from the API server."""
+    sizes = []
+    for most in (room.MOST_OF_LARGE, 0):
+        monkeypatch.setattr(room, "MOST_OF_LARGE", most)
+        world = World()
+        key = Key("a", "small-0", SERVER)
+        for number in range(8):
+            child = labelled(REVISION, key.namespace, key.name, number)
+            world.cache.put(REVISION, {**child, "revision": number, "data": {"items": [{} for _ in range(6000)]}})
+        assert all(bool(child.cut) == (most == 0) for child in world.cache.cached_children(REVISION, key))
+        sizes.append(world.work._size(key))
+    assert sizes[0] == sizes[1] > LARGEST_USUAL_PASS
 
 
 def test_the_largest_pass_runs_when_no_other_one_runs() -> None:

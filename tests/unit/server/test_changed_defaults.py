@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -69,7 +69,7 @@ class World:
         is_scale: bool = False,
         rollout: str = "",
         **more: Any,
-    ) -> "World":
+    ) -> Self:
         """Let somebody who owns these fields write a spec, and make two passes.
 
         Args:
@@ -109,7 +109,7 @@ class World:
             asyncio.run(self.operator.reconcile(_KEY))
         return self
 
-    def delete_without_children(self) -> "World":
+    def delete_without_children(self) -> Self:
         """Delete the server with `--cascade=orphan`."""
         children = [child for kind in (REVISION, DEPLOYMENT) for child in self.cache.children(kind, _KEY)]
         self.cache = new_cache()
@@ -146,6 +146,22 @@ def test_a_default_that_was_dropped_and_comes_back_with_another_value_replaces_n
     assert world.write(_SIZE, _NEW, replicas=3).number == 1
     # The CRD of a third version has no such default.
     assert world.write(_SIZE, replicas=4).number == 1
+
+
+@pytest.mark.parametrize("fraction", [0.7, 1.5], ids=["known", "refused by this version"])
+def test_another_default_in_place_of_a_recorded_value_replaces_no_pod(fraction: float) -> None:
+    """The record is of a version that allowed the value. A write of the spec has stored another default since then."""
+    world = World().write(_SIZE, {"engine": {"memoryFractionStatic": 0.85, "version": "v0.5.6"}})
+    [record] = world.cache.children(REVISION, _KEY)
+    record["data"]["inputs"]["engine"]["memoryFractionStatic"] = fraction
+    record["metadata"]["resourceVersion"] = "150"
+    world.cache.put(REVISION, record)
+    world.start()
+    before = world.pods
+    world.write(_SIZE, {"engine": {"memoryFractionStatic": 0.6, "version": "v0.5.7"}}, is_scale=True, replicas=2)
+    assert (world.pods, world.number) == (before, 1)
+    world.write({**_SIZE, "f:engine": {"f:memoryFractionStatic": {}}}, {"engine": {"memoryFractionStatic": 0.6}})
+    assert world.number == 2
 
 
 def test_a_server_that_is_created_again_under_other_defaults_keeps_its_pods() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
-from kimi_linear_operator.kubernetes.deletion import PATIENCE_SECONDS
+from kimi_linear_operator.kubernetes.deletion import LONG_PATIENCE_SECONDS, PATIENCE_SECONDS
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest, kind_of
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.manifests import build_companions
@@ -95,6 +95,47 @@ def test_a_program_gets_some_seconds_to_remove_its_finalizer() -> None:
     cluster, again = one_pass(*running_objects(), going(service, "c.com/z", seconds=PATIENCE_SECONDS - 4))
     assert find_condition(cluster.status, "Synced")["status"] == "True"
     assert again == 4
+
+
+OF_CLOUDS = {
+    "service.kubernetes.io/load-balancer-cleanup": "Service",
+    "service.k8s.aws/resources": "Service",
+    "gke.networking.io/l4-netlb-v1": "Service",
+    "ingress.k8s.aws/resources": "Ingress",
+    "group.ingress.k8s.aws/public": "Ingress",
+    "networking.gke.io/ingress-finalizer-V2": "Ingress",
+}
+
+
+@pytest.mark.parametrize("finalizer", OF_CLOUDS)
+def test_a_cloud_gets_minutes_to_delete_a_load_balancer_and_nobody_is_told_to_leak_it(finalizer: str) -> None:
+    balanced = next(child for child in children(**EVERYTHING) if child["kind"] == OF_CLOUDS[finalizer])
+    left = 60.0
+    held = going(balanced, finalizer, seconds=LONG_PATIENCE_SECONDS - left)
+    cluster, again = one_pass(*running_objects(**EVERYTHING), held, **EVERYTHING)
+    assert "DeletionBlocked" not in find_condition(cluster.status, "Synced")["reason"]
+    assert again is not None
+    assert again <= left
+    late = going(balanced, finalizer, seconds=LONG_PATIENCE_SECONDS)
+    _, reason, message = synced(*running_objects(**EVERYTHING), late, **EVERYTHING)
+    name = f"{balanced['kind'].lower()}/{balanced['metadata']['name']}"
+    assert reason == "DeletionBlocked"
+    assert f"The cloud removes the finalizers of {name} when it has deleted the load balancer. Do not" in message
+    assert "kubectl edit" not in message
+
+
+def test_a_finalizer_of_a_program_beside_that_of_a_cloud_is_named_after_seconds() -> None:
+    service, _ = children(service={"headless": True})
+    held = going(service, "c.com/z", "service.kubernetes.io/load-balancer-cleanup", seconds=PATIENCE_SECONDS)
+    _, reason, message = synced(*running_objects(), held)
+    assert reason == "DeletionBlocked"
+    assert "`kubectl edit service/kimi`. The cloud removes" in message
+
+
+@pytest.mark.parametrize("finalizer", ["example.kubernetes.io.com/x", "mykubernetes.io/x", "hold"])
+def test_a_finalizer_of_another_domain_is_no_finalizer_of_a_cloud(finalizer: str) -> None:
+    service, _ = children(service={"headless": True})
+    assert "kubectl edit" in synced(*running_objects(), going(service, finalizer, seconds=PATIENCE_SECONDS))[2]
 
 
 @pytest.mark.parametrize("finalizer", ["foregroundDeletion", "orphan"])

@@ -8,7 +8,7 @@ import pytest
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.server import deployment, router
-from kimi_linear_operator.server.labels import REVISION_ANNOTATION
+from kimi_linear_operator.server.labels import REVISION_ANNOTATION, TEMPLATE_ANNOTATION
 from operated import KEY, World
 from unit.server import test_changed_defaults as owners
 from unit.server.test_replaced_marks import verify
@@ -193,3 +193,29 @@ def test_an_adopted_server_keeps_its_pods_although_its_newest_record_never_ran(m
     build_other(monkeypatch)
     world.write(_SIZE)
     assert (world.template("kimi"), world.number) == (before, 1)
+
+
+@pytest.mark.parametrize(
+    ("is_scale", "more"),
+    [(True, {"replicas": 2}), (False, {"router": {"policy": "LeastLoad"}})],
+    ids=["an autoscaler", "the owner"],
+)
+def test_only_a_change_by_the_owner_replaces_a_router_without_a_record(
+    is_scale: bool, more: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier build made the router. The replicas changed before this version started."""
+    world = Owned().write({**_SIZE, "f:router": {}}, router={})
+    before = world.template("kimi-router")
+    world.cluster.live["Deployment/kimi"] = world.deployment
+    found = world.cache.get(KEY._replace(name="kimi-router").of(DEPLOYMENT))
+    assert found
+    made = copy.deepcopy(found)
+    del made["metadata"]["annotations"][TEMPLATE_ANNOTATION]
+    world.cluster.written.append("an edit")
+    made["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 10)
+    world.cache.put(DEPLOYMENT, made)
+    world.cluster.live["Deployment/kimi-router"] = made
+    build_other(monkeypatch)
+    world.start()
+    world.write({**_SIZE, "f:router": {"f:policy": {}}}, is_scale=is_scale, **{"router": {}, **more})
+    assert (world.template("kimi-router") == before) is is_scale

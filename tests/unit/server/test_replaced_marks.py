@@ -1,6 +1,5 @@
 """A server has at most one mark of an automatic rollout: that of its current revision until its pods have served."""
 
-import asyncio
 import copy
 import json
 
@@ -9,7 +8,9 @@ import pytest
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
+from kimi_linear_operator.server import deployment
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, VERIFICATION_ANNOTATION
+from kimi_linear_operator.server.rollouts import is_marked
 from operated import KEY, World
 
 
@@ -110,29 +111,26 @@ def test_a_server_gets_everything_and_its_status_although_its_pods_cannot_be_lis
     assert marks(world) == ["kimi-2"]
 
 
-def test_a_replaced_revision_loses_its_mark_before_it_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finalizer may hold it for ever. With its mark, it would stop the rollout of the next version."""
+def test_a_deleted_record_that_a_finalizer_holds_does_not_stop_the_rollout_of_the_next_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It keeps its mark for ever, because the server has another template."""
     world = World(router=None)
     world.report("kimi")
     world.roll_out_other_replicas(monkeypatch)
     world.report("kimi", availableReplicas=0)
-    deleted: list[tuple[str, bool]] = []
-
-    async def hold(_kind: Kind, manifest: Manifest, **_: object) -> None:
-        about = manifest["metadata"]
-        deleted.append((about["name"], AUTOMATIC_ANNOTATION in about["annotations"]))
-
-    apply = world.cluster.apply
-
-    async def apply_slowly(kind: Kind, manifest: Manifest) -> Manifest:
-        await asyncio.sleep(0.001)
-        return await apply(kind, manifest)
-
-    monkeypatch.setattr(world.cluster, "delete", hold)
-    monkeypatch.setattr(world.cluster, "apply", apply_slowly)
+    held = copy.deepcopy(world.record(2))
+    held["metadata"] |= {"deletionTimestamp": "2026-11-24T09:00:00Z", "finalizers": ["example.com/hold"]}
+    held["metadata"]["resourceVersion"] = "1000"
     world.owned = {"f:engine": {"f:contextLength": {}}}
     world.change(engine={"contextLength": 4096})
+    world.cache.put(REVISION, held)
+    world.report("kimi")
     world.passes(2)
-    assert ("kimi-2", False) in deleted
-    assert ("kimi-2", True) not in deleted
-    assert marks(world) == ["kimi-3"]
+    assert marks(world) == ["kimi-2"]
+    build = deployment._pod_spec
+    monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 78})
+    world.new_operator()
+    world.passes(2)
+    assert world.condition()["reason"] == "NewTemplateAvailable"
+    assert not is_marked(world.cache, KEY)

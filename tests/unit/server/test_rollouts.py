@@ -379,6 +379,9 @@ def measure(world: World, created: str, suspend: bool = False, namespace: str = 
     return found
 
 
+ENDED = {"conditions": [make_condition("Complete", "True", "SuitesEnded", "all 1 suites have ended")]}
+
+
 def test_a_server_that_is_being_measured_follows_after_the_measurement() -> None:
     world = World()
     running = measure(world, "2026-11-24T08:55:00Z")
@@ -386,7 +389,10 @@ def test_a_server_that_is_being_measured_follows_after_the_measurement() -> None
     world.chosen.clear()
     world.server("b", is_offered=False)
     assert world.step(60) == world.step(60) == []
-    world.put(JOB, {**running, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
+    world.put(JOB, {**running, "status": ENDED})
+    assert world.step(60) == []  # the suite is not judged yet
+    benchmark = world.cache.get(Key("default", "nightly", BENCHMARK)) or {}
+    world.put(BENCHMARK, {**benchmark, "status": ENDED})
     assert world.step(60) == [A]
 
 
@@ -409,10 +415,11 @@ def test_a_server_keeps_its_pods_between_two_suites(ended: str, changes: dict[st
     assert [world.step(), world.step(60)] == [[], [first]]
 
 
+@pytest.mark.parametrize("status", [{}, ENDED], ids=["running", "ended"])
 @pytest.mark.parametrize(("created", "is_suspended"), [("2026-11-24T08:47:59Z", False), ("2026-11-24T08:55:00Z", True)])
-def test_no_measurement_delays_a_rollout_for_ever(created: str, is_suspended: bool) -> None:
+def test_no_measurement_delays_a_rollout_for_ever(created: str, is_suspended: bool, status: Manifest) -> None:
     world = World()
-    measure(world, created, is_suspended)
+    world.put(JOB, {**measure(world, created, is_suspended), "status": status})
     assert [world.step(), world.step(60)] == [[], [A]]
 
 

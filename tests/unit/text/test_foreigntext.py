@@ -166,8 +166,8 @@ STARTS = [
 ]
 
 
-# The longest of these texts costs about 2.5.
-MOST_COST = 10
+# The most expensive of these texts costs about 3.
+MOST_COST = 12
 
 
 @pytest.mark.parametrize("piece", STARTS)
@@ -184,5 +184,5 @@ def test_no_message_takes_long_to_classify(piece: str) -> None:
 
 @pytest.mark.parametrize("piece", ["token=", "--key", "'a\\", "://a@", "x-key ", '"', "api key: [", "eyJ-----"])
 def test_no_text_takes_long_to_clean(piece: str) -> None:
-    text = piece * (1_000_000 // len(piece))
+    text = piece * (3_000_000 // len(piece))
     assert cost(lambda: foreigntext.one_line(text), tries=3) < MOST_COST

@@ -240,10 +240,10 @@ def test_a_job_without_a_result_is_created_again_after_a_minute() -> None:
     assert late.cluster.deleted == [late.job["metadata"]["name"]]
 
 
-def hold(case: Case, kind: Kind, since: str = "2026-11-29T19:58:30Z") -> str:
+def hold(case: Case, kind: Kind, since: str = "2026-11-29T19:58:30Z", finalizer: str = "example.com/hold") -> str:
     """Let a finalizer hold the deletion of the only child of a kind; return the kind and the name of the child."""
     [child] = case.cache.children(kind, KEY)
-    held = {"deletionTimestamp": since, "finalizers": ["example.com/hold"], "resourceVersion": "191"}
+    held = {"deletionTimestamp": since, "finalizers": [finalizer], "resourceVersion": "191"}
     case.cache.put(kind, {**child, "metadata": {**child["metadata"], **held}})
     return f"{kind.kind} {child['metadata']['name']}"
 
@@ -288,6 +288,21 @@ def test_a_child_whose_deletion_has_just_begun_is_named_some_seconds_later() -> 
     hold(case, CLAIM, since=NOW)
     assert case.reconcile() == 10
     assert find_condition(case.status, "Synced") == {}
+
+
+def test_nobody_is_told_to_take_the_volume_away_from_pods_that_use_it() -> None:
+    case = Case()
+    complete(case)
+    hold(case, CLAIM, since="2026-11-29T19:55:01Z", finalizer="kubernetes.io/pvc-protection")
+    assert case.reconcile() == 1
+    assert find_condition(case.status, "Synced") == {}
+    late = Case()
+    complete(late)
+    hold(late, CLAIM, since="2026-11-29T19:55:00Z", finalizer="kubernetes.io/pvc-protection")
+    late.reconcile()
+    message = find_condition(late.status, "Synced")["message"]
+    assert "when no pod uses the volume any more. Do not remove it yourself" in message
+    assert "kubectl edit" not in message
 
 
 def test_a_quota_that_refuses_the_pod_is_quoted() -> None:
