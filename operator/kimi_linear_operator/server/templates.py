@@ -223,7 +223,7 @@ class Templates:
         if case.state.is_unchanged or has_records or case.live is None:
             return case
         stored = await read_unchanged(self._cluster, case.key, server.metadata.uid, server.metadata.generation)
-        before = unrequested.Before(self._now(), replicas=case.live["spec"].get("replicas"))
+        before = unrequested.Before(self._now(), replicas=case.live.get("spec", {}).get("replicas"))
         is_applied = unrequested.was_only_scaled(stored, before)
         return replace(case, state=replace(case.state, is_unchanged=is_applied))
 

@@ -106,8 +106,9 @@ def serving(pods: int, **spec: Any) -> Cache:
 def test_a_pass_over_a_server_decodes_each_of_its_pods_once(
     spec: Manifest, pause: float | None, decodings: Decodings
 ) -> None:
-    cache = serving(100, **spec)
-    asyncio.run(Passes(Accepting(), cache, rollout_pause=pause).reconcile(KIMI))
+    cache, cluster = serving(100, **spec), Accepting()
+    cluster.live["KimiLinearServer/kimi"] = make_server(replicas=100, **spec)
+    asyncio.run(Passes(cluster, cache, rollout_pause=pause).reconcile(KIMI))
     assert 0 < decodings.of(POD) <= 100 + sum(cached.version == 50 for cached in cache.cached_children(POD, KIMI))
 
 
