@@ -11,6 +11,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from answering import stored_object
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.cluster import transport
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.pages import Pages
@@ -78,8 +79,8 @@ class Server:
 
     def cluster(self) -> Cluster:
         client = ApiClient(Configuration(host="http://example"))
-        transport = Transport(client, cast(aiohttp.ClientSession, self))
-        return Cluster(transport, Pages(transport))
+        sends = Transport(client, cast(aiohttp.ClientSession, self))
+        return Cluster(sends, Pages(sends))
 
     async def get(self, cluster: Cluster, name: str) -> str:
         """Read an object. Its text is no longer in memory when it is decoded."""
@@ -161,5 +162,23 @@ def test_a_failed_answer_gives_up_its_place(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.undo()
         async with asyncio.timeout(5):
             assert await server.get(cluster, "large") == "large"
+
+    asyncio.run(test())
+
+
+def test_many_answers_that_hang_delay_a_large_answer_only_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert transport.PLACE_SECONDS <= 5
+    monkeypatch.setattr(transport, "PLACE_SECONDS", 0.05)
+
+    async def test() -> None:
+        server = Server()
+        cluster = server.cluster()
+        hanging = [asyncio.ensure_future(server.get(cluster, f"hanging-{number}")) for number in range(REQUESTS)]
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(5):
+            assert await server.get(cluster, "large") == "large"
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
 
     asyncio.run(test())
