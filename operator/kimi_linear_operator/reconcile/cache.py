@@ -12,9 +12,17 @@ from typing import Protocol, TypeVar
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import version_of
-from kimi_linear_operator.reconcile.cached_object import CachedObject, CachedType, Conditions, Key, Reader, key_of
+from kimi_linear_operator.reconcile.cached_object import (
+    LARGE_CHILD,
+    CachedObject,
+    CachedType,
+    Conditions,
+    Key,
+    Reader,
+    key_of,
+)
 from kimi_linear_operator.reconcile.decoded import manifest_of
-from kimi_linear_operator.reconcile.room import Room
+from kimi_linear_operator.reconcile.room import Room, SmallRoom
 
 # The maximum of bytes and of weight that a pass reads of objects of one kind. A server has at most a thousand replicas.
 # Their pods use a third of the bytes and nine tenths of the weight, and a pass reads them in a twentieth of a second.
@@ -85,6 +93,7 @@ class Cache:
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
         # For the large specs of each kind, and for all large children, by namespace.
         self._rooms: dict[tuple[str, Kind | None], Room] = {}
+        self._small_room = SmallRoom()
         # Versions of objects that were deleted after the last list began, the latest at the end. An older state in that
         # list must not bring them back.
         self._deleted: OrderedDict[Key, int] = OrderedDict()
@@ -221,15 +230,24 @@ class Cache:
 
     def _with_room(self, observed: CachedObject) -> CachedObject:
         """Return an observed object, or only its essence if there is no room for the whole object."""
-        room = self._room(observed.key)
-        is_too_large = observed.large > 0 and not room.can_hold(observed.key, observed.large)
-        if not is_too_large:
-            return observed
-        return observed.essence(room.largest() if observed.is_resource else "")
+        for _ in range(2):  # If only the metadata makes a child large, its first reduction keeps the rest.
+            if self._can_hold(observed.key, observed.large or observed.packed_size):
+                break
+            others = self._room(observed.key).largest() if observed.is_resource else ""
+            observed = observed.essence(others)
+        return observed
+
+    def _can_hold(self, key: Key, size: int) -> bool:
+        """Return whether there is room for an object that takes this many bytes, 0 if it takes none."""
+        if size > LARGE_CHILD or self.reader.is_resource(key.kind):
+            return size == 0 or self._room(key).can_hold(key, size)
+        cached = self.find(key)
+        return self._small_room.can_hold(key.namespace, size - (cached.packed_size if cached else 0))
 
     def _keep(self, cached: CachedObject) -> None:
         self._objects.setdefault((cached.key.kind, cached.key.namespace), {})[cached.key] = cached
         self._note_size(cached.key, cached.large)
+        self._small_room.add(cached.key.namespace, cached.packed_size)
         if cached.child_of:
             self._children.setdefault((cached.child_of, cached.key.kind), {})[cached.key] = cached
         for index in self._indexes:
@@ -244,7 +262,7 @@ class Cache:
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
         """Return whether only the essence of this version was cached, but the whole object would fit now."""
-        return cached.cut > 0 and version == cached.version and self._room(cached.key).can_hold(cached.key, cached.cut)
+        return cached.cut > 0 and version == cached.version and self._can_hold(cached.key, cached.cut)
 
     def _note_size(self, key: Key, size: int) -> None:
         """Note the bytes that a cached object takes of its room, 0 if it takes none."""
@@ -305,7 +323,7 @@ class Cache:
 
     def clear(self) -> None:
         """Forget everything. After a restore of etcd, cached versions cannot be compared with new versions."""
-        for content in (self._objects, self._children, self._deleted, self._listed, self._rooms):
+        for content in (self._objects, self._children, self._deleted, self._listed, self._rooms, self._small_room):
             content.clear()
         for index in self._indexes:
             index.clear()
@@ -328,6 +346,7 @@ class Cache:
             return
         discard(self._objects, (key.kind, key.namespace), key)
         self._note_size(key, 0)
+        self._small_room.add(key.namespace, -cached.packed_size)
         if cached.child_of:
             discard(self._children, (cached.child_of, key.kind), key)
         for index in self._indexes:

@@ -119,8 +119,8 @@ class CachedObject:
         decoded_size: About how many bytes the whole object takes when it is decoded, also if only its essence is
             cached. For an object that a pass may write, this includes its managed fields, because an answer contains
             them.
-        cut: If there was no room and only the essence was cached, the value of `large` for the whole object. Otherwise
-            0.
+        cut: If there was no room and only the essence was cached, the value of `large` for the whole object, or the
+            bytes of the text of a child that was not large. Otherwise 0.
     """
 
     key: Key
@@ -160,9 +160,20 @@ class CachedObject:
         Args:
             others: The resources that take most of the room, as text for people. Not used for a child.
         """
-        manifest = _without_room(self.manifest(), others) if self.is_resource else _small_part(self.manifest())
+        manifest = self._reduced(others)
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
-        return replace(self, text=_packed(text), weight=jsontext.weight(text), owners=owners, large=0, cut=self.large)
+        cut = self.cut or self.large or (0 if self.is_resource else self.text.size)
+        return replace(self, text=_packed(text), weight=jsontext.weight(text), owners=owners, large=0, cut=cut)
+
+    def _reduced(self, others: str) -> Manifest:
+        if self.is_resource:
+            return _without_room(self.manifest(), others)
+        return _small_part(self.manifest()) if self.large else _essence(self.manifest())
+
+    @property
+    def packed_size(self) -> int:
+        """Return the bytes of the packed text of a child that is not large, 0 for any other object."""
+        return 0 if self.is_resource or self.large else len(self.text.content)
 
     @property
     def is_unreported(self) -> bool:

@@ -1,0 +1,94 @@
+"""Many children of usual size in one namespace do not fill the operator's memory."""
+
+import random
+import string
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest, kind_of
+from kimi_linear_operator.reconcile import room
+from kimi_linear_operator.reconcile.cache import Cache
+from kimi_linear_operator.reconcile.cached_object import LARGE_CHILD, Key
+from make import owned
+from passes import new_cache
+from unit.reconcile.test_essence import SMALL
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+SIZE = LARGE_CHILD - 1_000
+MOST = 40 * SIZE
+
+
+@pytest.fixture(autouse=True)
+def small_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MOST_OF_SMALL", MOST)
+
+
+def record(number: int, version: int = 1, namespace: str = "default") -> Manifest:
+    """Return a child below the length of a large one. Its random text cannot be packed."""
+    text = "".join(random.Random(number).choices(string.ascii_letters + string.digits, k=SIZE))  # noqa: S311
+    metadata = {"name": f"r{number:03}", "resourceVersion": str(version), "namespace": namespace}
+    content = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata, "revision": 1}
+    return owned({**content, "data": {"x": text}})
+
+
+def held(cache: Cache, namespace: str = "default") -> int:
+    return sum(len(cached.text.content) for cached in cache.snapshot() if cached.key.namespace == namespace)
+
+
+def is_whole(cache: Cache, number: int, namespace: str = "default") -> bool:
+    return "data" in (cache.get(Key(namespace, f"r{number:03}", REVISION)) or {})
+
+
+def put(cache: Cache, numbers: range, namespace: str = "default") -> None:
+    for number in numbers:
+        cache.put(REVISION, record(number, namespace=namespace))
+
+
+def test_many_small_children_take_a_limited_part_of_the_memory() -> None:
+    cache = new_cache()
+    put(cache, range(200))
+    assert MOST / 2 < held(cache) < MOST + 200 * SMALL
+    assert is_whole(cache, 0)
+    assert not is_whole(cache, 199)
+    put(cache, range(1), namespace="other")
+    assert is_whole(cache, 0, "other")
+
+
+def test_a_new_state_of_a_whole_child_stays_whole_and_a_deleted_child_leaves_its_room() -> None:
+    cache = new_cache()
+    put(cache, range(40))
+    assert is_whole(cache, 20)
+    for version in (2, 3):
+        cache.put(REVISION, record(20, version=version))
+        assert is_whole(cache, 20)
+    put(cache, range(100, 200))
+    assert not is_whole(cache, 199)
+    cache.end_list(REVISION, None, {Key("default", "r199", REVISION)}, 9)
+    cache.put(REVISION, record(199))
+    assert is_whole(cache, 199)
+    cache.clear()
+    put(cache, range(30))
+    assert is_whole(cache, 29)
+
+
+def test_a_large_child_whose_metadata_is_left_out_takes_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its metadata, it is no large child any more."""
+    monkeypatch.setattr(room, "MOST_OF_LARGE", 0)
+    cache = new_cache()
+    for number in range(200):
+        child = record(number)
+        cache.put(REVISION, {**child, "metadata": {**child["metadata"], "annotations": {"x": "y" * 2_000}}})
+    assert MOST / 2 < held(cache) < MOST + 200 * SMALL
+
+
+def test_the_children_of_a_usual_large_namespace_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 servers have 25 children each, and each child takes 15 KiB before it is packed."""
+    monkeypatch.undo()
+    cache = new_cache()
+    for child in yaml.safe_load_all((GOLDEN / "keda" / "objects.yaml").read_text()):
+        about = {"namespace": "default", "resourceVersion": "1", "uid": child["metadata"]["name"]}
+        cache.put(kind_of(child), {**child, "metadata": {**child["metadata"], **about}})
+    share = held(cache) / sum(cached.text.size for cached in cache.snapshot())
+    assert 300 * 25 * 15 * 1024 * share < room.MOST_OF_SMALL
