@@ -1,4 +1,4 @@
-"""Facts of servers and their children, and an index of servers by their weights and by the marks of rollouts.
+"""Facts of servers and their children, and an index of servers by weights, marks of rollouts, and gates of pods.
 
 A look-up decodes no object.
 """
@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.conditions import ready_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
-from kimi_linear_operator.kubernetes.metadata import annotations
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import annotations, is_controlled_by
 from kimi_linear_operator.kubernetes.packed_paths import packed, unpacked
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cache import Cache, discard
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server import revision
+from kimi_linear_operator.server.gate import template_label
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.spec import WEIGHTS
@@ -66,6 +67,12 @@ class DeploymentFacts(NamedTuple):
     is_paused: bool
 
 
+class GatedFacts(NamedTuple):
+    """The facts of a pod that may have our readiness gate: whether a ReplicaSet controls it."""
+
+    is_controlled: bool
+
+
 class Mark(NamedTuple):
     """The facts of a record with the mark of an automatic rollout: whether its verification has failed."""
 
@@ -73,11 +80,13 @@ class Mark(NamedTuple):
 
 
 def facts(kind: Kind, manifest: Manifest) -> object | None:
-    """Return the facts of a server, a Deployment or a marked record; None for any other child."""
+    """Return the facts of a server, a Deployment, a pod with a gate, or a marked record; None for any other child."""
     if kind == SERVER:
         return _server_facts(manifest)
     if kind == DEPLOYMENT:
         return DeploymentFacts((manifest.get("spec") or {}).get("paused") is True)
+    if kind == POD and template_label(manifest) is not None:
+        return GatedFacts(is_controlled_by(manifest, "ReplicaSet"))
     if kind != REVISION or AUTOMATIC_ANNOTATION not in annotations(manifest):
         return None
     if "deletionTimestamp" in manifest["metadata"]:
@@ -135,23 +144,28 @@ class ServerIndex:
         self._users: dict[Key, dict[Key, None]] = {}
         # The number of marked records by server, and then by UID of the owner and by the mark.
         self._marks: dict[Key, Counter[tuple[str, Mark]]] = {}
+        # The number of pods with a gate by server.
+        self._gated: Counter[Key] = Counter()
 
     def add(self, cached: CachedObject) -> None:
         """Add an object that is new in the cache."""
         if used := _used(cached):
             self._users.setdefault(used, {})[cached.key] = None
         self._count_mark(cached, 1)
+        self._count_gate(cached, 1)
 
     def remove(self, cached: CachedObject) -> None:
         """Remove an object that the cache has dropped or replaced."""
         if used := _used(cached):
             discard(self._users, used, cached.key)
         self._count_mark(cached, -1)
+        self._count_gate(cached, -1)
 
     def clear(self) -> None:
         """Remove everything."""
         self._users.clear()
         self._marks.clear()
+        self._gated.clear()
 
     def has_mark(self, key: Key, uid: str, *, counts_failed: bool) -> bool:
         """Return whether a server owns a marked record.
@@ -163,6 +177,17 @@ class ServerIndex:
         """
         marks = self._marks.get(key, Counter())
         return marks[uid, Mark(has_failed=False)] > 0 or (counts_failed and marks[uid, Mark(has_failed=True)] > 0)
+
+    def has_gates(self, key: Key) -> bool:
+        """Return whether a server has pods with our readiness gate."""
+        return self._gated[key] > 0
+
+    def _count_gate(self, cached: CachedObject, sign: int) -> None:
+        if cached.owner is None or cached.facts != GatedFacts(is_controlled=True):
+            return
+        self._gated[cached.owner] += sign
+        if not self._gated[cached.owner]:
+            del self._gated[cached.owner]
 
     def _count_mark(self, cached: CachedObject, sign: int) -> None:
         """Count a marked record for each of its owners."""

@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.kinds import BENCHMARK, POD, REVISION, Mani
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server import gate, revision, verification
-from kimi_linear_operator.server.labels import TEMPLATE_LABEL
+from kimi_linear_operator.server.index import ServerIndex
 from kimi_linear_operator.server.observation import is_served_with
 from kimi_linear_operator.server.outcome import growing_seconds
 from kimi_linear_operator.server.owned import own_deployment, own_pods
@@ -19,8 +19,6 @@ from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import TemplateChoice
 from kimi_linear_operator.server.verification import Observed, Verified
-
-_LABEL = TEMPLATE_LABEL.encode()
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +118,8 @@ class Verifying:
         Raises:
             ApiError: A gate could not be opened. The other gates are still opened.
         """
-        if not any(_LABEL in cached.text.read() for cached in self._cache.cached_children(POD, key)):
-            return  # Most servers have no gates. The text of the pods shows this without decoding.
+        if not self._cache.index(ServerIndex).has_gates(key):
+            return  # Most servers have no gates. Then the pass reads no pod for this.
         deployed = revision.number_on(own_deployment(self._cache, key, uid))
         revisions = revision.read_all(revision.newest(self._cache.children(REVISION, key, uid), deployed))
         errors = []
