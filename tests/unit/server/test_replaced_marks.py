@@ -137,3 +137,23 @@ def test_a_deleted_record_that_a_finalizer_holds_does_not_stop_the_rollout_of_th
     world.passes(2)
     assert world.condition()["reason"] == "NewTemplateAvailable"
     assert not is_marked(world.cache, KEY)
+
+
+def test_a_deleted_record_that_a_finalizer_holds_still_stops_the_rollout_while_its_pods_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server does not serve with this template. The next version repairs it first, and changes no other server."""
+    world = World(router=None)
+    world.report("kimi")
+    world.roll_out_other_replicas(monkeypatch)
+    world.report("kimi", availableReplicas=0)
+    held = copy.deepcopy(world.record(2))
+    held["metadata"] |= {"deletionTimestamp": "2026-11-24T09:00:00Z", "finalizers": ["example.com/hold"]}
+    held["metadata"]["resourceVersion"] = "1000"
+    world.cache.put(REVISION, held)
+    build = deployment._pod_spec
+    monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 78})
+    world.new_operator()
+    world.passes(2)
+    assert world.condition()["reason"] == "NewTemplateAvailable"
+    assert is_marked(world.cache, KEY)
