@@ -8,22 +8,25 @@ import pytest
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import annotations
 from kimi_linear_operator.server import deployment
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, VERIFICATION_ANNOTATION
 from kimi_linear_operator.server.rollouts import is_marked
 from operated import KEY, World
+from unit.server import test_changed_defaults as owners
 
 
-def marks(world: World) -> list[str]:
+def marks(world: World | owners.World) -> list[str]:
     records = world.cache.children(REVISION, KEY)
-    return [item["metadata"]["name"] for item in records if AUTOMATIC_ANNOTATION in item["metadata"]["annotations"]]
+    return [item["metadata"]["name"] for item in records if AUTOMATIC_ANNOTATION in annotations(item)]
 
 
-def verify(world: World, number: int, *, has_passed: bool = True) -> None:
+def verify(world: World | owners.World, number: int, *, has_passed: bool = True) -> None:
     """Record whether the answers with the pods of a revision were right."""
     record = copy.deepcopy(world.record(number))
     world.cluster.written.append("a result")
-    record["metadata"]["annotations"][VERIFICATION_ANNOTATION] = json.dumps({"passed": has_passed, "message": "told"})
+    about = record["metadata"].setdefault("annotations", {})
+    about[VERIFICATION_ANNOTATION] = json.dumps({"passed": has_passed, "message": "told"})
     record["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 10)
     world.cache.put(REVISION, record)
 
