@@ -16,7 +16,7 @@ from passes import READER
 
 MANY = [{"name": f"A{number}", "value": "x"} for number in range(30_000)]
 PODS = {"template": {"spec": {"containers": [{"env": MANY}]}}}
-OWNED = {"f:metadata": {f"f:{number}": {} for number in range(60_000)}}
+OWNED: Manifest = {"f:metadata": {f"f:{number}": {} for number in range(60_000)}}
 LARGE: dict[str, tuple[Kind, Manifest]] = {
     "a revision": (REVISION, {"data": {"a": MANY}, "revision": 3}),
     "a long ConfigMap": (CONFIG_MAP, {"data": {"a": "x" * 1_200_000}}),
