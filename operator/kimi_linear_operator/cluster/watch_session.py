@@ -18,6 +18,7 @@ from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import resource_version, retry_seconds_of
 from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.light import light
 from kimi_linear_operator.cluster.request import USER_AGENT
 from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 
@@ -386,14 +387,19 @@ class _WatchLines:
             gc.collect(1)
 
     def _checked(self, line: bytes) -> bytes:
-        """Return a line if it is an event, otherwise an error that makes kopf list again."""
+        """Return a line if it is an event, otherwise an error that makes kopf list again.
+
+        A large object is reduced, because kopf keeps several decoded events of each watch at the same time.
+        """
         try:
             event = jsontext.decode(line)
         except ValueError:
             event = None
         if _is_event(event):
             self._listener.note_event()
-            return line + b"\n"
+            whole = event["object"]
+            reduced = light(whole, line)
+            return (line if reduced is whole else jsontext.encode({**event, "object": reduced})) + b"\n"
         self._note_end(has_failed=True)
         code = _error_code(event)
         if code != GONE:
