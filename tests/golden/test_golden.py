@@ -49,7 +49,7 @@ class RecordingCluster:
         is_resource = self.resource["kind"] == kind.kind
         return self.resource if is_resource else self.observed.get((kind, name))
 
-    async def events_of(self, involved: Manifest) -> list[Manifest]:
+    async def events_of(self, involved: Manifest, reasons: Any) -> list[Manifest]:
         return []
 
     async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:

@@ -29,6 +29,9 @@ _START_EVENTS = (
     "Pulling",
     "Started",
 )
+REASONS = ("FailedCreate", *_START_EVENTS)
+"""Reasons of the Events that `job_reason` looks at."""
+
 # A Job of ours has one pod. Users can add pods that look like the Job's, and each pod takes time.
 _MOST_PODS = 8
 _UNMOUNTED = ("FailedAttachVolume", "FailedMount")

@@ -155,7 +155,7 @@ class NextSuite:
         involved = job_reasons.asks_events_of(suite_job, pods, self._now())
         events: list[Manifest] = []
         try:
-            events = await self._cluster.events_of(involved) if involved else []
+            events = await self._cluster.events_of(involved, job_reasons.REASONS) if involved else []
         except ApiError as error:
             # Without Events, the reason is less precise.
             logger.warning("Could not read Events: %s", error)

@@ -4,7 +4,7 @@ Objects are plain JSON, without typed models. So the API server gets exactly the
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -93,9 +93,9 @@ class Cluster:
         answer = await self.transport.answer(Request("GET", path(kind, namespace, name)))
         return None if shows_missing(answer, name) else object_in(answer, kind.kind, name)
 
-    async def events_of(self, involved: Manifest) -> list[Manifest]:
-        """Return the essence of the Events about an object; see `Pages.events_of` for the bounds."""
-        return await self.reading.events_of(involved)
+    async def events_of(self, involved: Manifest, reasons: Collection[str]) -> list[Manifest]:
+        """Return the essence of the Events with these reasons about an object; see `Pages.events_of` for the bounds."""
+        return await self.reading.events_of(involved, reasons)
 
     async def pod_log_tail(
         self, pod: Manifest, container: str, since_seconds: float | None = None, *, lines: int = TAIL_LINES

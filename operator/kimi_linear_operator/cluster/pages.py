@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from heapq import nlargest
@@ -48,8 +48,9 @@ PAGE_SECONDS = LIST_SECONDS
 EVENTS_SECONDS = LIST_SECONDS
 # A kubelet writes some dozens of Events about a pod. Users can write thousands, each as large as an object can be.
 MOST_EVENT_PAGES = 16
-# The number of Events that stay in memory, the newest ones. One with the longest message takes up to 16 KiB.
-MOST_EVENTS = 64
+# The number of Events of each reason that stay in memory, the newest ones. One with the longest message takes up to
+# 16 KiB.
+MOST_EVENTS = 4
 
 
 @dataclass(frozen=True)
@@ -146,25 +147,29 @@ class Pages:
                 found = add(found, page.manifests)
         return found
 
-    async def events_of(self, involved: Manifest) -> list[Manifest]:
-        """Return the essence of the newest Events about an object: usually all, because they expire after an hour.
+    async def events_of(self, involved: Manifest, reasons: Collection[str]) -> list[Manifest]:
+        """Return the essence of the newest Events about an object: at most MOST_EVENTS of each reason.
 
-        Reads MOST_EVENT_PAGES pages at most, with one page and MOST_EVENTS Events in memory at a time.
+        Reads MOST_EVENT_PAGES pages at most. Only one page, and the Events to return, are in memory at a time.
+
+        Args:
+            involved: The object.
+            reasons: The reasons of the Events.
 
         Raises:
             ApiError: A page could not be read, or all pages took longer than EVENTS_SECONDS.
         """
         try:
             async with asyncio.timeout(EVENTS_SECONDS):
-                return await self._events_of(involved)
+                return await self._events_of(involved, reasons)
         except TimeoutError as error:
             raise ApiError(UNREACHABLE, f"the Events could not be read within {EVENTS_SECONDS:.0f} s") from error
 
-    async def _events_of(self, involved: Manifest) -> list[Manifest]:
+    async def _events_of(self, involved: Manifest, reasons: Collection[str]) -> list[Manifest]:
         metadata = involved["metadata"]
         target = path(EVENT, metadata["namespace"])
         query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
-        events: list[Manifest] = []
+        newest: dict[str, list[Manifest]] = {reason: [] for reason in reasons}
         async with AsyncExitStack() as place:
             for _ in range(MOST_EVENT_PAGES):
                 fetched = await self._fetch(target, query, place)
@@ -172,12 +177,12 @@ class Pages:
                     await asyncio.sleep(0)
                     answer = decoded(fetched.answer)
                     continue_token = following(answer)
-                    events = nlargest(MOST_EVENTS, [*events, *map(event_essence, items(answer))], key=last_seen)
+                    newest = {reason: _newest(known, reason, items(answer)) for reason, known in newest.items()}
                     query = {**fetched.query, "continue": continue_token}
                     del answer, fetched
                 if not continue_token:
                     break
-        return events
+        return [event for events in newest.values() for event in events]
 
     async def _fetch(self, target: str, query: dict[str, str], place: AsyncExitStack) -> _Fetched:
         """Request a page.
@@ -221,6 +226,12 @@ class Pages:
             except TooLongError:
                 pass
             query = {**query, "limit": str(max(1, int(query["limit"]) // _SHRINKING))}
+
+
+def _newest(known: Sequence[Manifest], reason: str, page: Iterable[Manifest]) -> list[Manifest]:
+    """Return the newest Events of a reason, of those that are known and those of a page."""
+    more = (event_essence(event) for event in page if event.get("reason") == reason)
+    return nlargest(MOST_EVENTS, [*known, *more], key=last_seen)
 
 
 def _is_busy(status: int) -> bool:

@@ -224,8 +224,8 @@ class WeightsReconciler:
         age = seconds_between(job["metadata"].get("creationTimestamp"), self._now()) or 0.0
         if age < SECONDS_WITHOUT_POD or job.get("spec", {}).get("suspend"):
             return None
-        events = await self._cluster.events_of(job)
-        latest = newest([event for event in events if event.get("reason") == "FailedCreate"])
+        events = await self._cluster.events_of(job, ("FailedCreate",))
+        latest = newest(events)
         return refusal(str(latest.get("message", ""))) if latest else None
 
     async def _read(self, weights: KimiLinearWeights, job: Manifest) -> tuple[Manifest, Sequence[Manifest]]:

@@ -54,7 +54,7 @@ class Shown:
     async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:
         return add(summary, [item for key in (FIRST, SECOND) for item in self.cache.children(kind, key)])
 
-    async def events_of(self, involved: Manifest) -> Any:
+    async def events_of(self, involved: Manifest, reasons: Any) -> Any:
         return []
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
@@ -297,7 +297,7 @@ def test_a_suite_whose_events_cannot_be_read_is_reported_with_fewer_details() ->
     world = World()
     world.pass_over(FIRST, "09:00:00")
 
-    async def forbidden(involved: Manifest) -> Any:
+    async def forbidden(involved: Manifest, reasons: Any) -> Any:
         raise ApiError(403, "events is forbidden")
 
     world.cluster.events_of = forbidden  # type: ignore[method-assign]

@@ -15,6 +15,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.pages import LIST_CHUNK, MOST_EVENT_PAGES, MOST_EVENTS
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
+REASONS = ("FailedMount", "Pulled")
 POD = {"metadata": {"name": "pod", "namespace": "default", "uid": "u"}}
 
 
@@ -48,7 +49,7 @@ def read(events: list[Manifest], gone_at: int | None = None) -> tuple[list[Manif
 
     async def test() -> list[Manifest]:
         async with answering(answer) as cluster:
-            return await cluster.events_of(POD)
+            return await cluster.events_of(POD, REASONS)
 
     return asyncio.run(test()), limits
 
@@ -61,7 +62,7 @@ def test_the_contents_of_an_event_are_kept() -> None:
 
 def test_events_of_the_second_page_are_read_too() -> None:
     told, limits = read([event(number, second=number // LIST_CHUNK) for number in range(LIST_CHUNK + 5)])
-    assert told[:5] == [essence_of(event(LIST_CHUNK + number, second=1)) for number in range(5)]
+    assert told == [essence_of(event(LIST_CHUNK + number, second=1)) for number in range(MOST_EVENTS)]
     assert limits == [LIST_CHUNK, LIST_CHUNK]
 
 
@@ -72,7 +73,7 @@ def test_only_a_few_pages_of_thousands_of_events_are_read() -> None:
 
 def test_the_newest_of_thousands_of_events_are_kept() -> None:
     """The API server lists Events by name, and not by time."""
-    newest = [event(number, second=1) for number in range(0, 4000, 4000 // MOST_EVENTS + 1)]
+    newest = [event(number, second=1) for number in range(0, 4000, 1000)]
     others = {number: event(number) for number in range(4000)} | {
         int(item["metadata"]["name"][4:]): item for item in newest
     }
@@ -80,11 +81,18 @@ def test_the_newest_of_thousands_of_events_are_kept() -> None:
     assert told[: len(newest)] == [essence_of(item) for item in newest]
 
 
+def test_newer_events_of_other_reasons_hide_none_and_stay_in_no_memory() -> None:
+    others = [{**event(number, second=1), "reason": "Other"} for number in range(1000)]
+    pulled = {**event(0), "reason": "Pulled"}
+    told, _ = read([event(1), *others, pulled])
+    assert told == [essence_of(event(1)), essence_of(pulled)]
+
+
 def test_large_events_are_read_in_short_pages_and_their_messages_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
     told, limits = read([event(number, 60_000) for number in range(2 * MOST_EVENT_PAGES)])
     assert limits[-MOST_EVENT_PAGES:] == [1] * MOST_EVENT_PAGES
-    assert (len(told), {len(item["message"]) for item in told}) == (MOST_EVENT_PAGES, {4096})
+    assert (len(told), {len(item["message"]) for item in told}) == (MOST_EVENTS, {4096})
 
 
 def test_an_event_longer_than_a_page_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +118,7 @@ def test_reading_events_takes_only_a_limited_time(monkeypatch: pytest.MonkeyPatc
     async def test() -> None:
         async with answering(answer) as cluster:
             with pytest.raises(ApiError, match="the Events could not be read within 1 s") as raised:
-                await asyncio.wait_for(cluster.events_of(POD), 10)
+                await asyncio.wait_for(cluster.events_of(POD, REASONS), 10)
             assert raised.value.is_passing
 
     asyncio.run(test())

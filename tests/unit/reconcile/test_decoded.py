@@ -71,7 +71,7 @@ class Accepting(RefusingCluster):
     def __init__(self) -> None:
         super().__init__({})
 
-    async def events_of(self, _: Manifest) -> list[Manifest]:
+    async def events_of(self, *_: object) -> list[Manifest]:
         return []
 
     async def summarize(self, kind: Kind, namespace: str, selector: str, summary: Any, add: Any) -> Any:

@@ -112,7 +112,7 @@ async def read_log(cluster: Cluster) -> None:
 
 
 async def read_events(cluster: Cluster) -> None:
-    await cluster.events_of(make_pod())
+    await cluster.events_of(make_pod(), ("FailedMount",))
 
 
 async def write(cluster: Cluster) -> None:

@@ -37,7 +37,7 @@ INPUTS: dict[str, Any] = {
 
 
 class WithEvents(Cluster):
-    async def events_of(self, _: Manifest) -> list[Manifest]:
+    async def events_of(self, *_: object) -> list[Manifest]:
         return []
 
 

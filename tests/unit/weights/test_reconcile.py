@@ -91,8 +91,8 @@ class FakeCluster:
         self.statuses.append(status)
         return {**manifest["metadata"], "resourceVersion": str(int(manifest["metadata"]["resourceVersion"]) + 1)}
 
-    async def events_of(self, involved: Manifest) -> list[Manifest]:
-        return self.events
+    async def events_of(self, involved: Manifest, reasons: Any) -> list[Manifest]:
+        return [event for event in self.events if event["reason"] in reasons]
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         return manifest
