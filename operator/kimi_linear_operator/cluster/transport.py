@@ -6,7 +6,7 @@ deadline when it is sent, and the official client cannot do that.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -31,9 +31,9 @@ _LARGE_ANSWER = 64 * 1024
 # How many large answers are in memory at the same time, from their first bytes until they are decoded. A page of a list
 # has 2 MiB. An object has up to 1.5 MB in etcd, and six times as much as JSON, because Go escapes some characters.
 LARGE_ANSWERS_AT_ONCE = 8
-# How long an answer waits for a place. Eight answers that stall must not delay all others for as long as a list may
-# take. To decode the large answers of all passes takes about as long as this.
-PLACE_SECONDS = 5.0
+# An answer of which nothing arrives for this time gives up its place until more arrives. Otherwise eight answers that
+# stall would delay all others for as long as a list may take.
+STALL_SECONDS = 2.0
 # aiohttp keeps twice as much of an answer that nobody reads.
 _BUFFER_BYTES = _LARGE_ANSWER
 
@@ -221,26 +221,29 @@ class Transport:
         return Answer(response.status, content, response.headers.get("Retry-After", ""))
 
     async def _read(self, response: aiohttp.ClientResponse, place: AsyncExitStack, most_bytes: int | None) -> bytes:
-        """Return the body of an answer. A large one waits for its place, but not for long.
+        """Return the body of an answer. A large one waits for its place.
 
         Raises:
             TooLongError: The body is longer than this.
         """
-        content, has_waited = bytearray(), False
+        content, has_place = bytearray(), False
         try:
-            async for part in response.content.iter_any():
+            while True:
+                part = await _part_within(STALL_SECONDS, response.content)
+                if part is None:
+                    await place.aclose()
+                    has_place, part = False, await response.content.readany()
+                if not part:
+                    return bytes(content)
                 content += part
                 if most_bytes is not None and len(content) > most_bytes:
                     raise TooLongError
-                if len(content) > _LARGE_ANSWER and not has_waited:
-                    has_waited = True
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(PLACE_SECONDS):
-                            await place.enter_async_context(self.places)
+                if len(content) > _LARGE_ANSWER and not has_place:
+                    await place.enter_async_context(self.places)
+                    has_place = True
         except BaseException:
             response.close()  # Otherwise nobody reads the rest, and the connection stays open.
             raise
-        return bytes(content)
 
     async def _send_trusting(self, request: Request, seconds: float, deadline: float | None) -> aiohttp.ClientResponse:
         """Send a request.
@@ -294,3 +297,12 @@ async def opened(
     )
     async with session:
         yield Transport(client, session, observe)
+
+
+async def _part_within(seconds: float, content: aiohttp.StreamReader) -> bytes | None:
+    """Return the next bytes of a body, none at its end; None if nothing arrives for this time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await content.readany()
+    except TimeoutError:
+        return None

@@ -61,15 +61,28 @@ class ServerFacts:
 
 
 class DeploymentFacts(NamedTuple):
-    """The facts of a Deployment: whether somebody has paused it."""
+    """The facts of a Deployment.
+
+    Attributes:
+        is_paused: Whether somebody has paused it.
+        revision: The number of the revision whose pod template it has, 0 if unknown.
+    """
 
     is_paused: bool
+    revision: int
 
 
 class Mark(NamedTuple):
-    """The facts of a record with the mark of an automatic rollout: whether its verification has failed."""
+    """The facts of a record with the mark of an automatic rollout.
+
+    Attributes:
+        has_failed: Whether its verification has failed.
+        deleted: Its number if it is being deleted, else None. A finalizer may hold a deleted record for ever, so its
+            mark counts only while the Deployment has its template.
+    """
 
     has_failed: bool
+    deleted: int | None = None
 
 
 def facts(kind: Kind, manifest: Manifest) -> object | None:
@@ -77,13 +90,12 @@ def facts(kind: Kind, manifest: Manifest) -> object | None:
     if kind == SERVER:
         return _server_facts(manifest)
     if kind == DEPLOYMENT:
-        return DeploymentFacts((manifest.get("spec") or {}).get("paused") is True)
+        return DeploymentFacts((manifest.get("spec") or {}).get("paused") is True, revision.number_on(manifest))
     if kind != REVISION or AUTOMATIC_ANNOTATION not in annotations(manifest):
         return None
-    if "deletionTimestamp" in manifest["metadata"]:
-        return None  # A finalizer may hold a deleted record for ever.
     record = revision.read(manifest)
-    return Mark(record is not None and record.has_failed)
+    deleted = revision.number_of(manifest) if "deletionTimestamp" in manifest["metadata"] else None
+    return Mark(record is not None and record.has_failed, deleted)
 
 
 def _server_facts(manifest: Manifest) -> ServerFacts:
@@ -130,8 +142,9 @@ def _value_in(manifest: Manifest, group: str, name: str) -> Any:
 class ServerIndex:
     """Finds the servers that use given weights, and those with a marked record."""
 
-    def __init__(self, _: Cache) -> None:
-        """Create an empty index."""
+    def __init__(self, cache: Cache) -> None:
+        """Create an empty index of a cache."""
+        self._cache = cache
         self._users: dict[Key, dict[Key, None]] = {}
         # The number of marked records by server, and then by UID of the owner and by the mark.
         self._marks: dict[Key, Counter[tuple[str, Mark]]] = {}
@@ -154,15 +167,21 @@ class ServerIndex:
         self._marks.clear()
 
     def has_mark(self, key: Key, uid: str, *, counts_failed: bool) -> bool:
-        """Return whether a server owns a marked record.
+        """Return whether a server owns a marked record. A record that is being deleted counts if its pods run.
 
         Args:
             key: The server.
             uid: Its UID.
             counts_failed: Whether a record that failed verification counts, too.
         """
-        marks = self._marks.get(key, Counter())
-        return marks[uid, Mark(has_failed=False)] > 0 or (counts_failed and marks[uid, Mark(has_failed=True)] > 0)
+        marks = self._marks.get(key)
+        if not marks:
+            return False
+        deployment = self._cache.find(key.of(DEPLOYMENT))
+        facts = deployment.facts if deployment else None
+        deployed = facts.revision if isinstance(facts, DeploymentFacts) else None
+        results = (False, True) if counts_failed else (False,)
+        return any(marks[uid, Mark(has_failed, deleted)] for has_failed in results for deleted in (None, deployed))
 
     def _count_mark(self, cached: CachedObject, sign: int) -> None:
         """Count a marked record for each of its owners."""

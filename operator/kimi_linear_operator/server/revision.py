@@ -392,12 +392,13 @@ class History:
 
     @property
     def is_record_lost(self) -> bool:
-        """Return whether the Deployment has the template of a record that does not exist any more.
+        """Return whether the Deployment has the template of a record that does not exist any more, or is unreadable.
 
-        A record is written before its template is applied. So a Deployment has a higher number than all records only if
-        a record is lost, or if somebody has edited the number.
+        A record is written before its template is applied. So a Deployment has a higher number than all readable
+        records only if a record is lost or unreadable, or if somebody has edited the number.
         """
-        return not self.revisions or self._highest < self.deployed <= _HIGHEST_DEPLOYED
+        newest = self.newest
+        return newest is None or newest.number < self.deployed <= _HIGHEST_DEPLOYED
 
     @property
     def _highest(self) -> int:

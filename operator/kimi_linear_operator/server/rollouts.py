@@ -303,7 +303,8 @@ class Rollouts:
     def _is_paused(self, key: Key) -> bool:
         """Return whether somebody has paused a Deployment of the server, so that its rollout never ends."""
         found = map(self.cache.find, self._deployments(key))
-        return any(item is not None and item.facts == DeploymentFacts(is_paused=True) for item in found)
+        facts = [item.facts for item in found if item is not None]
+        return any(isinstance(item, DeploymentFacts) and item.is_paused for item in facts)
 
     def _has_deleted_deployment(self, key: Key) -> bool:
         """Return whether somebody has deleted a Deployment of the server. If a finalizer holds it, it never changes."""

@@ -9,7 +9,6 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
-from kimi_linear_operator.server.previous_status import was_rolled_back
 from kimi_linear_operator.server.revision import History, Result, Revision, has_new_annotation, is_of, rollout_of
 from kimi_linear_operator.server.router_template import RouterChoice
 from kimi_linear_operator.server.sleeping import is_asleep
@@ -141,6 +140,7 @@ class RolloutState:
             defaults to the spec.
         is_unserved: Whether the server has never had a Deployment.
         is_rolling_out: Whether the status says that the newest template is in an automatic rollout for this generation.
+        is_rolled_back: Whether the status says that the pods went back to an older template, for this generation.
         location: Where the server's model is, None if it comes from the hub or from a folder.
         unready: Why the location of the server's model is unknown, None if it is known. Without a location, no template
             can be built.
@@ -150,6 +150,7 @@ class RolloutState:
     is_unchanged: bool = False
     is_unserved: bool = False
     is_rolling_out: bool = False
+    is_rolled_back: bool = False
     location: Location | None = None
     unready: Reason | None = None
 
@@ -174,6 +175,7 @@ def choose(
     """
     if applied is not None:
         history = _with_running(server, history, applied, state)
+    history = _with_failed(server, history, state)
     choice = _chosen(server, history, state)
     if choice.current.was_asleep and not is_asleep(server.spec):
         choice = replace(choice, current=replace(choice.current, was_asleep=False))
@@ -206,8 +208,9 @@ def _chosen(server: KimiLinearServer, history: History, state: RolloutState) -> 
 def _with_running(server: KimiLinearServer, history: History, applied: Manifest, state: RolloutState) -> History:
     """Return a history with the revision that the Deployment has, although there is no record of its number.
 
-    If the Deployment has the template of an older record, somebody has edited the number. Otherwise the record is made
-    again if the template was applied for this spec.
+    If the Deployment has the template of an older record, somebody has edited the number, or the lost record was a copy
+    with the mark of a rollout of only the router. Otherwise the record is made again if the template was applied for
+    this spec.
 
     Args:
         server: The server.
@@ -215,24 +218,40 @@ def _with_running(server: KimiLinearServer, history: History, applied: Manifest,
         applied: The pod template that the operator applied to the Deployment.
         state: The other state that affects the choice.
     """
-    if same := [item.number for item in history.revisions if not all_differences(item.template, applied)]:
-        return replace(history, deployed=max(same))
-    if not state.is_unchanged:
+    same = [item for item in history.revisions if not all_differences(item.template, applied)]
+    copied = max(same, key=lambda item: item.number, default=None)
+    if copied and (copied.is_automatic or not state.is_rolling_out):
+        return replace(history, deployed=copied.number)
+    if not (copied or state.is_unchanged):
         return history
-    remade = _new(server, applied, history, is_automatic=state.is_rolling_out)
-    if has_lost_way_back(server, history):
-        # The server went back to this template because the answers with it had been right.
-        remade = replace(remade, number=history.deployed, result=Result(has_passed=True, message=_LOST_RESULT))
-    else:
-        remade = replace(remade, number=history.lost_number)
-    return replace(history, revisions=[*history.revisions, remade], deployed=remade.number)
+    remade = copied or _new(server, applied, history)
+    number = history.deployed if has_lost_way_back(history, state) else history.lost_number
+    remade = replace(remade, number=number, created="", is_automatic=state.is_rolling_out)
+    if state.is_rolled_back:
+        # The answers with this template had been right. It has the inputs of an earlier spec, which are lost.
+        passed = Result(has_passed=True, message=_LOST_RESULT)
+        remade = replace(remade, inputs={}, defaulted=(), generation=0, result=passed)
+    return replace(history, revisions=[*history.revisions, remade], deployed=number)
 
 
-def has_lost_way_back(server: KimiLinearServer, history: History) -> bool:
+def _with_failed(server: KimiLinearServer, history: History, state: RolloutState) -> History:
+    """Return a history in which a server that went back has the record of the template with wrong answers.
+
+    Without this record, the server would seem to serve its spec, and would get the template with wrong answers again.
+    """
+    running, built = history.running, _built(server, state)
+    is_lost = running is not None and running is history.newest and has_other_inputs(server, running)
+    if not (state.is_rolled_back and is_lost and running and running.has_passed and built):
+        return history
+    failed = replace(_new(server, built, history), result=Result(has_passed=False, message=_LOST_RESULT))
+    return replace(history, revisions=[*history.revisions, failed])
+
+
+def has_lost_way_back(history: History, state: RolloutState) -> bool:
     """Return whether a server went back to an older template, and the record of this template is lost."""
-    newest, went_back = history.newest, was_rolled_back(server.status, server.metadata.generation)
+    newest = history.newest
     is_older = newest is not None and newest.has_failed and 0 < history.deployed < newest.number
-    return went_back and is_older and history.running is None
+    return state.is_rolled_back and is_older and history.running is None
 
 
 def _built(server: KimiLinearServer, state: RolloutState) -> Manifest | None:
@@ -336,7 +355,7 @@ def _goes_back(server: KimiLinearServer, history: History, verified: Revision | 
     """
     options = server.spec.verification
     is_there = verified is not None and history.running == verified
-    stays = is_there and state.is_unchanged and was_rolled_back(server.status, server.metadata.generation)
+    stays = is_there and state.is_unchanged and state.is_rolled_back
     return stays or (options.mode == "Block" and (options.on_failure == "Rollback" or is_there))
 
 

@@ -24,7 +24,12 @@ from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation, has_rolled_out
 from kimi_linear_operator.server.owned import controlled_pods, own_deployment, own_pods, own_router
-from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_ever_applied
+from kimi_linear_operator.server.previous_status import (
+    is_rolling_out,
+    was_applied,
+    was_ever_applied,
+    was_rolled_back,
+)
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.router_records import RouterRecords
 from kimi_linear_operator.server.sleeping import awaits_replicas
@@ -166,9 +171,10 @@ class Templates:
         if record is None or not (left_out or refused):
             return server, left_out, case
         found = check(server, unrequested.without(server, left_out, record, case.router))
-        more = unrequested.refused_values(server, left_out, record, check) if found is server else {}
+        more = unrequested.refused_values(server, left_out, record, case.router, check) if found is server else {}
         if more:
-            case = replace(case, history=case.history.without({**refused, **more}))
+            kept = router_template.without_refused(case.router, {**refused, **more})
+            case = replace(case, history=case.history.without({**refused, **more}), router=kept)
             record = replace(record, refused={**refused, **more})
             found = check(server, unrequested.without(server, left_out, record, case.router))
         return found, {} if found is server else left_out, case
@@ -215,17 +221,22 @@ class Templates:
         return replace(case, state=replace(case.state, location=location))
 
     async def _with_applied_spec(self, server: KimiLinearServer, case: _Case) -> _Case:
-        """Count the spec as applied if an autoscaler has only changed its replicas since then.
+        """Let the status count for the spec if an autoscaler has only changed its replicas since then.
 
-        This matters if there is no record of the inputs of the replicas or of the router.
+        This matters if there is no record of the inputs of the replicas or of the router, or if the server went back to
+        an older template.
         """
+        generation = server.status.get("observedGeneration", 0)
         has_records = not case.history.is_record_lost and bool(case.router or server.spec.router is None)
+        has_records = has_records and not was_rolled_back(server.status, generation)
         if case.state.is_unchanged or has_records or case.live is None:
             return case
         stored = await read_unchanged(self._cluster, case.key, server.metadata.uid, server.metadata.generation)
         before = unrequested.Before(self._now(), replicas=case.live.get("spec", {}).get("replicas"))
-        is_applied = unrequested.was_only_scaled(stored, before)
-        return replace(case, state=replace(case.state, is_unchanged=is_applied))
+        if not unrequested.was_only_scaled(stored, before):
+            return case
+        state = _as_reported(case.state, server.status, generation)
+        return replace(case, state=replace(state, is_unchanged=True))
 
     async def has_settled(
         self,
@@ -321,10 +332,9 @@ class Templates:
         )
         state = RolloutState(
             is_chosen=key in self.chosen,
-            is_unchanged=was_applied(server.status, server.metadata.generation),
             is_unserved=live is None and not was_ever_applied(server.status),
-            is_rolling_out=is_rolling_out(server.status, server.metadata.generation),
         )
+        state = _as_reported(state, server.status, server.metadata.generation)
         return _Case(key, live, history, self._routers.cached(key, server), state)
 
     async def router_while_waiting(self, key: Key, server: KimiLinearServer) -> Revision | None:
@@ -457,14 +467,30 @@ class Templates:
     async def _applied(self, server: KimiLinearServer, case: _Case) -> Manifest | None:
         """Return the pod template that the operator applied to the Deployment if its record is lost, else None.
 
-        None if somebody has changed the template.
+        None if somebody has changed the template. Also None if there may be a record that was left out because it gives
+        more access than the spec, and the template gives more, too (`_allowed_revisions`).
         """
-        is_lost = case.history.is_record_lost or has_lost_way_back(server, case.history)
+        is_lost = case.history.is_record_lost or has_lost_way_back(case.history, case.state)
         is_usable = case.state.is_unchanged or bool(case.history.revisions)
         if not (case.live and is_lost and is_usable):
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
-        return running_template(build_pod_template(server), deployment) if deployment else None
+        built = build_pod_template(server)
+        applied = running_template(built, deployment) if deployment else None
+        is_allowed = self._allows_node_access or case.history.used < case.history.deployed
+        if applied is None or is_allowed or access.is_within(applied, access.reach([built]), None):
+            return applied
+        return None
+
+
+def _as_reported(state: RolloutState, status: Manifest, generation: int) -> RolloutState:
+    """Return the state with what a status says about a generation of the spec."""
+    return replace(
+        state,
+        is_unchanged=was_applied(status, generation),
+        is_rolling_out=is_rolling_out(status, generation),
+        is_rolled_back=was_rolled_back(status, generation),
+    )
 
 
 def _number_on(deployment: Manifest | None, server: KimiLinearServer) -> int:

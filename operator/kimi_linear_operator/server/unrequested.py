@@ -324,6 +324,7 @@ def refused_values(
     server: KimiLinearServer,
     answers: Answers,
     record: Revision,
+    router: Revision | None,
     check: Callable[[KimiLinearServer, KimiLinearServer], KimiLinearServer],
 ) -> dict[FieldPath, Any]:
     """Return the recorded values of these fields that this version refuses, empty if there are too many fields.
@@ -332,13 +333,15 @@ def refused_values(
         server: The server.
         answers: Fields that nobody asked for.
         record: The revision with which the spec was compared.
+        router: The record of the router's pod template, None if there is none.
         check: Returns its second argument if it passes the check, and otherwise its first argument.
     """
     if len(answers) > _MOST_CHECKS:
         return {}
-    alone = {path: without(server, {path: answer}, record) for path, answer in answers.items()}
+    alone = {path: without(server, {path: answer}, record, router) for path, answer in answers.items()}
     refused = [path for path, changed in alone.items() if check(server, changed) is server]
-    return {path: stored.value_at(record.explicit_inputs, path) for path in refused}
+    recorded = _recorded(record, router)
+    return {path: stored.value_at(recorded, path) for path in refused}
 
 
 def without(
@@ -354,7 +357,7 @@ def without(
         record: The revision with which the spec was compared.
         router: The record of the router's pod template, None if there is none.
     """
-    recorded = {**record.explicit_inputs, **(router.explicit_inputs if router else {})}
+    recorded = _recorded(record, router)
     spec = recorded_again(server.spec.model_dump(by_alias=True, exclude_unset=True), answers, recorded)
     for path in record.refused:
         spec = spec if stored.holds(recorded, path) else stored.as_in(spec, path, recorded)
@@ -362,3 +365,8 @@ def without(
         return server.model_copy(update={"spec": ServerSpec.model_validate(spec)})
     except ValidationError:
         return server  # This version requires a removed field.
+
+
+def _recorded(record: Revision, router: Revision | None) -> Manifest:
+    """Return the recorded inputs of the replicas and of the router."""
+    return {**record.explicit_inputs, **(router.explicit_inputs if router else {})}

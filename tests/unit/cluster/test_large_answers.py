@@ -1,7 +1,6 @@
 """The API server stores objects of 1.5 MB, and many requests run at the same time. Few large answers are in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -29,15 +28,16 @@ class Body:
     server: "Server"
     text: bytes
     hangs: bool = False
+    taken: int = 0
 
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        for begin in range(0, len(self.text), CHUNK):
-            if self.hangs and begin > 2 * CHUNK:
-                await asyncio.sleep(3600)
-            await asyncio.sleep(0)
-            part = self.text[begin : begin + CHUNK]
-            self.server.take(len(part))
-            yield part
+    async def readany(self) -> bytes:
+        if self.hangs and self.taken > 2 * CHUNK:
+            await asyncio.sleep(3600)
+        await asyncio.sleep(0)
+        part = self.text[self.taken : self.taken + CHUNK]
+        self.taken += len(part)
+        self.server.take(len(part))
+        return part
 
 
 @dataclass
@@ -47,9 +47,6 @@ class Response:
     content: Body
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-
-    async def read(self) -> bytes:
-        return b"".join([part async for part in self.content.iter_any()])
 
     def close(self) -> None:
         """Do nothing."""
@@ -166,9 +163,9 @@ def test_a_failed_answer_gives_up_its_place(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(test())
 
 
-def test_many_answers_that_hang_delay_a_large_answer_only_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert transport.PLACE_SECONDS <= 5
-    monkeypatch.setattr(transport, "PLACE_SECONDS", 0.05)
+def test_answers_that_stall_give_up_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert transport.STALL_SECONDS <= 5
+    monkeypatch.setattr(transport, "STALL_SECONDS", 0.05)
 
     async def test() -> None:
         server = Server()

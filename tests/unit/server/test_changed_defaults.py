@@ -1,6 +1,8 @@
 """The CRD of another version drops a default and stores another one. Nobody asked for that, so the pods stay."""
 
 import asyncio
+import copy
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BehindError
 from kimi_linear_operator.resource_types import DEFINITIONS
-from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION, UNOWNED_ANNOTATION
+from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION, TEMPLATE_ANNOTATION, UNOWNED_ANNOTATION
 from kimi_linear_operator.server.revision import number_on
 from kimi_linear_operator.server.spec import SERVER
 from make import UID, make_server
@@ -127,6 +129,11 @@ class World:
     def number(self) -> int:
         """Return the number of the pod template that the server has."""
         return number_on(self.cache.get(_KEY.of(DEPLOYMENT)))
+
+    def record(self, number: int) -> Manifest:
+        found = self.cache.get(_KEY._replace(name=f"kimi-{number}").of(REVISION))
+        assert found
+        return found
 
     @property
     def deployment(self) -> Manifest:
@@ -377,3 +384,26 @@ def test_fields_without_an_owner_are_found_in_little_time() -> None:
     assert ownership.without_owner(spec, unread) is None
     for entries in (managed, unread):
         assert cost(partial(ownership.without_owner, spec, entries), tries=3) < MOST_COST
+
+
+@pytest.mark.parametrize("policy", ["RoundRobin", "PrefixHash"])
+def test_a_scale_replaces_no_pod_although_this_version_refuses_a_default_of_the_router(policy: str) -> None:
+    """A newer version made the router with this default. The CRD now has other defaults."""
+    owned: Manifest = {**_SIZE, "f:router": {}}
+    world = World().write(owned, _OLD, router={"replicas": 1, "policy": "RoundRobin"})
+    key = Key("default", "kimi-router", DEPLOYMENT)
+    router = copy.deepcopy(world.cache.get(key))
+    assert router
+    record = json.loads(router["metadata"]["annotations"][TEMPLATE_ANNOTATION])
+    record["inputs"]["router"]["policy"] = policy
+    router["metadata"]["annotations"][TEMPLATE_ANNOTATION] = json.dumps(record)
+    router["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 11)
+    world.cluster.written.extend(["an edit", "another edit"])
+    world.cache.put(DEPLOYMENT, router)
+    world.cluster.live["Deployment/kimi-router"] = router
+    world.start()
+    before = world.pods, router["spec"]["template"]
+    world.write(owned, _NEW, router={"replicas": 1, "policy": "CacheAware"}, replicas=2, is_scale=True)
+    after = world.cache.get(key)
+    assert after
+    assert (world.pods, after["spec"]["template"]) == before

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.server import deployment, router
-from kimi_linear_operator.server.labels import REVISION_ANNOTATION, TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, REVISION_ANNOTATION, TEMPLATE_ANNOTATION
 from operated import KEY, World
 from unit.server import test_changed_defaults as owners
-from unit.server.test_replaced_marks import verify
+from unit.server.test_replaced_marks import marks, verify
 
 _SIZE: Manifest = {"f:tensorParallelism": {}}
 
@@ -34,14 +35,14 @@ class Owned(owners.World):
                 self.cluster.live[f"Deployment/{name}"] = found
 
 
-def lose(world: World, number: int) -> None:
+def lose(world: World | Owned, number: int) -> None:
     """Delete a record."""
     record = world.record(number)
     world.cache.take(world.cache.reader.read(REVISION, record, is_deleted=True))
     live(world)
 
 
-def live(world: World) -> Manifest:
+def live(world: World | Owned) -> Manifest:
     """Let the API server return the server's Deployment, which another tool has restored from a backup."""
     found = copy.deepcopy(world.cache.get(KEY.of(DEPLOYMENT)))
     assert found
@@ -62,7 +63,7 @@ def pods(world: World) -> Manifest:
     return dict(found["spec"]["template"])
 
 
-def records(world: World) -> list[str]:
+def records(world: World | Owned) -> list[str]:
     return sorted(record["metadata"]["name"] for record in world.cache.children(REVISION, KEY))
 
 
@@ -179,6 +180,109 @@ def test_a_server_that_went_back_keeps_its_pods_although_their_record_is_lost(mo
     build_other_pods(world, monkeypatch)
     world.passes(2)
     assert (pods(world), records(world)) == (first, ["kimi-1", "kimi-2"])
+
+
+def rolled_back() -> World:
+    """Return a server that went back to the pods of record 1. The answers with those of record 2 were wrong."""
+    world = World(router=None, verification={"mode": "Block", "onFailure": "Rollback"})
+    world.report("kimi")
+    world.passes()
+    verify(world, 1)
+    world.owned = {"f:engine": {"f:contextLength": {}}}
+    world.change(engine={"contextLength": 4096})
+    verify(world, 2, has_passed=False)
+    world.passes(2)
+    world.report("kimi")
+    assert world.condition()["reason"] == "RolledBack"
+    return world
+
+
+@pytest.mark.parametrize("lost", [(2,), (1, 2)], ids=str)
+def test_a_server_that_went_back_never_says_that_it_serves_its_spec(lost: tuple[int, ...]) -> None:
+    """The record of the wrong answers is lost, or all records are."""
+    world = rolled_back()
+    before = pods(world)
+    for number in lost:
+        lose(world, number)
+    world.passes(3)
+    assert (pods(world), records(world)) == (before, ["kimi-1", "kimi-2"])
+    assert world.condition()["reason"] == "RolledBack"
+    assert find_condition(world.cluster.status, "Verified")["reason"] == "VerificationFailed"
+    lose(world, 1)
+    world.passes(2)
+    assert (pods(world), world.condition()["reason"]) == (before, "RolledBack")
+    world.change(engine={"contextLength": 8192})
+    assert "8192" in str(pods(world))
+
+
+def test_a_scaled_server_that_went_back_keeps_its_pods_although_their_record_is_lost() -> None:
+    """An autoscaler scales the server before the operator sees that the record is lost."""
+    verified: Manifest = {"verification": {"mode": "Block", "onFailure": "Rollback"}}
+    world = Owned().write(_SIZE, **verified)
+    before = world.template("kimi")
+    verify(world, 1)
+    wrong: Manifest = {**verified, "engine": {"contextLength": 4096}}
+    world.write({**_SIZE, "f:engine": {"f:contextLength": {}}}, **wrong)
+    verify(world, 2, has_passed=False)
+    world.write({**_SIZE, "f:engine": {"f:contextLength": {}}}, is_same=True, **wrong)
+    assert world.template("kimi") == before
+    lose(world, 1)
+    world.write({**_SIZE, "f:engine": {"f:contextLength": {}}}, is_scale=True, replicas=2, **wrong)
+    assert (world.template("kimi"), records(world)) == (before, ["kimi-1", "kimi-2"])
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["unreadable", "lost beside a higher number"])
+def test_the_pods_of_an_unreadable_record_stay(is_lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of an older spec can be read. Its pods must not come back."""
+    world = changed(engine={"contextLength": 4096})
+    before = pods(world)
+    build_other_pods(world, monkeypatch)
+    unreadable = {**copy.deepcopy(world.record(2)), "data": {"from": "another version"}}
+    world.cluster.written.append("an edit")
+    unreadable["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 10)
+    if is_lost:
+        lose(world, 2)
+        unreadable["metadata"] |= {"name": "kimi-5", "uid": "other"}
+        unreadable["revision"] = 5
+    live(world)
+    world.cache.put(REVISION, unreadable)
+    world.passes(3)
+    assert (pods(world), world.condition()["reason"]) == (before, "NewTemplateAvailable")
+
+
+def test_a_rollout_of_only_the_router_stops_although_its_record_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older, verified record has the same pods. The next server must not get the router that does not serve."""
+    world = World(verification={"mode": "Warn"})
+    for name in ("kimi", "kimi-router"):
+        world.report(name)
+    world.passes(2)
+    verify(world, 1)
+    monkeypatch.setattr(router, "_REQUESTS", {"cpu": "3", "memory": "512Mi"})
+    world.pause = 300.0
+    world.new_operator()
+    world.passes(2)
+    world.context.about_to_change.add(KEY)
+    world.passes(2)
+    world.report("kimi-router", availableReplicas=0)
+    world.passes()
+    lose(world, 2)
+    world.passes(2)
+    assert (marks(world), world.condition()["reason"]) == (["kimi-2"], "RollingOutByItself")
+
+
+def test_a_scaled_server_at_which_a_rollout_has_stopped_keeps_the_mark_of_its_lost_record() -> None:
+    """An autoscaler scales the server before the operator sees that the records are lost."""
+    world = Owned().write(_SIZE)
+    record = copy.deepcopy(world.record(1))
+    record["metadata"].setdefault("annotations", {})[AUTOMATIC_ANNOTATION] = "true"
+    record["metadata"]["resourceVersion"] = "13"
+    world.cache.put(REVISION, record)
+    world.write(_SIZE, is_same=True)
+    world.lose_records()
+    world.cluster.live = {name: live for name, live in world.cluster.live.items() if "ControllerRevision" not in name}
+    world.start()
+    world.write(_SIZE, is_scale=True, replicas=2)
+    assert marks(world) == ["kimi-1"]
 
 
 def test_an_adopted_server_keeps_its_pods_although_its_newest_record_never_ran(monkeypatch: pytest.MonkeyPatch) -> None:

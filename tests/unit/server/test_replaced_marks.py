@@ -8,22 +8,25 @@ import pytest
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
+from kimi_linear_operator.kubernetes.metadata import annotations
 from kimi_linear_operator.server import deployment
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, VERIFICATION_ANNOTATION
 from kimi_linear_operator.server.rollouts import is_marked
 from operated import KEY, World
+from unit.server import test_changed_defaults as owners
 
 
-def marks(world: World) -> list[str]:
+def marks(world: World | owners.World) -> list[str]:
     records = world.cache.children(REVISION, KEY)
-    return [item["metadata"]["name"] for item in records if AUTOMATIC_ANNOTATION in item["metadata"]["annotations"]]
+    return [item["metadata"]["name"] for item in records if AUTOMATIC_ANNOTATION in annotations(item)]
 
 
-def verify(world: World, number: int, *, has_passed: bool = True) -> None:
+def verify(world: World | owners.World, number: int, *, has_passed: bool = True) -> None:
     """Record whether the answers with the pods of a revision were right."""
     record = copy.deepcopy(world.record(number))
     world.cluster.written.append("a result")
-    record["metadata"]["annotations"][VERIFICATION_ANNOTATION] = json.dumps({"passed": has_passed, "message": "told"})
+    about = record["metadata"].setdefault("annotations", {})
+    about[VERIFICATION_ANNOTATION] = json.dumps({"passed": has_passed, "message": "told"})
     record["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 10)
     world.cache.put(REVISION, record)
 
@@ -134,3 +137,23 @@ def test_a_deleted_record_that_a_finalizer_holds_does_not_stop_the_rollout_of_th
     world.passes(2)
     assert world.condition()["reason"] == "NewTemplateAvailable"
     assert not is_marked(world.cache, KEY)
+
+
+def test_a_deleted_record_that_a_finalizer_holds_still_stops_the_rollout_while_its_pods_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server does not serve with this template. The next version repairs it first, and changes no other server."""
+    world = World(router=None)
+    world.report("kimi")
+    world.roll_out_other_replicas(monkeypatch)
+    world.report("kimi", availableReplicas=0)
+    held = copy.deepcopy(world.record(2))
+    held["metadata"] |= {"deletionTimestamp": "2026-11-24T09:00:00Z", "finalizers": ["example.com/hold"]}
+    held["metadata"]["resourceVersion"] = "1000"
+    world.cache.put(REVISION, held)
+    build = deployment._pod_spec
+    monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 78})
+    world.new_operator()
+    world.passes(2)
+    assert world.condition()["reason"] == "NewTemplateAvailable"
+    assert is_marked(world.cache, KEY)

@@ -16,6 +16,7 @@ from kimi_linear_operator.server.applied_template import running_template
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION
 from kimi_linear_operator.server.manifests import build_deployment, build_revision
+from kimi_linear_operator.server.previous_status import was_rolled_back
 from kimi_linear_operator.server.revision import History, Result, Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
 from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose, has_other_inputs
@@ -234,7 +235,8 @@ def test_a_server_that_went_back_stays_there_under_a_crd_without_verification(re
             "status": {"observedGeneration": 2, "conditions": [make_condition("TemplateCurrent", "False", reason, "")]}
         }
     )
-    assert choose(manifest, history, state=RolloutState(is_unchanged=True)).deployed == right
+    went_back = was_rolled_back(manifest.status, 2)
+    assert choose(manifest, history, state=RolloutState(is_unchanged=True, is_rolled_back=went_back)).deployed == right
     # The owner has switched the verification off.
     about = manifest.metadata.model_copy(update={"generation": 3})
     changed = manifest.model_copy(update={"metadata": about})
