@@ -4,8 +4,8 @@ import asyncio
 import gc
 import math
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -18,12 +18,14 @@ from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import resource_version, retry_seconds_of
 from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
-from kimi_linear_operator.cluster.light import light
 from kimi_linear_operator.cluster.request import USER_AGENT
 from kimi_linear_operator.cluster.transport import Observe, ignore_answer
 
 # After this many bytes of a watch's events, run a garbage collection, even if there were few objects.
 UNFREED_BYTES = 4 * 2**20
+# In bytes. kopf gets no longer events: it keeps the events of many objects, and decoded, 1.3 MB can take 50 MiB.
+# Children of the operator have a few kilobytes.
+LARGE_EVENT = 16 * 2**10
 
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
 # No object can have this name, so these queries give empty lists: _EMPTY with any resource version in the memory of the
@@ -33,6 +35,8 @@ _EMPTY = {**_NOTHING, "resourceVersion": "0"}
 _NEWEST = {**_NOTHING, "limit": "1"}
 # The type of an error in a watch, and the error that makes kopf list and watch again.
 _ERROR = "ERROR"
+# The types of the events that are about an object.
+_CHANGES = ("ADDED", "MODIFIED", "DELETED")
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
 # The part of a list that kopf needs.
 _EMPTY_LIST = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
@@ -66,6 +70,10 @@ def _ignore() -> None:
     """Do nothing."""
 
 
+def _ignore_event(_: Mapping[str, Any]) -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True)
 class Listener:
     """Observes the lists and watches of a path.
@@ -74,6 +82,7 @@ class Listener:
         note_answer: Called for every answer with LIST or WATCH and the status.
         may_ask: Returns whether a request may be sent now. If not, the request waits.
         note_event: Called for every event of a watch, also for a bookmark.
+        read_large: Called with each decoded event of more than LARGE_EVENT, which kopf does not get. Must not keep it.
         listed_version: Returns the newest version of an object that a list of this path has shown, 0 if there is none.
         note_blind: Called when a watch has ended that was silent although it had to deliver a listed object.
         is_blind: Returns whether the next watch starts again from a list, because the last watches were blind.
@@ -82,6 +91,7 @@ class Listener:
     note_answer: Observe
     may_ask: Callable[[], bool] = _always
     note_event: Callable[[], None] = _ignore
+    read_large: Callable[[Mapping[str, Any]], None] = _ignore_event
     listed_version: Callable[[], int] = _unknown
     note_blind: Callable[[], None] = _ignore
     is_blind: Callable[[], bool] = _never
@@ -349,8 +359,16 @@ class _WatchLines:
         try:
             async for line in self._lines(size):
                 is_silent = False
-                yield self._checked(line)
-                self._collect_garbage_after(line)
+                if len(line) > LARGE_EVENT:
+                    # Other watches and kopf get a turn between two large events.
+                    await asyncio.sleep(0)
+                    with _garbage_kept():
+                        passed_on = self._checked(line)
+                else:
+                    passed_on = self._checked(line)
+                del line
+                yield passed_on
+                self._collect_garbage_after(passed_on)
         finally:
             self._pause.was_silent = is_silent
             if is_silent and self._pause.has_news and clock.seconds() - self._began >= SILENT_SECONDS:
@@ -389,7 +407,8 @@ class _WatchLines:
     def _checked(self, line: bytes) -> bytes:
         """Return a line if it is an event, otherwise an error that makes kopf list again.
 
-        A large object is reduced, because kopf keeps several decoded events of each watch at the same time.
+        A large event is read here, and kopf gets a bookmark instead. All watches run in one thread, and the event is
+        freed before this returns. So only one large event is decoded at a time.
         """
         try:
             event = jsontext.decode(line)
@@ -397,14 +416,31 @@ class _WatchLines:
             event = None
         if _is_event(event):
             self._listener.note_event()
-            whole = event["object"]
-            reduced = light(whole, line)
-            return (line if reduced is whole else jsontext.encode({**event, "object": reduced})) + b"\n"
+            if len(line) <= LARGE_EVENT or event["type"] not in _CHANGES:
+                return line + b"\n"
+            self._listener.read_large(event)
+            return _bookmark(event["object"]["metadata"])
         self._note_end(has_failed=True)
         code = _error_code(event)
         if code != GONE:
             self._listener.note_answer("WATCH", code)
         return _EXPIRED
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Collect no garbage for a moment. A collection during the decoding of a large event would examine all of it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _bookmark(metadata: Mapping[str, Any]) -> bytes:
+    """Return the event after which kopf continues the watch from the version of an object."""
+    version = {name: metadata[name] for name in ("resourceVersion",) if name in metadata}
+    return jsontext.encode({"type": "BOOKMARK", "object": {"metadata": version}}) + b"\n"
 
 
 def _is_event(event: Any) -> bool:

@@ -184,6 +184,7 @@ class Watch:
                 functools.partial(self.watched.note_answer, scope),
                 functools.partial(self.watched.may_watch, scope),
                 functools.partial(self.watched.note_event, scope),
+                functools.partial(self._read, scope.kind),
                 functools.partial(self.listed_version, scope),
                 functools.partial(self.watched.note_blind, scope),
                 functools.partial(self.watched.is_blind, scope),
@@ -202,12 +203,19 @@ class Watch:
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _on_event(self, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
+        self._read(param, event)
+
+    def _read(self, kind: Kind, event: Mapping[str, Any]) -> None:
+        """Pass on the object of an event. Large events come here before kopf has passed on older ones.
+
+        The cache keeps the newest version of an object, in any order.
+        """
         if self._is_ending:
             return
         try:
-            observed = self.reader.read(param, dict(event["object"]), is_deleted=event["type"] == "DELETED")
+            observed = self.reader.read(kind, dict(event["object"]), is_deleted=event["type"] == "DELETED")
         except Exception:
-            self._note_unreadable(param, event["object"]["metadata"])
+            self._note_unreadable(kind, event["object"]["metadata"])
         else:
             self.observe(observed)
 
