@@ -225,13 +225,16 @@ def _written_since(
 def was_only_scaled(server: Manifest, before: Before) -> bool:
     """Return whether the spec was applied, and since then exactly one write has changed it, which was a scale.
 
+    If somebody has scaled the Deployment itself since the status was written, this is unknown.
+
     Args:
         server: The server, with its managed fields.
         before: What the operator already knows.
     """
     status = stored.readable_status(ServerStatus, server.get("status"))
     managed_fields = server["metadata"].get("managedFields") or ()
-    if not reported_at(managed_fields) or not _is_known(status, None):
+    is_as_reported = before.replicas == (status.get("replicas") or before.replicas)
+    if not (is_as_reported and reported_at(managed_fields) and _is_known(status, None)):
         return False
     is_scaled = _was_scaled_once(server, status, _replicas_in(status, before))
     return is_scaled and not _written_since(server, managed_fields, "", before)

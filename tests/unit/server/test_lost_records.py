@@ -10,6 +10,7 @@ from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.server import deployment, router
 from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, REVISION_ANNOTATION, TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.unrequested import Before, was_only_scaled
 from operated import KEY, World
 from unit.server import test_changed_defaults as owners
 from unit.server.test_replaced_marks import marks, verify
@@ -323,3 +324,14 @@ def test_only_a_change_by_the_owner_replaces_a_router_without_a_record(
     world.start()
     world.write({**_SIZE, "f:router": {"f:policy": {}}}, is_scale=is_scale, **{"router": {}, **more})
     assert (world.template("kimi-router") == before) is is_scale
+
+
+@pytest.mark.parametrize("replicas", [1, 5], ids=["as reported", "scaled by hand"])
+def test_a_spec_counts_as_only_scaled_only_if_nobody_has_scaled_the_deployment(replicas: int) -> None:
+    """If somebody has, the other replicas in the spec do not show that the only write was a scale."""
+    world = Owned().write(_SIZE)
+    world.cluster.status["replicas"] = 1
+    world.write(_SIZE, is_scale=True, replicas=2)
+    stored = world.cluster.live["KimiLinearServer/kimi"]
+    before = Before("2026-11-24T23:00:00Z", replicas=replicas)
+    assert was_only_scaled(stored, before) is (replicas == 1)
