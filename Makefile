@@ -47,7 +47,7 @@ test: setup  ## Run all tests; the first time, build what they need (about half 
 	@$(BIN)/python deploy/local/cluster.py build
 	@$(BIN)/python deploy/local/sglang_client.py
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m cpu_engine.environment
-	@echo "The tests run in ten parts, five at a time (50 minutes), and the checks of style and types beside them. You see the output of one part immediately, and the output of each other part when it has ended." >&2
+	@echo "The tests run in ten parts, five at a time (45 minutes), and the checks of style and types beside them. You see the output of one part immediately, and the output of each other part when it has ended." >&2
 	@rm -rf $(ASKED)
 	@$(MAKE) --no-print-directory --jobs=5 --keep-going --output-sync=target $(PARTS) test-permissions
 
