@@ -15,7 +15,7 @@ from kimi_linear_operator.cluster.answer import check_deletion, object_in, shows
 from kimi_linear_operator.cluster.errors import CONFLICT, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.pages import Page, Pages, Summary
 from kimi_linear_operator.cluster.paths import may_exist, path, path_of
-from kimi_linear_operator.cluster.request import Request
+from kimi_linear_operator.cluster.request import METADATA_KIND, Request
 from kimi_linear_operator.cluster.transport import (
     Observe,
     PendingWrites,
@@ -37,8 +37,6 @@ _MOST_CONFLICTS = 5
 _VERSION = ("uid", "resourceVersion")
 # The API server gives every object a newer version than this.
 _FIRST_VERSION = "1"
-# The kind of the answer to a write of a status (`cluster/request.py`).
-_METADATA_KIND = "PartialObjectMetadata"
 # The longest part of a log that one request reads. Each of an engine's eight processes can write some 20 lines within
 # seconds.
 TAIL_LINES = 500
@@ -263,7 +261,7 @@ class Cluster:
         return await self._write(kind, Request("APPLY", path_of(kind, manifest), query, body), manifest)
 
     async def remove_annotation(self, kind: Kind, live: Manifest, name: str) -> Manifest:
-        """Remove one annotation of exactly this object, whoever owns it; return the new state.
+        """Remove one annotation of exactly this object, also if another field manager owns it; return the new state.
 
         An apply without the annotation removes it only if no other field manager owns it.
         """
@@ -303,7 +301,7 @@ class Cluster:
     async def _patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, same: Iterable[str]) -> Manifest:
         body = _status_patch(manifest, status, same)
         request = Request("STATUS", f"{path_of(kind, manifest)}/status", {"fieldManager": MANAGER}, body)
-        return dict((await self._send(request, _METADATA_KIND, manifest["metadata"]["name"]))["metadata"])
+        return dict((await self._send(request, METADATA_KIND, manifest["metadata"]["name"]))["metadata"])
 
     async def set_condition(self, kind: Kind, manifest: Manifest, condition: Manifest) -> Manifest:
         """Set one condition in the status of exactly this object of a Kubernetes kind; return the new state."""

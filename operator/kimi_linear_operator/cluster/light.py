@@ -6,6 +6,7 @@ The API server stores up to 1.5 MB in an object. Decoded, that can take 30 MiB, 
 from collections.abc import Iterator, Sequence
 
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.cluster.request import METADATA_KIND
 from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.bounds import HEAVIEST_CHILD, LARGEST_CHILD, LARGEST_SPEC, within_bounds
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata
@@ -60,7 +61,7 @@ def _managed_fields(manifest: Manifest) -> Manifest:
     if _is_light(found):
         return {"managedFields": found}
     # The operator never applies its own resources. It asks for metadata alone only when it writes their status.
-    if _is_ours(manifest) or manifest.get("kind") == "PartialObjectMetadata":
+    if _is_ours(manifest) or manifest.get("kind") == METADATA_KIND:
         merged = ownership.merged(found, MANAGER)
         return {"managedFields": merged if _is_light(merged) else None}
     return {"managedFields": ownership.reduced(found, MANAGER) or None}

@@ -177,9 +177,10 @@ class Pages:
                     await asyncio.sleep(0)
                     answer = decoded(fetched.answer)
                     continue_token = following(answer)
-                    newest = {reason: _newest(known, reason, items(answer)) for reason, known in newest.items()}
+                    page = items(answer)
+                    newest = {reason: _newest(known, reason, page) for reason, known in newest.items()}
                     query = {**fetched.query, "continue": continue_token}
-                    del answer, fetched
+                    del answer, fetched, page
                 if not continue_token:
                     break
         return [event for events in newest.values() for event in events]

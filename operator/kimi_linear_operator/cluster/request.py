@@ -10,6 +10,8 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
+METADATA_KIND = "PartialObjectMetadata"
+"""The kind of the answer to a write of a status, which has only the metadata of the object."""
 
 # The HTTP methods for the verbs that are not HTTP methods themselves.
 _METHODS = {"LIST": "GET", "APPLY": "PATCH", "STATUS": "PATCH", "LOG": "GET"}
@@ -20,7 +22,7 @@ _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
 _ACCEPTED_TYPES = {
-    "STATUS": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+    "STATUS": f"application/json;as={METADATA_KIND};g=meta.k8s.io;v=v1",
     # A log is plain text, and an error is JSON. kubectl accepts both with the same header.
     "LOG": "application/json, */*",
 }

@@ -66,11 +66,7 @@ def _unknown() -> int:
     return 0
 
 
-def _ignore() -> None:
-    """Do nothing."""
-
-
-def _ignore_event(_: Mapping[str, Any]) -> None:
+def _ignore(*_: object) -> None:
     """Do nothing."""
 
 
@@ -91,7 +87,7 @@ class Listener:
     note_answer: Observe
     may_ask: Callable[[], bool] = _always
     note_event: Callable[[], None] = _ignore
-    read_large: Callable[[Mapping[str, Any]], None] = _ignore_event
+    read_large: Callable[[Mapping[str, Any]], None] = _ignore
     listed_version: Callable[[], int] = _unknown
     note_blind: Callable[[], None] = _ignore
     is_blind: Callable[[], bool] = _never
@@ -439,8 +435,8 @@ def _garbage_kept() -> Iterator[None]:
 
 def _bookmark(metadata: Mapping[str, Any]) -> bytes:
     """Return the event after which kopf continues the watch from the version of an object."""
-    version = {name: metadata[name] for name in ("resourceVersion",) if name in metadata}
-    return jsontext.encode({"type": "BOOKMARK", "object": {"metadata": version}}) + b"\n"
+    about = {"resourceVersion": metadata["resourceVersion"]} if "resourceVersion" in metadata else {}
+    return jsontext.encode({"type": "BOOKMARK", "object": {"metadata": about}}) + b"\n"
 
 
 def _is_event(event: Any) -> bool:

@@ -1,6 +1,8 @@
 """The API server stores objects of 1.5 MB, and many requests run at the same time. Few large answers are in memory."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -79,6 +81,16 @@ class Server:
         sends = Transport(client, cast(aiohttp.ClientSession, self))
         return Cluster(sends, Pages(sends))
 
+    @asynccontextmanager
+    async def hanging(self, cluster: Cluster, count: int) -> AsyncIterator[None]:
+        """Read this number of large objects whose answers hang, until the end of the block."""
+        tasks = [asyncio.ensure_future(self.get(cluster, f"hanging-{number}")) for number in range(count)]
+        await asyncio.sleep(0.1)
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def get(self, cluster: Cluster, name: str) -> str:
         """Read an object. Its text is no longer in memory when it is decoded."""
         assert await cluster.get(CONFIG_MAP, "default", name)
@@ -102,13 +114,8 @@ def test_small_answers_do_not_wait_for_large_ones() -> None:
     async def test() -> None:
         server = Server()
         cluster = server.cluster()
-        hanging = [asyncio.ensure_future(server.get(cluster, f"hanging-{number}")) for number in range(REQUESTS)]
-        await asyncio.sleep(0.1)
-        async with asyncio.timeout(5):
+        async with server.hanging(cluster, REQUESTS), asyncio.timeout(5):
             assert await server.get(cluster, "small") == "small"
-        for task in hanging:
-            task.cancel()
-        await asyncio.gather(*hanging, return_exceptions=True)
         async with asyncio.timeout(5):
             assert await server.get(cluster, "large") == "large", "the cancelled answers have given up their places"
 
@@ -119,13 +126,8 @@ def test_a_few_answers_that_hang_delay_no_large_answer() -> None:
     async def test() -> None:
         server = Server()
         cluster = server.cluster()
-        names = [f"hanging-{number}" for number in range(LARGE_ANSWERS_AT_ONCE - 1)]
-        hanging = [asyncio.ensure_future(server.get(cluster, name)) for name in names]
-        await asyncio.sleep(0.1)
-        async with asyncio.timeout(5):
+        async with server.hanging(cluster, LARGE_ANSWERS_AT_ONCE - 1), asyncio.timeout(5):
             await asyncio.gather(*(server.get(cluster, f"large-{number}") for number in range(5)))
-        for task in hanging:
-            task.cancel()
 
     asyncio.run(test())
 
@@ -170,12 +172,7 @@ def test_answers_that_stall_give_up_their_places(monkeypatch: pytest.MonkeyPatch
     async def test() -> None:
         server = Server()
         cluster = server.cluster()
-        hanging = [asyncio.ensure_future(server.get(cluster, f"hanging-{number}")) for number in range(REQUESTS)]
-        await asyncio.sleep(0.1)
-        async with asyncio.timeout(5):
+        async with server.hanging(cluster, REQUESTS), asyncio.timeout(5):
             assert await server.get(cluster, "large") == "large"
-        for task in hanging:
-            task.cancel()
-        await asyncio.gather(*hanging, return_exceptions=True)
 
     asyncio.run(test())

@@ -114,10 +114,8 @@ def test_a_server_gets_everything_and_its_status_although_its_pods_cannot_be_lis
     assert marks(world) == ["kimi-2"]
 
 
-def test_a_deleted_record_that_a_finalizer_holds_does_not_stop_the_rollout_of_the_next_version(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It keeps its mark for ever, because the server has another template."""
+def with_held_record(monkeypatch: pytest.MonkeyPatch) -> tuple[World, Manifest]:
+    """Return a server in a rollout, and its marked record as it is when it is deleted and a finalizer holds it."""
     world = World(router=None)
     world.report("kimi")
     world.roll_out_other_replicas(monkeypatch)
@@ -125,17 +123,30 @@ def test_a_deleted_record_that_a_finalizer_holds_does_not_stop_the_rollout_of_th
     held = copy.deepcopy(world.record(2))
     held["metadata"] |= {"deletionTimestamp": "2026-11-24T09:00:00Z", "finalizers": ["example.com/hold"]}
     held["metadata"]["resourceVersion"] = "1000"
+    return world, held
+
+
+def offer_another_template(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next version go on. It would build other pods, and the pods stay."""
+    build = deployment._pod_spec
+    monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 78})
+    world.new_operator()
+    world.passes(2)
+    assert world.condition()["reason"] == "NewTemplateAvailable"
+
+
+def test_a_deleted_record_that_a_finalizer_holds_does_not_stop_the_rollout_of_the_next_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It keeps its mark for ever, because the server has another template."""
+    world, held = with_held_record(monkeypatch)
     world.owned = {"f:engine": {"f:contextLength": {}}}
     world.change(engine={"contextLength": 4096})
     world.cache.put(REVISION, held)
     world.report("kimi")
     world.passes(2)
     assert marks(world) == ["kimi-2"]
-    build = deployment._pod_spec
-    monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 78})
-    world.new_operator()
-    world.passes(2)
-    assert world.condition()["reason"] == "NewTemplateAvailable"
+    offer_another_template(world, monkeypatch)
     assert not is_marked(world.cache, KEY)
 
 
@@ -143,17 +154,7 @@ def test_a_deleted_record_that_a_finalizer_holds_still_stops_the_rollout_while_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The server does not serve with this template. The next version repairs it first, and changes no other server."""
-    world = World(router=None)
-    world.report("kimi")
-    world.roll_out_other_replicas(monkeypatch)
-    world.report("kimi", availableReplicas=0)
-    held = copy.deepcopy(world.record(2))
-    held["metadata"] |= {"deletionTimestamp": "2026-11-24T09:00:00Z", "finalizers": ["example.com/hold"]}
-    held["metadata"]["resourceVersion"] = "1000"
+    world, held = with_held_record(monkeypatch)
     world.cache.put(REVISION, held)
-    build = deployment._pod_spec
-    monkeypatch.setattr(deployment, "_pod_spec", lambda *args: {**build(*args), "terminationGracePeriodSeconds": 78})
-    world.new_operator()
-    world.passes(2)
-    assert world.condition()["reason"] == "NewTemplateAvailable"
+    offer_another_template(world, monkeypatch)
     assert is_marked(world.cache, KEY)
