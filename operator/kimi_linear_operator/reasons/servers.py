@@ -138,8 +138,8 @@ SERVERS: Mapping[ReasonName, Explanation] = {
     "TemplateRejected": Explanation(
         "server",
         "Like `RolledBack`, but in an automatic rollout. No other server gets the failed pod template.",
-        "Find out why the answers are wrong. To go on with the other servers, change this server's spec or turn off "
-        "`verification`.",
+        "Find out why the answers are wrong. To go on with the other servers, change this server's spec so that it "
+        "gets other pods, or turn off `verification`.",
     ),
     "AppliedBefore": Explanation(
         "server",

@@ -270,7 +270,7 @@ class Rollouts:
                 yield await self._with_deadline(item)
 
     async def _with_deadline(self, server: Candidate) -> Candidate:
-        """Return the candidate, as stalled if it has been under way for too long without a deadline."""
+        """Return the candidate, as stalled if it has been under way for too long although Stalled is False."""
         if server.stalled or server.key in self.chosen:
             return server  # A chosen server has a deadline of its own.
         if server.is_ready:
@@ -280,7 +280,7 @@ class Rollouts:
             return replace(server, stalled=_NOT_STABLE) if is_late else server
         if self._is_paused(server.key):
             return replace(server, stalled="RolloutPaused")
-        if await self._was_available_before(server.key.of(DEPLOYMENT), _UNREADY_SECONDS):
+        if await self._is_overdue(server.key.of(DEPLOYMENT)):
             cached = self.cache.find(server.key)
             _, reason = _by_type(cached.conditions if cached else ())["Ready"]
             return replace(server, stalled=reason or "Unknown")
@@ -291,8 +291,21 @@ class Rollouts:
         return all([await self._was_available_before(item, seconds) for item in self._deployments(key)])
 
     async def _was_available_before(self, deployment: Key, seconds: float) -> bool:
+        return _was_available_before(await self._read(deployment), seconds, self._now())
+
+    async def _is_overdue(self, deployment: Key) -> bool:
+        """Return whether the Deployment of a server that is not Ready has exceeded its deadline, or has none any more.
+
+        A server whose pods wait in a queue is not Stalled then, but it holds up the rollout as long as it waits.
+        """
+        found = await self._read(deployment)
+        has_exceeded = _progress(found).get("reason") == "ProgressDeadlineExceeded"
+        return has_exceeded or _was_available_before(found, _UNREADY_SECONDS, self._now())
+
+    async def _read(self, deployment: Key) -> Manifest:
+        """Return a Deployment, empty if it does not exist."""
         await asyncio.sleep(0)  # the next line decodes an object, and thousands of servers may be under way
-        return _was_available_before(self.cache.get(deployment) or {}, seconds, self._now())
+        return self.cache.get(deployment) or {}
 
     def _deployments(self, key: Key) -> list[Key]:
         """Return the keys of a server's Deployment and, if it has a router, of the router's Deployment."""
@@ -335,12 +348,18 @@ def _was_available_before(deployment: Manifest, seconds: float, now: str) -> boo
         seconds: The number of seconds.
         now: The time as RFC 3339.
     """
-    status: Manifest = deployment.get("status", {})
-    is_observed = status.get("observedGeneration", 0) >= deployment.get("metadata", {}).get("generation", 0)
-    progress: Manifest = next((item for item in status.get("conditions", ()) if item["type"] == "Progressing"), {})
+    observed = deployment.get("status", {}).get("observedGeneration", 0)
+    is_observed = observed >= deployment.get("metadata", {}).get("generation", 0)
+    progress = _progress(deployment)
     age = seconds_between(progress.get("lastUpdateTime"), now)
     is_complete = progress.get("reason") == "NewReplicaSetAvailable"
     return bool(is_observed and is_complete and age is not None and age > seconds)
+
+
+def _progress(deployment: Manifest) -> Manifest:
+    """Return a Deployment's condition Progressing, empty if it has none."""
+    conditions = deployment.get("status", {}).get("conditions", ())
+    return next((item for item in conditions if item["type"] == "Progressing"), {})
 
 
 def _stalled_message(server: Candidate) -> str:

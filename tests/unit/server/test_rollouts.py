@@ -463,6 +463,25 @@ def test_a_server_that_crashes_after_all_its_replicas_served_is_reported(
     assert counters.ROLLOUTS.labels("halted")._value.get() == 1
 
 
+def test_a_server_whose_new_pods_wait_in_a_queue_is_reported_after_its_deadline(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Such a server is not Stalled, because its wait ends by itself. But all other servers wait with it."""
+    world = World()
+    world.server("a", is_offered=False, is_ready=False)
+    world.record("a", is_marked=True)
+
+    def look(status: str, reason: str) -> str:
+        found = {"type": "Progressing", "status": status, "reason": reason, "lastUpdateTime": "2026-11-24T08:00:00Z"}
+        world.put(DEPLOYMENT, owned(make_deployment("a", conditions=[found], observedGeneration=1), "a"))
+        assert world.step(60) == []
+        return caplog.text
+
+    assert look("True", "ReplicaSetUpdated") == ""
+    assert "default/a has not settled" in look("False", "ProgressDeadlineExceeded")
+    assert counters.ROLLOUTS.labels("halted")._value.get() == 1
+
+
 def test_a_server_whose_pods_do_not_stay_ready_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """The pause here is a minute, and the time is nine o'clock."""
     world = World()
