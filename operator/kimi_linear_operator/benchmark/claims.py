@@ -16,7 +16,7 @@ from kimi_linear_operator.benchmark.status import is_complete
 from kimi_linear_operator.benchmark.turn import Contender, Rank, rank
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
-from kimi_linear_operator.kubernetes.metadata import owner_uids
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted, owner_uids
 
 # The limit of `spec.suites`.
 MOST_SUITES = 16
@@ -133,7 +133,7 @@ def is_willing(manifest: Manifest) -> bool:
     status, spec = manifest.get("status", {}), manifest.get("spec")
     is_stalled = find_condition(status, "Stalled").get("status") == "True"
     is_suspended = isinstance(spec, dict) and bool(spec.get("suspend"))
-    return not (is_complete(status) or is_stalled or is_suspended or "deletionTimestamp" in manifest["metadata"])
+    return not (is_complete(status) or is_stalled or is_suspended or is_being_deleted(manifest))
 
 
 def failed_start(manifest: Manifest) -> str:

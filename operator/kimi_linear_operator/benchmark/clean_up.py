@@ -57,7 +57,7 @@ class CleanUp:
             The seconds until the next deletion, None if no remaining Job has a result.
         """
         jobs = self._cache.children(JOB, key, manifest["metadata"]["uid"])
-        jobs = [suite_job for suite_job in jobs if not _is_ending(suite_job)]
+        jobs = [suite_job for suite_job in jobs if not metadata.is_being_deleted(suite_job)]
         left = [retention.job_seconds_left(suite_job, manifest["status"], self._now()) for suite_job in jobs]
         for suite_job in (suite_job for suite_job, seconds in zip(jobs, left, strict=True) if seconds == 0.0):
             await self._cluster.delete(JOB, suite_job)
@@ -67,7 +67,7 @@ class CleanUp:
     async def _delete_runner(self, benchmark: KimiLinearBenchmark) -> float | None:
         """Delete the runner; return the seconds until the next attempt, None if there is no runner."""
         runner = self._cache.get(Key(benchmark.metadata.namespace, job.runner_name(benchmark), CONFIG_MAP))
-        if not runner or not metadata.is_owned_by(runner, benchmark.metadata.uid) or _is_ending(runner):
+        if not runner or not metadata.is_owned_by(runner, benchmark.metadata.uid) or metadata.is_being_deleted(runner):
             return None
         await self._cluster.delete(CONFIG_MAP, runner)
         return BEHIND_RETRY_SECONDS
@@ -78,7 +78,7 @@ class CleanUp:
         If somebody has changed the benchmark, do nothing, because the watch event of the change enqueues it.
         """
         live = await self._cluster.get(BENCHMARK, key.namespace, key.name)
-        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"] or _is_ending(live):
+        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"] or metadata.is_being_deleted(live):
             return BEHIND_RETRY_SECONDS
         benchmark = CHECKER.read_stored(live)
         is_due = retention.seconds_to_live(benchmark, live.get("status", {}), self._now()) == 0.0
@@ -87,8 +87,3 @@ class CleanUp:
         await self._cluster.delete(BENCHMARK, live, if_unchanged=True)
         logger.info("Deleted the benchmark, because spec.ttlSecondsAfterFinished has passed")
         return BEHIND_RETRY_SECONDS
-
-
-def _is_ending(live: Manifest) -> bool:
-    """Return whether an object is already being deleted. A finalizer may hold it for a long time."""
-    return "deletionTimestamp" in live["metadata"]

@@ -16,6 +16,7 @@ from kimi_linear_operator.benchmark.server_state import read_state
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark, Suite
 from kimi_linear_operator.benchmark.status import is_complete, read_results, with_last_reason
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Manifest
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS
 from kimi_linear_operator.reconcile.resource_type import Context
@@ -77,7 +78,7 @@ class EndedSuites:
 
         None if its Job is being deleted before the Job has ended. Without `pods`, this uses those in the cache.
         """
-        if "deletionTimestamp" in job["metadata"] and not job_status.has_ended(job):
+        if is_being_deleted(job) and not job_status.has_ended(job):
             return None
         if pods is None:
             pods = self._cache.children(POD, measurement.key, job["metadata"]["uid"])

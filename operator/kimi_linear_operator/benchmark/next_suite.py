@@ -118,7 +118,7 @@ class NextSuite:
         """
         benchmark = measurement.benchmark
         step = Step(measurement.target_state.reason, suite_job, failed_start=read_failed_start(benchmark.status))
-        if "deletionTimestamp" in suite_job["metadata"]:
+        if metadata.is_being_deleted(suite_job):
             message = f"the Job of the last attempt is still being removed{deletion.hint(suite_job)}"
             return replace(step, reason=Reason("WaitingForTurn", message), job=None)
         pods = self._cache.children(POD, measurement.key, suite_job["metadata"]["uid"])
@@ -170,7 +170,7 @@ class NextSuite:
 
         Return the seconds until the next attempt, None if there is nothing to stop. The watch may miss the end.
         """
-        if suite_job is None or "deletionTimestamp" in suite_job["metadata"]:
+        if suite_job is None or metadata.is_being_deleted(suite_job):
             return None
         await self._cluster.delete(JOB, suite_job, children_first=True)
         logger.info("Stopped Job %s", suite_job["metadata"]["name"])

@@ -30,6 +30,7 @@ from kimi_linear_operator.kubernetes.check import Checked
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.deletion import seconds_until_named
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, Manifest
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -96,7 +97,7 @@ class BenchmarkReconciler:
             ApiError: A request failed. A later pass does the rest.
         """
         manifest = self.cache.get(key.of(BENCHMARK))
-        if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+        if manifest is None or is_being_deleted(manifest):
             self._rechecker.forget(key)
             self._children.forget(key)
             return None  # The garbage collector deletes its Jobs.

@@ -11,6 +11,7 @@ from kimi_linear_operator.benchmark.address import TargetKey, key_of, label_of
 from kimi_linear_operator.benchmark.spec import Environment, KimiLinearBenchmark
 from kimi_linear_operator.kubernetes import record_text
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.kubernetes.stored import is_readable
 from kimi_linear_operator.server import model_location
 from kimi_linear_operator.server.client_pod import api_key_reference, shared_pod_fields
@@ -237,7 +238,7 @@ def _state(text: str) -> dict[str, Any]:
 
 def restarts(pods: Iterable[Manifest]) -> dict[str, int]:
     """Return how often the containers of each pod were restarted. Pods that are being deleted do not count."""
-    return {pod["metadata"]["name"]: _restarts(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+    return {pod["metadata"]["name"]: _restarts(pod) for pod in pods if not is_being_deleted(pod)}
 
 
 def _restarts(pod: Manifest) -> int:

@@ -11,7 +11,7 @@ from kimi_linear_operator.foreigntext import one_line
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.goal import Goal
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, CLAIM, DEPLOYMENT, JOB, Kind, Manifest
-from kimi_linear_operator.kubernetes.metadata import owner_uids
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted, owner_uids
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
 from kimi_linear_operator.server.sglang.program import SGLANG
 
@@ -84,7 +84,7 @@ def _text(label: str) -> Text:
 
 
 def _state(kind: Kind, workload: Manifest) -> str:
-    return STATES[kind](workload) + (", being deleted" if "deletionTimestamp" in workload["metadata"] else "")
+    return STATES[kind](workload) + (", being deleted" if is_being_deleted(workload) else "")
 
 
 def _deployment_state(workload: Manifest) -> str:
@@ -136,7 +136,7 @@ def _pod_branches(pods: Iterable[Manifest], startup: Manifest, now: str) -> tupl
 
 def _pod_label(pod: Manifest, startup: Manifest, now: str) -> str:
     status = pod.get("status", {})
-    phase = "Terminating" if "deletionTimestamp" in pod["metadata"] else status.get("phase", "Unknown")
+    phase = "Terminating" if is_being_deleted(pod) else status.get("phase", "Unknown")
     node = pod.get("spec", {}).get("nodeName")
     where = f" on {node}" if node else ""
     is_ready = find_condition(status, "Ready").get("status") == "True"

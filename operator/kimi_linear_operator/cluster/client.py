@@ -26,7 +26,7 @@ from kimi_linear_operator.cluster.transport import (
 )
 from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
-from kimi_linear_operator.kubernetes.metadata import MANAGER
+from kimi_linear_operator.kubernetes.metadata import MANAGER, is_being_deleted
 
 # The fields that identify an object and its spec. Each change of the spec raises the generation.
 _SAME_SPEC = ("uid", "generation")
@@ -322,7 +322,7 @@ class Cluster:
             children_first: Whether the object stays until its children are deleted.
             if_unchanged: Whether to refuse with status 409 if the object has changed.
         """
-        if "deletionTimestamp" in manifest["metadata"]:
+        if is_being_deleted(manifest):
             return
         policy = "Foreground" if children_first else "Background"
         same = _VERSION if if_unchanged else ("uid",)

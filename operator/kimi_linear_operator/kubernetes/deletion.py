@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from kimi_linear_operator.kubernetes.conditions import Reason, condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.times import seconds_between
 
@@ -89,8 +90,7 @@ def finalizers_of(live: Manifest) -> list[str]:
 
     Those of the garbage collector are left out.
     """
-    metadata = live["metadata"]
-    held = metadata.get("finalizers") or () if "deletionTimestamp" in metadata else ()
+    held = live["metadata"].get("finalizers") or () if is_being_deleted(live) else ()
     return [name for name in held if name not in _OF_GARBAGE_COLLECTOR]
 
 

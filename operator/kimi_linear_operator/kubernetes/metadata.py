@@ -111,6 +111,11 @@ def is_controlled_by(manifest: Manifest, kind: str) -> bool:
     return any(reference.get("controller") and reference["kind"] == kind for reference in references)
 
 
+def is_being_deleted(manifest: Manifest) -> bool:
+    """Return whether somebody has deleted an object that still exists."""
+    return "deletionTimestamp" in manifest["metadata"]
+
+
 def owner_uids(manifest: Manifest) -> list[str]:
     """Return the UIDs of an object's owners."""
     return [str(reference["uid"]) for reference in manifest["metadata"].get("ownerReferences") or ()]

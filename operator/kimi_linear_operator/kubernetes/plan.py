@@ -100,7 +100,7 @@ def step_for(owner: Resource, wanted: Manifest, live: Manifest | None) -> Step |
     """Return the step for one child, None if it is as wanted, or if it is the resource's own and is being deleted."""
     if live is None:
         return Create(wanted)
-    is_deleted = "deletionTimestamp" in live["metadata"]
+    is_deleted = metadata.is_being_deleted(live)
     if not (is_made_for(live, owner) if is_deleted else may_be_taken(live, owner)):
         return blocked(owner, wanted, live)
     if is_deleted:
@@ -114,7 +114,7 @@ def _unwanted(owner: Resource, wanted: Sequence[Manifest], live: Sequence[Manife
     names = {_address(child) for child in wanted}
     for manifest in live:
         is_own = metadata.is_owned_by(manifest, owner.metadata.uid)
-        if is_own and _address(manifest) not in names and "deletionTimestamp" not in manifest["metadata"]:
+        if is_own and _address(manifest) not in names and not metadata.is_being_deleted(manifest):
             yield Delete(manifest)
 
 
@@ -173,7 +173,7 @@ def blocked(owner: Resource, wanted: Manifest, live: Manifest) -> Blocked:
         message = f"{kind} {name} of a deleted {owner.kind} of this name is still being removed"
         return Blocked(wanted, True, message + deletion.hint(live))
     noun = owner.kind.removeprefix("KimiLinear").lower()
-    if "deletionTimestamp" in live["metadata"]:
+    if metadata.is_being_deleted(live):
         message = f"{kind} {name}, which does not belong to this {noun}, is still being removed"
         return Blocked(wanted, True, message + deletion.hint(live))
     if holder := holder_of(live, owner):

@@ -11,6 +11,7 @@ from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.crashes import Crash, history
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.log_quotes import LONGEST_QUOTE
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.kubernetes.models import Failure
 from kimi_linear_operator.kubernetes.program import Program
 from kimi_linear_operator.reasons import ReasonName
@@ -75,7 +76,7 @@ def worst_reason(pods: Iterable[Manifest], now: str, program: Program) -> Reason
         program: The program in these pods.
     """
     pods = list(pods)
-    kept = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    kept = [pod for pod in pods if not is_being_deleted(pod)]
     # A failed pod is not removed when it is replaced. So it counts only if there is no other pod.
     current = [pod for pod in kept if pod.get("status", {}).get("phase") != "Failed"] or kept
     reasons = list(islice(filter(None, (_reason(pod, now, program) for pod in current)), _MOST_EXAMINED))
@@ -202,7 +203,7 @@ def _failed_ends(pod: Manifest) -> Iterator[_End]:
     kills itself after it has drained, and so ends with exit code 137. If the node ended the pod, the reason is in the
     pod's status.
     """
-    if "deletionTimestamp" in pod["metadata"] or _node_reason(pod) in _NODE_SHUTDOWN:
+    if is_being_deleted(pod) or _node_reason(pod) in _NODE_SHUTDOWN:
         return
     for container in _containers(pod.get("status", {})):
         termination = _last_termination(container)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.kubernetes.times import seconds_between
 
 # The quota controller may need some seconds to notice the end of a pod, so one attempt may not be enough.
@@ -47,7 +48,7 @@ def is_refused_by_quota(deployment: Manifest | None) -> bool:
 
 def terminating(pods: Iterable[Manifest]) -> list[str]:
     """Return the names of the pods that were deleted and still exist."""
-    return sorted(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"])
+    return sorted(pod["metadata"]["name"] for pod in pods if is_being_deleted(pod))
 
 
 def wake(deployment: Manifest | None, mark: str, pods: Sequence[Manifest], now: str) -> Wake:

@@ -304,7 +304,7 @@ class Children:
             GoneError: The resource does not exist, or is being deleted.
         """
         live = await self.cluster.get(owner.KIND, owner.metadata.namespace, owner.metadata.name)
-        if live is None or live["metadata"]["uid"] != owner.metadata.uid or "deletionTimestamp" in live["metadata"]:
+        if live is None or live["metadata"]["uid"] != owner.metadata.uid or metadata.is_being_deleted(live):
             raise GoneError
 
     async def _carry_out(self, owner: Resource, step: Step) -> None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from kimi_linear_operator.cluster.errors import ApiError, OtherVersionError
 from kimi_linear_operator.kubernetes.conditions import Reason
+from kimi_linear_operator.kubernetes.deletion import finalizers_of
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest, kind_of
 
 _FORBIDDEN = 403
@@ -92,10 +93,10 @@ def _reasons(
 
 def _awaited(children: Sequence[Manifest], kind: Kind, former: Former) -> str:
     """Return which children wait for a former object, and the finalizers that hold it if it is being deleted."""
-    about = former.live["metadata"]
-    held = about.get("finalizers") if "deletionTimestamp" in about else None
+    held = finalizers_of(former.live)
     holders = f" (finalizers: {', '.join(held)})" if held else ""
-    return f"{_names(children, kind)} waits until {former.live['kind']} {about['name']} is gone{holders}"
+    name = former.live["metadata"]["name"]
+    return f"{_names(children, kind)} waits until {former.live['kind']} {name} is gone{holders}"
 
 
 def _names(children: Sequence[Manifest], kind: Kind) -> str:

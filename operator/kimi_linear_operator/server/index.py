@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from kimi_linear_operator.kubernetes import ownership
 from kimi_linear_operator.kubernetes.conditions import ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Kind, Manifest
-from kimi_linear_operator.kubernetes.metadata import annotations, is_controlled_by
+from kimi_linear_operator.kubernetes.metadata import annotations, is_being_deleted, is_controlled_by
 from kimi_linear_operator.kubernetes.packed_paths import packed, unpacked
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cache import Cache, discard
@@ -103,7 +103,7 @@ def facts(kind: Kind, manifest: Manifest) -> object | None:
     if kind != REVISION or AUTOMATIC_ANNOTATION not in annotations(manifest):
         return None
     record = revision.read(manifest)
-    deleted = revision.number_of(manifest) if "deletionTimestamp" in manifest["metadata"] else None
+    deleted = revision.number_of(manifest) if is_being_deleted(manifest) else None
     return Mark(record is not None and record.has_failed, deleted)
 
 
@@ -117,7 +117,7 @@ def _server_facts(manifest: Manifest) -> ServerFacts:
         generation=int(metadata.get("generation", 0)),
         ready=(str(ready.get("status")), str(ready.get("reason")), int(ready.get("observedGeneration") or 0)),
         image=str(status.get("image", ""))[:_LONGEST_IMAGE],
-        is_being_deleted="deletionTimestamp" in metadata,
+        is_being_deleted=is_being_deleted(manifest),
         unowned_text=_unowned_text(manifest),
     )
 

@@ -19,6 +19,7 @@ from kimi_linear_operator.kubernetes.kinds import (
     Manifest,
     kind_of,
 )
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.kubernetes.waits import next_look
@@ -142,7 +143,7 @@ class ServerReconciler:
             NotReadYetError: It is not known yet whether a kind that the server asks for can be read.
         """
         manifest = self.cache.get(key.of(SERVER))
-        if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+        if manifest is None or is_being_deleted(manifest):
             self._templates.forget(key)
             self._start_logs.forget(key)
             self._rechecker.forget(key)

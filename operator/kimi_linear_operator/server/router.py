@@ -78,7 +78,7 @@ def why_unavailable(spec: ServerSpec, router: Manifest | None) -> Reason | None:
     if available >= wanted:
         return _why_not_updated(router) if router and wanted else None
     detour = "" if available else "; until a pod serves, requests go directly to the replicas"
-    if router and _is_deleted(router):
+    if router and metadata.is_being_deleted(router):
         cause = "" if finalizers_of(router) else ", because its pods have not ended"
         message = f"the former Deployment of the router is still being deleted{cause}{detour}{hint(router)}"
         return Reason("RouterUnavailable", message)
@@ -98,12 +98,8 @@ def _why_not_updated(router: Manifest) -> Reason | None:
     return Reason("RouterUnavailable", message)
 
 
-def _is_deleted(router: Manifest | None) -> bool:
-    return router is not None and "deletionTimestamp" in router["metadata"]
-
-
 def _available(router: Manifest | None) -> int:
-    if router is None or _is_deleted(router):
+    if router is None or metadata.is_being_deleted(router):
         return 0
     return int(router.get("status", {}).get("availableReplicas", 0))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.kubernetes.times import seconds_between
 
 
@@ -45,7 +46,7 @@ def rollout_seconds_left(deployment: Manifest, pause: float, now: str) -> float:
 def is_staying(pod: Manifest) -> bool:
     """Return whether a pod is neither being deleted nor has ended."""
     has_ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
-    return not has_ended and "deletionTimestamp" not in pod["metadata"]
+    return not has_ended and not is_being_deleted(pod)
 
 
 def _ready_seconds(pod: Manifest, now: str) -> float:

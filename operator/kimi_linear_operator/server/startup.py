@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes.goal import Progress
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.kubernetes.pod_template import ENGINE_CONTAINER
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.server.deployment import IMAGE_PULL_SECONDS
@@ -107,11 +108,7 @@ def newest_pod(pods: Iterable[Manifest]) -> Manifest | None:
     Pods that are being deleted do not count. Failed pods do not count either, because Kubernetes does not start them
     again. If pods were created in the same second, the last one by name is returned, so that the choice stays the same.
     """
-    kept = [
-        pod
-        for pod in pods
-        if "deletionTimestamp" not in pod["metadata"] and pod.get("status", {}).get("phase") != "Failed"
-    ]
+    kept = [pod for pod in pods if not is_being_deleted(pod) and pod.get("status", {}).get("phase") != "Failed"]
     return max(
         kept, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]), default=None
     )

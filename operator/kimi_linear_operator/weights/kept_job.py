@@ -97,7 +97,7 @@ def _newest_own(weights: KimiLinearWeights, jobs: Iterable[Manifest], name: str 
 
 def _is_done(item: Manifest) -> bool:
     result = progress.result_of(item)
-    return result is not None and result.is_complete and "deletionTimestamp" not in item["metadata"]
+    return result is not None and result.is_complete and not metadata.is_being_deleted(item)
 
 
 def _wish_of(item: Manifest, made_for: Wanted | None) -> str:
@@ -115,7 +115,7 @@ def newest(weights: KimiLinearWeights, jobs: Iterable[Manifest]) -> tuple[Manife
 
     Jobs that are being deleted are left out, because they were made for older specs.
     """
-    staying = [item for item in _newest_own(weights, jobs) if "deletionTimestamp" not in item["metadata"]]
+    staying = [item for item in _newest_own(weights, jobs) if not metadata.is_being_deleted(item)]
     found = [(item, recorded) for item in staying if (recorded := job_inputs.read(item))]
     return max(found, key=lambda pair: (_created(pair[0]), pair[1].generation), default=None)
 

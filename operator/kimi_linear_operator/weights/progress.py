@@ -11,7 +11,7 @@ from kimi_linear_operator import jsontext
 from kimi_linear_operator.foreigntext import one_line
 from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import Manifest
-from kimi_linear_operator.kubernetes.metadata import annotations
+from kimi_linear_operator.kubernetes.metadata import annotations, is_being_deleted
 from kimi_linear_operator.reasons import ReasonName
 from kimi_linear_operator.weights.job import CONTAINER
 from kimi_linear_operator.weights.labels import RESULT_ANNOTATION
@@ -176,7 +176,7 @@ def _terminations(pod: Manifest) -> list[Manifest]:
 
 def is_running(pod: Manifest) -> bool:
     """Return whether the program runs in a pod."""
-    return "deletionTimestamp" not in pod["metadata"] and any("running" in item.get("state", {}) for item in _own(pod))
+    return not is_being_deleted(pod) and any("running" in item.get("state", {}) for item in _own(pod))
 
 
 def _own(pod: Manifest) -> list[Manifest]:

@@ -101,7 +101,7 @@ class WeightsReconciler:
             ApiError: A request failed that may succeed later. The queue retries with back-off.
         """
         manifest = self._cache.get(key.of(WEIGHTS))
-        if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+        if manifest is None or metadata.is_being_deleted(manifest):
             self._rechecker.forget(key)
             self._questions.forget(key)
             self._children.forget(key)
@@ -292,7 +292,7 @@ class WeightsReconciler:
     def _next_look(self, outcome: _Outcome) -> float | None:
         """Return the seconds until the next look at the Job and its pod, None if watch events report every change."""
         job, pods = outcome.job, outcome.pods
-        if job is None or progress.result_of(job) or "deletionTimestamp" in job["metadata"]:
+        if job is None or progress.result_of(job) or metadata.is_being_deleted(job):
             return None
         if progress.has_ended(job):
             return max(1.0, self._seconds_to_keep(job))
@@ -327,4 +327,4 @@ class WeightsReconciler:
 def _lacks_result(job: Manifest) -> bool:
     """Return whether a Job that stays has ended without a result, as far as its annotation says."""
     has_result = progress.result_of(job) is not None
-    return progress.has_ended(job) and not has_result and "deletionTimestamp" not in job["metadata"]
+    return progress.has_ended(job) and not has_result and not metadata.is_being_deleted(job)
