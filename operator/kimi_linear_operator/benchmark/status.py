@@ -6,7 +6,7 @@ from itertools import takewhile
 
 from kimi_linear_operator.benchmark.spec import Attempt, KimiLinearBenchmark, Suite, SuiteResult
 from kimi_linear_operator.benchmark.verdict import Verdict, conclude
-from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, stamped
+from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, reconciling, stalled, stamped
 from kimi_linear_operator.kubernetes.deletion import synced
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
@@ -172,8 +172,7 @@ def _completion_time(observation: BenchmarkObservation, now: str) -> str:
 
 def _conditions(observation: BenchmarkObservation, verdict: Verdict | None, now: str) -> list[Condition]:
     reason = Reason(verdict.reason, verdict.message) if verdict else _state(observation, now)
-    stalled = _why_stalled(observation, verdict)
-    reconciling = verdict is None and stalled is None
+    why_stalled = _why_stalled(observation, verdict)
     succeeded = verdict.verdict == "Passed" if verdict else None
     ended = Reason("SuitesEnded", f"all {len(observation.suites)} suites have ended")
     return [
@@ -181,8 +180,8 @@ def _conditions(observation: BenchmarkObservation, verdict: Verdict | None, now:
         condition("TargetReady", observation.target.name in READY, observation.target),
         condition("Complete", verdict is not None, ended if verdict else reason),
         condition("Succeeded", succeeded, reason),
-        condition("Reconciling", reconciling, reason if reconciling else Reason("Settled", "Nothing is in progress")),
-        condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
+        reconciling(None if verdict or why_stalled else reason),
+        stalled(why_stalled),
         # The status of a complete benchmark does not change any more.
         *([] if verdict else synced(observation.held, now)),
     ]

@@ -14,12 +14,14 @@ from kimi_linear_operator.reasons import NOTHING, REASONS
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.resource_types import TYPES
 
-# Conditions besides the goal, each with the statuses about which a user should know.
+# Conditions besides the goal, each with the statuses about which a user should know. Several can have the same reason:
+# then the first one is shown.
 _SHORTCOMINGS = {
     "Synced": ("False",),
     "Exposed": ("False",),
     "Autoscaling": ("False",),
     "Verified": ("False", "Unknown"),
+    "Reconciling": ("True",),
 }
 
 
@@ -87,9 +89,13 @@ class State:
     @property
     def shortcomings(self) -> Sequence[str]:
         """Return what differs from the spec but does not affect the goal, and what to do."""
-        found = [(find_condition(self.status, kind), statuses) for kind, statuses in _SHORTCOMINGS.items()]
-        told = [item for item, statuses in found if item.get("status") in statuses]
-        return [line for item in told if item["reason"] != self.goal.get("reason") for line in _shortcoming(item)]
+        by_reason = {self.goal.get("reason"): self.goal}
+        for kind, statuses in _SHORTCOMINGS.items():
+            found = find_condition(self.status, kind)
+            if found.get("status") in statuses:
+                by_reason.setdefault(found["reason"], found)
+        _, *others = by_reason.values()
+        return [line for item in others for line in _shortcoming(item)]
 
     def tree(self, now: str) -> Branch:
         """Return the tree of the resource.

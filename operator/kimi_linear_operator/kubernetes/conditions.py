@@ -70,6 +70,16 @@ def condition(kind: ConditionType, holds: bool | None, reason: Reason) -> Condit
     )
 
 
+def reconciling(why: Reason | None) -> Condition:
+    """Return the condition Reconciling. `why` says what is in progress; None if nothing is."""
+    return condition("Reconciling", why is not None, why or Reason("Settled", "Nothing is in progress"))
+
+
+def stalled(why: Reason | None) -> Condition:
+    """Return the condition Stalled. `why` is the problem that does not end by itself; None if there is none."""
+    return condition("Stalled", why is not None, why or Reason("NotStalled", "Nothing is in the way"))
+
+
 def stamped(conditions: Iterable[Condition], previous: Manifest, generation: int, now: str) -> list[Manifest]:
     """Return conditions with generation and time. A condition's time changes only when its own `status` changes.
 

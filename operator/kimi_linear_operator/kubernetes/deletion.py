@@ -15,10 +15,10 @@ from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.times import seconds_between
 
 PATIENCE_SECONDS = 10.0
-"""How long a finalizer may hold an object before a status says so. A program that runs needs a few seconds."""
+"""How long a finalizer may hold an object before `Synced` is False. A program that runs needs a few seconds."""
 
 LONG_PATIENCE_SECONDS = 300.0
-"""How long a usual finalizer of a cloud or of Kubernetes may hold an object before a status says so.
+"""How long a usual finalizer of a cloud or of Kubernetes may hold an object before `Synced` is False.
 
 A cloud needs a minute or two to delete a load balancer. Pods that use a volume can need minutes to end.
 """
@@ -57,7 +57,7 @@ class Remover(Enum):
 
     @property
     def patience(self) -> float:
-        """Return for how many seconds it may hold an object before a status says so."""
+        """Return for how many seconds it may hold an object before `Synced` is False."""
         return PATIENCE_SECONDS if self is Remover.PROGRAM else LONG_PATIENCE_SECONDS
 
 

@@ -34,10 +34,11 @@ SPECS: Mapping[ReasonName, Explanation] = {
     ),
     "DeletionBlocked": Explanation(
         "both",
-        "An object of the resource is being deleted, but finalizers hold it (`Synced`). A finalizer is a name in "
-        "`metadata.finalizers`. Kubernetes keeps the object until the program that has set the name removes it. Until "
-        "then, the operator neither changes the object nor creates it again. Even if the spec no longer asks for "
-        "the object, the object works as before: for example, a Service still leads to the pods.",
+        "An object of the resource is being deleted, but finalizers hold it (`Reconciling`, and after a while "
+        "`Synced`). A finalizer is a name in `metadata.finalizers`. Kubernetes keeps the object until the program that "
+        "has set the name removes it. Until then, the operator neither changes the object nor creates it again. Even "
+        "if the spec no longer asks for the object, the object works as before: for example, a Service still leads to "
+        "the pods.",
         "The message says who removes the finalizer. Start this program. If it no longer exists, remove the finalizer "
         "with the command that the message contains. But wait if a cloud still deletes a load balancer, or if pods "
         "still use a volume. The operator then continues by itself.",

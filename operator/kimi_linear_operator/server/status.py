@@ -1,7 +1,7 @@
 """The status of a KimiLinearServer."""
 
-from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, stamped
-from kimi_linear_operator.kubernetes.deletion import why_blocked_long
+from kimi_linear_operator.kubernetes.conditions import Reason, condition, find_condition, reconciling, stalled, stamped
+from kimi_linear_operator.kubernetes.deletion import why_blocked, why_blocked_long
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import selector_text
 from kimi_linear_operator.kubernetes.models import Condition
@@ -98,21 +98,32 @@ def _conditions(observation: ServerObservation, now: str) -> list[Condition]:
     serving = observation.count("availableReplicas")
     progress = f"{serving} of {observation.wanted} replicas serve"
     problem = Reason(reason.name, f"{progress}; {reason.message}" if observation.wanted else reason.message)
-    stalled = _why_stalled(observation, problem)
-    is_busy = observation.wanted > 0 or observation.count("replicas") > 0 or observation.not_applied is not None
-    reconciling = not is_ready and not stalled and is_busy
+    why_stalled = _why_stalled(observation, problem)
     return [
         _accepted(observation),
         condition("Available", serving > 0, Reason("Serving", progress) if serving else problem),
         condition("Ready", is_ready, Reason("AllReplicasServe", progress) if is_ready else problem),
-        condition("Reconciling", reconciling, problem if reconciling else Reason("Settled", "Nothing is in progress")),
-        condition("Stalled", stalled is not None, stalled or Reason("NotStalled", "Nothing is in the way")),
+        reconciling(None if why_stalled else _why_reconciling(observation, problem)),
+        stalled(why_stalled),
         template_current(observation),
         _synced(observation, now),
         *_exposed(observation),
         *_autoscaling(observation),
         *_verified(observation),
     ]
+
+
+def _why_reconciling(observation: ServerObservation, problem: Reason) -> Reason | None:
+    """Return what has to change until the server is as its spec asks, None if nothing has to.
+
+    Args:
+        observation: What the status is derived from.
+        problem: Why the server is not Ready, if it is not.
+    """
+    is_busy = observation.wanted > 0 or observation.count("replicas") > 0 or observation.not_applied is not None
+    if is_busy and not observation.is_ready:
+        return problem
+    return why_blocked(observation.held) if observation.held else None
 
 
 def _verified(observation: ServerObservation) -> list[Condition]:

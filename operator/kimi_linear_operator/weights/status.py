@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.kubernetes import deletion
-from kimi_linear_operator.kubernetes.conditions import Reason, condition, stamped
+from kimi_linear_operator.kubernetes.conditions import Reason, condition, reconciling, stalled, stamped
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.models import Condition
 from kimi_linear_operator.kubernetes.pod_reasons import worst_reason
@@ -112,13 +112,12 @@ def _conditions(observation: WeightsObservation, now: str) -> list[Condition]:
     is_ready = result is not None and not observation.not_applied
     reason = observation.not_applied or (_complete(result) if result else _why_not_ready(observation, now))
     is_stalled = not is_ready and (reason.blames_spec or reason.name in LASTING)
-    is_busy = not is_ready and not is_stalled
-    settled, not_stalled = Reason("Settled", "Nothing is in progress"), Reason("NotStalled", "Nothing is in the way")
+    blocked = deletion.why_blocked(observation.held) if observation.held else None
     return [
         _accepted(observation),
         condition("Ready", is_ready, reason),
-        condition("Reconciling", is_busy, reason if is_busy else settled),
-        condition("Stalled", is_stalled, reason if is_stalled else not_stalled),
+        reconciling(None if is_stalled else blocked if is_ready else reason),
+        stalled(reason if is_stalled else None),
         *deletion.synced(observation.held, now),
     ]
 

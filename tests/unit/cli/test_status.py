@@ -217,6 +217,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, *states: Manifest | ApiError) -> in
 @pytest.mark.parametrize(
     ("kind", "status", "reason"),
     [
+        ("Reconciling", "True", "DeletionBlocked"),
         ("Synced", "False", "KindForbidden"),
         ("Exposed", "False", "RouteRefused"),
         ("Autoscaling", "False", "MetricsMissing"),
@@ -228,12 +229,28 @@ def test_a_ready_servers_other_problems_are_shown_with_their_remedies(
     kind: str, status: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ready = server("True", "AllReplicasServe", reconciling="False", phase="serving")
-    ready["status"]["conditions"].append(make_condition(kind, status, reason, f"about {reason}"))
+    others = [item for item in ready["status"]["conditions"] if item["type"] != kind]
+    ready["status"]["conditions"] = [*others, make_condition(kind, status, reason, f"about {reason}")]
     connect_to(monkeypatch, Series([ready]), NOW)
     assert main(["status", "kls/kimi", "--namespace=default"]) == 0
     lines = capsys.readouterr().out.splitlines()
     at = lines.index(f"  {reason}: about {reason}")
     assert lines[at + 1].startswith("  Next: ")
+
+
+def test_a_problem_that_two_conditions_report_is_shown_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready = server("True", "AllReplicasServe", reconciling="True", phase="serving")
+    for kind, status in (("Reconciling", "True"), ("Synced", "False")):
+        held = make_condition(kind, status, "DeletionBlocked", f"about {kind}")
+        others = [item for item in ready["status"]["conditions"] if item["type"] != kind]
+        ready["status"]["conditions"] = [*others, held]
+    connect_to(monkeypatch, Series([ready]), NOW)
+    assert main(["status", "kls/kimi", "--namespace=default"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("  Deletion")] == [
+        "  DeletionBlocked: about Synced"
+    ]
 
 
 def test_watching_ends_with_0_when_the_server_is_ready(

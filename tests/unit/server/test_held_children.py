@@ -107,6 +107,30 @@ OF_CLOUDS = {
 }
 
 
+@pytest.mark.parametrize("finalizer", ["service.kubernetes.io/load-balancer-cleanup", "example.com/hold"])
+def test_a_server_with_a_child_that_a_finalizer_holds_is_reconciling_from_the_first_second(finalizer: str) -> None:
+    """The operator must create the child again, so a tool that waits for the server has to wait for that."""
+    [service] = children()
+    cluster, _ = one_pass(*running_objects(), going(service, finalizer, seconds=0.0))
+    told = find_condition(cluster.status, "Reconciling")
+    assert (told["status"], told["reason"]) == ("True", "DeletionBlocked")
+    assert f"Service kimi ({finalizer})" in told["message"]
+    assert "emove" in told["message"], "it says what to do about the finalizer"
+    assert ready_condition(cluster.status)["status"] == "True"
+
+
+def test_a_server_whose_children_exist_is_settled() -> None:
+    cluster, _ = one_pass(*running_objects(), *children())
+    assert find_condition(cluster.status, "Reconciling")["reason"] == "Settled"
+
+
+def test_a_server_with_a_refused_spec_waits_for_its_owner_and_not_for_a_finalizer() -> None:
+    [service] = children()
+    cluster, _ = one_pass(*running_objects(), going(service, "example.com/hold"), tensorParallelism=3)
+    assert find_condition(cluster.status, "Stalled")["reason"] == "InvalidSpec"
+    assert find_condition(cluster.status, "Reconciling")["status"] == "False"
+
+
 @pytest.mark.parametrize("finalizer", OF_CLOUDS)
 def test_a_cloud_gets_minutes_to_delete_a_load_balancer_and_nobody_is_told_to_leak_it(finalizer: str) -> None:
     balanced = next(child for child in children(**EVERYTHING) if child["kind"] == OF_CLOUDS[finalizer])

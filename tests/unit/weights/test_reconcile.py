@@ -290,6 +290,20 @@ def test_a_child_whose_deletion_has_just_begun_is_named_some_seconds_later() -> 
     assert find_condition(case.status, "Synced") == {}
 
 
+@pytest.mark.parametrize("finalizer", ["example.com/hold", "kubernetes.io/pvc-protection"])
+def test_complete_weights_with_a_held_claim_are_reconciling_from_the_first_second(finalizer: str) -> None:
+    """The operator must create the claim and fetch the model again, so a tool that waits has to wait for that."""
+    case = Case()
+    complete(case)
+    assert find_condition(case.status, "Reconciling")["reason"] == "Settled"
+    name = hold(case, CLAIM, since=NOW, finalizer=finalizer)
+    case.reconcile()
+    told = find_condition(case.status, "Reconciling")
+    assert (told["status"], told["reason"]) == ("True", "DeletionBlocked")
+    assert f"{name} ({finalizer})" in told["message"]
+    assert ready_condition(case.status)["status"] == "True"
+
+
 def test_nobody_is_told_to_take_the_volume_away_from_pods_that_use_it() -> None:
     case = Case()
     complete(case)
