@@ -1,16 +1,17 @@
 """How a command ends if it has no answer."""
 
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes.kinds import GROUP
+from kimi_linear_operator.kubernetes.kinds import GROUP, VERSION
 
 INTERRUPTED = 130
 """The exit code that a shell reports when SIGINT (Ctrl-C) has ended a process."""
 
 _UNAUTHORIZED = 401
 _UNKNOWN_KIND = (
-    f"the cluster does not know the kinds of {GROUP}: install the operator with its chart, or only the definitions "
-    "with `kimi-linear crd | kubectl apply --server-side -f -`. If they are installed, the kubeconfig's context names "
-    "another cluster"
+    f"the cluster does not know the kinds of {GROUP}/{VERSION}: install the operator with its chart, or only the "
+    "definitions with `kimi-linear crd | kubectl apply --server-side -f -`. If they are installed, the kubeconfig's "
+    "context names another cluster, or the cluster has the kinds only in another version: `kubectl api-versions` lists "
+    "the versions"
 )
 _NO_ANSWER_REMEDY = (
     "check that the cluster runs, and that the kubeconfig's context has its address and its certificate authority"

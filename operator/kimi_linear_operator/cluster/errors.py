@@ -100,7 +100,7 @@ class ApiError(Exception):
 
     @property
     def is_unknown_kind(self) -> bool:
-        """Return whether the API server probably does not serve the kind of the requested object."""
+        """Return whether the API server probably serves the kind of the requested object in no version."""
         is_proven = self.status == _NOT_FOUND and self.message.startswith(NOT_SERVED)
         # A proxy can send this text, too, so only people read it: no decision of the operator depends on it.
         return is_proven or (self.status == UNREACHABLE and self.message.endswith(_UNKNOWN_PATH))
@@ -127,7 +127,15 @@ class ApiError(Exception):
 
 
 class OtherVersionError(ApiError):
-    """The API server serves a kind only in versions that the operator does not know. So there may be such objects."""
+    """The API server serves a kind only in versions that the operator does not know. So there may be such objects.
+
+    The message names the needed version and the served versions.
+    """
+
+    @property
+    def is_unknown_kind(self) -> bool:
+        """Return False, because the kind itself is installed."""
+        return False
 
 
 def code_of(status: int, answer: Any) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.client import Cluster
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.errors import ApiError, OtherVersionError
 from kimi_linear_operator.cluster.pages import Page
 from kimi_linear_operator.kubernetes.kinds import Kind
 from kimi_linear_operator.kubernetes.metadata import SELECTOR
@@ -36,6 +36,7 @@ REST = Backoff(first=5.0, longest=60.0)
 RETRY = Backoff(first=0.5, longest=30.0)
 # How many objects to cache before letting other tasks run: renewing the Lease, workers, other lists.
 TAKEN_AT_ONCE = 50
+_NOT_FOUND = 404
 
 Read = Callable[[Scope, set[Key], bool], None]
 """Called after each list, complete or not.
@@ -249,7 +250,7 @@ class Lists:
             self.lost(scope)
         if self._logged.get(scope) != str(error) and not self.scopes.is_unasked(scope):
             self._logged[scope] = str(error)
-            hint = f" ({_hint(scope.kind)})" if error.status == 404 else ""
+            hint = _hint(scope.kind, error)
             logger.warning("Cannot list %s%s, retrying until it works: %s", scope, hint, error, exc_info=bug)
         self._changed.set()
 
@@ -262,5 +263,8 @@ def _resync_seconds() -> float:
     return RESYNC_SECONDS * random.uniform(0.8, 1)  # noqa: S311 - no secret
 
 
-def _hint(kind: Kind) -> str:
-    return f"is {kind.source} installed?" if kind.source else "is its CRD installed? kubectl apply -f crds/"
+def _hint(kind: Kind, error: ApiError) -> str:
+    """Return what to check if the cluster has a kind in no version, empty after any other error."""
+    if error.status != _NOT_FOUND or isinstance(error, OtherVersionError):
+        return ""
+    return f" (is {kind.source} installed?)" if kind.source else " (is its CRD installed? kubectl apply -f crds/)"

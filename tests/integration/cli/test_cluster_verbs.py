@@ -336,5 +336,5 @@ def test_a_cluster_without_the_definitions_is_named_with_the_remedy(
     monkeypatch.setattr(server, "KIND", replace(SERVER, version="v1unknown"))
     code, output, errors = kimi_linear("status", "kls/kimi")
     assert (code, output) == (2, "")
-    assert "the cluster does not know the kinds of kimi-linear.io: install the operator with its chart" in errors
+    assert "the cluster does not know the kinds of kimi-linear.io/v1alpha1: install the operator with" in errors
     assert "`kimi-linear crd | kubectl apply --server-side -f -`" in errors

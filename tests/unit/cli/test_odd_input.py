@@ -7,7 +7,7 @@ import pytest
 from kimi_linear_operator import cli
 from kimi_linear_operator.cli.failure import of_cluster
 from kimi_linear_operator.cluster.answer import Answer, error_of
-from kimi_linear_operator.cluster.errors import NO_ANSWER, NOT_SERVED, UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.errors import NO_ANSWER, NOT_SERVED, UNREACHABLE, ApiError, OtherVersionError
 
 SERVER = "{apiVersion: kimi-linear.io/v1alpha1, kind: KimiLinearServer, metadata: {name: kimi%s}}"
 RULE = "use at most 63 lower-case letters, digits and '-', and begin and end with a letter or a digit"
@@ -122,3 +122,15 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(text: str, capsys: Capture, m
 def test_an_error_of_the_api_server_has_a_remedy(error: ApiError, words: str) -> None:
     assert words in str(of_cluster(error))
     assert "page not found" not in str(of_cluster(error))
+
+
+def test_a_kind_that_the_cluster_has_in_another_version_is_not_to_be_installed() -> None:
+    text = f"{NOT_SERVED} kimilinearservers of kimi-linear.io/v1alpha1, but of kimi-linear.io/v1"
+    assert str(of_cluster(OtherVersionError(404, text))) == f"404: {text}"
+
+
+def test_an_answer_that_names_no_version_shows_which_version_is_needed_and_how_to_find_the_others() -> None:
+    """Only a list asks discovery for the versions."""
+    told = str(of_cluster(error_of(Answer(404, b"404 page not found\n", ""))))
+    assert told.startswith("the cluster does not know the kinds of kimi-linear.io/v1alpha1: install")
+    assert "only in another version: `kubectl api-versions` lists" in told

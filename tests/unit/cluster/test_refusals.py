@@ -129,7 +129,7 @@ def test_a_kind_with_another_version_is_not_missing(discovered: str) -> None:
     error, asked = refused(IN_ANOTHER_VERSION[discovered] | others, NOT_SERVED)
     assert isinstance(error, OtherVersionError)
     assert str(error) == "404: the API server does not serve scaledobjects of keda.sh/v1alpha1, but of keda.sh/v1"
-    assert error.is_unknown_kind
+    assert not error.is_unknown_kind
     assert asked == [KEDA, ALL_GROUPS, KEDA_V1]
 
 

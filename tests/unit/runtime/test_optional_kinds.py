@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fast_loop import now, run
-from kimi_linear_operator.cluster.errors import ApiError
+from kimi_linear_operator.cluster.errors import NOT_SERVED, ApiError, OtherVersionError
 from kimi_linear_operator.cluster.pages import Page
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Kind
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -144,13 +144,14 @@ class Api:
     """Lists a missing kind until it is installed."""
 
     is_installed: bool = False
+    error: ApiError = MISSING
     asked: list[float] = field(default_factory=list)
 
     async def pages(self, kind: Kind, _: str | None, __: str) -> AsyncIterator[Page]:
         if kind == ROUTE:
             self.asked.append(now())
             if not self.is_installed:
-                raise MISSING
+                raise self.error
         yield Page([], 10)
 
     def lists_between(self, begin: float, end: float) -> int:
@@ -183,6 +184,25 @@ def test_a_missing_kind_is_listed_rarely_until_a_server_asks_for_it(
         await asyncio.sleep(31)
         assert routes() in read
         assert scopes.unreadable_kinds("a", {ROUTE}) == {}
+        running.cancel()
+
+    run(test())
+
+
+def test_nobody_is_asked_to_install_a_kind_that_the_cluster_has_in_another_version(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test() -> None:
+        text = f"{NOT_SERVED} routes of example.com/v1, but of example.com/v2"
+        api: Any = Api(error=OtherVersionError(404, text))
+        scopes = Scopes([], (DEPLOYMENT, ROUTE), {ROUTE})
+        lists = Lists(api, new_cache(), scopes, lambda *_: None, now, lost=lambda _: None)
+        running = asyncio.ensure_future(lists.run())
+        await asyncio.sleep(60)
+        lists.list_at_once(scopes.ask(KIMI, {ROUTE}))
+        await asyncio.sleep(1)
+        [line] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert line.getMessage() == f"Cannot list routes in all namespaces, retrying until it works: 404: {text}"
         running.cancel()
 
     run(test())
