@@ -7,6 +7,18 @@ from kimi_linear_operator.benchmark import recipe
 from kimi_linear_operator.kubernetes.kinds import Manifest
 
 UID = "6f1b5ad6-94c4-4b0e-8d4f-3a4f0c1d2e3f"
+# Statuses that the definition of another version could let anybody write.
+ODD_STATUSES: tuple[Any, ...] = (
+    None,
+    "text",
+    [],
+    {"conditions": None},
+    {"conditions": {"type": "Ready"}},
+    {"conditions": [None, "text", [], {}, {"type": "Ready"}, {"type": "Complete", "status": True}]},
+    {"conditions": [{"type": {"name": "Ready"}, "status": "True"}], "observedGeneration": "one"},
+    {"image": {"name": "sglang"}, "startup": "now", "lastFailure": [], "addresses": 5, "url": ["a"]},
+    {"startup": {"pod": "kimi-0"}, "results": {"a": 1}, "progress": 1, "environment": "x", "currentSuite": {}},
+)
 MANAGED_LABELS = {"app.kubernetes.io/managed-by": "kimi-linear-operator"}
 
 

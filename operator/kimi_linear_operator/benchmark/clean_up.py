@@ -4,10 +4,11 @@ import logging
 
 from kimi_linear_operator.benchmark import job, retention
 from kimi_linear_operator.benchmark.definition import CHECKER
-from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
+from kimi_linear_operator.benchmark.spec import BENCHMARK, BenchmarkStatus, KimiLinearBenchmark
 from kimi_linear_operator.benchmark.status import is_complete
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Manifest
+from kimi_linear_operator.kubernetes.stored import with_readable_status
 from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS
@@ -77,11 +78,12 @@ class CleanUp:
 
         If somebody has changed the benchmark, do nothing, because the watch event of the change enqueues it.
         """
-        live = await self._cluster.get(BENCHMARK, key.namespace, key.name)
-        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"] or metadata.is_being_deleted(live):
+        found = await self._cluster.get(BENCHMARK, key.namespace, key.name)
+        if found is None or found["metadata"]["uid"] != manifest["metadata"]["uid"] or metadata.is_being_deleted(found):
             return BEHIND_RETRY_SECONDS
+        live = with_readable_status(found, BenchmarkStatus)
         benchmark = CHECKER.read_stored(live)
-        is_due = retention.seconds_to_live(benchmark, live.get("status", {}), self._now()) == 0.0
+        is_due = retention.seconds_to_live(benchmark, live["status"], self._now()) == 0.0
         if not is_due or not retention.is_wanted(live):
             return None
         await self._cluster.delete(BENCHMARK, live, if_unchanged=True)

@@ -12,9 +12,11 @@ from kimi_linear_operator.benchmark.target_state import ServerState
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, Manifest
+from kimi_linear_operator.kubernetes.stored import with_readable_status
 from kimi_linear_operator.server.labels import SERVER_LABEL
 from kimi_linear_operator.server.owned import controlled_pods
 from kimi_linear_operator.server.spec import SERVER
+from kimi_linear_operator.server.spec.status import ServerStatus
 
 
 async def read_state(cluster: Cluster, benchmark: KimiLinearBenchmark) -> ServerState:
@@ -26,7 +28,8 @@ async def read_state(cluster: Cluster, benchmark: KimiLinearBenchmark) -> Server
     reference, namespace = benchmark.spec.server_ref, benchmark.metadata.namespace
     if reference is None:
         return ServerState(target.snapshot(None, {}))
-    server = await cluster.get(SERVER, namespace, reference.name)
+    found = await cluster.get(SERVER, namespace, reference.name)
+    server = with_readable_status(found, ServerStatus) if found else None
     deployment = await cluster.get(DEPLOYMENT, namespace, reference.name)
     selector = f"{metadata.MANAGED_BY}={metadata.MANAGER},{SERVER_LABEL}={reference.name}"
     restarts = await cluster.summarize(POD, namespace, selector, dict[str, int](), _with_restarts)

@@ -45,7 +45,7 @@ class TargetState:
 
 @dataclass(frozen=True)
 class ServerState:
-    """The state of the server that a benchmark measures, as the API server has it.
+    """The state of the server that a benchmark measures, as the API server has it, with a readable status.
 
     Attributes:
         snapshot: What must not change while a suite runs, as JSON. It is empty for an endpoint.

@@ -16,6 +16,7 @@ from kimi_linear_operator.kubernetes import deletion, metadata
 from kimi_linear_operator.kubernetes.kinds import REVISION, Kind, Manifest, kind_of
 from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.plan import Apply, Blocked, Create, Delete, Step, is_made_for
+from kimi_linear_operator.kubernetes.stored import with_readable_status
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.live import blocked_if_held
 from kimi_linear_operator.reconcile.resource_type import Referenced
@@ -60,7 +61,7 @@ async def _changes(resources: Sequence[Resource]) -> list[Manifest]:
 async def _resource_changes(cluster: Cluster, written: Resource, in_files: Referenced) -> list[Manifest]:
     """Return the changes for one resource as the user wrote it. `in_files` contains all resources of the files."""
     preview = TYPES[written.KIND].preview
-    stored = await cluster.get(written.KIND, written.metadata.namespace, written.metadata.name)
+    stored = await _stored(cluster, Key(written.metadata.namespace, written.metadata.name, written.KIND))
     resource = preview.as_stored(written, stored)
     live, unreadable = await _labelled(cluster, resource)
     desired = preview.desired(resource, live, await _references(cluster, resource, in_files))
@@ -81,7 +82,7 @@ async def _references(cluster: Cluster, resource: Resource, in_files: Referenced
 
 async def _referenced(cluster: Cluster, field: str, key: Key) -> Resource:
     """Return the resource of the cluster that a field names."""
-    stored = await cluster.get(key.kind, key.namespace, key.name)
+    stored = await _stored(cluster, key)
     if stored is None:
         where = f"namespace {key.namespace} or in the files"
         raise CommandError(f"{field}: there is no {key.kind.kind} {key.name} in {where}: add its file with -f")
@@ -89,6 +90,12 @@ async def _referenced(cluster: Cluster, field: str, key: Key) -> Resource:
     if referenced is None:
         raise CommandError(f"{field}: the spec of {key.kind.kind} {key.name} cannot be read: correct it first")
     return referenced
+
+
+async def _stored(cluster: Cluster, key: Key) -> Manifest | None:
+    """Return a resource of the cluster with a readable status, None if there is none."""
+    found = await cluster.get(key.kind, key.namespace, key.name)
+    return with_readable_status(found, TYPES[key.kind].status) if found else None
 
 
 async def _labelled(cluster: Cluster, resource: Resource) -> tuple[list[Manifest], dict[Kind, ApiError]]:

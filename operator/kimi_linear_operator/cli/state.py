@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from kimi_linear_operator.cli.failure import CommandError, missing
 from kimi_linear_operator.cli.tree import STATES, Branch, build_tree
@@ -10,6 +11,7 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.refusals import REFUSALS
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
+from kimi_linear_operator.kubernetes.stored import readable_status
 from kimi_linear_operator.reasons import NOTHING, REASONS
 from kimi_linear_operator.reconcile.resource_type import ResourceType
 from kimi_linear_operator.resource_types import TYPES
@@ -41,11 +43,13 @@ class State:
     workloads: Sequence[tuple[Kind, Manifest]]
     pods: Sequence[Manifest]
 
-    @property
+    @cached_property
     def status(self) -> Manifest:
-        """Return the status of the resource."""
-        status: Manifest = self.resource.get("status", {})
-        return status
+        """Return the fields of the status that this version knows and can read."""
+        model = self.resource_type.status
+        known = {field.alias for field in model.model_fields.values()}
+        readable = readable_status(model, self.resource.get("status"))
+        return {name: value for name, value in readable.items() if name in known}
 
     @property
     def goal(self) -> Manifest:
@@ -103,7 +107,8 @@ class State:
         Args:
             now: The time as RFC 3339.
         """
-        return build_tree(self.resource, self.resource_type.goal, self.workloads, self.pods, now)
+        resource = {**self.resource, "status": self.status}
+        return build_tree(resource, self.resource_type.goal, self.workloads, self.pods, now)
 
 
 @dataclass(frozen=True)

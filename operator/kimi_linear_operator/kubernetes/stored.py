@@ -46,6 +46,11 @@ def readable_status(model: type[Status], status: Any) -> Manifest:
     return {**fields, "conditions": [_with_short_message(condition) for condition in conditions]}
 
 
+def with_readable_status(manifest: Manifest, model: type[Status]) -> Manifest:
+    """Return a stored resource with a readable status: see `readable_status`."""
+    return {**manifest, "status": readable_status(model, manifest.get("status"))}
+
+
 def _with_short_message(condition: Manifest) -> Manifest:
     return {**condition, "message": condition["message"][:_LONGEST_MESSAGE]}
 

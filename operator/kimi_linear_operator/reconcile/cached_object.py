@@ -25,7 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import owner_uids, version_of
 from kimi_linear_operator.kubernetes.models import Resource, Status
 from kimi_linear_operator.kubernetes.ownership import mark_of_second_manager
-from kimi_linear_operator.kubernetes.stored import readable_status
+from kimi_linear_operator.kubernetes.stored import with_readable_status
 from kimi_linear_operator.reasons import REASONS
 from kimi_linear_operator.reconcile.packed import PackedText
 
@@ -210,14 +210,17 @@ class Reader:
         """Return whether objects of a kind are our resources, not children."""
         return kind in self._types
 
+    def with_readable_status(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Return a resource of ours with the readable fields of its status."""
+        return with_readable_status(manifest, self._types[kind].status)
+
     def read(self, kind: Kind, manifest: Manifest, *, is_deleted: bool = False) -> CachedObject:
         """Return a cached object.
 
         A cached resource contains only a spec within bounds and the readable fields of the status.
         """
         if kind in self._types:
-            status = readable_status(self._types[kind].status, manifest.get("status"))
-            manifest = {**within_bounds(manifest), "status": status}
+            manifest = self.with_readable_status(kind, within_bounds(manifest))
         kept = self._within_limits(kind, self._trimmed(kind, manifest))
         owner = self._owner(kind, manifest)
         return CachedObject(

@@ -142,7 +142,7 @@ class Reporting:
         self._unanswered.pop(metadata["uid"], None)
         if live is None or live["metadata"]["uid"] != metadata["uid"]:
             return manifest
-        return {**manifest, "status": live.get("status", {})}
+        return {**manifest, "status": self.cache.reader.with_readable_status(kind, live)["status"]}
 
     def _take(self, kind: Kind, manifest: Manifest) -> bool:
         """Cache a resource, and enqueue the resources that depend on it. Return whether the cache has accepted it."""

@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, JOB, Kind, Manifes
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS
-from make import make_condition, make_finished_benchmark, make_result, owned
+from make import ODD_STATUSES, make_condition, make_finished_benchmark, make_result, owned
 from passes import READER, Passes, new_cache
 
 NOW, DELETION = "2026-11-24T12:00:00Z", {"deletionTimestamp": "2026-11-24T12:00:00Z"}
@@ -85,6 +85,13 @@ def test_an_expired_benchmark_is_deleted_again_until_its_end_is_seen(cluster: Hi
 def test_a_held_benchmark_whose_deletion_only_the_api_server_shows_is_not_deleted_again(cluster: Hidden) -> None:
     cluster.live = with_metadata(cluster.live, **DELETION)
     assert one_pass(cluster) == BEHIND_RETRY_SECONDS
+    assert deletions(cluster, BENCHMARK) == 0
+
+
+@pytest.mark.parametrize("status", ODD_STATUSES, ids=str)
+def test_an_expired_benchmark_whose_status_somebody_has_spoilt_stays(cluster: Hidden, status: Any) -> None:
+    cluster.live = {**cluster.live, "status": status}
+    assert one_pass(cluster) is None
     assert deletions(cluster, BENCHMARK) == 0
 
 

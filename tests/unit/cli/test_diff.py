@@ -13,7 +13,7 @@ from kimi_linear_operator.kubernetes.metadata import ADOPT_ANNOTATION
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.manifests import build_companions
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
-from make import make_server, stored
+from make import ODD_STATUSES, make_server, make_weights, stored
 
 
 def make(name: str, **spec: object) -> Manifest:
@@ -72,6 +72,19 @@ def test_diff_names_a_child_that_the_operator_cannot_change_because_a_finalizer_
     [shown] = [change for change in changes if change["object"] == "Service/default/kimi"]
     assert shown["action"] == "blocked"
     assert "Service kimi (example.com/hold)" in shown["diff"]
+
+
+@pytest.mark.parametrize("status", ODD_STATUSES, ids=str)
+def test_no_status_of_a_stored_resource_keeps_diff_from_its_answer(status: Any) -> None:
+    owner = make("kimi", replicas=1, model={"weights": "kimi"})
+    weights = {**stored(make_weights()), "status": status}
+    objects = {("KimiLinearServer", "kimi"): {**owner, "status": status}, ("KimiLinearWeights", "kimi"): weights}
+    server = KimiLinearServer.model_validate(owner)
+    changes = asyncio.run(diff._resource_changes(cast(Cluster, Store(objects)), server, {}))
+    assert [change["object"] for change in changes if change["action"] == "create"] == [
+        "Service/default/kimi",
+        "Deployment/default/kimi",
+    ]
 
 
 def test_diff_prints_no_control_sequences(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

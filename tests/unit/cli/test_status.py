@@ -1,7 +1,7 @@
 """`kimi-linear status`: the tree, the next step, and following a start."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,17 @@ from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.goal import READY
 from kimi_linear_operator.kubernetes.kinds import BENCHMARK, CLAIM, DEPLOYMENT, JOB, Kind, Manifest
 from kimi_linear_operator.resource_types import TYPES
-from make import make_benchmark, make_condition, make_deployment, make_pod, make_server, owned, stored
+from make import (
+    ODD_STATUSES,
+    make_benchmark,
+    make_condition,
+    make_deployment,
+    make_pod,
+    make_server,
+    make_weights,
+    owned,
+    stored,
+)
 from printed_status import CASES, connect_to, printed
 
 NOW = "2026-11-24T10:00:00Z"
@@ -251,6 +261,16 @@ def test_a_problem_that_two_conditions_report_is_shown_once(
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("  Deletion")] == [
         "  DeletionBlocked: about Synced"
     ]
+
+
+@pytest.mark.parametrize("make", [make_server, make_benchmark, make_weights], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("status", ODD_STATUSES, ids=str)
+def test_every_status_can_be_shown(
+    status: Any, make: Callable[[str], Manifest], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connect_to(monkeypatch, Series([{**stored(make("kimi")), "status": status}]), NOW)
+    assert main(["status", "kimi", "--namespace=default"]) == 1
+    assert capsys.readouterr().out.startswith("kimi ")
 
 
 def test_watching_ends_with_0_when_the_server_is_ready(
