@@ -15,7 +15,7 @@ from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.server.spec import SERVER
-from make import make_benchmark, make_condition, make_server
+from make import ODD_STATUSES, make_benchmark, make_condition, make_server
 from passes import new_cache
 
 STATUS = {"observedGeneration": 1}
@@ -215,7 +215,8 @@ class LosingCluster:
     async def patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, **_: bool) -> Manifest:
         version = str(int(self.server["metadata"]["resourceVersion"]) + 1)
         # A merge patch: it removes only the fields that the caller knows.
-        left = {name: value for name, value in self.server.get("status", {}).items() if name not in manifest["status"]}
+        before, known = self.server.get("status"), set(dict(manifest["status"]))
+        left = {name: value for name, value in before.items() if name not in known} if isinstance(before, dict) else {}
         self.server = {**newer(self.server, version), "status": {**left, **status}}
         if self.lost:
             raise self.lost.pop()
@@ -253,5 +254,18 @@ def test_a_status_that_was_stored_without_an_answer_leaves_no_field_behind(code:
     with pytest.raises(ApiError):
         asyncio.run(reporting.write(SERVER, late, {**STATUS, "startup": {"phases": []}}, None))
     # The pass after that still reads the status from before the lost write.
+    asyncio.run(reporting.write(SERVER, late, {**STATUS, "replicas": 1}, None))
+    assert cluster.server["status"] == {**STATUS, "replicas": 1}
+
+
+@pytest.mark.parametrize("status", ODD_STATUSES, ids=str)
+def test_a_status_that_somebody_has_spoilt_during_a_write_without_an_answer_is_replaced(status: Any) -> None:
+    cluster = LosingCluster(ApiError(504, "no answer"))
+    cluster.server["status"] = {"observedGeneration": 1}
+    late = cluster.server
+    reporting = Reporting(cast(Cluster, cluster), new_cache(), lambda _: None, lambda: NOW)
+    with pytest.raises(ApiError):
+        asyncio.run(reporting.write(SERVER, late, {**STATUS, "startup": {"phases": []}}, None))
+    cluster.server = {**cluster.server, "status": status}
     asyncio.run(reporting.write(SERVER, late, {**STATUS, "replicas": 1}, None))
     assert cluster.server["status"] == {**STATUS, "replicas": 1}
