@@ -13,6 +13,18 @@ RULE = "use at most 63 lower-case letters, digits and '-', and begin and end wit
 """What the name of a namespace must be."""
 
 
+def add_namespace_argument(parser: argparse.ArgumentParser, of: str, *, without_cluster: str = "") -> None:
+    """Add -n.
+
+    Args:
+        parser: The parser of the verb.
+        of: Whose namespace it is, as text for people.
+        without_cluster: The end of the help, for verbs that may use no cluster.
+    """
+    text = f"namespace of {of}; by default the namespace of the kubeconfig's context{without_cluster}"
+    parser.add_argument("-n", "--namespace", type=_namespace_or_none, help=text)
+
+
 def namespace(options: argparse.Namespace) -> str:
     """Return the namespace of -n. Without -n, return the namespace of the kubeconfig's context."""
     try:
@@ -37,7 +49,7 @@ def namespace_name(text: str) -> str:
     return text
 
 
-def namespace_or_none(text: str) -> str:
+def _namespace_or_none(text: str) -> str:
     """Return the name of a namespace, for argparse. As for kubectl, an empty text stands for no option at all.
 
     Raises:

@@ -83,16 +83,9 @@ def add_input_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
         help="a file, a list of files, a pattern or a folder with resources, or - for standard input; can be repeated",
     )
     parser.add_argument("-R", "--recursive", action="store_true", help="also read the subfolders of a folder")
-    add_namespace_argument(parser, "resources without a namespace")
-
-
-def add_namespace_argument(parser: argparse.ArgumentParser, of: str) -> None:
-    """Add -n."""
-    text = (
-        f"namespace of {of}; by default the namespace of the kubeconfig's context, or `default` for verbs that use "
-        "no cluster"
+    context.add_namespace_argument(
+        parser, "resources without a namespace", without_cluster=", or `default` for verbs that use no cluster"
     )
-    parser.add_argument("-n", "--namespace", type=context.namespace_or_none, help=text)
 
 
 def add_output_argument(parser: argparse.ArgumentParser, *formats: str) -> None:

@@ -30,12 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name of a server, benchmark or weights; klb/NAME means the benchmark with this name",
     )
     completion.complete_with(name, completion.resource_names)
-    parser.add_argument(
-        "-n",
-        "--namespace",
-        type=context.namespace_or_none,
-        help="namespace of the resource; by default the namespace of the kubeconfig's context",
-    )
+    context.add_namespace_argument(parser, "the resource")
     parser.add_argument(
         "-w",
         "--watch",

@@ -24,12 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target", metavar="TARGET", help="name of a server of the cluster, or address of any server: http://HOST:PORT"
     )
     completion.complete_with(target, completion.server_names)
-    parser.add_argument(
-        "-n",
-        "--namespace",
-        type=context.namespace_or_none,
-        help="namespace of the server; by default the namespace of the kubeconfig's context",
-    )
+    context.add_namespace_argument(parser, "the server")
     manifests.add_output_argument(parser, *report.REPORTS)
     parser.add_argument(
         "--timeout",
