@@ -5,7 +5,7 @@ import gc
 import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -355,12 +355,11 @@ class _WatchLines:
         try:
             async for line in self._lines(size):
                 is_silent = False
-                if len(line) > LARGE_EVENT:
+                is_large = len(line) > LARGE_EVENT
+                if is_large:
                     # Other watches and kopf get a turn between two large events.
                     await asyncio.sleep(0)
-                    with _garbage_kept():
-                        passed_on = self._checked(line)
-                else:
+                with _garbage_kept() if is_large else nullcontext():
                     passed_on = self._checked(line)
                 del line
                 yield passed_on
