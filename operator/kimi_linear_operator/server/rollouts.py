@@ -39,6 +39,9 @@ _AFTER_TIMEOUT_SECONDS = 60.0
 # For how long a server that serves with the new template is allowed to count as unready. Its own pass writes Ready
 # within seconds.
 _UNREADY_SECONDS = 60.0
+# A start is late after the deadline of the Deployment, but at most after this time, because somebody else may change
+# the deadline. Four hours are three times the deadline of a server with the default spec.
+_LATEST_START_SECONDS = 4 * 3600.0
 # With these reasons of Ready, a server needs help although Stalled is False. A Deployment that is paused or cannot be
 # written never exceeds its deadline.
 _HALTING = (*NOT_APPLIED, "RolloutPaused")
@@ -151,8 +154,11 @@ class Rollouts:
         self._quiet_since: float | None = None
         self._chosen_since = 0.0
         self._not_before = 0.0
-        # How often each server was chosen. Servers that were chosen but could not take the template come last.
-        self._attempts: Tally[Key] = Tally()
+        # Since when each server has been under way without being Ready, as far as this replica knows.
+        self._unready_since: dict[Key, float] = {}
+        # Since when each server has waited for its turn. If a server was chosen but could not take the template, it
+        # begins to wait again. So neither such servers nor new servers go before a server that waits.
+        self._waiting_since: dict[Key, float] = {}
         # How many servers of each namespace were chosen, because namespaces take turns.
         self._turns: Tally[str] = Tally()
         # The message that was logged last about what halts the rollout.
@@ -207,13 +213,17 @@ class Rollouts:
         self._drop_chosen(servers)
         if not any(candidate(*item, is_under_way=False).is_offered for item in servers.items()) and not self.chosen:
             self._report([], [])  # No server waits, so the rollout cannot be halted.
-            self._attempts.clear()
+            self._waiting_since.clear()
             self._turns.clear()
             return
         under_way = {key for key in servers if is_marked(self.cache, key)} | self.chosen
         found = [candidate(*item, is_under_way=item[0] in under_way) for item in servers.items()]
         candidates = [item async for item in self._with_deadlines(found)]
         self._report(candidates, unreadable)
+        now = self._clock()
+        for item in candidates:
+            if item.is_offered:
+                self._waiting_since.setdefault(item.key, now)
         waiting = [] if self.chosen or unreadable else eligible(candidates)
         if unreadable or (not waiting and any(item.is_under_way for item in candidates)):
             # A server that serves with the new template stays marked for the whole pause. So no other pause is needed
@@ -222,13 +232,12 @@ class Rollouts:
             is_passing = any(item.is_under_way and item.is_ready for item in candidates)
             self._quiet_since = -math.inf if is_passing and not unreadable else None
             return
-        now = self._clock()
         self._quiet_since = now if self._quiet_since is None else self._quiet_since
         is_time = now >= max(self._quiet_since + pause, self._not_before)
         if is_time and (key := await self._first_free(waiting)):
             logger.info("Rolling out the newest pod template to KimiLinearServer %s/%s", key.namespace, key.name)
             self._quiet_since, self._chosen_since = None, now
-            self._attempts[key] += 1
+            self._waiting_since[key] = now
             self._turns[key.namespace] += 1
             self.chosen.add(key)
             self._enqueue([key])
@@ -240,15 +249,15 @@ class Rollouts:
         """
         self.chosen.intersection_update(servers)
         self.chosen.difference_update([key for key in self.chosen if self._is_being_deleted(key)])
-        for key in self._attempts.keys() - servers:
-            del self._attempts[key]
+        for key in self._waiting_since.keys() - servers:
+            del self._waiting_since[key]
         if self.chosen and self._clock() - self._chosen_since >= _TAKE_TIMEOUT_SECONDS:
             self.chosen.clear()
             self._not_before = self._clock() + _AFTER_TIMEOUT_SECONDS
 
     async def _first_free(self, waiting: Iterable[Key]) -> Key | None:
         """Return the first server that can be changed now, None if there is none."""
-        order = sorted(waiting, key=lambda key: (self._attempts[key], self._turns[key.namespace]))
+        order = sorted(waiting, key=lambda key: (self._waiting_since[key], self._turns[key.namespace]))
         for key in order:
             await asyncio.sleep(0)  # the search for Jobs of its benchmarks may take milliseconds
             is_stuck = self._is_paused(key) or self._has_deleted_deployment(key) or self._is_being_deleted(key)
@@ -261,8 +270,10 @@ class Rollouts:
         server = self.cache.find(key)
         return server is not None and isinstance(server.facts, ServerFacts) and server.facts.is_being_deleted
 
-    async def _with_deadlines(self, candidates: Iterable[Candidate]) -> AsyncIterator[Candidate]:
+    async def _with_deadlines(self, candidates: Sequence[Candidate]) -> AsyncIterator[Candidate]:
         """Yield the candidates that are not being deleted, as stalled if they have been under way for too long."""
+        unready = {item.key for item in candidates if item.is_under_way and not item.is_ready}
+        self._unready_since = {key: self._unready_since.get(key, self._clock()) for key in unready}
         for item in candidates:
             if not item.is_under_way:
                 yield item
@@ -280,11 +291,26 @@ class Rollouts:
             return replace(server, stalled=_NOT_STABLE) if is_late else server
         if self._is_paused(server.key):
             return replace(server, stalled="RolloutPaused")
-        if await self._is_overdue(server.key.of(DEPLOYMENT)):
+        if await self._is_late(server.key):
             cached = self.cache.find(server.key)
             _, reason = _by_type(cached.conditions if cached else ())["Ready"]
             return replace(server, stalled=reason or "Unknown")
         return server
+
+    async def _is_late(self, key: Key) -> bool:
+        """Return whether a server that is not Ready has had enough time.
+
+        If all its replicas serve, for example because its router does not, no replica has to start. Otherwise the
+        server has the time of a start. The reason does not matter. For example, a server whose pods wait in a queue is
+        not Stalled, but all other servers wait with it.
+        """
+        deployment = await self._read(key.of(DEPLOYMENT))
+        if _progress(deployment).get("reason") == "ProgressDeadlineExceeded":
+            return True
+        if _has_all_replicas(deployment):
+            return _was_available_before(deployment, _UNREADY_SECONDS, self._now())
+        seconds: float = deployment.get("spec", {}).get("progressDeadlineSeconds", _LATEST_START_SECONDS)
+        return self._clock() - self._unready_since[key] >= min(seconds, _LATEST_START_SECONDS)
 
     async def _were_available_before(self, key: Key, seconds: float) -> bool:
         """Return whether the rollouts of a server's replicas and of its router have been complete for some time."""
@@ -292,15 +318,6 @@ class Rollouts:
 
     async def _was_available_before(self, deployment: Key, seconds: float) -> bool:
         return _was_available_before(await self._read(deployment), seconds, self._now())
-
-    async def _is_overdue(self, deployment: Key) -> bool:
-        """Return whether the Deployment of a server that is not Ready has exceeded its deadline, or has none any more.
-
-        A server whose pods wait in a queue is not Stalled then, but it holds up the rollout as long as it waits.
-        """
-        found = await self._read(deployment)
-        has_exceeded = _progress(found).get("reason") == "ProgressDeadlineExceeded"
-        return has_exceeded or _was_available_before(found, _UNREADY_SECONDS, self._now())
 
     async def _read(self, deployment: Key) -> Manifest:
         """Return a Deployment, empty if it does not exist."""
@@ -354,6 +371,11 @@ def _was_available_before(deployment: Manifest, seconds: float, now: str) -> boo
     age = seconds_between(progress.get("lastUpdateTime"), now)
     is_complete = progress.get("reason") == "NewReplicaSetAvailable"
     return bool(is_observed and is_complete and age is not None and age > seconds)
+
+
+def _has_all_replicas(deployment: Manifest) -> bool:
+    available = deployment.get("status", {}).get("availableReplicas", 0)
+    return bool(available >= deployment.get("spec", {}).get("replicas", 0))
 
 
 def _progress(deployment: Manifest) -> Manifest:

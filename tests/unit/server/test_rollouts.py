@@ -22,6 +22,8 @@ from passes import READER, make_context, new_cache
 A, B, C = (Key("default", name, SERVER) for name in "abc")
 NOW = "2026-11-24T09:00:00Z"
 OFFERED = ("TemplateCurrent", "False", "NewTemplateAvailable")
+# After this time at the latest, a server that is not Ready is late.
+START_SECONDS = 4 * 3600
 
 
 @pytest.mark.parametrize(
@@ -238,6 +240,20 @@ def test_namespaces_take_turns() -> None:
     assert order == [A, other, B]
 
 
+def test_new_servers_do_not_go_before_a_server_that_could_not_take_its_turn() -> None:
+    """Somebody may create a server with a forged status again and again. Such a server never takes the template."""
+    world, chosen = World(), list[Key]()
+    offered = world.cache.get(B)
+    assert offered
+    for number in range(8):
+        metadata = {"namespace": "other", "name": f"z{number}", "uid": f"z{number}"}
+        world.put(SERVER, {**offered, "metadata": metadata})
+        world.step()
+        chosen += world.step(60)
+        world.chosen.clear()
+    assert [chosen.count(A), chosen.count(B)] == [2, 2]
+
+
 def test_a_chosen_server_that_cannot_take_the_template_lets_others_go_first() -> None:
     world = World()
     world.step()
@@ -441,26 +457,44 @@ def test_a_server_that_holds_up_all_others_is_logged_once(caplog: pytest.LogCapt
     assert told.startswith("KimiLinearServer default/a has not settled with the newest pod template")
 
 
-def test_a_server_that_crashes_after_all_its_replicas_served_is_reported(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    "deployment",
+    [
+        pytest.param({"spec": {"progressDeadlineSeconds": 600}}, id="crashes-after-all-its-replicas-served"),
+        pytest.param({"spec": {"progressDeadlineSeconds": 2**31 - 1}}, id="somebody-changed-the-deadline"),
+        pytest.param({"metadata": {"deletionTimestamp": "2026-11-24T08:00:00Z"}}, id="deleted-and-held"),
+    ],
+)
+def test_a_server_that_is_not_ready_after_the_time_for_a_start_is_reported(
+    deployment: Manifest, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The Deployment of the server has been complete, so it never exceeds its deadline."""
     world = World()
     world.server("a", is_offered=False, is_ready=False)
     world.record("a", is_marked=True)
-    progress = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
-
-    def look(reason: str, updated: str) -> str:
-        found = {**progress, "reason": reason, "lastUpdateTime": updated}
-        world.put(DEPLOYMENT, owned(make_deployment("a", conditions=[found], observedGeneration=1), "a"))
-        caplog.clear()
-        assert world.step(60) == []
-        return caplog.text
-
-    assert look("NewReplicaSetAvailable", "2026-11-24T08:59:30Z") == ""
-    assert look("ReplicaSetUpdated", "2026-11-24T08:00:00Z") == ""
-    told = look("NewReplicaSetAvailable", "2026-11-24T08:58:00Z")
-    assert "default/a has not settled with the newest pod template (RollingOut)" in told
+    complete = _deployment("a", "2026-11-24T08:00:00Z")
+    spec, metadata = ({**deployment.get(name, {})} for name in ("spec", "metadata"))
+    spec, metadata = {"replicas": 1} | spec, complete["metadata"] | metadata
+    world.put(DEPLOYMENT, {**complete, "spec": spec, "metadata": metadata})
+    world.step()
+    seconds = spec.get("progressDeadlineSeconds", 0)
+    assert [world.step(599), caplog.text] == [[], ""]
+    assert world.step(1 if seconds == 600 else START_SECONDS) == []
+    assert "default/a has not settled with the newest pod template (RollingOut)" in caplog.text
     assert counters.ROLLOUTS.labels("halted")._value.get() == 1
+
+
+def test_a_replica_that_is_added_before_a_rollout_goes_on_has_time_to_start(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.record("a", is_marked=True)
+    world.put(DEPLOYMENT, {**_deployment("a", "2026-11-24T08:00:00Z"), "spec": {"replicas": 2}})
+    for _ in range(3):  # an autoscaler adds one replica after the other, and each of them takes an hour to start
+        world.server("a", is_offered=False, is_ready=False)
+        assert [world.step(10), world.step(3600)] == [[], []]
+        world.put(DEPLOYMENT, _deployment("a", "2026-11-24T08:59:00Z"))
+        world.server("a", is_offered=False, is_ready=True)
+        assert world.step(10) == []
+    assert (caplog.text, counters.ROLLOUTS.labels("halted")._value.get()) == ("", 0)
 
 
 def test_a_server_whose_new_pods_wait_in_a_queue_is_reported_after_its_deadline(
@@ -608,7 +642,7 @@ def test_a_chosen_server_that_another_version_left_unready_stays_chosen() -> Non
     assert world.chosen == {B}
 
 
-def test_the_attempts_of_a_deleted_server_are_forgotten() -> None:
+def test_the_turn_of_a_deleted_server_is_forgotten() -> None:
     world = World()
     assert [world.step(), world.step(60)] == [[], [A]]
     world.cache.take(
@@ -619,4 +653,4 @@ def test_the_attempts_of_a_deleted_server_are_forgotten() -> None:
         )
     )
     world.step()
-    assert A not in world.rollouts._attempts
+    assert A not in world.rollouts._waiting_since
