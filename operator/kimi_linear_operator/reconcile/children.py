@@ -3,16 +3,13 @@
 It writes only children that differ from the live objects, and never an object of somebody else.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import islice
-from typing import Any
 
-from kimi_linear_operator import cputime
 from kimi_linear_operator.cluster.client import Cluster, for_object, for_state
 from kimi_linear_operator.cluster.errors import CONFLICT, ApiError, Meaning
 from kimi_linear_operator.kubernetes import drift, metadata, ownership
@@ -33,14 +30,13 @@ from kimi_linear_operator.reconcile.decoded import share
 from kimi_linear_operator.reconcile.errors import (
     BEHIND_RETRY_SECONDS,
     BehindError,
-    Failures,
     GoneError,
     LeftoverError,
     NameTakenError,
-    lasting_reason,
 )
 from kimi_linear_operator.reconcile.live import blocked_if_held
 from kimi_linear_operator.reconcile.repairs import MOST_FIELDS, Child, Repairs
+from kimi_linear_operator.reconcile.writes import run_concurrently
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +153,7 @@ class Children:
         errors: list[BaseException | None] = []
         while some := list(islice(unwanted, _DELETIONS_AT_ONCE)):
             # These children can be many, so each is decoded only when it is its turn.
-            errors += await _run_concurrently(self._delete(owner, child.manifest()) for child in some)
+            errors += await run_concurrently(self._delete(owner, child.manifest()) for child in some)
         for error in filter(None, errors):
             raise error
 
@@ -448,48 +444,6 @@ class Children:
             self._note(self.cache.reader.read(kind, live, is_deleted=True))
         self._repairs.forget(_child(owner, live))
         _log("Deleted", live)
-
-
-async def write_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> Failures:
-    """Run coroutines that write children at the same time. The failure of one does not stop the others.
-
-    Raises:
-        GoneError: The resource was deleted.
-    """
-    [failures] = await write_groups([coroutines])
-    return failures
-
-
-async def write_groups(groups: Iterable[Iterable[Coroutine[Any, Any, None]]]) -> list[Failures]:
-    """Run the coroutines of all groups as `write_all` does; return the failures of each group.
-
-    Raises:
-        GoneError: The resource was deleted.
-    """
-    listed = [list(group) for group in groups]
-    errors = iter(await _run_concurrently(coroutine for group in listed for coroutine in group))
-    return [_failures(islice(errors, len(group))) for group in listed]
-
-
-def _failures(errors: Iterable[BaseException | None]) -> Failures:
-    lasting, passing = [], list[ApiError]()
-    for error in errors:
-        if isinstance(error, ApiError) and error.is_passing:
-            passing.append(error)
-        elif isinstance(error, NameTakenError | LeftoverError | ApiError):
-            lasting.append(lasting_reason(error))
-        elif isinstance(error, BaseException):
-            raise error
-    longest = max(passing, key=lambda error: error.retry_seconds, default=None)
-    return Failures(min(lasting, key=lambda lasting: not lasting.blames_spec, default=None), longest)
-
-
-async def _run_concurrently(coroutines: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
-    """Run coroutines concurrently; return the error of each. Their processor time counts as the caller's."""
-    tasks = [cputime.Measured(work) for work in coroutines]
-    errors = await asyncio.gather(*tasks, return_exceptions=True)
-    cputime.count(sum(task.seconds for task in tasks))
-    return errors
 
 
 def _has_doubled_items(error: ApiError, wanted: Manifest) -> bool:

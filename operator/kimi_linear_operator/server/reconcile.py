@@ -24,11 +24,11 @@ from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import write_all, write_groups
 from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS, Failures, GoneError
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.reconcile.withheld import Former, Split, split
+from kimi_linear_operator.reconcile.writes import write_all, write_groups
 from kimi_linear_operator.server import revision, service
 from kimi_linear_operator.server.autoscaler import Limits, needs_autoscaler, seconds_until_more
 from kimi_linear_operator.server.definition import CHECKER

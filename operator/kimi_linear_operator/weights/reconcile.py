@@ -18,7 +18,6 @@ from kimi_linear_operator.kubernetes.times import seconds_between, soonest
 from kimi_linear_operator.kubernetes.unrequested import Answers
 from kimi_linear_operator.kubernetes.waits import next_look
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import write_all
 from kimi_linear_operator.reconcile.errors import (
     BEHIND_RETRY_SECONDS,
     BLOCKED_RETRY_SECONDS,
@@ -31,6 +30,7 @@ from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
+from kimi_linear_operator.reconcile.writes import write_all
 from kimi_linear_operator.weights import job_inputs, kept_job, manifests, progress
 from kimi_linear_operator.weights.definition import CHECKER
 from kimi_linear_operator.weights.events import weights_event

@@ -55,6 +55,7 @@ _MAY_WAIT = {
     "reconcile.recheck",
     "reconcile.reporting",
     "reconcile.resource_type",
+    "reconcile.writes",
     "server.deploying",
     "server.preview",
     "server.reconcile",

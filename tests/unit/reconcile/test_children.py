@@ -17,10 +17,11 @@ from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, SERVICE, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.children import Children, write_all
+from kimi_linear_operator.reconcile.children import Children
 from kimi_linear_operator.reconcile.decoded import decoded_once
 from kimi_linear_operator.reconcile.errors import GoneError
 from kimi_linear_operator.reconcile.repairs import QUICK_REPAIRS
+from kimi_linear_operator.reconcile.writes import write_all
 from kimi_linear_operator.server.manifests import build_companions
 from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
 from make import make_benchmark, make_deployment, make_server, owned, stored

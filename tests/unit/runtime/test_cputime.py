@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from kimi_linear_operator.cputime import Measured
-from kimi_linear_operator.reconcile.children import write_all
+from kimi_linear_operator.reconcile.writes import write_all
 
 
 class Processor:
