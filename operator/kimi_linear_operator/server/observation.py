@@ -160,12 +160,6 @@ class ServerObservation:
         return next((dict(entry) for entry in conditions if entry["type"] == kind), {})
 
 
-def is_served_with(deployment: Manifest | None, current: Revision) -> bool:
-    """Return whether a Deployment wants replicas, and all of them serve with this revision's pod template."""
-    is_current = number_on(deployment) == current.number
-    return is_current and ServerObservation({}, None, deployment=deployment).is_complete
-
-
 def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:
     """Return whether a Deployment has this revision's pod template, and all wanted replicas serve with it.
 
@@ -173,3 +167,8 @@ def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:
     """
     is_current = number_on(deployment) == current.number
     return is_current and ServerObservation({}, None, deployment=deployment).is_rolled_out
+
+
+def is_served_with(deployment: Manifest | None, current: Revision) -> bool:
+    """Return whether a Deployment has rolled out this revision's pod template, and wants replicas."""
+    return has_rolled_out(deployment, current) and ServerObservation({}, None, deployment=deployment).wanted > 0
