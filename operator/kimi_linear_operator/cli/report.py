@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kimi_linear_operator.benchmark import report
 from kimi_linear_operator.benchmark.spec import BENCHMARK
-from kimi_linear_operator.cli import context, manifests
+from kimi_linear_operator.cli import checks, context, manifests
 from kimi_linear_operator.cli.failure import CommandError, missing, of_cluster
 from kimi_linear_operator.cluster.client import connect
 from kimi_linear_operator.cluster.errors import ApiError
@@ -47,7 +47,7 @@ def _from_cluster(options: argparse.Namespace) -> list[report.Run]:
     for name, manifest in zip(names, stored, strict=True):
         if manifest is None:
             raise missing(BENCHMARK.kind, "klb", name, namespace)
-    return [_read(name, manifest) for name, manifest in zip(names, stored, strict=True) if manifest]
+    return [checks.read_run(name, manifest) for name, manifest in zip(names, stored, strict=True) if manifest]
 
 
 async def _get(namespace: str, names: Iterable[str]) -> list[Manifest | None]:
@@ -67,7 +67,7 @@ def _from_files(options: argparse.Namespace) -> list[report.Run]:
         )
     if len(sources) > 2:
         raise CommandError(f"{len(sources)} benchmarks in {files}: say which one to report, or which two to compare")
-    runs = [_read(source.file, source.manifest) for source in sources]
+    runs = [checks.read_run(source.file, source.manifest) for source in sources]
     if len({run.name for run in runs}) == len(runs):
         return runs
     return [replace(run, name=f"{run.name} ({source.file})") for run, source in zip(runs, sources, strict=True)]
@@ -78,10 +78,3 @@ def _named(sources: Sequence[manifests.Source], name: str, files: str) -> manife
         if source.manifest.get("metadata", {}).get("name") == name:
             return source
     raise CommandError(f"no KimiLinearBenchmark {name} in {files}")
-
-
-def _read(origin: str, manifest: Manifest) -> report.Run:
-    try:
-        return report.read(manifest)
-    except report.UnreadableError as error:
-        raise CommandError(f"{origin}: {error}") from error

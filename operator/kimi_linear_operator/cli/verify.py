@@ -9,7 +9,7 @@ from typing import get_args
 
 from kimi_linear_operator.benchmark import report
 from kimi_linear_operator.cli import cluster_checks, completion, context, local_checks, manifests
-from kimi_linear_operator.cli.checks import Outcome
+from kimi_linear_operator.cli.checks import Outcome, read_run
 from kimi_linear_operator.cli.failure import INTERRUPTED, CommandError
 from kimi_linear_operator.server.spec.engine import Switch
 
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             outcome = _outcome(options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    read = report.read(outcome.benchmark)
+    read = read_run(outcome.benchmark["metadata"]["name"], outcome.benchmark)
     print(report.REPORTS[options.output](read), end="", flush=True)
     if read.verdict not in ("Passed", "Failed"):
         raise CommandError(f"no result: {outcome.message}\nNext: {outcome.next_step}")

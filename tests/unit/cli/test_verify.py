@@ -148,6 +148,14 @@ def test_a_missing_result_exits_with_2_with_reason_and_remedy(verify: Verify, ca
     assert step.startswith("Next: Correct what the message names.")
 
 
+def test_results_that_this_version_cannot_read_exit_with_2(verify: Verify, capsys: Capture) -> None:
+    odd = {**PASSED, "results": [{"name": "accuracy", "outcome": 5}]}
+    code, _ = verify(odd, of=server())
+    printed = capsys.readouterr()
+    assert (code, printed.out) == (2, "")
+    assert printed.err.splitlines()[-1].startswith("kimi-linear verify: kimi-by-hand-x7k2p: status.results")
+
+
 def test_a_server_that_does_not_serve_exits_with_2_and_gets_no_questions(verify: Verify, capsys: Capture) -> None:
     code, cluster = verify(of=server("False", "ImagePullFailed"))
     assert (code, cluster.made) == (2, [])
