@@ -29,8 +29,8 @@ MOST_VALUES = 5_000
 # The bounds are in `reconcile/cached_object.py` and `reconcile/room.py`.
 _ROOM = (
     "for the resources of one kind in a namespace, the sum of all specs of more than 16 KiB and all statuses of more "
-    "than 32 KiB can be at most 32 MiB. Put files into a ConfigMap or a volume, delete resources, or make their specs "
-    "smaller. The largest resources are"
+    "than 32 KiB can be at most 32 MiB, and the sum of all resources at most 128 MiB, or less if other namespaces have "
+    "much. Put files into a ConfigMap or a volume, delete resources, or make their specs smaller. The largest resources"
 )
 
 # A field of the spec lies within the spec, which lies within the resource.
@@ -76,7 +76,8 @@ class _ExcessiveField(NamedTuple):
 def excess(manifest: Mapping[str, Any]) -> Problem | None:
     """Return the problem of a resource that is nested too deeply or too large, None if it is within bounds."""
     if is_without_room(manifest):
-        return Problem("error", "spec", f"too large for this namespace: {_ROOM} {manifest['spec'][_NO_ROOM]}")
+        largest = f"are {manifest['spec'][_NO_ROOM]}" if manifest["spec"][_NO_ROOM] else "are small"
+        return Problem("error", "spec", f"too large for this namespace: {_ROOM} {largest}")
     field = _excessive_field(manifest)
     if field is None:
         return None

@@ -7,7 +7,7 @@ namespace is full, a pass first reads the whole child (`Children.read_whole`).
 
 from collections.abc import Iterable, Mapping
 from heapq import nsmallest
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from kimi_linear_operator import jsontext
@@ -22,6 +22,8 @@ _LONGEST_TEXT = 256
 _MOST_OWNERS = 4
 _MOST_ANNOTATIONS = 32
 _MOST_LABELS = 16
+# Characters of all names and values together.
+_LONGEST_OURS = 2048
 _MOST_FINALIZERS = 8
 # Bytes of JSON. Only controllers and kubelets write a status. All termination messages of a pod together have at most
 # 12 KiB.
@@ -65,6 +67,18 @@ def head(manifest: Manifest) -> Manifest:
     return {**_plain(manifest), "metadata": about}
 
 
+def identity(manifest: Manifest) -> Manifest:
+    """Return the smallest part of an object that still shows what it is, whose it is, and whether it is being deleted.
+
+    It contains the number of a ControllerRevision.
+    """
+    about = manifest["metadata"]
+    kept = {name: about[name] for name in _METADATA if name in about}
+    owners = essential_owners(about.get("ownerReferences") or ())[:1]
+    top = _plain({name: manifest[name] for name in ("apiVersion", "kind", "revision") if name in manifest})
+    return {**top, "metadata": {**kept, "ownerReferences": owners}}
+
+
 def essential_status(status: Manifest) -> Manifest:
     """Return the plain fields and the known conditions in a readable status (`stored.readable_status`)."""
     conditions = [item for item in status.get("conditions", ()) if item["type"] in CONDITION_TYPES]
@@ -103,9 +117,10 @@ def _finalizers(metadata: Manifest) -> Manifest:
 
 
 def _ours(fields: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """Return our own labels or annotations with short values, up to this number."""
-    ours = ((name, value) for name, value in _plain(fields).items() if name.startswith(f"{GROUP}/"))
-    return dict(islice(ours, most))
+    """Return our own labels or annotations with short values, up to this number and up to a total length."""
+    ours = [(name, value) for name, value in _plain(fields).items() if name.startswith(f"{GROUP}/")][:most]
+    lengths = accumulate(len(name) + len(str(value)) for name, value in ours)
+    return dict(item for item, length in zip(ours, lengths, strict=True) if length <= _LONGEST_OURS)
 
 
 def essential_owners(references: Iterable[Manifest]) -> list[Manifest]:

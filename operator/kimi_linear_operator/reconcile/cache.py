@@ -19,10 +19,11 @@ from kimi_linear_operator.reconcile.cached_object import (
     Conditions,
     Key,
     Reader,
+    RoomGroup,
     key_of,
 )
 from kimi_linear_operator.reconcile.decoded import manifest_of
-from kimi_linear_operator.reconcile.room import Room, SmallRoom
+from kimi_linear_operator.reconcile.room import CommonRoom, Room
 
 # The maximum of bytes and of weight that a pass reads of objects of one kind. A server has at most a thousand replicas.
 # Their pods use a third of the bytes and nine tenths of the weight, and a pass reads them in a twentieth of a second.
@@ -92,8 +93,8 @@ class Cache:
         self._objects: dict[tuple[Kind, str], dict[Key, CachedObject]] = {}
         self._children: dict[tuple[Key, Kind], dict[Key, CachedObject]] = {}
         # For the large specs of each kind, and for all large children, by namespace.
-        self._rooms: dict[tuple[str, Kind | None], Room] = {}
-        self._small_room = SmallRoom()
+        self._rooms: dict[RoomGroup, Room] = {}
+        self._common_room = CommonRoom()
         # Versions of objects that were deleted after the last list began, the latest at the end. An older state in that
         # list must not bring them back.
         self._deleted: OrderedDict[Key, int] = OrderedDict()
@@ -229,25 +230,34 @@ class Cache:
         return max(self._listed.get((key.kind, namespace), 0) for namespace in (key.namespace, None))
 
     def _with_room(self, observed: CachedObject) -> CachedObject:
-        """Return an observed object, or only its essence if there is no room for the whole object."""
-        for _ in range(2):  # If only the metadata makes a child large, its first reduction keeps the rest.
-            if self._can_hold(observed.key, observed.large or observed.packed_size):
+        """Return an observed object, or the largest part of it for which there is room."""
+        if self._has_room(observed):
+            return observed
+        others = self._room(observed.key).largest() if observed.is_resource else ""
+        for part in observed.parts(others):
+            if self._has_room(part):
                 break
-            others = self._room(observed.key).largest() if observed.is_resource else ""
-            observed = observed.essence(others)
-        return observed
+        return part
 
-    def _can_hold(self, key: Key, size: int) -> bool:
-        """Return whether there is room for an object that takes this many bytes, 0 if it takes none."""
-        if size > LARGE_CHILD or self.reader.is_resource(key.kind):
-            return size == 0 or self._room(key).can_hold(key, size)
+    def _has_room(self, observed: CachedObject) -> bool:
+        return self._can_hold(observed.key, observed.large, observed.held)
+
+    def _can_hold(self, key: Key, large: int, held: int) -> bool:
+        """Return whether there is room for an object.
+
+        Args:
+            key: Its key.
+            large: The bytes that count towards the limit for large objects, 0 if it is not large.
+            held: The bytes that the cache holds for it.
+        """
         cached = self.find(key)
-        return self._small_room.can_hold(key.namespace, size - (cached.packed_size if cached else 0))
+        has_room = large == 0 or self._room(key).can_hold(key, large)
+        return has_room and self._common_room.can_hold(self._group(key), held - (cached.held if cached else 0))
 
     def _keep(self, cached: CachedObject) -> None:
         self._objects.setdefault((cached.key.kind, cached.key.namespace), {})[cached.key] = cached
         self._note_size(cached.key, cached.large)
-        self._small_room.add(cached.key.namespace, cached.packed_size)
+        self._common_room.add(self._group(cached.key), cached.held)
         if cached.child_of:
             self._children.setdefault((cached.child_of, cached.key.kind), {})[cached.key] = cached
         for index in self._indexes:
@@ -256,13 +266,14 @@ class Cache:
     def _room(self, key: Key) -> Room:
         return self._rooms.get(self._group(key)) or Room()
 
-    def _group(self, key: Key) -> tuple[str, Kind | None]:
+    def _group(self, key: Key) -> RoomGroup:
         """Return the group whose room an object takes: its own kind for a resource, all children for a child."""
         return key.namespace, key.kind if self.reader.is_resource(key.kind) else None
 
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
         """Return whether only the essence of this version was cached, but the whole object would fit now."""
-        return cached.cut > 0 and version == cached.version and self._can_hold(cached.key, cached.cut)
+        large = cached.cut if cached.cut > LARGE_CHILD else 0
+        return cached.cut > 0 and version == cached.version and self._can_hold(cached.key, large, cached.cut)
 
     def _note_size(self, key: Key, size: int) -> None:
         """Note the bytes that a cached object takes of its room, 0 if it takes none."""
@@ -323,7 +334,7 @@ class Cache:
 
     def clear(self) -> None:
         """Forget everything. After a restore of etcd, cached versions cannot be compared with new versions."""
-        for content in (self._objects, self._children, self._deleted, self._listed, self._rooms, self._small_room):
+        for content in (self._objects, self._children, self._deleted, self._listed, self._rooms, self._common_room):
             content.clear()
         for index in self._indexes:
             index.clear()
@@ -346,7 +357,7 @@ class Cache:
             return
         discard(self._objects, (key.kind, key.namespace), key)
         self._note_size(key, 0)
-        self._small_room.add(key.namespace, -cached.packed_size)
+        self._common_room.add(self._group(key), -cached.held)
         if cached.child_of:
             discard(self._children, (cached.child_of, key.kind), key)
         for index in self._indexes:

@@ -1,23 +1,22 @@
-"""The room that the cache has for the objects of a namespace."""
+"""The room that the cache has for objects."""
 
 from heapq import nsmallest
 
-from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.cached_object import Key, RoomGroup
 
-# The maximum sum of all large children in a namespace, in bytes. The same maximum applies to all large specs of a kind.
-# Beyond it, only the essence of an object is cached.
+# The maximum sum of all large children in a namespace, in bytes. The same maximum applies to all large specs and
+# statuses of a kind. Beyond it, only the essence of an object is cached.
 MOST_OF_LARGE = 32 * 2**20
 
-# The maximum sum of all other children in a namespace, in bytes of packed text. 300 servers with 25 children of 15 KiB
-# each need 43 MiB. Beyond the maximum, only the essence of a child is cached.
-MOST_OF_SMALL = 64 * 2**20
+# The maximum sum of everything in the cache, in bytes. 5,000 servers with a router need 64 MiB.
+MOST_OF_ALL = 192 * 2**20
 
 # How many objects a message names.
 _MOST_NAMED = 3
 
 
 class Room:
-    """The objects that share one room, with their sizes in bytes."""
+    """The large objects of a group, with their sizes in bytes."""
 
     def __init__(self) -> None:
         """Begin with an empty room."""
@@ -45,23 +44,33 @@ class Room:
         return ", ".join(f"{key.name} ({self._sizes[key] // 1024} KiB)" for key in first)
 
 
-class SmallRoom:
-    """The sum of the sizes of all small children of each namespace. It keeps no entry for each child."""
+class CommonRoom:
+    """The sum of the sizes of all cached objects, large or small, for each group.
+
+    All groups share the room. A group can take two thirds of what the others leave. So the first group finds 128 MiB,
+    and there is always room for another group. Each group can take its equal share, whatever the others have taken.
+    """
 
     def __init__(self) -> None:
         """Begin with an empty room."""
-        self._totals: dict[str, int] = {}
+        self._totals: dict[RoomGroup, int] = {}
+        self._total = 0
 
-    def add(self, namespace: str, size: int) -> None:
-        """Note that the children of a namespace now take this many bytes more, or less if it is negative."""
-        total = self._totals.pop(namespace, 0) + size
+    def add(self, group: RoomGroup, size: int) -> None:
+        """Note that the objects of a group now take this many bytes more, or less if it is negative."""
+        total = self._totals.pop(group, 0) + size
+        self._total += size
         if total:
-            self._totals[namespace] = total
+            self._totals[group] = total
 
-    def can_hold(self, namespace: str, size: int) -> bool:
-        """Return whether there is room for this many bytes more."""
-        return self._totals.get(namespace, 0) + size <= MOST_OF_SMALL
+    def can_hold(self, group: RoomGroup, size: int) -> bool:
+        """Return whether there is room for this many bytes more. Objects that only become smaller have room."""
+        taken = self._totals.get(group, 0)
+        left_by_others = MOST_OF_ALL - (self._total - taken)
+        equal_share = MOST_OF_ALL // max(len(self._totals), 1)
+        return size <= 0 or taken + size <= max(left_by_others * 2 // 3, equal_share)
 
     def clear(self) -> None:
         """Forget all sizes."""
         self._totals.clear()
+        self._total = 0

@@ -1,4 +1,4 @@
-"""Many children of usual size in one namespace do not fill the operator's memory."""
+"""Many objects of any size, in one namespace or in many, do not fill the operator's memory."""
 
 import random
 import string
@@ -11,18 +11,19 @@ from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest, kind_of
 from kimi_linear_operator.reconcile import room
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import LARGE_CHILD, Key
-from make import owned
-from passes import new_cache
+from kimi_linear_operator.server.spec import SERVER
+from make import make_server, owned
+from passes import check_stored, new_cache
 from unit.reconcile.test_essence import SMALL
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 SIZE = LARGE_CHILD - 1_000
-MOST = 40 * SIZE
+MOST = 60 * SIZE
 
 
 @pytest.fixture(autouse=True)
-def small_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MOST_OF_SMALL", MOST)
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MOST_OF_ALL", MOST)
 
 
 def record(number: int, version: int = 1, namespace: str = "default") -> Manifest:
@@ -54,6 +55,76 @@ def test_many_small_children_take_a_limited_part_of_the_memory() -> None:
     assert not is_whole(cache, 199)
     put(cache, range(1), namespace="other")
     assert is_whole(cache, 0, "other")
+
+
+def signs(number: int) -> str:
+    return "".join(random.Random(number).choices(string.ascii_letters, k=55))  # noqa: S311
+
+
+def with_rich_metadata(number: int) -> Manifest:
+    """Return a child with as much of what is essential as the API server accepts."""
+    child = record(number)
+    prefix = f"kimi-linear.io/{signs(number)}"
+    owner = {"apiVersion": "v1", "kind": "K", "name": "x" * 250, "uid": signs(number) * 4}
+    about = {
+        "labels": child["metadata"]["labels"] | {f"{prefix}{n}": signs(n) for n in range(16)},
+        "annotations": {f"{prefix}{n}": signs(n) * 4 for n in range(32)},
+        "ownerReferences": [owner] * 4,
+    }
+    return {**child, "data": {"x": 1}, "metadata": {**child["metadata"], **about}}
+
+
+def test_children_with_much_essential_metadata_take_a_limited_part_of_the_memory() -> None:
+    cache = new_cache()
+    for number in range(400):
+        cache.put(REVISION, with_rich_metadata(number))
+    assert MOST / 2 < held(cache) < MOST + 400 * 500
+
+
+def server(number: int, namespace: str = "default") -> Manifest:
+    """Return a server with a spec and metadata below the length of large ones."""
+    text = record(number)["data"]["x"]
+    about = {"name": f"s{number:03}", "namespace": namespace, "annotations": {"x": text[:-1000]}}
+    metadata = make_server()["metadata"] | about
+    return {**make_server(), "metadata": metadata, "spec": {"podTemplate": {"metadata": {"annotations": {"x": text}}}}}
+
+
+def test_many_small_resources_take_a_limited_part_of_the_memory() -> None:
+    cache = new_cache()
+    for number in range(200):
+        cache.put(SERVER, server(number))
+    assert MOST / 2 < held(cache) < MOST + 200 * SMALL
+    kept = cache.get(Key("default", "s000", SERVER))
+    assert kept
+    assert kept["spec"] == server(0)["spec"]
+    problem = check_stored(cache.get(Key("default", "s199", SERVER)) or {}).message
+    assert problem.startswith("spec: too large for this namespace")
+
+
+def test_a_user_who_fills_the_room_of_one_kind_leaves_room_for_the_other_kinds_of_the_namespace() -> None:
+    cache = new_cache()
+    put(cache, range(200))
+    cache.put(SERVER, server(0))
+    kept = cache.get(Key("default", "s000", SERVER))
+    assert kept
+    assert kept["spec"] == server(0)["spec"]
+
+
+def test_all_namespaces_together_take_a_limited_part_of_the_memory() -> None:
+    cache = new_cache()
+    for name in "abcdef":
+        put(cache, range(80), namespace=name)
+        assert is_whole(cache, 0, name)
+    assert sum(held(cache, name) for name in "abcdef") < MOST + 480 * SMALL
+
+
+def test_an_object_that_does_not_grow_stays_whole_when_other_namespaces_come() -> None:
+    cache = new_cache()
+    put(cache, range(30))
+    for name in "abcdef":
+        put(cache, range(80), namespace=name)
+    cache.put(REVISION, record(20, version=2))
+    assert is_whole(cache, 20)
 
 
 def test_a_new_state_of_a_whole_child_stays_whole_and_a_deleted_child_leaves_its_room() -> None:
@@ -91,4 +162,4 @@ def test_the_children_of_a_usual_large_namespace_have_room(monkeypatch: pytest.M
         about = {"namespace": "default", "resourceVersion": "1", "uid": child["metadata"]["name"]}
         cache.put(kind_of(child), {**child, "metadata": {**child["metadata"], **about}})
     share = held(cache) / sum(cached.text.size for cached in cache.snapshot())
-    assert 300 * 25 * 15 * 1024 * share < room.MOST_OF_SMALL
+    assert 300 * 25 * (15 * 1024 * share + 1024) < room.MOST_OF_ALL * 2 / 3
