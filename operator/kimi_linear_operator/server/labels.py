@@ -20,6 +20,9 @@ The value is "asleep" if KEDA had removed all replicas when the server took the 
 ROUTER_HASH_ANNOTATION = f"{GROUP}/router-template"
 """On a revision of an automatic rollout of only the router: the hash of the router's new pod template."""
 
+ROUTER_NUMBER_ANNOTATION = f"{GROUP}/router-revision"
+"""On a revision that was made again under another number: the number of the router's template, which stays."""
+
 LEFT_OUT_ANNOTATION = f"{GROUP}/left-out"
 """On a revision: fields of the server's spec that are perhaps only defaults. The pod template ignores these fields."""
 

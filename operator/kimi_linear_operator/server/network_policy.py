@@ -70,8 +70,8 @@ def needs_of_others(
 ) -> Needs:
     """Return the needs of running pods whose template is not the template of the spec.
 
-    While there are pods with an unknown template, the result also contains everything that the present policy allows
-    them, except its peers.
+    While there are pods with an unknown template or unknown inputs, the result also contains everything that the
+    present policy allows them, except its peers.
 
     Args:
         running: The revision whose template the Deployment has, None if unknown.
@@ -86,7 +86,7 @@ def needs_of_others(
         spec = spec_of(item.inputs)
         # Pods whose inputs this version cannot read could need to fetch their model.
         needs |= needs_of(spec) if spec else Needs(internet=True)
-    is_known = running is not None and not _has_older_pods(deployment)
+    is_known = running is not None and bool(running.inputs) and not _has_older_pods(deployment)
     return needs if is_known or policy is None else needs | _needs_of_policy(policy["spec"])
 
 

@@ -1,6 +1,7 @@
 """What the command line shows of a server before it is applied."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kimi_linear_operator.kubernetes import metadata
@@ -14,9 +15,14 @@ from kimi_linear_operator.server.autoscaler import Limits, seconds_until_more
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.network_policy import needs_of_others
 from kimi_linear_operator.server.previous_status import was_applied
-from kimi_linear_operator.server.revision import Revision
 from kimi_linear_operator.server.spec import KimiLinearServer
-from kimi_linear_operator.server.template_choice import RolloutState, TemplateChoice, choose
+from kimi_linear_operator.server.template_choice import (
+    RolloutState,
+    TemplateChoice,
+    as_reported,
+    choose,
+    has_lost_running,
+)
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 
 
@@ -57,7 +63,7 @@ def _as_stored(server: KimiLinearServer, stored: Manifest | None) -> KimiLinearS
 
 def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Referenced) -> list[Manifest]:
     """Return the children of a server, with the pod template that the operator would give it."""
-    choice = _choose_template(server, live, _weights(server, referenced))
+    choice = _with_router(server, live, _choose_template(server, live, _weights(server, referenced)))
     deployment = manifests.build_deployment(server, choice.deployed.template, choice.deployed.number)
     running = _live(server, live, server.metadata.name)
     # For the preview, it does not matter how long the newest replica has served.
@@ -67,7 +73,7 @@ def _desired(server: KimiLinearServer, live: Sequence[Manifest], referenced: Ref
     companions = manifests.build_companions(
         server,
         leads_to=service.backend(server.spec, _live(server, live, router.name_of(server)), running),
-        router_record=_choose_router_template(server, live, choice),
+        router_record=choice.router.current if choice.router else None,
         limits=limits,
         others=others,
     )
@@ -90,33 +96,28 @@ def _choose_template(
     server: KimiLinearServer, live: Sequence[Manifest], weights: KimiLinearWeights | None
 ) -> TemplateChoice:
     records = [child for child in live if child["kind"] == REVISION.kind and may_be_taken(child, server)]
-    is_applied = was_applied(server.status, server.metadata.generation)
-    deployed, applied = 0, None
-    for deployment in live:
-        if _is_child(server, deployment, server.metadata.name, DEPLOYMENT):
-            deployed = revision.number_on(deployment)
-            if not records and is_applied:
-                applied = running_template(build_pod_template(server), deployment)
-    history = revision.history_of(records, deployed)
+    deployment = _live(server, live, server.metadata.name)
+    history = revision.history_of(records, revision.number_on(deployment))
     location = model_location.preview(server.spec, weights, history.revisions)
-    state = RolloutState(is_unchanged=is_applied, location=location)
+    state = as_reported(RolloutState(location=location), server.status, server.metadata.generation)
+    is_lost = deployment is not None and has_lost_running(history, state)
+    applied = running_template(build_pod_template(server), deployment) if deployment and is_lost else None
     return choose(server, history, applied=applied, state=state)
 
 
-def _choose_router_template(
-    server: KimiLinearServer, live: Sequence[Manifest], choice: TemplateChoice
-) -> Revision | None:
-    """Return the record of the router's pod template, None if the server has no router."""
+def _with_router(server: KimiLinearServer, live: Sequence[Manifest], choice: TemplateChoice) -> TemplateChoice:
+    """Add the pod template of the router, if the server has one."""
     options = server.spec.router
     if options is None:
-        return None
+        return choice
     found, built = _live(server, live, router.name_of(server)), router.build_pod_template(server, options)
     kept, is_applied = router_template.read(found), was_applied(server.status, server.metadata.generation)
     if kept is None and found:
         kept = router_template.read_short(built, found)
     if kept is None and found and is_applied:
-        kept = router_template.adopted(server, built, found, choice.running or choice.current)
-    return router_template.choose(server, built, kept, choice.current).current
+        kept = router_template.adopted(server, built, found, choice.before)
+    choice = choice.beside(kept)
+    return replace(choice, router=router_template.choose(server, built, kept, choice.current))
 
 
 PREVIEW = Preview(build=_build, as_stored=_as_stored, desired=_desired, references=_references)

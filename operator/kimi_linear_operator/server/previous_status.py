@@ -8,6 +8,7 @@ from kimi_linear_operator.reasons import REASONS, ReasonName
 AWAITED_WEIGHTS: tuple[ReasonName, ...] = ("WeightsDownloading", "WeightsMissing", "WeightsUnready")
 NOT_APPLIED = ("ApplyFailed", "InvalidSpec", "NameConflict", "Replacing", *AWAITED_WEIGHTS)
 _ROLLED_BACK = ("RolledBack", "TemplateRejected")
+_ROLLING_OUT = ("RollingOutByItself", "TemplateRejected")
 APPLIED_BEFORE = ("AppliedBefore", "InputsUnknown", "NewTemplateAvailable", "RolledBack", "TemplateRejected")
 """TemplateCurrent has one of these reasons only if the spec was applied before in this generation."""
 
@@ -47,6 +48,6 @@ def was_ever_applied(previous: Manifest) -> bool:
 
 
 def is_rolling_out(previous: Manifest, generation: int) -> bool:
-    """Return whether a status says that this generation is in an automatic rollout."""
+    """Return whether a status says that this generation is in an automatic rollout, or that the rollout failed here."""
     template = find_condition(previous, "TemplateCurrent")
-    return was_applied(previous, generation) and template.get("reason") == "RollingOutByItself"
+    return was_applied(previous, generation) and template.get("reason") in _ROLLING_OUT

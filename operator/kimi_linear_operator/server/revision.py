@@ -9,7 +9,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controlle
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,7 @@ from kimi_linear_operator.server.labels import (
     REVISION_ANNOTATION,
     ROLLOUT_ANNOTATION,
     ROUTER_HASH_ANNOTATION,
+    ROUTER_NUMBER_ANNOTATION,
     SEEN_ANNOTATION,
     UNOWNED_ANNOTATION,
     VERIFICATION_ANNOTATION,
@@ -65,6 +66,7 @@ _KNOWN = (
     AUTOMATIC_ANNOTATION,
     LEFT_OUT_ANNOTATION,
     ROUTER_HASH_ANNOTATION,
+    ROUTER_NUMBER_ANNOTATION,
     SEEN_ANNOTATION,
     UNOWNED_ANNOTATION,
     VERIFICATION_ANNOTATION,
@@ -121,6 +123,8 @@ class Revision:
             replica then shows whether the template works, so the rollout does not wait for one.
         router_hash: In an automatic rollout of only the router: the hash of the router's new pod template. Empty in any
             other rollout.
+        router_number: If the revision was made again under another number: the number in the router's record at that
+            time. Nobody has asked for another template of the router since then. 0 for all other revisions.
         defaulted: The inputs that were not in the spec. They are defaults of the version that made the revision. None
             if they were not recorded.
         created: When its ControllerRevision was created, as RFC 3339; empty if it does not exist yet.
@@ -144,6 +148,7 @@ class Revision:
     is_automatic: bool = False
     was_asleep: bool = False
     router_hash: str = ""
+    router_number: int = 0
     defaulted: tuple[FieldPath, ...] | None = None
     created: str = ""
     left_out: Mapping[FieldPath, Any] = field(default_factory=dict)
@@ -213,6 +218,7 @@ def _read(manifest: Manifest, reader: Reader) -> Revision | None:
         is_automatic=AUTOMATIC_ANNOTATION in annotations,
         was_asleep=annotations.get(AUTOMATIC_ANNOTATION) == _ASLEEP,
         router_hash=annotations.get(ROUTER_HASH_ANNOTATION, "")[:_LONGEST_HASH],
+        router_number=_number(annotations.get(ROUTER_NUMBER_ANNOTATION, "")),
         created=str(manifest["metadata"].get("creationTimestamp", "")),
         left_out=record_text.values(left_out, _MOST_PATHS),
         seen=_seen(seen),
@@ -294,8 +300,12 @@ def number_of(manifest: Manifest) -> int:
 
 def number_on(deployment: Manifest | None) -> int:
     """Return the number of the revision whose pod template a Deployment has, 0 if unknown or without a Deployment."""
-    number = metadata.annotations(deployment).get(REVISION_ANNOTATION, "") if deployment else ""
-    return int(number) if number.isdecimal() and len(number) <= _LONGEST_NUMBER else 0
+    return _number(metadata.annotations(deployment).get(REVISION_ANNOTATION, "")) if deployment else 0
+
+
+def _number(text: str) -> int:
+    """Return the number in an annotation, 0 if there is none."""
+    return int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else 0
 
 
 def record_name(server: str, number: int) -> str:
@@ -307,22 +317,35 @@ def build_revision(server: KimiLinearServer, revision: Revision) -> Manifest:
     """Return the ControllerRevision that holds a revision."""
     name = record_name(server.metadata.name, revision.number)
     manifest = metadata.build_manifest(server, REVISION, name, data=data_of(revision), revision=revision.number)
-    if revision.is_automatic:
-        metadata.annotate(manifest, AUTOMATIC_ANNOTATION, _ASLEEP if revision.was_asleep else "true")
-    if revision.is_automatic and revision.router_hash:
-        metadata.annotate(manifest, ROUTER_HASH_ANNOTATION, revision.router_hash)
-    if result := revision.result:
-        text = json.dumps({"passed": result.has_passed, "message": result.message})
-        metadata.annotate(manifest, VERIFICATION_ANNOTATION, text)
-    if text := _text(_entries(revision.left_out)):
-        metadata.annotate(manifest, LEFT_OUT_ANNOTATION, text)
-    if text := _seen_text(revision.seen):
-        metadata.annotate(manifest, SEEN_ANNOTATION, text)
-    if text := _text(sorted(revision.unowned, key=str)):
-        metadata.annotate(manifest, UNOWNED_ANNOTATION, text)
+    texts = {
+        **_marks(revision),
+        VERIFICATION_ANNOTATION: _result_text(revision.result),
+        LEFT_OUT_ANNOTATION: _text(_entries(revision.left_out)),
+        SEEN_ANNOTATION: _seen_text(revision.seen),
+        UNOWNED_ANNOTATION: _text(sorted(revision.unowned, key=str)),
+    }
+    for annotation, text in texts.items():
+        if text:
+            metadata.annotate(manifest, annotation, text)
     for annotation, value in revision.others.items():
         metadata.annotate(manifest, annotation, value)
     return manifest
+
+
+def _marks(revision: Revision) -> dict[str, str]:
+    """Return the annotations about rollouts. Those that the revision should not have are empty."""
+    automatic = _ASLEEP if revision.was_asleep else "true"
+    is_remade = 0 < revision.router_number < revision.number
+    return {
+        AUTOMATIC_ANNOTATION: automatic if revision.is_automatic else "",
+        ROUTER_HASH_ANNOTATION: revision.router_hash if revision.is_automatic else "",
+        ROUTER_NUMBER_ANNOTATION: str(revision.router_number) if is_remade else "",
+    }
+
+
+def _result_text(result: Result | None) -> str:
+    """Return JSON with the result of a verification, empty if there is none."""
+    return json.dumps({"passed": result.has_passed, "message": result.message}) if result else ""
 
 
 def _entries(values: Mapping[FieldPath, Any]) -> list[Any]:
@@ -367,12 +390,12 @@ class History:
     Attributes:
         revisions: The revisions that can be read.
         deployed: The number of the revision whose template the Deployment has, 0 if unknown.
-        used: The highest number of a ControllerRevision, including those that cannot be read.
+        taken: The numbers of all ControllerRevisions, including those that cannot be read.
     """
 
     revisions: Sequence[Revision] = ()
     deployed: int = 0
-    used: int = 0
+    taken: Collection[int] = ()
 
     @property
     def newest(self) -> Revision | None:
@@ -403,7 +426,7 @@ class History:
     @property
     def _highest(self) -> int:
         """Return the highest number of a record, 0 if there is none."""
-        return max([self.used, *(revision.number for revision in self.revisions)])
+        return max([*self.taken, *(revision.number for revision in self.revisions)], default=0)
 
     def without(self, refused: Mapping[FieldPath, Any]) -> "History":
         """Return the history without these values in the inputs, because this version refuses them."""
@@ -427,11 +450,11 @@ class History:
     def lost_number(self) -> int:
         """Return the number for a new revision in place of the Deployment's lost revision.
 
-        This is the number on the Deployment. With a higher number, the router's template would look older than the
-        replicas' template, and the router would get another template. If an unreadable revision may have the number on
-        the Deployment, or if there is no Deployment, this is the next number.
+        This is the number on the Deployment. If an unreadable revision has this number, or if there is no Deployment,
+        this is the next number.
         """
-        return self.deployed if self._highest < self.deployed <= _HIGHEST_DEPLOYED else self.next_number
+        is_free = 0 < self.deployed <= _HIGHEST_DEPLOYED and self.deployed not in self.taken
+        return self.deployed if is_free else self.next_number
 
     def is_newer_than(self, server: KimiLinearServer) -> bool:
         """Return whether a revision was made for a newer spec than the cached one.
@@ -449,4 +472,4 @@ def history_of(records: Sequence[Manifest], deployed: int) -> History:
         records: The ControllerRevisions.
         deployed: The number of the revision whose template the Deployment has, 0 if unknown.
     """
-    return History(read_all(records), deployed, used=max(map(number_of, records), default=0))
+    return History(read_all(records), deployed, taken=frozenset(map(number_of, records)))

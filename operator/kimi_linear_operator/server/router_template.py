@@ -155,9 +155,10 @@ def choose(server: KimiLinearServer, built: Manifest, kept: Revision | None, cur
 def _is_another_requested(server: KimiLinearServer, kept: Revision, current: Revision) -> bool:
     """Return whether somebody has asked for another template since the record was made.
 
-    After `kubectl rollout undo`, the Deployment has an older record, and the number in this record is older, too.
+    After `kubectl rollout undo`, the Deployment has an older record, and the number in this record is older, too. If
+    the server's record was made again under another number, the router's template stays.
     """
-    is_older = kept.number < current.number
+    is_older = kept.number < min(current.router_number or current.number, current.number)
     return is_older or revision.has_new_annotation(server, kept) or _has_other_inputs(server, kept)
 
 

@@ -9,6 +9,7 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.server.deployment import build_pod_template
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
+from kimi_linear_operator.server.previous_status import is_rolling_out, was_applied, was_rolled_back
 from kimi_linear_operator.server.revision import History, Result, Revision, has_new_annotation, is_of, rollout_of
 from kimi_linear_operator.server.router_template import RouterChoice
 from kimi_linear_operator.server.sleeping import is_asleep
@@ -44,6 +45,8 @@ class TemplateChoice:
         verified: The last older revision with right answers, None if there is none. Pods may still have its template.
         goes_back: Whether the server goes back to `verified` when the answers with the current template are wrong.
         router: The pod template of the router, None if the server has no router.
+        is_remade: Whether the current template gets a record only because its record was lost. Nobody asked for another
+            template, so the router keeps its template.
     """
 
     current: Revision
@@ -55,6 +58,7 @@ class TemplateChoice:
     verified: Revision | None = None
     goes_back: bool = False
     router: RouterChoice | None = None
+    is_remade: bool = False
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -83,6 +87,11 @@ class TemplateChoice:
         return self.deployed is not self.current
 
     @property
+    def before(self) -> Revision:
+        """Return the revision that the server has had until now. A router without a record belongs to it."""
+        return self.current if self.is_rolled_back else self.running or self.current
+
+    @property
     def left_out(self) -> tuple[FieldPath, ...]:
         """Return the fields that the template ignores because they may be only defaults."""
         return tuple(self.current.left_out)
@@ -109,8 +118,18 @@ class TemplateChoice:
             number: The number of the new revision.
             router_hash: The hash of the router's new template.
         """
-        copy = replace(self.current, number=number, created="", router_hash=router_hash)
+        copy = replace(self.current, number=number, created="", router_hash=router_hash, router_number=0)
         return replace(self, current=_marked(server, copy, self.current))
+
+    def beside(self, router: Revision | None) -> "TemplateChoice":
+        """Return the choice for a server with this record of its router. A record that is made again names its number.
+
+        So the router keeps its template even if the operator stops before it has written the router.
+        """
+        if router is None or not self.is_remade:
+            return self
+        number = min(router.number, self.current.number)
+        return replace(self, current=replace(self.current, router_number=number))
 
 
 @dataclass(frozen=True)
@@ -135,12 +154,14 @@ class RolloutState:
 
     Attributes:
         is_chosen: Whether the automatic rollout has now chosen this server for the newest template.
-        is_unchanged: Whether this generation of the spec was applied before, or one that differs only in its replicas.
-            If so, nobody has asked for other inputs since then, even if the CRD of another version has added other
-            defaults to the spec.
+        is_unchanged: Whether this generation of the spec was applied before. If so, nobody has asked for other inputs
+            since then, even if the CRD of another version has added other defaults to the spec.
+        is_only_scaled: Whether the previous generation was applied, and only its replicas have changed since then, as
+            far as the operator can tell. This counts only where there is no record with which to compare the spec.
         is_unserved: Whether the server has never had a Deployment.
-        is_rolling_out: Whether the status says that the newest template is in an automatic rollout for this generation.
-        is_rolled_back: Whether the status says that the pods went back to an older template, for this generation.
+        is_rolling_out: Whether the status says that the newest template is in an automatic rollout, or failed in one.
+            The status is about this generation, or the previous one if `is_only_scaled`.
+        is_rolled_back: Whether this status says that the pods went back to an older template.
         location: Where the server's model is, None if it comes from the hub or from a folder.
         unready: Why the location of the server's model is unknown, None if it is known. Without a location, no template
             can be built.
@@ -148,14 +169,30 @@ class RolloutState:
 
     is_chosen: bool = False
     is_unchanged: bool = False
+    is_only_scaled: bool = False
     is_unserved: bool = False
     is_rolling_out: bool = False
     is_rolled_back: bool = False
     location: Location | None = None
     unready: Reason | None = None
 
+    @property
+    def is_applied(self) -> bool:
+        """Return whether the running pods were built from this spec, as far as the status shows it."""
+        return self.is_unchanged or self.is_only_scaled
+
 
 NO_ROLLOUT = RolloutState()
+
+
+def as_reported(state: RolloutState, status: Manifest, generation: int) -> RolloutState:
+    """Return the state with what a status says about a generation of the spec."""
+    return replace(
+        state,
+        is_unchanged=was_applied(status, generation),
+        is_rolling_out=is_rolling_out(status, generation),
+        is_rolled_back=was_rolled_back(status, generation),
+    )
 
 
 def choose(
@@ -166,17 +203,20 @@ def choose(
     Args:
         server: The server, without defaults that nobody asked for.
         history: Its revisions.
-        applied: If the revision of its Deployment is lost: the pod template that the operator applied, None if it is
-            unknown.
+        applied: If the record of the running pods is lost (`has_lost_running`): the pod template that the operator
+            applied to the Deployment, None if it is unknown.
         state: The other state that affects the choice.
 
     Raises:
         WeightsUnreadyError: The server needs a new template, but the location of its model is unknown.
     """
+    recorded = history.revisions
     if applied is not None:
         history = _with_running(server, history, applied, state)
     history = _with_failed(server, history, state)
     choice = _chosen(server, history, state)
+    if choice.current in history.revisions and choice.current not in recorded:
+        choice = replace(choice, is_remade=True)
     if choice.current.was_asleep and not is_asleep(server.spec):
         choice = replace(choice, current=replace(choice.current, was_asleep=False))
     older = [item for item in history.revisions if item.has_passed and item.number < choice.current.number]
@@ -186,13 +226,14 @@ def choose(
 
 def _chosen(server: KimiLinearServer, history: History, state: RolloutState) -> TemplateChoice:
     """Return the pod template that a server should have."""
-    # Whether somebody has deleted the revision of an automatic rollout. The new revision must then be marked, too.
-    is_remade = state.is_rolling_out and history.is_record_lost
+    # If the record of an automatic rollout is lost, the new one must be marked, too.
+    is_automatic = state.is_rolling_out and history.is_record_lost
     built, running = _built(server, state), history.running
     current = _revision_to_continue(server, history, built, state)
     if current is None or has_new_annotation(server, current):
-        new = _new(server, _known(built, state), history, is_automatic=is_remade)
-        return TemplateChoice(_still_marked(new, current or history.newest), running=running)
+        new = _new(server, _known(built, state), history, is_automatic=is_automatic)
+        new = _still_marked(new, current or history.newest)
+        return TemplateChoice(new, running=running, is_remade=current is None and state.is_applied)
     if not state.is_unchanged and has_other_inputs(server, current):
         new = _new(server, _known(built, state), history)
         return TemplateChoice(_still_marked(new, current), running=running)
@@ -205,12 +246,22 @@ def _chosen(server: KimiLinearServer, history: History, state: RolloutState) -> 
     return TemplateChoice(current, offer, running, unknown=unknown)
 
 
-def _with_running(server: KimiLinearServer, history: History, applied: Manifest, state: RolloutState) -> History:
-    """Return a history with the revision that the Deployment has, although there is no record of its number.
+def has_lost_running(history: History, state: RolloutState) -> bool:
+    """Return whether the record of the running pods is lost or unreadable.
 
-    If the Deployment has the template of an older record, somebody has edited the number, or the lost record was a copy
-    with the mark of a rollout of only the router. Otherwise the record is made again if the template was applied for
-    this spec.
+    If the number on the Deployment is lower than that of the newest record, somebody has moved the Deployment back,
+    unless the status says that the operator itself went back to an older template.
+    """
+    went_back = state.is_rolled_back and history.deployed > 0
+    return history.running is None and (history.is_record_lost or went_back)
+
+
+def _with_running(server: KimiLinearServer, history: History, applied: Manifest, state: RolloutState) -> History:
+    """Return a history with a record of the running pods, because their own record is lost or unreadable.
+
+    What runs is the truth. If the spec was applied, the pods were built from it, so they get a record with its inputs,
+    and nothing else changes. If the spec was not applied, an older record with the same template shows the inputs of
+    the pods. Otherwise these are unknown, and the spec gets a new template.
 
     Args:
         server: The server.
@@ -219,18 +270,18 @@ def _with_running(server: KimiLinearServer, history: History, applied: Manifest,
         state: The other state that affects the choice.
     """
     same = [item for item in history.revisions if not all_differences(item.template, applied)]
-    copied = max(same, key=lambda item: item.number, default=None)
-    if copied and (copied.is_automatic or not state.is_rolling_out):
-        return replace(history, deployed=copied.number)
-    if not (copied or state.is_unchanged):
-        return history
-    remade = copied or _new(server, applied, history)
-    number = history.deployed if has_lost_way_back(history, state) else history.lost_number
-    remade = replace(remade, number=number, created="", is_automatic=state.is_rolling_out)
+    twin = max(same, key=lambda item: item.number, default=None)
+    if not state.is_applied:
+        return replace(history, deployed=twin.number) if twin else history
+    number = history.lost_number
+    remade = replace(_new(server, applied, history), number=number)
     if state.is_rolled_back:
         # The answers with this template had been right. It has the inputs of an earlier spec, which are lost.
         passed = Result(has_passed=True, message=_LOST_RESULT)
         remade = replace(remade, inputs={}, defaulted=(), generation=0, result=passed)
+    else:
+        result = twin.result if twin and twin.has_passed else None
+        remade = replace(remade, result=result, is_automatic=state.is_rolling_out)
     return replace(history, revisions=[*history.revisions, remade], deployed=number)
 
 
@@ -240,18 +291,12 @@ def _with_failed(server: KimiLinearServer, history: History, state: RolloutState
     Without this record, the server would seem to serve its spec, and would get the template with wrong answers again.
     """
     running, built = history.running, _built(server, state)
-    is_lost = running is not None and running is history.newest and has_other_inputs(server, running)
-    if not (state.is_rolled_back and is_lost and running and running.has_passed and built):
+    is_lost = running is not None and running is history.newest and running.has_passed
+    if not (state.is_rolled_back and is_lost and built):
         return history
-    failed = replace(_new(server, built, history), result=Result(has_passed=False, message=_LOST_RESULT))
+    result = Result(has_passed=False, message=_LOST_RESULT)
+    failed = replace(_new(server, built, history), result=result, is_automatic=state.is_rolling_out)
     return replace(history, revisions=[*history.revisions, failed])
-
-
-def has_lost_way_back(history: History, state: RolloutState) -> bool:
-    """Return whether a server went back to an older template, and the record of this template is lost."""
-    newest = history.newest
-    is_older = newest is not None and newest.has_failed and 0 < history.deployed < newest.number
-    return state.is_rolled_back and is_older and history.running is None
 
 
 def _built(server: KimiLinearServer, state: RolloutState) -> Manifest | None:
@@ -355,7 +400,7 @@ def _goes_back(server: KimiLinearServer, history: History, verified: Revision | 
     """
     options = server.spec.verification
     is_there = verified is not None and history.running == verified
-    stays = is_there and state.is_unchanged and state.is_rolled_back
+    stays = is_there and state.is_applied and state.is_rolled_back
     return stays or (options.mode == "Block" and (options.on_failure == "Rollback" or is_there))
 
 

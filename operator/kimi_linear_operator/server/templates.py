@@ -24,12 +24,7 @@ from kimi_linear_operator.server.manifests import build_revision
 from kimi_linear_operator.server.model_location import WeightsUnreadyError
 from kimi_linear_operator.server.observation import ServerObservation, has_rolled_out
 from kimi_linear_operator.server.owned import controlled_pods, own_deployment, own_pods, own_router
-from kimi_linear_operator.server.previous_status import (
-    is_rolling_out,
-    was_applied,
-    was_ever_applied,
-    was_rolled_back,
-)
+from kimi_linear_operator.server.previous_status import was_ever_applied, was_rolled_back
 from kimi_linear_operator.server.revision import History, Revision
 from kimi_linear_operator.server.router_records import RouterRecords
 from kimi_linear_operator.server.sleeping import awaits_replicas
@@ -39,9 +34,10 @@ from kimi_linear_operator.server.template_choice import (
     RolloutState,
     TemplateChoice,
     abandons_newest,
+    as_reported,
     asks_for_newest,
     choose,
-    has_lost_way_back,
+    has_lost_running,
 )
 from kimi_linear_operator.server.template_inputs import explicit_inputs, explicit_router_inputs
 from kimi_linear_operator.weights.spec import WEIGHTS
@@ -221,10 +217,10 @@ class Templates:
         return replace(case, state=replace(case.state, location=location))
 
     async def _with_applied_spec(self, server: KimiLinearServer, case: _Case) -> _Case:
-        """Let the status count for the spec if an autoscaler has only changed its replicas since then.
+        """Find out whether an autoscaler has only changed the replicas since the status was written.
 
         This matters if there is no record of the inputs of the replicas or of the router, or if the server went back to
-        an older template.
+        an older template. The status then counts for the spec.
         """
         generation = server.status.get("observedGeneration", 0)
         has_records = not case.history.is_record_lost and bool(case.router or server.spec.router is None)
@@ -235,8 +231,8 @@ class Templates:
         before = unrequested.Before(self._now(), replicas=case.live.get("spec", {}).get("replicas"))
         if not unrequested.was_only_scaled(stored, before):
             return case
-        state = _as_reported(case.state, server.status, generation)
-        return replace(case, state=replace(state, is_unchanged=True))
+        state = as_reported(case.state, server.status, generation)
+        return replace(case, state=replace(state, is_unchanged=False, is_only_scaled=True))
 
     async def has_settled(
         self,
@@ -328,13 +324,13 @@ class Templates:
         history = History(
             self._allowed_revisions(revision.newest(records, deployed), server, live),
             deployed=deployed,
-            used=max(map(revision.number_of, records), default=0),
+            taken=frozenset(map(revision.number_of, records)),
         )
         state = RolloutState(
             is_chosen=key in self.chosen,
             is_unserved=live is None and not was_ever_applied(server.status),
         )
-        state = _as_reported(state, server.status, server.metadata.generation)
+        state = as_reported(state, server.status, server.metadata.generation)
         return _Case(key, live, history, self._routers.cached(key, server), state)
 
     async def router_while_waiting(self, key: Key, server: KimiLinearServer) -> Revision | None:
@@ -379,9 +375,10 @@ class Templates:
         if options is None:
             return choice
         kept, built = case.router, router.build_pod_template(server, options)
-        if state.is_unchanged and (kept is None or kept.number != choice.current.number):
-            running = await self._routers.running(case.key, server, choice.running or choice.current)
+        if state.is_applied and (kept is None or kept.number != choice.current.number):
+            running = await self._routers.running(case.key, server, choice.before)
             kept = replace(running, refused=kept.refused if kept else {}) if running else kept
+        choice = choice.beside(kept)
         found = router_template.choose(server, built, kept, choice.current)
         if found.offer and state.is_chosen and not (choice.unknown or found.unknown):
             choice = choice.with_mark(server, case.history.next_number, metadata.hash_of(built))
@@ -470,27 +467,16 @@ class Templates:
         None if somebody has changed the template. Also None if there may be a record that was left out because it gives
         more access than the spec, and the template gives more, too (`_allowed_revisions`).
         """
-        is_lost = case.history.is_record_lost or has_lost_way_back(case.history, case.state)
-        is_usable = case.state.is_unchanged or bool(case.history.revisions)
-        if not (case.live and is_lost and is_usable):
+        is_usable = case.state.is_applied or bool(case.history.revisions)
+        if not (case.live and is_usable and has_lost_running(case.history, case.state)):
             return None
         deployment = await self._cluster.get(DEPLOYMENT, case.key.namespace, case.key.name)
         built = build_pod_template(server)
         applied = running_template(built, deployment) if deployment else None
-        is_allowed = self._allows_node_access or case.history.used < case.history.deployed
+        is_allowed = self._allows_node_access or case.history.deployed not in case.history.taken
         if applied is None or is_allowed or access.is_within(applied, access.reach([built]), None):
             return applied
         return None
-
-
-def _as_reported(state: RolloutState, status: Manifest, generation: int) -> RolloutState:
-    """Return the state with what a status says about a generation of the spec."""
-    return replace(
-        state,
-        is_unchanged=was_applied(status, generation),
-        is_rolling_out=is_rolling_out(status, generation),
-        is_rolled_back=was_rolled_back(status, generation),
-    )
 
 
 def _number_on(deployment: Manifest | None, server: KimiLinearServer) -> int:

@@ -286,7 +286,7 @@ def test_a_note_that_no_operator_wrote_is_ignored(note: object) -> None:
 def test_a_template_that_another_version_never_applied_to_a_new_server_is_given_up() -> None:
     never_ran, state = record(server(1)), RolloutState(is_unserved=True)
     assert abandons_newest(server(1), History([never_ran]), state)
-    current = choose(server(1), History([never_ran], used=1), state=state).current
+    current = choose(server(1), History([never_ran], taken={1}), state=state).current
     assert (current.number, current.template) == (2, build_pod_template(server(1)))
 
 
@@ -325,8 +325,8 @@ def test_a_rollout_mark_deleted_with_its_record_is_restored_during_the_rollout(a
     ("history", "number"),
     [
         (History(deployed=2), 2),
-        (History(deployed=2, used=2), 3),
-        (History(deployed=2, used=1), 2),
+        (History(deployed=2, taken={2}), 3),
+        (History(deployed=2, taken={1}), 2),
         (History(), 1),
         (History(deployed=10**18 - 1), 1),
     ],

@@ -1,16 +1,27 @@
 """The pods that run do not have the template of the newest record."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.conditions import find_condition
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Kind, Manifest
 from kimi_linear_operator.server import deployment, router
-from kimi_linear_operator.server.labels import AUTOMATIC_ANNOTATION, REVISION_ANNOTATION, TEMPLATE_ANNOTATION
+from kimi_linear_operator.server.labels import (
+    AUTOMATIC_ANNOTATION,
+    REVISION_ANNOTATION,
+    ROLLOUT_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+)
+from kimi_linear_operator.server.network_policy import needs_of_others
+from kimi_linear_operator.server.revision import History
+from kimi_linear_operator.server.spec import SERVER, KimiLinearServer
+from kimi_linear_operator.server.template_choice import choose
 from kimi_linear_operator.server.unrequested import Before, was_only_scaled
+from make import make_server
 from operated import KEY, World
 from unit.server import test_changed_defaults as owners
 from unit.server.test_replaced_marks import marks, verify
@@ -335,3 +346,141 @@ def test_a_spec_counts_as_only_scaled_only_if_nobody_has_scaled_the_deployment(r
     stored = world.cluster.live["KimiLinearServer/kimi"]
     before = Before("2026-11-24T23:00:00Z", replicas=replicas)
     assert was_only_scaled(stored, before) is (replicas == 1)
+
+
+def test_an_older_record_with_the_same_pods_and_an_older_annotation_replaces_no_pod(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The owner asked for the newest pods, and these were the same. The record of this is lost."""
+    world = World(verification={"mode": "Warn"})
+    for name in ("kimi", "kimi-router"):
+        world.report(name)
+    world.passes(2)
+    verify(world, 1)
+    world.annotations = {ROLLOUT_ANNOTATION: "now"}
+    world.passes(2)
+    assert records(world) == ["kimi-1", "kimi-2"]
+    before = [pods(world), world.pods]
+    build_other_pods(world, monkeypatch)
+    lose(world, 2)
+    world.passes(2)
+    assert ([pods(world), world.pods], records(world)) == (before, ["kimi-1", "kimi-2"])
+    assert world.condition()["reason"] == "NewTemplateAvailable"
+
+
+def make_unreadable(world: World, number: int) -> None:
+    """Let another version write a record that this version cannot read."""
+    unreadable = {**copy.deepcopy(world.record(number)), "data": {"from": "another version"}}
+    world.cluster.written.append("an edit")
+    unreadable["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 10)
+    world.cache.put(REVISION, unreadable)
+    live(world)
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["at once", "killed before the router is written"])
+def test_an_unreadable_record_of_the_replicas_replaces_no_router(
+    is_killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    world.report("kimi-router")
+    world.cluster.live["Deployment/kimi-router"] = world.router
+    before = [pods(world), world.pods]
+    build_other_pods(world, monkeypatch)
+    make_unreadable(world, 1)
+    if is_killed:
+        world.cluster.refused["Deployment/kimi-router"] = ApiError(500, "try again")
+        with pytest.raises(ApiError):
+            world.passes()
+        world.cluster.refused.clear()
+        world.new_operator()
+    world.passes(2)
+    assert ([pods(world), world.pods], world.condition()["reason"]) == (before, "NewTemplateAvailable")
+    world.owned = {**world.owned, "f:engine": {"f:contextLength": {}}}
+    world.change(engine={"contextLength": 4096})
+    assert world.pods != before[1]
+
+
+def rejected(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return a server at which an automatic rollout has stopped, because the answers with its template were wrong."""
+    world = World(verification={"mode": "Block", "onFailure": "Rollback"})
+    for name in ("kimi", "kimi-router"):
+        world.report(name)
+    world.passes(2)
+    verify(world, 1)
+    world.roll_out_other_replicas(monkeypatch)
+    verify(world, 2, has_passed=False)
+    world.passes(2)
+    for name in ("kimi", "kimi-router"):
+        world.report(name)
+    world.passes(2)
+    assert world.condition()["reason"] == "TemplateRejected"
+    return world
+
+
+@pytest.mark.parametrize("lost", [(2,), (1,), (1, 2)], ids=str)
+def test_an_automatic_rollout_goes_on_after_wrong_answers_only_if_the_owner_wants_it(
+    lost: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The records of the template that failed, or of the verified one, are lost. Other servers must not get it."""
+    world = rejected(monkeypatch)
+    before = [pods(world), world.pods]
+    for number in lost:
+        lose(world, number)
+    world.passes(3)
+    assert ([pods(world), world.pods], world.condition()["reason"]) == (before, "TemplateRejected")
+    assert marks(world) == ["kimi-2"]
+
+
+def test_a_router_of_a_server_that_went_back_keeps_its_pods_although_its_record_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = rejected(monkeypatch)
+    before = world.pods
+    monkeypatch.setattr(router, "_REQUESTS", {"cpu": "2", "memory": "512Mi"})
+    world.new_operator()
+    world.edit(annotation="")
+    world.passes(2)
+    assert world.pods == before
+
+
+class Shown(Owned):
+    """A server whose status every pass sees as the pass before has written it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        patch = self.cluster.patch_status
+
+        async def patch_and_show(kind: Kind, manifest: Manifest, status: Manifest, **more: bool) -> Manifest:
+            found = self.cluster.live["KimiLinearServer/kimi"]
+            version = str(int(found["metadata"]["resourceVersion"]) + 1)
+            shown = {**found, "metadata": {**found["metadata"], "resourceVersion": version}, "status": status}
+            self.cluster.live["KimiLinearServer/kimi"] = shown
+            self.cache.put(SERVER, shown)
+            return await patch(kind, manifest, status, **more)
+
+        self.cluster.patch_status = patch_and_show  # type: ignore[method-assign]
+
+
+def test_a_spec_that_seems_to_be_only_scaled_hides_no_difference_from_a_record() -> None:
+    """The router has no record, and the owner changes the spec and the replicas in one write."""
+    world = Shown().write({**_SIZE, "f:router": {}}, router={})
+    made = copy.deepcopy(world.cache.get(KEY._replace(name="kimi-router").of(DEPLOYMENT)))
+    assert made
+    del made["metadata"]["annotations"][TEMPLATE_ANNOTATION]
+    world.cluster.written.append("an edit")
+    made["metadata"]["resourceVersion"] = str(len(world.cluster.written) + 10)
+    world.cache.put(DEPLOYMENT, made)
+    world.cluster.live["Deployment/kimi-router"] = made
+    world.start()
+    owned = {**_SIZE, "f:router": {}, "f:engine": {"f:contextLength": {}}}
+    world.write(owned, router={}, replicas=2, engine={"contextLength": 8192})
+    assert "8192" in world.pods
+
+
+def test_the_ports_of_pods_stay_open_while_nobody_knows_their_spec() -> None:
+    """The records of a server that went back were all lost. Its pods have a sidecar with a port."""
+    server = KimiLinearServer.model_validate(make_server())
+    record = replace(choose(server, History()).current, inputs={})
+    serving = {"metadata": {"generation": 1}, "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}}
+    policy = {"spec": {"ingress": [{"ports": [{"port": 9999, "protocol": "TCP"}]}]}}
+    assert (9999, "TCP") in needs_of_others(record, record, serving, policy).ports

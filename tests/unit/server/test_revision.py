@@ -489,7 +489,7 @@ def test_no_change_of_a_user_ends_an_automatic_rollout() -> None:
 def test_pods_never_go_back_to_an_older_record_if_only_their_own_record_is_lost() -> None:
     applied, older = build_pod_template(server(generation=2, engine={"contextLength": 4096})), kept_by_older(1)
     request = server(generation=2, engine={"contextLength": 4096})
-    history = History([older], deployed=2, used=1)
+    history = History([older], deployed=2, taken={1})
     current = choose(request, history, applied=applied, state=RolloutState(is_unchanged=True)).current
     assert (current.number, current.template) == (2, applied)
 
