@@ -31,7 +31,7 @@ from kimi_linear_operator.reconcile.children import HasRead
 
 Result = TypeVar("Result")
 
-# How often to retry while another benchmark is about to start, or a client of a deleted benchmark still runs.
+# How soon to look again while another benchmark is about to start, or a client of a deleted benchmark still runs.
 LEFTOVER_RETRY_SECONDS = 5.0
 # The maximum number of simultaneous requests that check for running clients. It is needed because each list can hold a
 # page of 2 MiB in memory.
@@ -45,10 +45,12 @@ class Wait:
     Attributes:
         reason: The reason, with the name of the benchmark that goes first.
         again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
+        look: How soon to look again at something that no watch shows, in seconds; None if there is nothing.
     """
 
     reason: Reason
     again: float | None = None
+    look: float | None = None
 
 
 class Admission:
@@ -95,7 +97,7 @@ class Admission:
         news = (claim for rival, claim in rivals.items() if rival not in looked_at and claim.is_willing)
         if any(not asker.goes_before(claim) for claim in news):
             message = f"another benchmark of {target.name} has just appeared"
-            return Wait(Reason("WaitingForTurn", message), LOOK_RETRY_SECONDS)
+            return Wait(Reason("WaitingForTurn", message), look=LOOK_RETRY_SECONDS)
         return self._wait_for_turn(key, target, asker, rivals)
 
     def _wait_for_long(self, key: Key, manifest: Manifest, target: Target, now: str) -> Wait | None:
@@ -149,10 +151,10 @@ class Admission:
                 message = (
                     "other benchmarks are about to start, and only a few can check for running clients at the same time"
                 )
-                return Wait(Reason("WaitingForTurn", message), LOOK_RETRY_SECONDS)
+                return Wait(Reason("WaitingForTurn", message), look=LOOK_RETRY_SECONDS)
             is_busy = await self._is_busy(key, target, asker, rivals)
         message = f"a client of an earlier benchmark still runs against {target.name}"
-        return Wait(Reason("WaitingForTurn", message), LEFTOVER_RETRY_SECONDS) if is_busy else None
+        return Wait(Reason("WaitingForTurn", message), look=LEFTOVER_RETRY_SECONDS) if is_busy else None
 
     def has_rivals(self, key: Key) -> bool:
         """Return whether a benchmark takes turns with another one that wants to run."""

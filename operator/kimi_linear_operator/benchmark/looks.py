@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from kimi_linear_operator.reconcile.pauses import LONGEST_PAUSE_SECONDS
+
 # Before a start, a benchmark lists Jobs and pods ("a look"). This is the number of looks at the same time. Each look
 # occupies a worker until the API server has answered.
 LOOKS_AT_ONCE = 4
 # How many of these looks can be of one namespace.
 LOOKS_OF_NAMESPACE = 2
-# How often a benchmark without a place tries again.
+# How soon a benchmark without a place tries again. The pauses grow up to LONGEST_PAUSE_SECONDS.
 LOOK_RETRY_SECONDS = 5.0
-# How long a place is reserved for a namespace that found none. Such a namespace tries again within LOOK_RETRY_SECONDS.
-_KEPT_SECONDS = 3 * LOOK_RETRY_SECONDS
+# How long a place is reserved for a namespace that found none, longer than it waits until it tries again.
+_KEPT_SECONDS = LONGEST_PAUSE_SECONDS + LOOK_RETRY_SECONDS
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 
+from kimi_linear_operator import clock
 from kimi_linear_operator.benchmark import job, job_reasons, job_status, started, turn
 from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission, Wait
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
@@ -27,13 +28,15 @@ from kimi_linear_operator.reconcile.errors import (
     NameTakenError,
     lasting_reason,
 )
+from kimi_linear_operator.reconcile.pauses import Pauses
 from kimi_linear_operator.reconcile.resource_type import Context
 from kimi_linear_operator.server.rollouts import is_marked
 from kimi_linear_operator.server.spec import SERVER
 
 logger = logging.getLogger(__name__)
 
-# How often to requeue a benchmark whose pods do not start. This is needed because the operator does not watch Events.
+# How soon to look again at a benchmark whose pods do not start. This is needed because the operator does not watch
+# Events.
 LOOK_AGAIN_SECONDS = 30.0
 
 
@@ -49,6 +52,8 @@ class Step:
         failed_start: The last attempt that could not start and gave its turn back, None if the client has run since
             then.
         again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
+        look: How soon to look again at something that no watch shows, in seconds; None if there is nothing. The longer
+            the benchmark waits, the longer the pauses become.
     """
 
     reason: Reason
@@ -57,6 +62,7 @@ class Step:
     not_running: Reason | None = None
     failed_start: Manifest | None = None
     again: float | None = None
+    look: float | None = None
 
 
 class NextSuite:
@@ -77,9 +83,20 @@ class NextSuite:
         # them are requeued instead of waiting in their pass. Lists from the API server can take long, and a waiting
         # pass would occupy a worker.
         self._starting: set[tuple[str, str]] = set()
+        self._pauses = Pauses(clock.seconds)
+
+    def forget(self, key: Key) -> None:
+        """Forget a benchmark that is complete or deleted."""
+        self._pauses.forget(key)
 
     async def proceed(self, measurement: Measurement, suite: Suite) -> Step:
         """Stop a suite, start it, or follow it while it runs."""
+        step = await self._proceed(measurement, suite)
+        # A new Job or a new suite is a new cause, and is looked at as often as the first one.
+        cause = f"{suite.name} {step.job['metadata']['uid'] if step.job else ''}"
+        return replace(step, again=soonest([step.again, self._pauses.next(measurement.key, cause, step.look)]))
+
+    async def _proceed(self, measurement: Measurement, suite: Suite) -> Step:
         benchmark, state = measurement.benchmark, measurement.target_state
         suite_job = self._index.job_of(measurement.key, benchmark.metadata.uid, suite.name)
         failed = read_failed_start(benchmark.status) if suite_job else self._failed_start(measurement, suite)
@@ -95,7 +112,7 @@ class NextSuite:
             not_applied = lasting_reason(error)
             if not not_applied.blames_spec and not suite_job and self._admission.has_rivals(measurement.key):
                 failed = self._attempt(suite, not_applied)
-            return replace(step, not_applied=not_applied, failed_start=failed, again=BLOCKED_RETRY_SECONDS)
+            return replace(step, not_applied=not_applied, failed_start=failed, look=BLOCKED_RETRY_SECONDS)
         return step
 
     def _failed_start(self, measurement: Measurement, suite: Suite) -> Manifest | None:
@@ -138,8 +155,8 @@ class NextSuite:
             step = replace(step, failed_start=None)
         # Until the client runs, perhaps only Events show the problem, and the operator does not watch Events.
         is_fine = has_begun and not reason
-        waits = [next_look(pods, self._now()), None if is_fine else LOOK_AGAIN_SECONDS]
-        return replace(step, not_running=reason, again=soonest(waits))
+        again = [next_look(pods, self._now()), self._hold_seconds(suite_job, reason) if reason else None]
+        return replace(step, not_running=reason, again=soonest(again), look=None if is_fine else LOOK_AGAIN_SECONDS)
 
     def _must_give_way(
         self, measurement: Measurement, suite_job: Manifest, pods: list[Manifest], reason: Reason | None
@@ -147,8 +164,13 @@ class NextSuite:
         """Return whether a suite has not begun for this reason, and has held the target long enough."""
         if reason is None or job_status.has_begun(pods):
             return False
+        return self._hold_seconds(suite_job, reason) is None and self._admission.has_rivals(measurement.key)
+
+    def _hold_seconds(self, suite_job: Manifest, reason: Reason) -> float | None:
+        """Return for how many more seconds a suite that cannot start for this reason may hold its turn, None if 0."""
         age = seconds_between(suite_job["metadata"]["creationTimestamp"], self._now()) or 0.0
-        return age >= turn.may_hold_seconds(reason.name) and self._admission.has_rivals(measurement.key)
+        left = turn.may_hold_seconds(reason.name) - age
+        return left if left > 0 else None
 
     async def _why_not_running(self, suite_job: Manifest, pods: list[Manifest]) -> Reason | None:
         """Return why a Job's pods do not run, None if they run or the cause is not known."""
@@ -181,19 +203,19 @@ class NextSuite:
         benchmark, state = measurement.benchmark, measurement.target_state
         assert state.target  # noqa: S101 - `is_ready` has checked it
         if reason := self._refused(job.build_job(benchmark, suite, state.target), state.target.name):
-            return Step(reason, again=LOOK_AGAIN_SECONDS)
+            return Step(reason, look=LOOK_AGAIN_SECONDS)
         starting = state.target.label, measurement.key.namespace
         if self._is_another_starting(measurement.key, state.target.label):
             message = f"another benchmark of {state.target.name} is about to start"
-            return Step(Reason("WaitingForTurn", message), again=LEFTOVER_RETRY_SECONDS)
+            return Step(Reason("WaitingForTurn", message), look=LEFTOVER_RETRY_SECONDS)
         self._starting.add(starting)
         try:
             wait = await self._admission.wait(measurement.key, state.target, self._now())
             if wait := wait or self._wait_for_rollout(measurement):
-                return Step(wait.reason, again=wait.again)
+                return Step(wait.reason, again=wait.again, look=wait.look)
             if await self._stored_results.has_unread(benchmark):
                 message = "there are results of an earlier benchmark of this name"
-                return Step(Reason("WaitingForTurn", message), again=BEHIND_RETRY_SECONDS)
+                return Step(Reason("WaitingForTurn", message), look=BEHIND_RETRY_SECONDS)
             runner = job.build_runner(benchmark)
             started.note_fields(runner, benchmark)
             await self._children.apply(benchmark, metadata.with_fingerprint(runner))
@@ -201,12 +223,12 @@ class NextSuite:
             desired = job.build_job(benchmark, suite, state.target, live.snapshot)
             # A request may take long, and the automatic rollout only checks for Jobs.
             if wait := self._wait_for_rollout(measurement) or _wait_for_news(measurement, live):
-                return Step(wait.reason, again=wait.again)
+                return Step(wait.reason, again=wait.again, look=wait.look)
             created = await self._children.create(benchmark, metadata.with_fingerprint(desired))
             _refuse_another(created, desired)
         finally:
             self._starting.discard(starting)
-        return Step(state.reason, created, again=LOOK_AGAIN_SECONDS)
+        return Step(state.reason, created, look=LOOK_AGAIN_SECONDS)
 
     def _refused(self, desired: Manifest, target: str) -> Reason | None:
         """Return why a Job is not created: its pod would get more access than allowed. None if it would not.
@@ -237,7 +259,7 @@ class NextSuite:
         if server is None or not (server in self._about_to_change or is_marked(self._cache, server)):
             return None
         message = f"the operator is about to give server {server.name} the newest pod template (--rollout-pause)"
-        return Wait(Reason("ServerUnready", message), LEFTOVER_RETRY_SECONDS)
+        return Wait(Reason("ServerUnready", message), look=LEFTOVER_RETRY_SECONDS)
 
 
 def _wait_for_news(measurement: Measurement, live: ServerState) -> Wait | None:
@@ -247,7 +269,7 @@ def _wait_for_news(measurement: Measurement, live: ServerState) -> Wait | None:
         return None
     server = Key(measurement.key.namespace, reference.name, SERVER)
     reason = changed_reason(server, state.target.facts, live)
-    return Wait(reason, BEHIND_RETRY_SECONDS) if reason else None
+    return Wait(reason, look=BEHIND_RETRY_SECONDS) if reason else None
 
 
 def _refuse_another(created: Manifest, desired: Manifest) -> None:

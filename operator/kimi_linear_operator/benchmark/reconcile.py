@@ -100,10 +100,12 @@ class BenchmarkReconciler:
         if manifest is None or is_being_deleted(manifest):
             self._rechecker.forget(key)
             self._children.forget(key)
+            self._next_suite.forget(key)
             return None  # The garbage collector deletes its Jobs.
         checked = self._specs.check(manifest)
         try:
             if is_complete(manifest.get("status", {})):
+                self._next_suite.forget(key)
                 return await self._keep_complete(key, manifest)
             await self._read_server(key)
             return await self._advance(key, manifest, await self._rechecker.recheck(key, manifest, checked))

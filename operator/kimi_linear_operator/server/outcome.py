@@ -82,8 +82,7 @@ class Outcome:
         """
         not_applied = self.failures.to_report(failures)
         if not_applied and self._is_blocked(not_applied):
-            accepted = find_condition(status, "Accepted")
-            yield growing_seconds(accepted, now) if not_applied.blames_spec else BLOCKED_RETRY_SECONDS
+            yield growing_seconds(find_condition(status, "Accepted" if not_applied.blames_spec else "Ready"), now)
         if self.refused(failures):
             yield growing_seconds(find_condition(status, "Synced"), now)
         if self.contested:
@@ -112,7 +111,8 @@ def growing_seconds(condition: Manifest, now: str) -> float:
     """Return the seconds until the retry of a refused write.
 
     The result is a quarter of the time since a condition became False or Unknown. It is at least BLOCKED_RETRY_SECONDS
-    and at most LONGEST_BLOCKED_SECONDS.
+    and at most LONGEST_BLOCKED_SECONDS. A time in the future counts as if it were equally far in the past. Users can
+    write any time into a status, so such a time must not keep the pauses short.
 
     Args:
         condition: The condition, as the previous pass wrote it.
@@ -120,5 +120,5 @@ def growing_seconds(condition: Manifest, now: str) -> float:
     """
     if condition.get("status") not in ("False", "Unknown"):
         return BLOCKED_RETRY_SECONDS
-    refused = seconds_between(condition.get("lastTransitionTime"), now) or 0.0
+    refused = abs(seconds_between(condition.get("lastTransitionTime"), now) or 0.0)
     return min(max(BLOCKED_RETRY_SECONDS, refused / 4), LONGEST_BLOCKED_SECONDS)

@@ -21,6 +21,7 @@ from kimi_linear_operator.benchmark.resource_type import BENCHMARK_TYPE
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
+from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_condition, make_server, owned, stored
@@ -490,7 +491,8 @@ class Life:
     async def try_to_start(self, key: Key) -> None:
         aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.world.cache.get(key)))
         if wait := await self.admission.wait(key, aim, self.time()):
-            self.timers |= {} if wait.again is None else {key: self.now + wait.again}
+            again = soonest([wait.again, wait.look])
+            self.timers |= {} if again is None else {key: self.now + again}
             return
         self.ran.add(key)
         made = self.world.job(key)

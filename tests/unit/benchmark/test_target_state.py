@@ -345,7 +345,7 @@ def test_a_benchmark_that_appears_during_a_look_is_taken_into_account() -> None:
     world.news = [EARLIER]
     found = world.wait(LATER)
     assert found
-    assert found.again == LOOK_RETRY_SECONDS
+    assert found.look == LOOK_RETRY_SECONDS
 
 
 def test_a_benchmark_of_a_newer_definition_holds_a_server_too() -> None:

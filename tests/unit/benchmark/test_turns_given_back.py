@@ -370,7 +370,7 @@ def start_beside(world: World, key: Key, namespace: str) -> Step:
 def test_a_benchmark_does_not_block_its_worker_while_another_starts() -> None:
     """A waiting pass would block a worker that other keys need."""
     step = start_beside(World(), SECOND, "default")
-    assert (step.reason.name, step.again) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)
+    assert (step.reason.name, step.look) == ("WaitingForTurn", LEFTOVER_RETRY_SECONDS)
 
 
 def test_a_benchmark_starts_although_a_guest_of_its_server_is_about_to_start() -> None:

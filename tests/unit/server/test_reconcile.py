@@ -148,12 +148,19 @@ def test_a_temporary_error_is_reported_only_if_it_continues() -> None:
         assert bool(cluster.status) == is_told
 
 
-@pytest.mark.parametrize(("minutes", "seconds"), [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS)])
-def test_an_error_of_the_spec_is_retried_less_and_less_often(minutes: int, seconds: float) -> None:
-    cache, cluster = new_cache(), RefusingCluster({"Service/kimi": ApiError(422, "no")})
-    accepted = make_condition("Accepted", "False", "ApplyFailed", "no")
-    cache.put(SERVER, make_server() | {"status": {"observedGeneration": 1, "conditions": [accepted]}})
-    since = datetime.fromisoformat(accepted["lastTransitionTime"])
+@pytest.mark.parametrize(
+    ("minutes", "seconds"),
+    [(0, BLOCKED_RETRY_SECONDS), (4, 60), (40, LONGEST_BLOCKED_SECONDS), (-9999, LONGEST_BLOCKED_SECONDS)],
+)
+@pytest.mark.parametrize(("error", "false"), [(422, "Accepted"), (403, "Ready")])
+def test_an_error_that_stays_is_retried_less_and_less_often(
+    minutes: int, seconds: float, error: int, false: str
+) -> None:
+    """Somebody may have written a time in the future into the status."""
+    cache, cluster = new_cache(), RefusingCluster({"Service/kimi": ApiError(error, "no")})
+    condition = make_condition(false, "False", "ApplyFailed", "no")
+    cache.put(SERVER, make_server() | {"status": {"observedGeneration": 1, "conditions": [condition]}})
+    since = datetime.fromisoformat(condition["lastTransitionTime"])
     now = (since + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
     cluster.live["KimiLinearServer/kimi"] = make_server()
     reconciler = Passes(cluster, cache, now=lambda: now)
