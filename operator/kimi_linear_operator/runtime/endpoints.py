@@ -2,8 +2,9 @@
 
 import asyncio
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 from aiohttp import web
@@ -29,7 +30,10 @@ Exposition = Callable[[], Iterator[bytes]]
 _SLOWEST_SECONDS = 10.0
 # How many clients may read metrics at the same time. Each can keep a piece of the metrics in memory. Two or three
 # replicas of Prometheus are usual.
-MOST_READERS = 8
+MOST_READERS = 16
+# How many of them may have the same address. Every pod of the cluster may connect, and a pod has one address. So clients
+# of one pod cannot take the places of Prometheus.
+MOST_READERS_OF_ADDRESS = 2
 # Open connections: more than probes, Prometheus and people need. Every pod of the cluster may connect. Each connection
 # takes a file descriptor, and many systems allow a process only 1,024 of these.
 MOST_CONNECTIONS = 128
@@ -121,21 +125,22 @@ def _metrics_handler(
 
     It makes the answer in pieces, because the whole answer can use a core for seconds. The event loop takes the
     snapshot, and threads make the pieces. So the Lease is renewed in the meantime. Only one piece of each answer is in
-    memory, because all metrics can be tens of megabytes. A slow client does not delay other clients.
+    memory, because all metrics can be tens of megabytes. A slow client does not delay other clients, and clients of one
+    address take few places.
 
     Args:
         exposition: Makes the metrics.
         readers: The connections of the clients that read metrics now.
     """
-    makes_piece, places = asyncio.Lock(), asyncio.Semaphore(MOST_READERS)
+    makes_piece, places = asyncio.Lock(), Counter[str | None]()
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        if places.locked():
-            return web.Response(text=f"{MOST_READERS} other clients are reading the metrics\n", status=503)
+        if places.total() >= MOST_READERS or places[request.remote] >= MOST_READERS_OF_ADDRESS:
+            return web.Response(text=f"{places.total()} other clients are reading the metrics\n", status=503)
         is_compressed = "gzip" in request.headers.get("Accept-Encoding", "")
         encoding = {"Content-Encoding": "gzip"} if is_compressed else {}
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST, **encoding})
-        async with places:
+        with _place(places, request.remote):
             pieces, connection = exposition(), request.transport
             readers.add(connection)
             try:
@@ -144,11 +149,25 @@ def _metrics_handler(
             except TimeoutError:
                 if request.transport:
                     request.transport.abort()  # Without an error, the answer would look complete.
+            except ConnectionError:
+                pass  # The client has gone. It may come and go as often as it likes, so the log does not name it.
             finally:
                 readers.discard(connection)
         return response
 
     return answer
+
+
+@contextmanager
+def _place(places: Counter[str | None], address: str | None) -> Iterator[None]:
+    """Count a client of an address within the context."""
+    places[address] += 1
+    try:
+        yield
+    finally:
+        places[address] -= 1
+        if not places[address]:
+            del places[address]
 
 
 async def _send(

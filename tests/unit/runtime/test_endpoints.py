@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from kimi_linear_operator.runtime import endpoints
-from kimi_linear_operator.runtime.endpoints import MOST_CONNECTIONS, MOST_READERS, SHUTDOWN_SECONDS, Readiness, serving
+from kimi_linear_operator.runtime.endpoints import (
+    MOST_CONNECTIONS,
+    MOST_READERS,
+    MOST_READERS_OF_ADDRESS,
+    SHUTDOWN_SECONDS,
+    Readiness,
+    serving,
+)
 
 # More than fits into the buffers of a connection.
 _LARGE = b"x" * 2**25
@@ -50,8 +58,11 @@ class Scraped:
             yield b"x" * 2**20
 
 
-async def ask(port: int, headers: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def ask(
+    port: int, headers: bytes = b"", address: str = "127.0.0.1"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask for metrics from this address, as a pod with this address would."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
     writer.write(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n" + headers + b"\r\n")
     return reader, writer
 
@@ -63,7 +74,7 @@ def test_a_client_that_does_not_read_delays_no_other_and_takes_little_memory() -
         async with serving(
             "127.0.0.1", 0, healthz=lambda: [], readyz=lambda: Readiness([], []), exposition=scraped
         ) as port:
-            slow = [await ask(port) for _ in range(MOST_READERS - 1)]
+            slow = [await ask(port, address=f"127.0.1.{number}") for number in range(MOST_READERS - 1)]
             await asyncio.sleep(0.2)
             assert scraped.made < 8 * MOST_READERS, "more pieces are made than are read"
             began = time.monotonic()
@@ -86,7 +97,7 @@ def test_only_a_few_clients_read_at_once_and_the_next_may_when_one_has_gone(monk
         async with serving(
             "127.0.0.1", 0, healthz=lambda: [], readyz=lambda: Readiness([], []), exposition=Scraped(64)
         ) as port:
-            slow = [await ask(port) for _ in range(MOST_READERS)]
+            slow = [await ask(port, address=f"127.0.1.{number}") for number in range(MOST_READERS)]
             await asyncio.sleep(0.3)
             lines = []
             for pause in (0.0, 1.5):
@@ -99,6 +110,50 @@ def test_only_a_few_clients_read_at_once_and_the_next_may_when_one_has_gone(monk
             return lines
 
     assert [line.split()[1] for line in asyncio.run(test())] == [b"503", b"200"]
+
+
+def test_clients_of_one_address_keep_no_other_from_the_metrics() -> None:
+    async def test() -> tuple[list[bytes], bytes]:
+        async with serving(
+            "127.0.0.1", 0, healthz=lambda: [], readyz=lambda: Readiness([], []), exposition=Scraped(64)
+        ) as port:
+            many = [await ask(port) for _ in range(3 * MOST_READERS)]
+            lines = [await reader.readline() for reader, _ in many]
+            scrape, scraper = await ask(port, address="127.0.1.1")
+            lines_of_another = await scrape.readline()
+            for _, writer in (*many, (scrape, scraper)):
+                writer.close()
+            return lines, lines_of_another
+
+    lines, of_another = asyncio.run(test())
+    statuses = [line.split()[1] for line in lines]
+    assert statuses.count(b"200") == MOST_READERS_OF_ADDRESS
+    assert of_another.split()[1] == b"200"
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+def test_a_client_that_resets_its_connection_leaves_no_line_in_the_log(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        answer = Readiness([], ["x" * 2**22])
+        async with serving("127.0.0.1", 0, healthz=lambda: [], readyz=lambda: answer, exposition=Scraped(64)) as port:
+            for _ in range(5):
+                client = socket.socket()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(client, ("127.0.0.1", port))
+                await loop.sock_sendall(client, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                await loop.sock_recv(client, 20)
+                await asyncio.sleep(0.05)
+                # With this option, the system sends a reset instead of the usual end.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            await asyncio.sleep(0.5)
+
+    asyncio.run(test())
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("aiohttp")] == []
 
 
 @pytest.mark.parametrize("headers", [b"", b"Accept-Encoding: gzip\r\n"])
