@@ -272,6 +272,21 @@ def test_a_file_without_a_benchmark_is_refused(change: Manifest, message: str) -
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("form", sorted(report.REPORTS))
+def test_a_forged_or_later_verdict_and_rule_break_no_report(form: str) -> None:
+    forged = f"Passed\n\n# Pwned ![x](https://evil.example/p.png) @org {HOSTILE}"
+    benchmark = hostile()
+    benchmark["status"]["verdict"] = forged
+    for result in benchmark["status"]["results"]:
+        result["findings"] = [{**MISSED, "rule": forged}]
+    text = report.REPORTS[form](report.read(benchmark))
+    if form in ("markdown", "text"):
+        assert ": Unknown" in text.splitlines()[0]
+        assert not [line for line in text.splitlines() if line.startswith(("# Pwned", "# heading"))]
+    if form == "markdown":
+        assert not [words for words in ("![x]", "@org") if words in text], "no picture, no reference"
+
+
 @pytest.mark.parametrize("highest", [0, 1e-9, 0.3, 1, 99, 100, 3169.72, 1e12])
 def test_a_linear_axis_has_round_ticks_and_is_long_enough(highest: float) -> None:
     steps = plot.linear_steps(highest)

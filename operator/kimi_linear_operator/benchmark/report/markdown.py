@@ -55,7 +55,7 @@ def _suite(run: Run, suite: SuiteRun) -> Iterator[list[str]]:
         return
     counts = f"{result.completed} of {result.requested} requests succeeded."
     yield [_plain(f"{result.outcome}: {counts} {result.message}".rstrip())]
-    yield [f"- {_mark(finding)} {finding.rule}: {_plain(finding.message)}" for finding in suite.findings]
+    yield [f"- {_mark(finding)} {_plain(finding.rule)}: {_plain(finding.message)}" for finding in suite.findings]
     if suite.rows:
         header = ["metric", run.name, *([*_reference_name(run), "ratio", "better is", ""] if run.reference else [])]
         yield list(_table(header, [_cells(run, row) for row in suite.rows], _NUMBERS))

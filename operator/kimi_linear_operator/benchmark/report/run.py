@@ -26,6 +26,8 @@ from kimi_linear_operator.kubernetes.kinds import Manifest
 Change = Literal["better", "worse", "same"]
 
 UNFINISHED = "Unfinished"
+UNKNOWN = "Unknown"
+_VERDICTS = ("Passed", "Failed", "Invalid")
 
 _ENVIRONMENT = [name for name in Environment.model_fields if name != "command"]
 
@@ -184,8 +186,9 @@ class Run:
 
     @property
     def verdict(self) -> str:
-        """Return the verdict: Passed, Failed, Invalid or Unfinished."""
-        return self.status.verdict or UNFINISHED
+        """Return the verdict: Passed, Failed, Invalid or Unfinished; Unknown if this version does not know it."""
+        verdict = self.status.verdict or UNFINISHED
+        return verdict if verdict in (*_VERDICTS, UNFINISHED) else UNKNOWN
 
     @property
     def environment(self) -> list[EnvironmentRow]:

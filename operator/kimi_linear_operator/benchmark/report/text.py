@@ -35,8 +35,10 @@ def suite_lines(suite: SuiteRun) -> Iterator[str]:
 
 
 def _joined(parts: Iterable[Iterator[str]]) -> str:
-    """Join parts with an empty line between them. Parts without lines are left out."""
-    return "\n".join("".join(f"{line}\n" for line in lines) for part in parts if (lines := list(part)))
+    """Join parts with an empty line between them. Parts without lines are left out. No text begins another line."""
+    return "\n".join(
+        "".join(f"{' '.join(line.splitlines())}\n" for line in lines) for part in parts if (lines := list(part))
+    )
 
 
 def _speed_lines(suite: SuiteRun) -> Iterator[str]:
@@ -93,7 +95,7 @@ def _suite(run: Run, suite: SuiteRun) -> Iterator[str]:
 
 def _findings(run: Run) -> Iterator[str]:
     rows = [
-        (suite.name, finding.rule, "passed" if finding.passed else "FAILED", _one_line(finding.message))
+        (suite.name, _one_line(finding.rule), "passed" if finding.passed else "FAILED", _one_line(finding.message))
         for suite in run.suites
         for finding in suite.findings
     ]
