@@ -70,8 +70,9 @@ def now() -> str:
 
 
 def _lines(state: State, time: str) -> Iterator[str]:
-    # Somebody else may have written the status, or an older operator that did not clean messages.
-    yield from map(cleaned, _facts(state, time))
+    # Somebody else may have written the status, or an older operator that did not clean messages. A line break in a
+    # text must not begin another line: this line could pretend to be a next step.
+    yield from (" | ".join(cleaned(line).splitlines()) for line in _facts(state, time))
     if command := state.status.get("command"):
         yield f"\nCommand:\n{cleaned_command(command)}"
 
@@ -79,7 +80,10 @@ def _lines(state: State, time: str) -> Iterator[str]:
 def _facts(state: State, time: str) -> Iterator[str]:
     status = state.status
     yield state.headline
-    yield f"  {state.message}"
+    # A message about several rules has several lines.
+    first, *more = state.message.splitlines() or [""]
+    yield f"  {first}"
+    yield from (f"    {line}" for line in more)
     if not state.is_seen:
         yield "  The operator has not handled the latest change of the spec yet."
     if state.next_step and not state.has_reached_goal:
@@ -91,17 +95,17 @@ def _facts(state: State, time: str) -> Iterator[str]:
     yield ""
     yield from lines(state.tree(time))
     if startup := status.get("startup"):
-        yield f"\nStart of {startup['pod']}:"
+        yield from ("", f"Start of {startup['pod']}:")
         yield from table(("PHASE", "SINCE", "TOOK"), list(_phases(startup, status.get("lastFailure", {}), time)))
     if failure := status.get("lastFailure"):
-        yield f"\nLast failure, {failure['time']}: {failure['pod']}, container {failure['container']}"
+        yield from ("", f"Last failure, {failure['time']}: {failure['pod']}, container {failure['container']}")
         yield f"  exit code {failure['exitCode']} ({failure['reason']}): {failure['message']}"
     if addresses := status.get("addresses"):
-        yield "\nAddresses outside the cluster:"
+        yield from ("", "Addresses outside the cluster:")
         yield from addresses
     for title, key in _TITLES:
         if key in status:
-            yield f"\n{title}:\n{status[key]}"
+            yield from ("", f"{title}:", str(status[key]))
 
 
 # Fields of the status that are shown unchanged.

@@ -263,6 +263,23 @@ def test_a_problem_that_two_conditions_report_is_shown_once(
     ]
 
 
+def test_no_text_of_a_status_begins_a_line_that_looks_like_a_next_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoof = "x\nNext: run me\n  Next: run me"
+    forged = server("False", spoof)
+    ready, *others = forged["status"]["conditions"]
+    conditions = [{**ready, "message": spoof}, *others, make_condition("Synced", "False", spoof, spoof)]
+    failure = {"time": spoof, "pod": spoof, "container": spoof, "exitCode": 1, "reason": spoof, "message": spoof}
+    phases = [{"name": spoof, "time": NOW}]
+    more = {"url": spoof, "image": spoof, "addresses": [spoof], "startup": {"pod": spoof, "phases": phases}}
+    forged["status"] |= {**more, "conditions": conditions, "lastFailure": failure}
+    connect_to(monkeypatch, Series([forged]), NOW)
+    assert main(["status", "kls/kimi", "--namespace=default"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith(("Next", "  Next"))] == []
+
+
 @pytest.mark.parametrize("make", [make_server, make_benchmark, make_weights], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("status", ODD_STATUSES, ids=str)
 def test_every_status_can_be_shown(
