@@ -36,6 +36,8 @@ _MOST_TOKENS = 512
 # Status codes for a wrong key, and for servers that are busy or missing. They say nothing about tool calls.
 _NO_ANSWERS = (401, 403, 404, 429, 502, 503, 504)
 _LONGEST_QUOTE = 200
+# In bytes. The longest answer has `_MOST_TOKENS` tokens, each of them in an event of some hundred bytes.
+_LONGEST_ANSWER = 2**21
 # Markers of Kimi's format. In the text of an answer, they show that the parser has missed a call.
 _MARKER = "<|tool_call"
 
@@ -215,10 +217,10 @@ def ask(address: str, key: str, request: Request) -> Json:
     with _opened(f"{address}/v1/chat/completions", key, request.body) as answer:
         try:
             if request.is_streamed:
-                lines = (line.decode().strip() for line in answer)
+                lines = (line.decode().strip() for line in _read(answer).split(b"\n"))
                 texts = (line.removeprefix("data:").strip() for line in lines if line.startswith("data:"))
                 return joined([json.loads(text) for text in texts if text != "[DONE]"])
-            message = json.loads(answer.read())["choices"][0]["message"]
+            message = json.loads(_read(answer))["choices"][0]["message"]
         except (IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise CallError(f"the answer does not have the shape of OpenAI's answers ({error!r})") from None
     if not isinstance(message, dict):
@@ -231,6 +233,18 @@ def _opened(url: str, key: str, body: Json | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     # The address has the scheme HTTP or HTTPS, and no redirect leads to another one.
     return _OPENER.open(urllib.request.Request(url, data, headers), timeout=_TIMEOUT)  # noqa: S310
+
+
+def _read(answer: Any) -> bytes:
+    """Return an answer.
+
+    Raises:
+        ValueError: It is too long. A server could send data until the memory is full.
+    """
+    data: bytes = answer.read(_LONGEST_ANSWER + 1)
+    if len(data) > _LONGEST_ANSWER:
+        raise ValueError(f"it has more than {_LONGEST_ANSWER} bytes")
+    return data
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -248,9 +262,10 @@ def served_model(address: str, key: str) -> str:
 
     Raises:
         OSError: The server cannot be reached, or refuses the request.
+        ValueError: The answer is no JSON, or too long.
     """
     with _opened(f"{address}/v1/models", key) as answer:
-        return str(json.loads(answer.read())["data"][0]["id"])
+        return str(json.loads(_read(answer))["data"][0]["id"])
 
 
 def _problem_of(address: str, key: str, request: Request) -> str:
@@ -262,7 +277,7 @@ def _problem_of(address: str, key: str, request: Request) -> str:
     except urllib.error.HTTPError as error:
         if error.code in _NO_ANSWERS:
             raise
-        return f"HTTP {error.code}: {_quoted(error.read()[:_LONGEST_QUOTE].decode(errors='replace'))}"
+        return f"HTTP {error.code}: {_quoted(error.read(_LONGEST_QUOTE).decode(errors='replace'))}"
     return ""
 
 

@@ -1,10 +1,12 @@
 """Which answers count as valid tool calls."""
 
 import ast
+import contextlib
 import http.server
 import json
 import sys
 import threading
+import tracemalloc
 import urllib.error
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator.benchmark import tool_calls
-from kimi_linear_operator.benchmark.tool_calls import CallError, check_answer, joined, request_of, served_model
+from kimi_linear_operator.benchmark.tool_calls import CallError, ask, check_answer, joined, request_of, served_model
 
 FILE = Path(tool_calls.__file__)
 ARGUMENTS: dict[str, Any] = {
@@ -135,3 +137,35 @@ def test_the_client_sends_its_key_to_no_redirected_address() -> None:
             served_model(f"http://127.0.0.1:{server.server_port}", "key")
         server.shutdown()
     assert asked == ["/v1/models"]
+
+
+class Endless(http.server.BaseHTTPRequestHandler):
+    """Sends data until the client ends the connection."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                self.wfile.write(b"data: " + b" " * 2**20)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_an_answer_without_an_end_takes_little_memory() -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        tracemalloc.start()
+        with pytest.raises(ValueError, match="more than 2097152 bytes"):
+            served_model(address, "")
+        for number in (0, 1):
+            with pytest.raises(CallError, match="more than 2097152 bytes"):
+                ask(address, "", request_of(number, "kimi"))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        server.shutdown()
+    assert most < 8 * 2**20
