@@ -66,6 +66,13 @@ API_REQUESTS = Counter(
     ["verb", "code"],
     registry=REGISTRY,
 )
+FORBIDDEN_REQUESTS = Counter(
+    "kimi_linear_operator_forbidden_requests",
+    "Requests that the API server refused because the operator lacks the permission, by verb. A full quota does not "
+    "count: the status of the resource quotes it",
+    ["verb"],
+    registry=REGISTRY,
+)
 STATUS_REFUSED = Counter(
     "kimi_linear_operator_status_refused",
     "Statuses that the API server refused, by kind of the resource and by status code of the answer. The Event "
@@ -113,6 +120,8 @@ LEADING = Gauge(
 )
 
 
-def count_request(verb: str, status: int) -> None:
+def count_request(verb: str, status: int, *, lacks_permission: bool = False) -> None:
     """Count a request to the API server by the status code of its answer, 0 if there was no answer."""
     API_REQUESTS.labels(verb, status).inc()
+    if lacks_permission:
+        FORBIDDEN_REQUESTS.labels(verb).inc()

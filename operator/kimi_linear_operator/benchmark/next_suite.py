@@ -155,8 +155,8 @@ class NextSuite:
             step = replace(step, failed_start=None)
         # Until the client runs, perhaps only Events show the problem, and the operator does not watch Events.
         is_fine = has_begun and not reason
-        again = [next_look(pods, self._now()), self._hold_seconds(suite_job, reason) if reason else None]
-        return replace(step, not_running=reason, again=soonest(again), look=None if is_fine else LOOK_AGAIN_SECONDS)
+        limits = [next_look(pods, self._now()), self._hold_seconds(suite_job, reason) if reason else None]
+        return replace(step, not_running=reason, again=soonest(limits), look=None if is_fine else LOOK_AGAIN_SECONDS)
 
     def _must_give_way(
         self, measurement: Measurement, suite_job: Manifest, pods: list[Manifest], reason: Reason | None

@@ -64,6 +64,11 @@ _DENIED = re.compile("ValidatingAdmissionPolicy '.*' with binding '.*' denied re
 # k8s.io/apiserver, plugin/namespace/lifecycle. The resource is deleted together with its namespace, so this error needs
 # no condition.
 _TERMINATING = "because it is being terminated"
+# The answer to a request without permission (k8s.io/apiserver, endpoints/handlers/responsewriters, `Forbidden`). Quotas
+# and admission have status 403, too, but another message. They concern one object, whose status quotes the message.
+_FORBIDDEN = 403
+_NO_PERMISSION = re.compile(rb'User \\?"[^"\\]*\\?" cannot ')
+_LONGEST_BEGINNING = 2048
 
 
 class ApiError(Exception):
@@ -157,6 +162,16 @@ def _blamed_fields(answer: dict[str, Any]) -> list[Any]:
     details = answer.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     return [cause.get("field") for cause in causes or () if isinstance(cause, dict)]
+
+
+def lacks_permission(status: int, content: bytes) -> bool:
+    """Return whether the API server refused a request because the client lacks the permission for it.
+
+    Args:
+        status: HTTP status code.
+        content: The answer, not decoded.
+    """
+    return status == _FORBIDDEN and _NO_PERMISSION.search(content[:_LONGEST_BEGINNING]) is not None
 
 
 def may_be_stored(status: int) -> bool:

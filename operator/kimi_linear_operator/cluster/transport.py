@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -16,7 +17,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kimi_linear_operator import clock
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import Answer
-from kimi_linear_operator.cluster.errors import NO_ANSWER, UNREACHABLE, ApiError, may_be_stored
+from kimi_linear_operator.cluster.errors import NO_ANSWER, UNREACHABLE, ApiError, lacks_permission, may_be_stored
 from kimi_linear_operator.cluster.request import Request
 
 REQUEST_TIMEOUT_SECONDS = 30.0
@@ -37,11 +38,21 @@ STALL_SECONDS = 2.0
 # aiohttp keeps twice as much of an answer that nobody reads.
 _BUFFER_BYTES = _LARGE_ANSWER
 
-Observe = Callable[[str, int], None]
-"""Called with the verb of a request and the status of its answer, 0 without an answer."""
+
+class Observe(Protocol):
+    """Called for every answer."""
+
+    def __call__(self, verb: str, status: int, *, lacks_permission: bool = False) -> None:
+        """Take an answer.
+
+        Args:
+            verb: The verb of the request.
+            status: The status of the answer, 0 without an answer.
+            lacks_permission: Whether the operator lacks the permission for the request.
+        """
 
 
-def ignore_answer(_verb: str, _status: int) -> None:
+def ignore_answer(verb: str, status: int, *, lacks_permission: bool = False) -> None:
     """Do nothing."""
 
 
@@ -217,7 +228,7 @@ class Transport:
             self.observe(request.verb, UNREACHABLE)
             cause = str(error) or type(error).__name__
             raise ApiError(UNREACHABLE, f"{NO_ANSWER} {self.server}: {cause}") from error
-        self.observe(request.verb, response.status)
+        self.observe(request.verb, response.status, lacks_permission=lacks_permission(response.status, content))
         return Answer(response.status, content, response.headers.get("Retry-After", ""))
 
     async def _read(self, response: aiohttp.ClientResponse, place: AsyncExitStack, most_bytes: int | None) -> bytes:

@@ -19,7 +19,10 @@ from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import resource_version, retry_seconds_of
 from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.request import USER_AGENT
-from kimi_linear_operator.cluster.transport import Observe, ignore_answer
+from kimi_linear_operator.cluster.transport import ignore_answer
+
+# Called with the verb of a request and the status of its answer.
+_Observe = Callable[[str, int], object]
 
 # After this many bytes of a watch's events, run a garbage collection, even if there were few objects.
 UNFREED_BYTES = 4 * 2**20
@@ -84,7 +87,7 @@ class Listener:
         is_blind: Returns whether the next watch starts again from a list, because the last watches were blind.
     """
 
-    note_answer: Observe
+    note_answer: _Observe
     may_ask: Callable[[], bool] = _always
     note_event: Callable[[], None] = _ignore
     read_large: Callable[[Mapping[str, Any]], None] = _ignore
@@ -101,7 +104,7 @@ class WatchSession:
     client: aiohttp.ClientSession
 
 
-async def watch_session(listeners: Mapping[str, Listener], observe: Observe = ignore_answer) -> WatchSession:
+async def watch_session(listeners: Mapping[str, Listener], observe: _Observe = ignore_answer) -> WatchSession:
     """Return a session for lists and watches, which belongs to the caller's event loop.
 
     Every request gets the current credentials. They are read again when the API server refuses them, so a rotated token
@@ -174,7 +177,7 @@ class _AnswersForKopf:
     client: ApiClient
     prefix: str
     listeners: Mapping[str, Listener]
-    observe: Observe
+    observe: _Observe
     _pauses: defaultdict[str, Pause] = field(default_factory=lambda: defaultdict(Pause))
 
     async def authenticated(

@@ -31,8 +31,8 @@ _SLOWEST_SECONDS = 10.0
 # How many clients may read metrics at the same time. Each can keep a piece of the metrics in memory. Two or three
 # replicas of Prometheus are usual.
 MOST_READERS = 16
-# How many of them may have the same address. Every pod of the cluster may connect, and a pod has one address. So clients
-# of one pod cannot take the places of Prometheus.
+# How many of them may have the same address. Every pod of the cluster may connect, and a pod has one address. So the
+# clients of one pod cannot take the places of Prometheus.
 MOST_READERS_OF_ADDRESS = 2
 # Open connections: more than probes, Prometheus and people need. Every pod of the cluster may connect. Each connection
 # takes a file descriptor, and many systems allow a process only 1,024 of these.

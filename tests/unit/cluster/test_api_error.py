@@ -11,11 +11,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
-from answering import refused
+from answering import answering, refused
+from kimi_linear_operator import counters
 from kimi_linear_operator.cluster.answer import LONGEST_RETRY_SECONDS
 from kimi_linear_operator.cluster.client import connect_to
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.watch_session import Listener, watch_session
+from kimi_linear_operator.kubernetes.kinds import JOB
 from kimi_linear_operator.server.spec import SERVER
 
 
@@ -91,3 +93,28 @@ def test_a_watch_whose_credentials_are_refused_is_retried_until_they_are_accepte
     assert asyncio.run(watch()) == 200
     assert heard == [401] * 5 + [200]
     assert observed == [("WATCH", status) for status in heard]
+
+
+NO_PERMISSION = (
+    'pods "a" is forbidden: User "system:serviceaccount:kimi:kimi" cannot patch resource "pods" in API group ""'
+)
+QUOTA = 'jobs.batch "a" is forbidden: exceeded quota: few, requested: count/jobs.batch=1, used: 3, limited: 3'
+LIMIT = 'persistentvolumeclaims "a" is forbidden: minimum storage usage per PersistentVolumeClaim is 2Gi'
+POLICY = 'admission webhook "policy.example" denied the request: no'
+
+
+@pytest.mark.parametrize(("message", "counts"), [(NO_PERMISSION, 1), (QUOTA, 0), (LIMIT, 0), (POLICY, 0)])
+def test_only_a_missing_permission_counts_as_one(message: str, counts: int) -> None:
+    """The status of the object quotes a full quota. An administrator need not know about it."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return refused(403, message)
+
+    async def test() -> None:
+        async with answering(answer, counters.count_request) as cluster:
+            with pytest.raises(ApiError):
+                await cluster.get(JOB, "default", "a")
+
+    before = counters.FORBIDDEN_REQUESTS.labels("GET")._value.get()
+    asyncio.run(test())
+    assert counters.FORBIDDEN_REQUESTS.labels("GET")._value.get() - before == counts

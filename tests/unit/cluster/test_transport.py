@@ -121,11 +121,14 @@ def _live(name: str) -> Manifest:
 def test_every_answer_is_reported_by_verb_and_status() -> None:
     told: list[tuple[str, int]] = []
 
+    def tell(verb: str, status: int, **_: bool) -> None:
+        told.append((verb, status))
+
     async def answer(request: web.Request) -> web.Response:
         return web.json_response({"items": []}, status=409 if request.method == "PATCH" else 403)
 
     async def test() -> None:
-        async with answering(answer, lambda verb, status: told.append((verb, status))) as cluster:
+        async with answering(answer, tell) as cluster:
             with suppress(ApiError):
                 await cluster.get(CONFIG_MAP, "default", "missing")
             with suppress(ApiError):
@@ -133,7 +136,7 @@ def test_every_answer_is_reported_by_verb_and_status() -> None:
             with suppress(ApiError):
                 await cluster.list(CONFIG_MAP, "default")
         nowhere = Configuration(host="http://127.0.0.1:1")
-        async with connect_to(nowhere, lambda verb, status: told.append((verb, status))) as cluster:
+        async with connect_to(nowhere, tell) as cluster:
             with suppress(ApiError):
                 await cluster.get(CONFIG_MAP, "default", "missing")
 

@@ -50,7 +50,8 @@ def known() -> dict[str, set[str]]:
     for family in families:
         for sample in family.samples:
             names.setdefault(sample.name, set()).update(sample.labels)
-    for counted in (counters.RECONCILES, counters.API_REQUESTS, counters.STATUS_REFUSED, counters.WATCH_FAILURES):
+    by_label = (counters.API_REQUESTS, counters.FORBIDDEN_REQUESTS, counters.STATUS_REFUSED, counters.WATCH_FAILURES)
+    for counted in (counters.RECONCILES, *by_label):
         [family] = counted.collect()
         names[f"{family.name}_total"] = set(counted._labelnames)
     [family] = counters.SCOPE_UNREADABLE.collect()
