@@ -44,8 +44,9 @@ from kimi_linear_operator.weights.progress import Progress
 from kimi_linear_operator.weights.spec import WEIGHTS, KimiLinearWeights
 from kimi_linear_operator.weights.status import WeightsObservation, weights_status
 
-# After this time, the operator deletes a Job that ended without a result, and creates another one.
-SECONDS_WITHOUT_RESULT = 60.0
+# After this time, the operator deletes a Job that ended without a result, and creates another one. If the next Jobs end
+# without a result, too, they stay longer: otherwise a wrong image would cost more than a thousand pods a day, for ever.
+WITHOUT_RESULT = Backoff(first=60.0, longest=3600.0)
 # If a Job has no pod for this long, the operator reads the Job's Events. It reads them again after each such period.
 SECONDS_WITHOUT_POD = 30.0
 # How long to wait before blocked children are written again. Another owner's object or a refusal of the API server
@@ -83,6 +84,8 @@ class WeightsReconciler:
         self._logs = FetchLogs(context)
         # How often in a row the children of weights could not be written.
         self._blocked: dict[Key, int] = {}
+        # How many Jobs of weights in a row were deleted because they had ended without a result.
+        self._without_result: dict[Key, int] = {}
 
     async def run(self, _: Callable[[], bool], __: Callable[[], Sequence[str]]) -> None:
         """Do nothing: all work belongs to single resources."""
@@ -107,6 +110,7 @@ class WeightsReconciler:
             self._children.forget(key)
             self._logs.forget(key)
             self._blocked.pop(key, None)
+            self._without_result.pop(key, None)
             return None  # The garbage collector deletes the children, except a claim that outlives the weights.
         checked = self._specs.check(manifest)
         try:
@@ -205,8 +209,11 @@ class WeightsReconciler:
         job = await self._note_result(job, pods)
         if _lacks_result(job):
             job, pods = await self._read(weights, job)
-        if _lacks_result(job) and self._seconds_to_keep(job) == 0:
+        if progress.result_of(job):
+            self._without_result.pop(key, None)
+        if _lacks_result(job) and self._seconds_to_keep(key, job) == 0:
             await self._cluster.delete(JOB, job)
+            self._without_result[key] = self._without_result.get(key, 0) + 1
         running = next((pod for pod in pods if progress.is_running(pod)), None)
         said = self._said(key, None if progress.has_ended(job) else running)
         refused = None if pods or progress.has_ended(job) else await self._refused(job)
@@ -258,10 +265,10 @@ class WeightsReconciler:
         self._cache.put(JOB, noted)
         return noted
 
-    def _seconds_to_keep(self, job: Manifest) -> float:
+    def _seconds_to_keep(self, key: Key, job: Manifest) -> float:
         """Return for how many more seconds a Job that ended without a result stays."""
         passed = seconds_between(progress.ended_at(job), self._now())
-        return max(0.0, SECONDS_WITHOUT_RESULT - (passed or 0.0))
+        return max(0.0, WITHOUT_RESULT.length(self._without_result.get(key, 0)) - (passed or 0.0))
 
     async def _conclude(self, key: Key, manifest: Manifest, outcome: _Outcome, failures: int) -> float | None:
         """Write the status; return the seconds until the next pass, or raise an error that the queue retries."""
@@ -274,7 +281,7 @@ class WeightsReconciler:
         retries = [
             again,
             self._blocked_seconds(key, is_blocked=bool(not_applied and outcome.checked.is_valid)),
-            self._next_look(outcome),
+            self._next_look(key, outcome),
         ]
         return soonest(retries)
 
@@ -289,13 +296,13 @@ class WeightsReconciler:
         self._blocked[key] = attempts + 1
         return BLOCKED_RETRY.delay(attempts)
 
-    def _next_look(self, outcome: _Outcome) -> float | None:
+    def _next_look(self, key: Key, outcome: _Outcome) -> float | None:
         """Return the seconds until the next look at the Job and its pod, None if watch events report every change."""
         job, pods = outcome.job, outcome.pods
         if job is None or progress.result_of(job) or metadata.is_being_deleted(job):
             return None
         if progress.has_ended(job):
-            return max(1.0, self._seconds_to_keep(job))
+            return max(1.0, self._seconds_to_keep(key, job))
         if not pods:
             return SECONDS_WITHOUT_POD
         return READ_SECONDS if any(map(progress.is_running, pods)) else next_look(pods, self._now())

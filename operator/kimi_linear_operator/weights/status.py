@@ -143,7 +143,9 @@ def _why_not_ready(observation: WeightsObservation, now: str) -> Reason:
     if job.get("spec", {}).get("suspend"):
         return Reason("JobSuspended", f"Job {job['metadata']['name']} {why_suspended(job)}")
     if progress.has_ended(job):
-        message = "ended without a result; the operator creates another Job within a minute"
+        message = (
+            "ended without a result; the operator creates another Job after a minute, and later after longer pauses"
+        )
         return Reason("NoResult", f"Job {job['metadata']['name']} {message}")
     if observation.said and (reason := _from_log(observation.said)):
         return reason

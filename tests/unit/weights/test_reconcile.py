@@ -140,10 +140,10 @@ class Case:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": status}
         return owned(pod, "kimi", "KimiLinearWeights")
 
-    def end_job(self, at: str = NOW) -> None:
+    def end_job(self, at: str = NOW, version: int = 90) -> None:
         complete = {"type": "Complete", "status": "True", "lastTransitionTime": at}
         job = self.job
-        metadata = {**job["metadata"], "resourceVersion": "90"}
+        metadata = {**job["metadata"], "resourceVersion": str(version)}
         self.cache.put(JOB, {**job, "metadata": metadata, "status": {"conditions": [complete]}})
 
     @property
@@ -238,6 +238,20 @@ def test_a_job_without_a_result_is_created_again_after_a_minute() -> None:
     late.end_job("2026-11-29T19:58:00Z")
     late.reconcile()
     assert late.cluster.deleted == [late.job["metadata"]["name"]]
+
+
+def test_jobs_that_end_without_a_result_stay_longer_and_longer() -> None:
+    case = Case()
+    case.reconcile()
+    found = []
+    for number in range(8):
+        # A Job has just ended. Later, it has ended long ago.
+        case.end_job("2026-11-29T19:59:55Z", version=100 + 2 * number)
+        found.append(case.reconcile())
+        case.end_job("2026-11-29T15:00:00Z", version=101 + 2 * number)
+        case.reconcile()
+    assert found == [55, 115, 235, 475, 955, 1915, 3595, 3595]
+    assert len(case.cluster.deleted) == 8
 
 
 def hold(case: Case, kind: Kind, since: str = "2026-11-29T19:58:30Z", finalizer: str = "example.com/hold") -> str:
