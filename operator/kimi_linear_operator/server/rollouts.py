@@ -64,6 +64,7 @@ class Candidate:
             the server was Ready with a template of the rollout, the server is not ready.
         is_under_way: Whether it took a template in the rollout, and has not been Ready with it yet.
         stalled: Why it perhaps needs help to become Ready, empty if it does not.
+        serves: Whether it is Ready. A server without replicas does not show whether the template is good.
     """
 
     key: Key
@@ -71,6 +72,7 @@ class Candidate:
     is_ready: bool
     is_under_way: bool = False
     stalled: str = ""
+    serves: bool = False
 
 
 def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candidate:
@@ -89,6 +91,7 @@ def candidate(key: Key, conditions: Conditions, *, is_under_way: bool) -> Candid
         is_ready=ready_status == "True" or is_empty,
         is_under_way=is_under_way,
         stalled=stalled_reason if stalled_status == "True" else halting,
+        serves=ready_status == "True",
     )
 
 
@@ -229,7 +232,7 @@ class Rollouts:
             # A server that serves with the new template stays marked for the whole pause. So no other pause is needed
             # when its mark is gone. If the server does not serve, for example because it was suspended after a
             # failure, the pause begins when its mark is gone.
-            is_passing = any(item.is_under_way and item.is_ready for item in candidates)
+            is_passing = any(item.is_under_way and item.serves for item in candidates)
             self._quiet_since = -math.inf if is_passing and not unreadable else None
             return
         self._quiet_since = now if self._quiet_since is None else self._quiet_since

@@ -38,7 +38,7 @@ START_SECONDS = 4 * 3600
 )
 def test_only_a_ready_server_gets_its_turn(ready: tuple[str, str, str], is_ready: bool) -> None:
     found = candidate(A, (ready, OFFERED), is_under_way=False)
-    assert found == Candidate(A, is_offered=True, is_ready=is_ready)
+    assert found == Candidate(A, is_offered=True, is_ready=is_ready, serves=ready[1] == "True")
     assert eligible([found]) == ([A] if is_ready else [])
 
 
@@ -158,6 +158,20 @@ def test_a_server_that_loses_its_rollout_mark_without_serving_begins_a_pause() -
     assert world.step(600) == []
     world.record("a", is_marked=False)
     assert [world.step(), world.step(59), world.step(1)] == [[], [], [B]]
+
+
+@pytest.mark.parametrize("reason", ["Suspended", "NoReplicas"])
+def test_a_failed_server_that_somebody_suspends_begins_a_pause_although_its_pods_drain(reason: str) -> None:
+    """While its pods drain, the server is marked and has no replicas. So nobody knows whether the template is good."""
+    world = World()
+    world.server("a", is_offered=False, is_ready=False, stalled="ProgressDeadlineExceeded")
+    world.record("a", is_marked=True)
+    assert world.step(600) == []
+    told = [make_condition("Ready", "False", reason, ""), make_condition("TemplateCurrent", "True", "Newest", "")]
+    world.put(SERVER, {**make_server("a"), "status": {"conditions": told}})
+    assert world.step(10) == []
+    world.record("a", is_marked=False)
+    assert [world.step(10), world.step(59), world.step(1)] == [[], [], [B]]
 
 
 def test_a_failed_step_is_logged_and_another_one_follows(caplog: pytest.LogCaptureFixture) -> None:
