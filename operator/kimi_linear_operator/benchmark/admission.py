@@ -156,6 +156,10 @@ class Admission:
         message = f"a client of an earlier benchmark still runs against {target.name}"
         return Wait(Reason("WaitingForTurn", message), look=LEFTOVER_RETRY_SECONDS) if is_busy else None
 
+    def forget(self, key: Key) -> None:
+        """Forget a benchmark that is complete or deleted."""
+        self._patience.forget(key.of(BENCHMARK))
+
     def has_rivals(self, key: Key) -> bool:
         """Return whether a benchmark takes turns with another one that wants to run."""
         return self._index.line(key.of(BENCHMARK)).has_rivals(key.of(BENCHMARK))

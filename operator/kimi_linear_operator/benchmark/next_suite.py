@@ -89,6 +89,10 @@ class NextSuite:
         """Forget a benchmark that is complete or deleted."""
         self._pauses.forget(key)
 
+    def forget(self, key: Key) -> None:
+        """Forget a benchmark that is complete or deleted."""
+        self._admission.forget(key)
+
     async def proceed(self, measurement: Measurement, suite: Suite) -> Step:
         """Stop a suite, start it, or follow it while it runs."""
         step = await self._proceed(measurement, suite)

@@ -4,13 +4,13 @@ The operator compares the times in Jobs and pods with the wall clock of its host
 suite is final.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kimi_linear_operator.benchmark.job_status import started
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.times import seconds_before, seconds_between
+from kimi_linear_operator.reconcile.fair_memory import FairMemory
 
 # How many Jobs to remember, more than any cluster should run at a time. The time of a forgotten Job starts again.
 _MOST_REMEMBERED = 4096
@@ -25,7 +25,8 @@ class RunTimes:
     """
 
     clock: Callable[[], float]
-    _begins: OrderedDict[tuple[str, str], float] = field(default_factory=OrderedDict)
+    # By the UID of a Job and the time of its start.
+    _begins: FairMemory[tuple[str, str], float] = field(default_factory=lambda: FairMemory(_MOST_REMEMBERED))
 
     def now(self, job: Manifest, timeout_seconds: int, wall: str) -> str:
         """Return the time by which the limits of a suite count, as RFC 3339.
@@ -40,8 +41,10 @@ class RunTimes:
         """
         begin = started(job)
         age = seconds_between(begin, wall) or 0.0
-        began = self._begins.setdefault((job["metadata"]["uid"], begin), self.clock() - min(age, timeout_seconds))
-        if len(self._begins) > _MOST_REMEMBERED:
-            self._begins.popitem(last=False)
+        namespace, run = job["metadata"]["namespace"], (job["metadata"]["uid"], begin)
+        began = self._begins.get(namespace, run)
+        if began is None:
+            began = self.clock() - min(age, timeout_seconds)
+            self._begins.put(namespace, run, began)
         ahead = age - (self.clock() - began)
         return seconds_before(wall, ahead) if ahead > 0 else wall

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from kimi_linear_operator import jsontext
@@ -14,6 +13,7 @@ from kimi_linear_operator.kubernetes import metadata
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import LeftoverError, NameTakenError
+from kimi_linear_operator.reconcile.fair_memory import FairMemory
 from kimi_linear_operator.reconcile.resource_type import Context
 
 logger = logging.getLogger(__name__)
@@ -48,9 +48,9 @@ class StoredResults:
         self._cache = context.cache
         self._children = context.children
         self._now = context.now
-        # ConfigMaps that hold no results of their benchmarks, or exactly the results in the status; the oldest entry
-        # first. They are remembered because a comparison of large results takes long.
-        self._compared: OrderedDict[Key, _Compared] = OrderedDict()
+        # ConfigMaps that hold no results of their benchmarks, or exactly the results in the status. They are remembered
+        # because a comparison of large results takes long.
+        self._compared: FairMemory[Key, _Compared] = FairMemory(_MOST_REMEMBERED)
 
     async def restored(self, benchmark: KimiLinearBenchmark) -> Manifest | None:
         """Return the status of a benchmark that was created again. It comes from the ConfigMap with the results.
@@ -132,13 +132,11 @@ class StoredResults:
     def _is_known(self, benchmark: KimiLinearBenchmark, config_map: Manifest | None, digest: str = "") -> bool:
         """Return whether a ConfigMap was already compared with these results."""
         compared = _compared(benchmark, config_map, digest) if config_map else None
-        return compared is not None and self._compared.get(_key(benchmark)) == compared
+        return compared is not None and self._compared.get(benchmark.metadata.namespace, _key(benchmark)) == compared
 
     def _remember(self, benchmark: KimiLinearBenchmark, config_map: Manifest, digest: str = "") -> None:
-        self._compared.pop(_key(benchmark), None)
-        self._compared[_key(benchmark)] = _compared(benchmark, config_map, digest)
-        if len(self._compared) > _MOST_REMEMBERED:
-            self._compared.popitem(last=False)
+        compared = _compared(benchmark, config_map, digest)
+        self._compared.put(benchmark.metadata.namespace, _key(benchmark), compared)
 
 
 def _key(benchmark: KimiLinearBenchmark) -> Key:

@@ -4,7 +4,6 @@ The operator has observed everything in the cache, and can observe it again. Wat
 correct changes that a watch has lost. An older state never overwrites a newer state.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Protocol, TypeVar
@@ -23,6 +22,7 @@ from kimi_linear_operator.reconcile.cached_object import (
     key_of,
 )
 from kimi_linear_operator.reconcile.decoded import manifest_of
+from kimi_linear_operator.reconcile.fair_memory import FairMemory
 from kimi_linear_operator.reconcile.room import CommonRoom, Room
 
 # The maximum of bytes and of weight that a pass reads of objects of one kind. A server has at most a thousand replicas.
@@ -95,9 +95,9 @@ class Cache:
         # For the large specs of each kind, and for all large children, by namespace.
         self._rooms: dict[RoomGroup, Room] = {}
         self._common_room = CommonRoom()
-        # Versions of objects that were deleted after the last list began, the latest at the end. An older state in that
-        # list must not bring them back.
-        self._deleted: OrderedDict[Key, int] = OrderedDict()
+        # Versions of objects that were deleted after the last list began. An older state in that list must not bring
+        # them back.
+        self._deleted: FairMemory[Key, int] = FairMemory(MOST_DELETED)
         # The resource version of the last list of each kind and namespace.
         self._listed: dict[tuple[Kind, str | None], int] = {}
         self._indexes = [resource_type.index(self) for resource_type in types.values() if resource_type.index]
@@ -216,7 +216,7 @@ class Cache:
 
     def _take(self, observed: CachedObject, cached: CachedObject | None) -> set[Key]:
         key = observed.key
-        newest = max(self._deleted.get(key, 0), cached.version if cached else 0)
+        newest = max(self._deleted.get(key.namespace, key) or 0, cached.version if cached else 0)
         if observed.version <= newest and not (cached and self._is_cut_version(cached, observed.version)):
             return set()
         # `_with_room` may raise, so call it before the old state is dropped.
@@ -286,10 +286,7 @@ class Cache:
     def _delete(self, deleted: CachedObject, cached: CachedObject | None) -> set[Key]:
         if cached and cached.version > deleted.version:
             return set()
-        self._deleted.pop(deleted.key, None)
-        self._deleted[deleted.key] = deleted.version
-        if len(self._deleted) > MOST_DELETED:
-            self._deleted.popitem(last=False)
+        self._deleted.put(deleted.key.namespace, deleted.key, deleted.version)
         self._forget(deleted.key)
         return self._keys_to_enqueue(cached, None) if cached else set()
 
@@ -308,8 +305,10 @@ class Cache:
         The list is of one namespace, or of all namespaces if that is None. Call this before the list is requested.
         Otherwise the list could bring back objects that are deleted in the meantime.
         """
-        kept = ((key, version) for key, version in self._deleted.items() if not _is_covered(key, kind, namespace))
-        self._deleted = OrderedDict(kept)
+        for covered in self._deleted.namespaces if namespace is None else (namespace,):
+            for key in self._deleted.keys(covered):
+                if key.kind == kind:
+                    self._deleted.forget(covered, key)
         seen = (cached.version for cached in self._covered(kind, namespace))
         return max(self._listed.get((kind, namespace), 0), max(seen, default=0))
 
@@ -370,10 +369,6 @@ def discard(index: dict[_Group, dict[_Item, _Value]], group: _Group, item: _Item
     items.pop(item, None)
     if not items:
         index.pop(group, None)
-
-
-def _is_covered(key: Key, kind: Kind, namespace: str | None) -> bool:
-    return key.kind == kind and namespace in (None, key.namespace)
 
 
 def _name_of(cached: CachedObject) -> str:

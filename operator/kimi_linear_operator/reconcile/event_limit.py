@@ -5,10 +5,10 @@ every five minutes. Our limit allows a smaller burst, but for each reason. Other
 unready again and again would use up the Events about other problems.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.reconcile.fair_memory import FairMemory
 
 BURST = 5
 SECONDS_PER_EVENT = 300.0
@@ -47,7 +47,7 @@ class EventLimiter:
     def __init__(self) -> None:
         """Begin with full buckets."""
         # By UID and reason, the least recently used first.
-        self._allowances: OrderedDict[tuple[str, str], _Allowance] = OrderedDict()
+        self._allowances: FairMemory[tuple[str, str], _Allowance] = FairMemory(_MOST_ALLOWANCES)
 
     def admit(self, event: Manifest, now: float) -> Manifest | None:
         """Return an Event to record, None to suppress it. The message contains the number of suppressed Events.
@@ -56,11 +56,10 @@ class EventLimiter:
             event: The Event.
             now: Seconds of the monotonic clock.
         """
-        key = event["involvedObject"]["uid"], event["reason"]
-        allowance = self._allowances.setdefault(key, _Allowance(BURST, now))
-        self._allowances.move_to_end(key)
-        if len(self._allowances) > _MOST_ALLOWANCES:
-            self._allowances.popitem(last=False)
+        involved = event["involvedObject"]
+        namespace, key = involved["namespace"], (involved["uid"], event["reason"])
+        allowance = self._allowances.get(namespace, key) or _Allowance(BURST, now)
+        self._allowances.put(namespace, key, allowance)
         if not allowance.take(now):
             return None
         suppressed, allowance.suppressed = allowance.suppressed, 0

@@ -4,8 +4,6 @@ Only managed fields show who set a field, and the cache does not contain managed
 """
 
 import hashlib
-from collections import Counter as Tally
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +16,7 @@ from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.unrequested import Answer, Answers, UncertainFields
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.fair_memory import FairMemory
 from kimi_linear_operator.reconcile.live import read_unchanged
 
 # The answers about all resources of a kind take at most this many bytes. A spec can have thousands of fields that
@@ -51,46 +50,6 @@ _Texts = Mapping[_Question, bytes]
 """Questions about a resource, each with its answers as JSON text."""
 
 
-class _Memory:
-    """The remembered texts of all resources.
-
-    If the texts become too large, the oldest texts of the namespace with the most texts are forgotten.
-    """
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        # By namespace. The resource that was asked about first comes first.
-        self._texts: dict[str, OrderedDict[Key, _Texts]] = {}
-        self._sizes: Tally[str] = Tally()
-
-    def __len__(self) -> int:
-        """Return the number of resources for which there are texts."""
-        return sum(map(len, self._texts.values()))
-
-    def get(self, key: Key) -> _Texts:
-        """Return the texts of a resource, empty if there are none."""
-        texts = self._texts.get(key.namespace)
-        return texts.get(key, {}) if texts else {}
-
-    def put(self, key: Key, texts: _Texts) -> None:
-        """Remember the texts of a resource, in place of its earlier ones."""
-        self.drop(key)
-        self._texts.setdefault(key.namespace, OrderedDict())[key] = texts
-        self._sizes[key.namespace] += _size(texts)
-        while self._sizes.total() > _MOST_BYTES:
-            largest = max(self._sizes, key=self._sizes.__getitem__)
-            self.drop(next(iter(self._texts[largest])))
-
-    def drop(self, key: Key) -> None:
-        """Forget the texts of a resource."""
-        texts = self._texts.get(key.namespace, OrderedDict()).pop(key, None)
-        if texts is None:
-            return
-        self._sizes[key.namespace] -= _size(texts)
-        if not self._texts[key.namespace]:
-            del self._texts[key.namespace], self._sizes[key.namespace]
-
-
 def _size(texts: _Texts) -> int:
     return sum(len(text) + _BYTES_BESIDES_TEXT for text in texts.values())
 
@@ -101,11 +60,12 @@ class Questions:
     def __init__(self, cluster: Cluster) -> None:
         """Take the cluster in which resources are read."""
         self._cluster = cluster
-        self._memory = _Memory()
+        # The texts of each resource.
+        self._memory: FairMemory[Key, _Texts] = FairMemory(_MOST_BYTES, _size)
 
     def forget(self, key: Key) -> None:
         """Forget a deleted resource."""
-        self._memory.drop(key)
+        self._memory.forget(key.namespace, key)
 
     async def answer(self, key: Key, resource: Resource, uncertain: UncertainFields, judge: Judge) -> Answers:
         """Return those of the uncertain fields that nobody asked for. Read the resource once for each spec.
@@ -125,14 +85,15 @@ class Questions:
             self.forget(key)
             return {}
         question = _question(resource, uncertain.paths)
-        earlier = {item: text for item, text in self._memory.get(key).items() if item.uid == question.uid}
+        known = self._memory.get(key.namespace, key) or {}
+        earlier = {item: text for item, text in known.items() if item.uid == question.uid}
         if question in earlier:
             return _decoded(earlier[question])
         live = await read_unchanged(self._cluster, key, question.uid, question.generation)
         seen = {path: answer.value for text in earlier.values() for path, answer in _decoded(text).items()}
         answers = judge(live, seen)
         same_spec = {item: text for item, text in earlier.items() if item.generation == question.generation}
-        self._memory.put(key, {**same_spec, question: _encoded(answers)})
+        self._memory.put(key.namespace, key, {**same_spec, question: _encoded(answers)})
         return answers
 
 

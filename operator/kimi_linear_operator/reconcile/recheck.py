@@ -6,7 +6,6 @@ this version. The default stays in the object when the CRD is rolled back. The o
 such a resource.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,6 +20,7 @@ from kimi_linear_operator.kubernetes.models import Resource
 from kimi_linear_operator.kubernetes.packed_paths import packed, unpacked
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.fair_memory import FairMemory
 from kimi_linear_operator.reconcile.live import read_unchanged
 
 R = TypeVar("R", bound=Resource)
@@ -68,8 +68,8 @@ class Rechecker(Generic[R]):
         self._cluster = cluster
         self._check = check
         self._kept = frozenset(kept)
-        # The blocking fields of each resource, packed, the oldest entry first. One read for each spec is enough.
-        self._answers: OrderedDict[Key, tuple[_Question, bytes]] = OrderedDict()
+        # The blocking fields of each resource, packed. One read for each spec is enough.
+        self._answers: FairMemory[Key, tuple[_Question, bytes]] = FairMemory(_MOST_ANSWERS)
 
     async def recheck(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Checked[R]:
         """Check a resource again without the blocking fields that have no owner.
@@ -97,7 +97,7 @@ class Rechecker(Generic[R]):
 
     def forget(self, key: Key) -> None:
         """Forget a deleted resource."""
-        self._answers.pop(key, None)
+        self._answers.forget(key.namespace, key)
 
     async def _blocking_fields(self, key: Key, manifest: Manifest, checked: Checked[R]) -> Fields:
         """Return the fields without an owner that must be dropped to make a spec valid.
@@ -108,16 +108,13 @@ class Rechecker(Generic[R]):
         """
         metadata = manifest["metadata"]
         question = _Question(metadata["uid"], metadata["generation"], hash(checked.message))
-        answered, text = self._answers.get(key, (None, b"[]"))
+        answered, text = self._answers.get(key.namespace, key) or (None, b"[]")
         if answered == question:
             return unpacked(text)
         unowned = await self._unowned_fields(key, manifest)
         is_valid = bool(unowned) and self._check(_without(manifest, unowned)).is_valid
         fields = self._fewest_fields(manifest, unowned) if is_valid else ()
-        self._answers.pop(key, None)
-        self._answers[key] = question, packed(fields) or b"[]"
-        if len(self._answers) > _MOST_ANSWERS:
-            self._answers.popitem(last=False)
+        self._answers.put(key.namespace, key, (question, packed(fields) or b"[]"))
         return fields
 
     async def _unowned_fields(self, key: Key, manifest: Manifest) -> Fields:

@@ -5,7 +5,6 @@ from overwriting a field again and again. Counts and rivals are only in memory, 
 them.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.reconcile.cached_object import Key
+from kimi_linear_operator.reconcile.fair_memory import FairMemory
 
 # The number of repairs of a field without a wait. People may edit a field several times while they try something.
 QUICK_REPAIRS = 5
@@ -26,8 +26,7 @@ LONGEST_FIELD = 128
 MOST_RIVALS = 3
 LONGEST_RIVAL = 64
 # How many children to remember, more than one for each server that a cluster should have. With the longest names, they
-# need 30 MiB. If there are more, the oldest child of the namespace with the most children is forgotten. So no namespace
-# displaces the children of other namespaces.
+# need 30 MiB.
 MOST_CHILDREN = 8192
 
 
@@ -89,8 +88,8 @@ class Repairs:
     """
 
     clock: Callable[[], float]
-    # By namespace. The last written child is at the end.
-    _records: dict[str, OrderedDict[Child, _Record]] = field(default_factory=dict)
+    # The child that was written last is the newest.
+    _records: FairMemory[Child, _Record] = field(default_factory=lambda: FairMemory(MOST_CHILDREN))
     _swept: float = 0.0
 
     def wait_seconds(self, child: Child, fields: Iterable[str]) -> float:
@@ -147,12 +146,13 @@ class Repairs:
 
         A child that the watch no longer shows is not forgotten, because somebody may only have removed its label.
         """
-        self._drop(child.owner.namespace, [child])
+        self._records.forget(child.owner.namespace, child)
 
     def forget_owner(self, owner: Key) -> None:
         """Forget all children of a deleted resource."""
-        records = self._records.get(owner.namespace) or ()
-        self._drop(owner.namespace, [child for child in records if child.owner == owner])
+        for child in self._records.keys(owner.namespace):
+            if child.owner == owner:
+                self.forget(child)
 
     def contested(self, child: Child) -> list[str]:
         """Return the contested fields of a child: those that somebody else keeps changing."""
@@ -165,18 +165,14 @@ class Repairs:
         ]
 
     def _find(self, child: Child) -> _Record | None:
-        records = self._records.get(child.owner.namespace)
-        return records.get(child) if records else None
+        return self._records.get(child.owner.namespace, child)
 
     def _written(self, child: Child) -> _Record:
-        """Return the record of a child that is written now. If there are too many records, forget the oldest one."""
+        """Return the record of a child that is written now."""
         self._sweep()
-        records = self._records.setdefault(child.owner.namespace, OrderedDict())
-        record = records.setdefault(child, _Record(0.0))
+        record = self._find(child) or _Record(0.0)
         record.last = self.clock()
-        records.move_to_end(child)
-        if sum(map(len, self._records.values())) > MOST_CHILDREN:
-            max(self._records.values(), key=len).popitem(last=False)
+        self._records.put(child.owner.namespace, child, record)
         return record
 
     def _wait(self, repaired: _Field) -> float:
@@ -191,15 +187,10 @@ class Repairs:
         """Forget children that were not written for PEACE_SECONDS. Most of the time, there is nothing to do."""
         if self._is_over(self._swept):
             self._swept = self.clock()
-            for namespace, records in list(self._records.items()):
-                self._drop(namespace, [child for child, record in records.items() if self._is_over(record.last)])
-
-    def _drop(self, namespace: str, children: Iterable[Child]) -> None:
-        records = self._records.get(namespace, OrderedDict())
-        for child in children:
-            records.pop(child, None)
-        if not records:
-            self._records.pop(namespace, None)
+            for child in (child for namespace in self._records.namespaces for child in self._records.keys(namespace)):
+                record = self._find(child)
+                if record and self._is_over(record.last):
+                    self.forget(child)
 
 
 def _names(fields: Iterable[str]) -> list[str]:

@@ -2,10 +2,8 @@
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from kimi_linear_operator import counters
 from kimi_linear_operator.backoff import Backoff
@@ -18,6 +16,7 @@ from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.errors import BEHIND_RETRY_SECONDS
 from kimi_linear_operator.reconcile.event_limit import EventLimiter
+from kimi_linear_operator.reconcile.fair_memory import FairMemory
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +72,10 @@ class Reporting:
     enqueue: Callable[[Iterable[Key]], None]
     now: Callable[[], str]
     _limiter: EventLimiter = field(default_factory=EventLimiter)
-    # By UID, the oldest first.
-    _refusals: OrderedDict[str, _Refusal] = field(default_factory=OrderedDict)
-    # The UIDs of resources whose last status may have been stored although no answer has said so, the oldest first.
-    _unanswered: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    # By UID.
+    _refusals: FairMemory[str, _Refusal] = field(default_factory=lambda: FairMemory(_MOST_REMEMBERED))
+    # The UIDs of resources whose last status may have been stored although no answer has said so.
+    _unanswered: FairMemory[str, bool] = field(default_factory=lambda: FairMemory(_MOST_REMEMBERED))
 
     async def write(
         self,
@@ -107,7 +106,7 @@ class Reporting:
         manifest = await self._with_stored_status(kind, manifest)
         if status == manifest.get("status"):
             return None
-        refusal = self._refusals.get(manifest["metadata"]["uid"])
+        refusal = self._refusals.get(manifest["metadata"]["namespace"], manifest["metadata"]["uid"])
         if refusal and (seconds := refusal.seconds_left(manifest)):
             return seconds
         try:
@@ -116,7 +115,7 @@ class Reporting:
             if if_unchanged and error.status == CONFLICT:
                 return await self._reread(kind, manifest["metadata"])
             return await self._note_refusal(kind, manifest, error)
-        self._refusals.pop(metadata["uid"], None)
+        self._refusals.forget(metadata["namespace"], metadata["uid"])
         has_same_spec = metadata["generation"] == manifest["metadata"]["generation"]
         if has_same_spec:
             self._take(kind, {**manifest, "metadata": metadata, "status": status})
@@ -136,10 +135,10 @@ class Reporting:
             ApiError: The resource could not be read.
         """
         metadata = manifest["metadata"]
-        if metadata["uid"] not in self._unanswered:
+        if not self._unanswered.get(metadata["namespace"], metadata["uid"]):
             return manifest
         live = await self.cluster.get(kind, metadata["namespace"], metadata["name"])
-        self._unanswered.pop(metadata["uid"], None)
+        self._unanswered.forget(metadata["namespace"], metadata["uid"])
         if live is None or live["metadata"]["uid"] != metadata["uid"]:
             return manifest
         return {**manifest, "status": self.cache.reader.with_readable_status(kind, live)["status"]}
@@ -193,19 +192,18 @@ class Reporting:
         Raises:
             ApiError: The error may end in a moment, so it is not a refusal.
         """
+        metadata = manifest["metadata"]
+        namespace, uid = metadata["namespace"], metadata["uid"]
         if error.may_be_stored:
-            self._unanswered[manifest["metadata"]["uid"]] = None
-            _forget_oldest(self._unanswered)
+            self._unanswered.put(namespace, uid, True)
         if error.status not in _REFUSALS:
             raise error
         counters.STATUS_REFUSED.labels(kind.kind, error.status).inc()
-        metadata = manifest["metadata"]
-        previous = self._refusals.pop(metadata["uid"], None)
+        previous = self._refusals.get(namespace, uid)
         attempts = previous.attempts if previous else 0
         seconds = REFUSED_RETRY.delay(attempts)
         again_at = time.monotonic() + seconds
-        self._refusals[metadata["uid"]] = _Refusal(metadata["resourceVersion"], attempts + 1, again_at)
-        _forget_oldest(self._refusals)
+        self._refusals.put(namespace, uid, _Refusal(metadata["resourceVersion"], attempts + 1, again_at))
         if not previous:
             logger.warning("The API server refuses the status. The operator tries again later: %s", error)
             await self._publish(refusal_event(manifest, str(error), self.now()))
@@ -223,8 +221,3 @@ class Reporting:
             await self.cluster.create(EVENT, allowed)
         except ApiError as error:
             logger.warning("Could not record the event %s: %s", event["reason"], error)
-
-
-def _forget_oldest(remembered: OrderedDict[str, Any]) -> None:
-    if len(remembered) > _MOST_REMEMBERED:
-        remembered.popitem(last=False)

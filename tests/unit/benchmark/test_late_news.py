@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from kimi_linear_operator import clock
+from kimi_linear_operator.benchmark import run_times
+from kimi_linear_operator.benchmark.run_times import RunTimes
 from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from passes import READER, Passes, new_cache
@@ -125,6 +127,22 @@ def test_no_jump_of_the_hosts_clock_ends_a_suite(world: World) -> None:
     world.seconds += 1
     world.pass_over(FIRST, "17:02:00")
     assert [result["reason"] for result in world.results] == ["TimedOut"]
+
+
+def test_no_jump_of_the_hosts_clock_ends_a_suite_however_many_jobs_a_tenant_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_times, "_MOST_REMEMBERED", 8)
+
+    def job(namespace: str, uid: str) -> Manifest:
+        metadata = {"namespace": namespace, "uid": uid}
+        return {"metadata": metadata, "status": {"startTime": "2026-11-24T09:00:00Z"}}
+
+    times = RunTimes(lambda: 0.0)
+    times.now(job("default", "one"), LIMIT, "2026-11-24T09:00:00Z")
+    for number in range(8):
+        times.now(job("tenant", str(number)), LIMIT, "2026-11-24T09:00:00Z")
+    assert times.now(job("default", "one"), LIMIT, "2026-11-24T15:00:00Z") == "2026-11-24T09:00:00+00:00"
 
 
 def test_an_operator_that_starts_with_a_wrong_clock_ends_no_suite_at_once(world: World) -> None:

@@ -5,17 +5,17 @@ from typing import Any, cast
 
 import pytest
 
-from kimi_linear_operator.benchmark import target
+from kimi_linear_operator.benchmark import patience, target
 from kimi_linear_operator.benchmark.admission import Admission, Wait
 from kimi_linear_operator.benchmark.job import name_of
-from kimi_linear_operator.benchmark.patience import PATIENCE_SECONDS
+from kimi_linear_operator.benchmark.patience import PATIENCE_SECONDS, Patience
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.server.spec import SERVER
-from make import make_benchmark, make_result, make_server, owned
-from passes import has_read_all, new_cache
+from make import make_benchmark, make_condition, make_result, make_server, owned, stored
+from passes import Passes, has_read_all, new_cache
 
 OUTSIDE, INSIDE = "http://kimi.example.com", "http://kimi.default.svc:30000"
 EARLIER, LATER = Key("b", "earlier", BENCHMARK), Key("b", "later", BENCHMARK)
@@ -36,6 +36,9 @@ class World:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> None:
         return None
+
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return stored(manifest)
 
     def put(self, kind: Kind, manifest: Manifest) -> None:
         self.version += 1
@@ -103,3 +106,39 @@ def test_only_guests_of_a_server_have_a_limit(first: Key, is_limited: bool) -> N
     assert world.wait()
     world.seconds = PATIENCE_SECONDS
     assert (world.wait() is None) == is_limited
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_the_waits_for_complete_and_deleted_benchmarks_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch, *, is_deleted: bool
+) -> None:
+    forgotten: list[Key] = []
+    monkeypatch.setattr(Patience, "forget", lambda _, key: forgotten.append(key))
+    world = World(OUTSIDE)
+    if not is_deleted:
+        world.benchmark(LATER, {"conditions": [make_condition("Complete", "True", "SuitesEnded", "")]})
+    missing = Key("b", "missing", BENCHMARK)
+    asyncio.run(Passes(world, world.cache).reconcile(missing if is_deleted else LATER))
+    assert forgotten == [missing if is_deleted else LATER]
+
+
+def of_tenant(number: int) -> Key:
+    return Key("tenant", f"idle-{number}", BENCHMARK)
+
+
+def test_no_wait_begins_again_because_a_tenant_has_very_many_idle_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_MOST_WAITED_FOR", 8)
+    seconds = [0.0]
+    waits = Patience(lambda: seconds[0])
+    before = {key: waits.seconds_left(key, "") for key in (EARLIER, of_tenant(0))}
+    assert before == {EARLIER: PATIENCE_SECONDS, of_tenant(0): PATIENCE_SECONDS}
+    seconds[0] = PATIENCE_SECONDS - 1
+    for number in range(1, 20):
+        waits.seconds_left(of_tenant(number), "")
+    assert waits.seconds_left(EARLIER, "") == 1
+    assert waits.seconds_left(LATER, "") == PATIENCE_SECONDS
+    assert waits.seconds_left(of_tenant(0), "") <= 1
+    # There is room again for benchmarks of the tenant when some are complete or deleted.
+    for number in range(20):
+        waits.forget(of_tenant(number))
+    assert waits.seconds_left(of_tenant(20), "") == PATIENCE_SECONDS

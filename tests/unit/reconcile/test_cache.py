@@ -182,6 +182,18 @@ def test_only_the_latest_of_very_many_deletions_are_remembered(monkeypatch: pyte
     assert cache.put(POD, make_pod("x999", version=998)) == set()
 
 
+def test_deletions_in_one_namespace_bring_back_no_object_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_DELETED", 8)
+    cache = filled(make_pod(version=1))
+    listing = Listing(cache, POD)
+    deleted(cache, make_pod(version=5))
+    for number in range(8):
+        pod = make_pod(f"x{number}", version=6 + number)
+        deleted(cache, {**pod, "metadata": {**pod["metadata"], "namespace": "tenant"}})
+    listing.take([make_pod(version=4)], version=4)
+    assert names(cache) == []
+
+
 def test_an_object_created_during_a_list_stays() -> None:
     cache = new_cache()
     listing = Listing(cache, POD)

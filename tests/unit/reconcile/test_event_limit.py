@@ -6,8 +6,8 @@ from kimi_linear_operator.reconcile.event_limit import BURST, SECONDS_PER_EVENT,
 MINUTE = 60.0
 
 
-def event(uid: str = "one", reason: str = "CrashLooping") -> Manifest:
-    return {"involvedObject": {"uid": uid}, "reason": reason, "message": "exit code 1"}
+def event(uid: str = "one", reason: str = "CrashLooping", namespace: str = "default") -> Manifest:
+    return {"involvedObject": {"namespace": namespace, "uid": uid}, "reason": reason, "message": "exit code 1"}
 
 
 def test_a_burst_is_recorded_unchanged() -> None:
@@ -51,3 +51,12 @@ def test_the_memory_for_objects_is_bounded() -> None:
     for number in range(20_000):
         limiter.admit(event(str(number)), 0.0)
     assert len(limiter._allowances) == 4 * 4096
+
+
+def test_thousands_of_objects_of_one_namespace_give_those_of_another_no_new_burst() -> None:
+    limiter = EventLimiter()
+    for _ in range(BURST):
+        limiter.admit(event(), 0.0)
+    for number in range(20_000):
+        limiter.admit(event(str(number), namespace="tenant"), 0.0)
+    assert limiter.admit(event(), 0.0) is None

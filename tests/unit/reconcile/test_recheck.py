@@ -132,9 +132,9 @@ class World:
         self.cluster.live = managed(self.server, owned_by("me", "model.path"))
         self.rechecker = Rechecker(cast(Cluster, self.cluster), SERVERS.check_stored)
 
-    def recheck(self, name: str = "kimi", **spec: Any) -> Any:
+    def recheck(self, name: str = "kimi", namespace: str = "default", **spec: Any) -> Any:
         server = {**self.server, "spec": {**self.server["spec"], **spec}}
-        key = Key("default", name, SERVER)
+        key = Key(namespace, name, SERVER)
         return asyncio.run(self.rechecker.recheck(key, server, SERVERS.check_stored(server)))
 
 
@@ -171,6 +171,17 @@ def test_the_number_of_remembered_answers_is_bounded(monkeypatch: pytest.MonkeyP
     assert world.cluster.count == 4
     world.recheck("c")
     assert world.cluster.count == 4
+
+
+def test_refused_resources_of_one_namespace_cause_no_other_read_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recheck, "_MOST_ANSWERS", 8)
+    world = World()
+    world.recheck()
+    for number in range(8):
+        world.recheck(f"s{number}", "tenant")
+    assert world.cluster.count == 9
+    world.recheck()
+    assert world.cluster.count == 9
 
 
 def test_removing_all_owners_does_not_cause_checks_of_thousands_of_fields() -> None:

@@ -12,6 +12,7 @@ from kimi_linear_operator.cluster.answer import Answer, error_of
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
+from kimi_linear_operator.reconcile import reporting
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.reporting import Reporting
 from kimi_linear_operator.server.spec import SERVER
@@ -79,6 +80,26 @@ def test_a_refused_status_is_reported_once_and_retried_less_and_less_often(
     told = f"The status cannot be written: {status}: spec.replicas: Invalid value"
     assert (event["reason"], event["type"], event["message"]) == ("StatusRefused", "Warning", told)
     assert len(caplog.records) == 1
+
+
+def of_tenant(number: int) -> Manifest:
+    server = make_server(f"s{number}")
+    return {**server, "metadata": {**server["metadata"], "namespace": "tenant", "uid": f"tenant-{number}"}}
+
+
+def test_refusals_in_one_namespace_end_no_pause_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "_MOST_REMEMBERED", 8)
+    cluster, write = made(ApiError(422, "no"))
+
+    async def test() -> None:
+        await write(make_server())
+        for number in range(8):
+            await write(of_tenant(number))
+        assert cluster.writes == 9
+        assert await write(make_server())
+        assert cluster.writes == 9
+
+    asyncio.run(test())
 
 
 def test_a_change_of_the_object_is_a_reason_to_retry_at_once() -> None:
