@@ -88,9 +88,6 @@ class NextSuite:
     def forget(self, key: Key) -> None:
         """Forget a benchmark that is complete or deleted."""
         self._pauses.forget(key)
-
-    def forget(self, key: Key) -> None:
-        """Forget a benchmark that is complete or deleted."""
         self._admission.forget(key)
 
     async def proceed(self, measurement: Measurement, suite: Suite) -> Step:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kimi_linear_operator import clock
 from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import metadata
@@ -27,6 +28,7 @@ from kimi_linear_operator.reconcile.errors import (
 )
 from kimi_linear_operator.reconcile.live import newest_pods
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
+from kimi_linear_operator.reconcile.pauses import Pauses
 from kimi_linear_operator.reconcile.questions import Questions
 from kimi_linear_operator.reconcile.recheck import Rechecker
 from kimi_linear_operator.reconcile.resource_type import Context
@@ -47,7 +49,8 @@ from kimi_linear_operator.weights.status import WeightsObservation, weights_stat
 # After this time, the operator deletes a Job that ended without a result, and creates another one. If the next Jobs end
 # without a result, too, they stay longer: otherwise a wrong image would cost more than a thousand pods a day, for ever.
 WITHOUT_RESULT = Backoff(first=60.0, longest=3600.0)
-# If a Job has no pod for this long, the operator reads the Job's Events. It reads them again after each such period.
+# If a Job has no pod for this long, the operator reads the Job's Events. It reads them again after longer and longer
+# pauses, because no watch shows an Event.
 SECONDS_WITHOUT_POD = 30.0
 # How long to wait before blocked children are written again. Another owner's object or a refusal of the API server
 # blocks them, and no watch event reports the end of this.
@@ -84,6 +87,7 @@ class WeightsReconciler:
         self._logs = FetchLogs(context)
         # How often in a row the children of weights could not be written.
         self._blocked: dict[Key, int] = {}
+        self._pauses = Pauses(clock.seconds)
         # How many Jobs of weights in a row were deleted because they had ended without a result.
         self._without_result: dict[Key, int] = {}
 
@@ -110,6 +114,7 @@ class WeightsReconciler:
             self._children.forget(key)
             self._logs.forget(key)
             self._blocked.pop(key, None)
+            self._pauses.forget(key)
             self._without_result.pop(key, None)
             return None  # The garbage collector deletes the children, except a claim that outlives the weights.
         checked = self._specs.check(manifest)
@@ -229,7 +234,7 @@ class WeightsReconciler:
     async def _refused(self, job: Manifest) -> Reason | None:
         """Return why a Job has no pod, None if the Job is new or no Event names the cause."""
         age = seconds_between(job["metadata"].get("creationTimestamp"), self._now()) or 0.0
-        if age < SECONDS_WITHOUT_POD or job.get("spec", {}).get("suspend"):
+        if age < SECONDS_WITHOUT_POD or _is_suspended(job):
             return None
         events = await self._cluster.events_of(job, ("FailedCreate",))
         latest = newest(events)
@@ -282,6 +287,7 @@ class WeightsReconciler:
             again,
             self._blocked_seconds(key, is_blocked=bool(not_applied and outcome.checked.is_valid)),
             self._next_look(key, outcome),
+            self._next_look_without_pod(key, outcome),
         ]
         return soonest(retries)
 
@@ -303,9 +309,18 @@ class WeightsReconciler:
             return None
         if progress.has_ended(job):
             return max(1.0, self._seconds_to_keep(key, job))
-        if not pods:
-            return SECONDS_WITHOUT_POD
         return READ_SECONDS if any(map(progress.is_running, pods)) else next_look(pods, self._now())
+
+    def _next_look_without_pod(self, key: Key, outcome: _Outcome) -> float | None:
+        """Return the seconds until the next look at a Job that waits for its pod, None if it does not wait.
+
+        A watch event reports that a suspended Job was resumed.
+        """
+        job = outcome.job
+        if job is None or outcome.pods or not _waits_for_pod(job):
+            self._pauses.forget(key)
+            return None
+        return self._pauses.next(key, str(job["metadata"].get("uid", "")), SECONDS_WITHOUT_POD)
 
     async def _report(
         self, key: Key, manifest: Manifest, outcome: _Outcome, not_applied: Reason | None
@@ -329,6 +344,16 @@ class WeightsReconciler:
         has_job = outcome.job is not None and not not_applied
         again = await self._reporting.write(WEIGHTS, manifest, status, event, if_unchanged=has_job)
         return soonest([again, seconds_until_named(held, self._now())])
+
+
+def _is_suspended(job: Manifest) -> bool:
+    return bool(job.get("spec", {}).get("suspend"))
+
+
+def _waits_for_pod(job: Manifest) -> bool:
+    """Return whether a Job without a pod can get one."""
+    is_over = progress.has_ended(job) or progress.result_of(job) is not None
+    return not is_over and not metadata.is_being_deleted(job) and not _is_suspended(job)
 
 
 def _lacks_result(job: Manifest) -> bool:

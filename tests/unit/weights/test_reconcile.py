@@ -14,6 +14,7 @@ from kimi_linear_operator.kubernetes.kinds import CLAIM, CONFIG_MAP, DEPLOYMENT,
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
 from kimi_linear_operator.reconcile.log_reads import READ_SECONDS
+from kimi_linear_operator.reconcile.pauses import LONGEST_PAUSE_SECONDS
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights import job
 from kimi_linear_operator.weights.progress import last_line, read
@@ -52,6 +53,7 @@ class FakeCluster:
         self.statuses: list[Manifest] = []
         self.deleted: list[str] = []
         self.events: list[Manifest] = []
+        self.events_read = 0
         self.version = 10
         self.weights: Manifest | None = None
 
@@ -92,6 +94,7 @@ class FakeCluster:
         return {**manifest["metadata"], "resourceVersion": str(int(manifest["metadata"]["resourceVersion"]) + 1)}
 
     async def events_of(self, involved: Manifest, reasons: Any) -> list[Manifest]:
+        self.events_read += 1
         return [event for event in self.events if event["reason"] in reasons]
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
@@ -341,6 +344,29 @@ def test_a_quota_that_refuses_the_pod_is_quoted() -> None:
     assert case.reconcile() == 30
     told = ready_condition(case.status)
     assert (told["reason"], "raise the quota" in told["message"]) == ("PodCreationFailed", True)
+
+
+def test_a_job_that_never_gets_a_pod_is_looked_at_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds, day = 0.0, 24 * 3600
+    monkeypatch.setattr(clock, "seconds", lambda: seconds)
+    case, pauses = Case(), list[float]()
+    while seconds < day:
+        again = case.reconcile()
+        assert again
+        pauses.append(again)
+        seconds += again
+    assert (pauses[0], pauses[-1]) == (30, LONGEST_PAUSE_SECONDS)
+    assert case.cluster.events_read <= 1.2 * day / LONGEST_PAUSE_SECONDS
+
+
+def test_a_suspended_job_rests_without_any_request() -> None:
+    case = Case()
+    case.reconcile()
+    job = case.job
+    metadata = {**job["metadata"], "resourceVersion": "50"}
+    case.cache.put(JOB, {**job, "metadata": metadata, "spec": {**job["spec"], "suspend": True}})
+    case.cluster.events_read = 0
+    assert (case.reconcile(), case.cluster.events_read) == (None, 0)
 
 
 def test_defaults_that_are_written_out_create_no_other_job() -> None:
