@@ -414,6 +414,11 @@ class History:
         return newest if newest and newest.has_failed else self.running or newest
 
     @property
+    def has_number(self) -> bool:
+        """Return whether the number on the Deployment can be that of a revision."""
+        return 0 < self.deployed <= _HIGHEST_DEPLOYED
+
+    @property
     def is_record_lost(self) -> bool:
         """Return whether the Deployment has the template of a record that does not exist any more, or is unreadable.
 
@@ -443,8 +448,7 @@ class History:
     @property
     def next_number(self) -> int:
         """Return a number that no revision has used."""
-        deployed = self.deployed if self.deployed <= _HIGHEST_DEPLOYED else 0
-        return max(self._highest, deployed) + 1
+        return max(self._highest, self.deployed if self.has_number else 0) + 1
 
     @property
     def lost_number(self) -> int:
@@ -453,8 +457,7 @@ class History:
         This is the number on the Deployment. If an unreadable revision has this number, or if there is no Deployment,
         this is the next number.
         """
-        is_free = 0 < self.deployed <= _HIGHEST_DEPLOYED and self.deployed not in self.taken
-        return self.deployed if is_free else self.next_number
+        return self.deployed if self.has_number and self.deployed not in self.taken else self.next_number
 
     def is_newer_than(self, server: KimiLinearServer) -> bool:
         """Return whether a revision was made for a newer spec than the cached one.

@@ -247,13 +247,13 @@ def _chosen(server: KimiLinearServer, history: History, state: RolloutState) -> 
 
 
 def has_lost_running(history: History, state: RolloutState) -> bool:
-    """Return whether the record of the running pods is lost or unreadable.
+    """Return whether a server with a Deployment has no readable record of the running pods.
 
-    If the number on the Deployment is lower than that of the newest record, somebody has moved the Deployment back,
-    unless the status says that the operator itself went back to an older template.
+    This is the case if the number on the Deployment is higher than all readable records, missing or senseless. If it is
+    lower, somebody has moved the Deployment back, unless the status says that the operator itself went back.
     """
-    went_back = state.is_rolled_back and history.deployed > 0
-    return history.running is None and (history.is_record_lost or went_back)
+    is_lost = history.is_record_lost or not history.has_number
+    return history.running is None and (is_lost or state.is_rolled_back)
 
 
 def _with_running(server: KimiLinearServer, history: History, applied: Manifest, state: RolloutState) -> History:
@@ -271,6 +271,8 @@ def _with_running(server: KimiLinearServer, history: History, applied: Manifest,
     """
     same = [item for item in history.revisions if not all_differences(item.template, applied)]
     twin = max(same, key=lambda item: item.number, default=None)
+    if twin and twin is history.newest and not state.is_rolled_back and _says_same(server, twin, state):
+        return replace(history, deployed=twin.number)  # Somebody has edited the number on the Deployment.
     if not state.is_applied:
         return replace(history, deployed=twin.number) if twin else history
     number = history.lost_number
@@ -283,6 +285,12 @@ def _with_running(server: KimiLinearServer, history: History, applied: Manifest,
         result = twin.result if twin and twin.has_passed else None
         remade = replace(remade, result=result, is_automatic=state.is_rolling_out)
     return replace(history, revisions=[*history.revisions, remade], deployed=number)
+
+
+def _says_same(server: KimiLinearServer, record: Revision, state: RolloutState) -> bool:
+    """Return whether a record says about pods with its template what a new record would say."""
+    has_mark = record.is_automatic or not state.is_rolling_out
+    return has_mark and record.rollout == rollout_of(server) and not has_other_inputs(server, record)
 
 
 def _with_failed(server: KimiLinearServer, history: History, state: RolloutState) -> History:

@@ -484,3 +484,19 @@ def test_the_ports_of_pods_stay_open_while_nobody_knows_their_spec() -> None:
     serving = {"metadata": {"generation": 1}, "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}}
     policy = {"spec": {"ingress": [{"ports": [{"port": 9999, "protocol": "TCP"}]}]}}
     assert (9999, "TCP") in needs_of_others(record, record, serving, policy).ports
+
+
+@pytest.mark.parametrize("number", ["7", "", "1000000000000"], ids=["too high", "missing", "senseless"])
+@pytest.mark.parametrize("is_lost", [False, True], ids=["all records exist", "their record is lost"])
+def test_pods_whose_number_somebody_edits_stay(is_lost: bool, number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of an older spec can be read. Its pods must not come back."""
+    world = changed(engine={"contextLength": 4096})
+    before = pods(world)
+    build_other_pods(world, monkeypatch)
+    if is_lost:
+        lose(world, 2)
+    edited = live(world)
+    edited["metadata"]["annotations"][REVISION_ANNOTATION] = number
+    store(world, edited)
+    world.passes(3)
+    assert (pods(world), world.condition()["reason"]) == (before, "NewTemplateAvailable")
