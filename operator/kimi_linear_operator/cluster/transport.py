@@ -35,6 +35,9 @@ LARGE_ANSWERS_AT_ONCE = 8
 # An answer of which nothing arrives for this time gives up its place until more arrives. Otherwise eight answers that
 # stall would delay all others for as long as a list may take.
 STALL_SECONDS = 2.0
+# After this time, an answer that still arrives lets the answers that wait have its place, and waits for another one.
+# Otherwise eight answers that trickle through a slow proxy would delay all others for as long as a list may take.
+PLACE_SECONDS = 5.0
 # aiohttp keeps twice as much of an answer that nobody reads.
 _BUFFER_BYTES = _LARGE_ANSWER
 
@@ -237,7 +240,7 @@ class Transport:
         Raises:
             TooLongError: The body is longer than this.
         """
-        content, has_place = bytearray(), False
+        content, has_place, place_since = bytearray(), False, 0.0
         try:
             while True:
                 part = await _part_within(STALL_SECONDS, response.content)
@@ -249,9 +252,12 @@ class Transport:
                 content += part
                 if most_bytes is not None and len(content) > most_bytes:
                     raise TooLongError
+                if has_place and clock.seconds() - place_since > PLACE_SECONDS:
+                    await place.aclose()
+                    has_place = False
                 if len(content) > _LARGE_ANSWER and not has_place:
                     await place.enter_async_context(self.places)
-                    has_place = True
+                    has_place, place_since = True, clock.seconds()
         except BaseException:
             response.close()  # Otherwise nobody reads the rest, and the connection stays open.
             raise

@@ -30,13 +30,15 @@ class Body:
     server: "Server"
     text: bytes
     hangs: bool = False
+    trickles: bool = False
     taken: int = 0
 
     async def readany(self) -> bytes:
         if self.hangs and self.taken > 2 * CHUNK:
             await asyncio.sleep(3600)
-        await asyncio.sleep(0)
-        part = self.text[self.taken : self.taken + CHUNK]
+        is_slow = self.trickles and self.taken > 2 * CHUNK
+        await asyncio.sleep(0.01 if is_slow else 0)
+        part = self.text[self.taken : self.taken + (1 if is_slow else CHUNK)]
         self.taken += len(part)
         self.server.take(len(part))
         return part
@@ -56,7 +58,10 @@ class Response:
 
 @dataclass
 class Server:
-    """An API server. An object is large unless its name begins with "small"; the answers to "hanging" never end."""
+    """An API server. An object is large unless its name begins with "small".
+
+    The answers to "hanging" never end, and those to "trickling" arrive byte by byte.
+    """
 
     held: int = 0
     most: int = 0
@@ -70,7 +75,8 @@ class Server:
         if name == "configmaps":
             listed = {"metadata": {"resourceVersion": "5"}, "items": [self.stored("large")]}
             return Response(Body(self, jsontext.encode(listed)))
-        return Response(Body(self, jsontext.encode(self.stored(name)), name.startswith("hanging")))
+        text = jsontext.encode(self.stored(name))
+        return Response(Body(self, text, name.startswith("hanging"), name.startswith("trickling")))
 
     def stored(self, name: str) -> Any:
         size = 100 if name.startswith("small") else LARGE
@@ -82,9 +88,9 @@ class Server:
         return Cluster(sends, Pages(sends))
 
     @asynccontextmanager
-    async def hanging(self, cluster: Cluster, count: int) -> AsyncIterator[None]:
+    async def hanging(self, cluster: Cluster, count: int, name: str = "hanging") -> AsyncIterator[None]:
         """Read this number of large objects whose answers hang, until the end of the block."""
-        tasks = [asyncio.ensure_future(self.get(cluster, f"hanging-{number}")) for number in range(count)]
+        tasks = [asyncio.ensure_future(self.get(cluster, f"{name}-{number}")) for number in range(count)]
         await asyncio.sleep(0.1)
         yield
         for task in tasks:
@@ -173,6 +179,19 @@ def test_answers_that_stall_give_up_their_places(monkeypatch: pytest.MonkeyPatch
         server = Server()
         cluster = server.cluster()
         async with server.hanging(cluster, REQUESTS), asyncio.timeout(5):
+            assert await server.get(cluster, "large") == "large"
+
+    asyncio.run(test())
+
+
+def test_answers_that_trickle_give_up_their_places_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert transport.PLACE_SECONDS <= 5
+    monkeypatch.setattr(transport, "PLACE_SECONDS", 0.05)
+
+    async def test() -> None:
+        server = Server()
+        cluster = server.cluster()
+        async with server.hanging(cluster, LARGE_ANSWERS_AT_ONCE, "trickling"), asyncio.timeout(5):
             assert await server.get(cluster, "large") == "large"
 
     asyncio.run(test())
