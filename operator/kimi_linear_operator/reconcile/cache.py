@@ -286,7 +286,9 @@ class Cache:
     def _delete(self, deleted: CachedObject, cached: CachedObject | None) -> set[Key]:
         if cached and cached.version > deleted.version:
             return set()
-        self._deleted.put(deleted.key.namespace, deleted.key, deleted.version)
+        # An older deletion may come later, because large events overtake small ones.
+        known = self._deleted.get(deleted.key.namespace, deleted.key) or 0
+        self._deleted.put(deleted.key.namespace, deleted.key, max(known, deleted.version))
         self._forget(deleted.key)
         return self._keys_to_enqueue(cached, None) if cached else set()
 

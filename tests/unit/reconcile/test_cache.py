@@ -127,6 +127,14 @@ def test_the_deletion_of_an_unknown_object_enqueues_none() -> None:
     assert deleted(new_cache(), make_pod()) == set()
 
 
+def test_an_object_does_not_come_back_if_its_first_deletion_is_seen_after_its_second_one() -> None:
+    cache = new_cache()
+    deleted(cache, make_pod(version=9))
+    deleted(cache, make_pod(version=4))
+    assert cache.put(POD, make_pod(version=6)) == set()
+    assert cache.get(Key("default", make_pod()["metadata"]["name"], POD)) is None
+
+
 def test_a_successor_of_a_deleted_object_is_cached() -> None:
     cache = filled(make_pod(version=1))
     deleted(cache, make_pod(version=2))
