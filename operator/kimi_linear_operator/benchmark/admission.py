@@ -57,7 +57,13 @@ class Admission:
     """Decides which benchmark may start on each target."""
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, has_read: HasRead, clock: Callable[[], float] = time.monotonic
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        has_read: HasRead,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        since: str = "",
     ) -> None:
         """Take the cluster and the cache. Most decisions need only the cache.
 
@@ -66,7 +72,9 @@ class Admission:
             cache: The cache.
             has_read: Returns whether all objects of some kinds in a namespace are read now.
             clock: Returns monotonic seconds.
+            since: When this process began to follow whose turn it is, as RFC 3339.
         """
+        self._since = since
         self.cluster = cluster
         self._has_read = has_read
         self.cache = cache
@@ -84,7 +92,7 @@ class Admission:
         manifest = self.cache.get(key.of(BENCHMARK)) or {}
         if wait := self._wait_for_long(key, manifest, target, now):
             return wait
-        rivals, asker = self._line(key), holding.asker_of(manifest, now)
+        rivals, asker = self._line(key), holding.asker_of(manifest, now, self._index.line(key).turns, self._since)
         if wait := self._wait_for_turn(key, target, asker, rivals):
             return wait
         if wait := await self._look(key, target, asker, rivals):
@@ -116,18 +124,23 @@ class Admission:
     def _wait_for_turn(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
         """Return a wait that names the benchmark whose turn it is, None if it is this benchmark's turn."""
         contenders = [*self._contenders(rivals, asker)]
-        while first := turn.first(contenders):
+        while first := turn.first(contenders, asker.turns):
             other = Key(first.namespace, first.name, BENCHMARK)
             if other == key:
                 return None
             left = self._seconds_left_for(first, rivals[other], asker)
+            is_elsewhere = first.namespace != key.namespace
             if left > 0:
                 message = (
                     f"benchmark {_shown_name(first, key)} goes first on {target.name}: this benchmark waits until "
                     "that one is done"
                 )
                 return Wait(Reason("WaitingForTurn", message), left if left < math.inf else None)
-            contenders.remove(first)
+            # If the first guest of another namespace does not start, this whole namespace is passed over. Otherwise
+            # each of its guests would keep the others waiting for as long as the first one.
+            contenders = [
+                each for each in contenders if each != first and not (is_elsewhere and _is_beside(each, first))
+            ]
         return None
 
     def _seconds_left_for(self, first: Contender, claim: Claim, asker: Asker) -> float:
@@ -138,11 +151,16 @@ class Admission:
         not ready.
         """
         key = Key(first.namespace, first.name, BENCHMARK)
+        # Guests of one namespace share the patience of the others. Otherwise, users could put a new one first again and
+        # again.
+        awaited = Key(first.namespace, f"{claim.target}", BENCHMARK) if first.is_guest else key
         if first.is_active:
-            self._patience.forget(key)
+            self._patience.forget(awaited)
             return holding.hold_seconds(self._index, key, asker)
         is_own = claim.target.namespace == first.namespace
-        return math.inf if is_own else self._patience.seconds_left(key, claim.last_end)
+        # Users can write any end of a suite into the status of a guest.
+        last = asker.turns.get(first.namespace, "") if first.is_guest else claim.last_end
+        return math.inf if is_own else self._patience.seconds_left(awaited, last)
 
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
         """Return a wait if the API server shows a running client, or if too many benchmarks ask at the same time."""
@@ -191,8 +209,9 @@ class Admission:
             ApiError: An answer is missing, and the other answers show no client. So a client may still run.
         """
         others = ((rival, claim) for rival, claim in rivals.items() if rival.namespace != key.namespace)
-        elsewhere = (claim for rival, claim in others if self._may_start(rival, claim))
-        first = heapq.nsmallest(FEW_RIVALS, elsewhere, key=lambda claim: claim.rank)
+        elsewhere = ((rival.namespace, claim.rank, claim) for rival, claim in others if self._may_start(rival, claim))
+        firsts = turn.first_of_each_namespace(elsewhere)
+        first = heapq.nsmallest(FEW_RIVALS, firsts, key=lambda claim: turn.place(claim.contender, asker.turns))
         looks = (self._runs(claim, suite, asker) for claim in first for suite in claim.may_run)
         return await _is_any([self._is_busy_in(key.namespace, target), *looks])
 
@@ -259,6 +278,11 @@ async def _all_of(coroutines: Iterable[Coroutine[None, None, Result]]) -> list[R
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+def _is_beside(each: Contender, first: Contender) -> bool:
+    """Return whether a contender is of the same namespace, and has no running suite."""
+    return each.namespace == first.namespace and not each.is_active
 
 
 def _shown_name(contender: Contender, key: Key) -> str:

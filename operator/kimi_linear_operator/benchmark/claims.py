@@ -107,12 +107,12 @@ def claim_of(manifest: Manifest) -> Claim | None:
         is_willing=is_willing(manifest),
         suites=() if limit is None else _suites(spec),
         timeout_seconds=limit or 0.0,
-        last_end=_short(last_result(status).get("completionTime", "")),
+        last_end=_short(_last_result(status).get("completionTime", "")),
         ended=len(_results(status)),
     )
 
 
-def last_result(status: Manifest) -> Manifest:
+def _last_result(status: Manifest) -> Manifest:
     """Return the result of a benchmark's last suite, empty if no suite has ended or the result cannot be read."""
     last = next(reversed(_results(status)), None)
     return last if isinstance(last, dict) else {}

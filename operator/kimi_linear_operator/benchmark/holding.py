@@ -13,21 +13,18 @@ namespace, such a Job never holds the server (`BenchmarkIndex.line`).
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kimi_linear_operator.benchmark import job_status, turn
 from kimi_linear_operator.benchmark.address import TargetKey
-from kimi_linear_operator.benchmark.claims import Claim, Task, claim_of, failed_start, last_result, task_of
+from kimi_linear_operator.benchmark.claims import Claim, Task, claim_of, failed_start, task_of
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
-from kimi_linear_operator.benchmark.turn import Rank
+from kimi_linear_operator.benchmark.turn import Contender, Turns
 from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.kubernetes.metadata import owner_uids
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cached_object import Key
-
-# After a suite has ended, the next suite of the benchmark begins within this time.
-_BETWEEN_SUITES_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -38,23 +35,25 @@ class Asker:
         now: The time as RFC 3339.
         namespace: The namespace of the benchmark, empty for the operator.
         waited: For how many seconds the benchmark has waited for its turn.
-        rank: Its rank, None for the operator.
-        last_suite: When its last suite began and ended, as RFC 3339; None if no suite has ended.
+        contender: The benchmark as a contender, None for the operator.
+        turns: When the last ended suite of each namespace began on the server.
+        since: Since when these turns are known, as RFC 3339.
     """
 
     now: str
     namespace: str = ""
     waited: float = 0.0
-    rank: Rank | None = None
-    last_suite: tuple[str, str] | None = None
+    contender: Contender | None = None
+    turns: Turns = field(default_factory=dict)
+    since: str = ""
 
     def goes_before(self, claim: Claim) -> bool:
         """Return whether the asker's turn comes before the turn of the benchmark with this claim, if neither runs."""
-        return self.rank is None or self.rank < claim.rank
+        return self.contender is None or turn.goes_before(self.contender, claim.contender, self.turns)
 
 
-def asker_of(manifest: Manifest, now: str) -> Asker:
-    """Return the asker for a benchmark that wants to start."""
+def asker_of(manifest: Manifest, now: str, turns: Turns, since: str) -> Asker:
+    """Return the asker for a benchmark that wants to start. See the attributes of `Asker`."""
     namespace = manifest["metadata"]["namespace"]
     ready = find_condition(manifest.get("status", {}), "TargetReady")
     is_waiting = (ready.get("status"), ready.get("reason")) == ("False", "WaitingForTurn")
@@ -63,14 +62,7 @@ def asker_of(manifest: Manifest, now: str) -> Asker:
         # A benchmark that gave its turn back rests for a while. Others may start in this time.
         waited = min(waited or 0.0, (seconds_between(failed, now) or 0.0) - turn.REST_SECONDS)
     claim = claim_of(manifest)
-    return Asker(now, namespace, waited or 0.0, claim.rank if claim else None, _last_suite(manifest))
-
-
-def _last_suite(manifest: Manifest) -> tuple[str, str] | None:
-    """Return when a benchmark's last suite began and ended, None if no suite has ended or this cannot be read."""
-    last = last_result(manifest.get("status", {}))
-    times = last.get("startTime"), last.get("completionTime")
-    return (str(times[0]), str(times[1])) if all(times) else None
+    return Asker(now, namespace, waited or 0.0, claim.contender if claim else None, turns, since)
 
 
 def job_seconds(task: Task, claim: Claim, asker: Asker) -> float:
@@ -100,24 +92,11 @@ def _is_forged(task: Task, age: float, claim: Claim, asker: Asker) -> bool:
     """Return whether the operator cannot have created a guest's Job of this age, because another guest had its turn.
 
     While a guest waits, the operator creates no Job of a guest whose turn comes later. The first seconds are an
-    exception, because watch events can be late.
+    exception, because watch events can be late. Of a Job that is older than the operator's knowledge of the turns, it
+    does not know whether it was out of turn.
     """
-    is_out_of_turn = asker.goes_before(claim) and age < asker.waited - job_status.OVERDUE_SECONDS
-    return is_out_of_turn or _was_created_during(asker.last_suite, task.created)
-
-
-def _was_created_during(suite: tuple[str, str] | None, created: str) -> bool:
-    """Return whether a guest's Job is forged, because it was created while a suite of another guest ran on the server.
-
-    During a suite, the operator creates no Job of another guest. The first seconds are an exception, because watch
-    events can be late. The operator also creates no such Job just before the next suite of the same benchmark.
-    """
-    if suite is None:
-        return False
-    after_begin, before_end = seconds_between(suite[0], created), seconds_between(created, suite[1])
-    if after_begin is None or before_end is None:
-        return False
-    return after_begin > job_status.OVERDUE_SECONDS and before_end > -_BETWEEN_SUITES_SECONDS
+    is_judged = task.created >= asker.since and age < asker.waited - job_status.OVERDUE_SECONDS
+    return is_judged and asker.goes_before(claim)
 
 
 def hold_seconds(index: BenchmarkIndex, key: Key, asker: Asker) -> float:

@@ -27,13 +27,16 @@ class BenchmarkIndex:
         self._lines: dict[TargetKey, dict[str, Line]] = {}
         # How many Jobs that have not ended each benchmark has, by UID of the benchmark.
         self._unended: Counter[tuple[Key, str]] = Counter()
+        # When the last ended suite of the guests of each namespace began, by target. It is kept as long as the target
+        # has benchmarks, also when those of the namespace are gone. Otherwise, a namespace could go first again.
+        self._turns: dict[TargetKey, dict[str, str]] = {}
 
     def add(self, cached: CachedObject) -> None:
         """Add an object that is new in the cache."""
         if isinstance(claim := cached.facts, Claim):
             lines = self._lines.setdefault(claim.target, {})
             for namespace in (cached.key.namespace, _ALL):
-                line = lines.setdefault(namespace, Line())
+                line = lines.setdefault(namespace, Line(self._turns.setdefault(claim.target, {})))
                 line.add(cached.key, claim, is_at_work=self._is_at_work(cached.key, claim))
         self._count_job(cached, 1)
 
@@ -46,7 +49,7 @@ class BenchmarkIndex:
                 if not lines[namespace].claims:
                     del lines[namespace]
             if not lines:
-                del self._lines[claim.target]
+                del self._lines[claim.target], self._turns[claim.target]
         self._count_job(cached, -1)
 
     def _count_job(self, cached: CachedObject, sign: int) -> None:
@@ -66,11 +69,17 @@ class BenchmarkIndex:
         """Remove everything."""
         self._lines.clear()
         self._unended.clear()
+        self._turns.clear()
 
     def keys_to_enqueue(self, before: CachedObject | None, after: CachedObject | None) -> set[Key]:
-        """Return the benchmarks to enqueue after an object changed: those that measure it or wait for it."""
+        """Return the benchmarks to enqueue after an object changed: those that measure it or wait for it.
+
+        If the change is the end of a guest's suite, its namespace has had its turn from now on.
+        """
         versions = [cached for cached in (before, after) if cached]
         key = versions[0].key
+        if before:
+            self._note_turn(before, after)
         if key.kind == SERVER:
             return self._affected_by_server(key, versions)
         if key.kind == BENCHMARK:
@@ -78,6 +87,23 @@ class BenchmarkIndex:
             return set().union(*(self._affected_by_claim(key, target, claims) for target in _targets(claims)))
         owners = {cached.owner for cached in versions if cached.owner and cached.owner.kind == BENCHMARK}
         return set().union(*(self._affected_by_job(owner, before, after) for owner in owners if key.kind == JOB))
+
+    def _note_turn(self, before: CachedObject, after: CachedObject | None) -> None:
+        """Note the turn of a namespace, if a Job of a guest has ended, or the guest itself is gone.
+
+        The turn counts only from the end of the suite. So its place stays the same while the suite runs.
+        """
+        if isinstance(before.facts, Task):
+            claim = self.claim(before.owner) if before.owner else None
+            if claim and claim.uid in before.owners and not _is_under_way(before, after):
+                self._note_turn_of(claim, [before.facts])
+        elif (gone := _claim(before)) and _targets([_claim(after)]) != {gone.target}:
+            self._note_turn_of(gone, self.tasks(before.key, gone.uid))
+
+    def _note_turn_of(self, claim: Claim, tasks: Iterable[Task]) -> None:
+        turns, namespace = self._turns.get(claim.target), claim.contender.namespace
+        if turns is not None and claim.contender.is_guest:
+            turns[namespace] = max([turns.get(namespace, ""), *(task.created for task in tasks)])
 
     def claim(self, key: Key) -> Claim | None:
         """Return the claim of a benchmark, None if it does not exist or is done."""
@@ -90,7 +116,7 @@ class BenchmarkIndex:
             target: The target.
             namespace: Only benchmarks in this namespace, if it is not empty.
         """
-        return self._lines.get(target, {}).get(namespace) or Line()
+        return self._lines.get(target, {}).get(namespace) or Line({})
 
     def claims(self, target: TargetKey, namespace: str = _ALL) -> Mapping[Key, Claim]:
         """Return the claims of these benchmarks, in no particular order."""
@@ -104,7 +130,7 @@ class BenchmarkIndex:
         address that is no server.
         """
         claim = self.claim(key)
-        return self._line(key.namespace, claim.target) if claim else Line()
+        return self._line(key.namespace, claim.target) if claim else Line({})
 
     def waits_for(self, key: Key, namespace: str) -> bool:
         """Return whether a benchmark waits for benchmarks of a namespace that have the same target."""
@@ -210,6 +236,15 @@ class BenchmarkIndex:
         """Return whether a benchmark already had a Job that has not ended, so that this new Job changes nothing."""
         is_counted = isinstance(task, Task) and not task.has_ended
         return self._unended[key, claim.uid] > is_counted
+
+
+def _is_under_way(before: CachedObject, after: CachedObject | None) -> bool:
+    """Return whether a Job still has its owners after a change, and has not ended."""
+    return (
+        after is not None
+        and after.owners == before.owners
+        and not (isinstance(after.facts, Task) and after.facts.has_ended)
+    )
 
 
 def _has_few(line: Line) -> bool:

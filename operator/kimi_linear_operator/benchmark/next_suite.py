@@ -76,7 +76,7 @@ class NextSuite:
         self._children = context.children
         self._now = context.now
         self._index = context.cache.index(BenchmarkIndex)
-        self._admission = Admission(context.cluster, context.cache, context.scheduling.has_read)
+        self._admission = Admission(context.cluster, context.cache, context.scheduling.has_read, since=context.now())
         self._about_to_change = context.about_to_change
         self._allows_node_access = context.options.allows_node_access
         # The target labels and namespaces of the benchmarks that are about to start. Benchmarks that wait for one of

@@ -4,8 +4,11 @@ Two at the same time would distort each other's numbers.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 REST_SECONDS = 300.0
 """How long a benchmark that gave its turn back lets others go first before it tries again."""
@@ -20,7 +23,14 @@ _QUEUED_SECONDS = 3600.0
 
 
 Rank = tuple[bool, bool, str, bool, str, str, str, str]
-"""The sort key of contenders. The lowest goes first."""
+"""The sort key of contenders of one namespace. The lowest goes first."""
+
+Place = tuple[bool, bool, str, str, str, str, str]
+"""The sort key of contenders of several namespaces. The lowest goes first."""
+
+Turns = Mapping[str, str]
+"""When the last ended suite of each namespace began on a server, as RFC 3339. It is the time at which the API server
+created the suite's Job, because nobody can change this time. A namespace without a suite is left out."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +64,37 @@ def may_hold_seconds(reason: str) -> float:
     return _QUEUED_SECONDS if reason in _QUEUED else _BLOCKED_SECONDS
 
 
-def first(contenders: Iterable[Contender]) -> Contender | None:
-    """Return the contender whose turn it is, None if there are none. See `rank` for the order."""
-    return min(contenders, key=rank, default=None)
+def first(contenders: Iterable[Contender], turns: Turns) -> Contender | None:
+    """Return the contender whose turn it is, None if there are none. See `rank` and `place` for the order."""
+    firsts = first_of_each_namespace((contender.namespace, rank(contender), contender) for contender in contenders)
+    return min(firsts, key=lambda contender: place(contender, turns), default=None)
+
+
+def first_of_each_namespace(items: Iterable[tuple[str, Rank, T]]) -> Iterable[T]:
+    """Return the item with the lowest rank of each namespace, given the namespace and the rank of each item."""
+    best: dict[str, tuple[Rank, T]] = {}
+    for namespace, item_rank, item in items:
+        if namespace not in best or item_rank < best[namespace][0]:
+            best[namespace] = item_rank, item
+    return [item for _, item in best.values()]
+
+
+def goes_before(one: Contender, other: Contender, turns: Turns) -> bool:
+    """Return whether one contender's turn comes before the turn of another one."""
+    if one.namespace == other.namespace:
+        return rank(one) < rank(other)
+    return place(one, turns) < place(other, turns)
 
 
 def rank(contender: Contender) -> Rank:
-    """Return the sort key of a contender.
+    """Return the sort key of a contender among those of its namespace.
 
     The order is:
 
     1. Benchmarks with a running suite.
-    2. Benchmarks of the server's own namespace. Guests wait for them.
-    3. Benchmarks that did not give their turn back. Of the others, the one that gave its turn back first.
-    4. Benchmarks that have started a suite. Of these, the one that started first.
-    5. The oldest benchmark; then by namespace and name.
+    2. Benchmarks that did not give their turn back. Of the others, the one that gave its turn back first.
+    3. Benchmarks that have started a suite. Of these, the one that started first.
+    4. The oldest benchmark; then by name.
     """
     order = (
         contender.failed,
@@ -78,4 +104,22 @@ def rank(contender: Contender) -> Rank:
         contender.namespace,
         contender.name,
     )
+    return not contender.is_active, contender.is_guest, *order
+
+
+def place(contender: Contender, turns: Turns) -> Place:
+    """Return the sort key of a contender among the first ones of all namespaces.
+
+    Users can write any time into a status, so a time in a status never moves a benchmark before one of another
+    namespace. The order is:
+
+    1. Benchmarks with a running suite.
+    2. Benchmarks of the server's own namespace. Guests wait for them.
+    3. Benchmarks that did not give their turn back. Of the others, the one that gave its turn back first.
+    4. Guests of the namespace whose last suite on this server began first, or that has had none. So namespaces take
+       turns.
+    5. The oldest benchmark; then by namespace and name.
+    """
+    turn = turns.get(contender.namespace, "") if contender.is_guest else ""
+    order = (contender.failed, turn, contender.created, contender.namespace, contender.name)
     return not contender.is_active, contender.is_guest, *order

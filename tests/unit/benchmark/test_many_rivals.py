@@ -17,6 +17,7 @@ from kimi_linear_operator.benchmark.claims import Claim
 from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.labels import SUITE_LABEL, TARGET_LABEL
 from kimi_linear_operator.benchmark.line import FEW_RIVALS
+from kimi_linear_operator.benchmark.patience import PATIENCE_SECONDS
 from kimi_linear_operator.benchmark.resource_type import BENCHMARK_TYPE
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
@@ -24,7 +25,7 @@ from kimi_linear_operator.kubernetes.kinds import JOB, Kind, Manifest
 from kimi_linear_operator.kubernetes.times import soonest
 from kimi_linear_operator.reconcile.cached_object import CachedObject, Key
 from kimi_linear_operator.server.spec import SERVER
-from make import make_benchmark, make_condition, make_server, owned, stored
+from make import make_benchmark, make_condition, make_result, make_server, owned, stored
 from passes import READER, Passes, has_read_all, index_of, new_cache
 from processor_time import measured
 
@@ -339,7 +340,10 @@ def firsts(world: World) -> dict[Key, object]:
     """Return for each waiting benchmark which benchmark goes first, or that many go first."""
     targets, index = Admission(cast(Cluster, world), world.cache, has_read_all), index_of(world.cache)
     willing = {key for key, claim in index.claims(KIMI).items() if claim.is_willing}
-    found = {key: turn.first(targets._contenders(index.line(key).claims, Asker(NOW, key.namespace))) for key in willing}
+    found = {
+        key: turn.first(targets._contenders(index.line(key).claims, Asker(NOW, key.namespace)), index.line(key).turns)
+        for key in willing
+    }
     named = {key: (first.namespace, first.name) if first else None for key, first in found.items()}
     far = {key for key in willing if index.is_far(key)}
     assert not {(key.namespace, key.name) for key in far} & {*named.values()}, "no benchmark waits for a far benchmark"
@@ -369,6 +373,8 @@ def happen(world: World, chance: random.Random, key: Key) -> set[Key]:
 
 # The front of the two orders, guests and others, and of the benchmarks with a Job; and the benchmark itself.
 MOST_ENQUEUED = 3 * (FEW_RIVALS + 1) + 1
+# With guests of many namespaces, nine of the first namespace are near, eight of the second, and so on.
+MOST_ENQUEUED_OF_MANY = sum(range(FEW_RIVALS + 2)) + 2 * (FEW_RIVALS + 1) + 1
 FAILED = {"suite": "a", "reason": "ApplyFailed", "message": "exceeded quota", "time": RESTED[1]}
 
 
@@ -417,6 +423,9 @@ class Life:
         self.statuses = dict[Key, Manifest]()
         self.suspended = set[Key]()
         self.ran = set[Key]()
+        # When the running suites began, and the last suites of the guests of each namespace.
+        self.began = dict[Key, str]()
+        self.turns = dict[str, str]()
 
     def time(self, seconds: float = 0.0) -> str:
         moment = datetime.fromisoformat(NOW) + timedelta(seconds=self.now + seconds)
@@ -449,7 +458,12 @@ class Life:
     def delete(self, key: Key) -> None:
         self.due |= self.world.remove(BENCHMARK, key)
         self.stop(key)
+        self.leave(key)
+
+    def leave(self, key: Key) -> None:
         del self.statuses[key]
+        if not self.statuses:
+            self.turns.clear()
 
     def end(self, key: Key) -> None:
         """End the suite of a benchmark: it is done, or gives its turn back because it could not start."""
@@ -459,7 +473,7 @@ class Life:
         self.write(key)
         self.stop(key)
         if not gives_back:
-            del self.statuses[key]
+            self.leave(key)
 
     def wait(self) -> None:
         self.now += self.chance.choice([1, 60, 200])
@@ -475,6 +489,7 @@ class Life:
     def stop(self, key: Key) -> None:
         if key in self.ran:
             self.ran.remove(key)
+            self.turns[key.namespace] = max(self.turns.get(key.namespace, ""), self.began[key])
             self.due |= self.world.remove(JOB, self.job_key(key))
 
     def job_key(self, key: Key) -> Key:
@@ -495,6 +510,7 @@ class Life:
             self.timers |= {} if again is None else {key: self.now + again}
             return
         self.ran.add(key)
+        self.began[key] = self.time()
         made = self.world.job(key)
         self.due |= self.world.put(JOB, {**made, "metadata": made["metadata"] | {"creationTimestamp": self.time()}})
         self.statuses[key] = {"startTime": self.statuses[key].get("startTime", self.time())}
@@ -506,14 +522,108 @@ class Life:
         owns = {key for key in self.ran if key.namespace == "default"}
         next_own = [] if owns else sorted((key for key in idle if key.namespace == "default"), key=self.order)[:1]
         is_free = not (self.ran or next_own)
-        next_guest = sorted((key for key in idle if key.namespace != "default"), key=self.order)[:1] if is_free else []
+        firsts = [self.first_of(space, idle) for space in ("x", "y")]
+        next_guest = sorted((key for key in firsts if key), key=self.place)[:1] if is_free else []
         return {*self.ran, *next_own, *next_guest}
 
     def is_resting(self, key: Key) -> bool:
         failed = self.statuses[key].get("failedStart", {}).get("time")
         return failed is not None and failed > self.time(-turn.REST_SECONDS)
 
+    def first_of(self, namespace: str, idle: list[Key]) -> Key | None:
+        return min((key for key in idle if key.namespace == namespace), key=self.order, default=None)
+
+    def place(self, key: Key) -> tuple[Any, ...]:
+        failed = self.statuses[key].get("failedStart", {}).get("time", "")
+        return failed, self.turns.get(key.namespace, ""), self.created[key], key
+
     def order(self, key: Key) -> tuple[Any, ...]:
         status = self.statuses[key]
         started = status.get("startTime", "")
         return status.get("failedStart", {}).get("time", ""), not started, started, self.created[key], key
+
+
+VICTIM = key_of("victim", "victims")
+EARLY, LATE = "2026-11-24T07:00:00Z", "2026-11-24T08:59:00Z"
+
+
+def ends_its_suite(world: World, key: Key, how: str) -> None:
+    """Let a benchmark run a suite, and let the suite leave the cache, as a user of its namespace can bring about."""
+    made = world.job(key)
+    world.put(JOB, made)
+    at = Key(key.namespace, made["metadata"]["name"], JOB)
+    if how == "the Job ends":
+        world.put(JOB, {**made, "status": DONE})
+    elif how == "the Job is deleted":
+        world.remove(JOB, at)
+    elif how == "the Job loses its owner":
+        world.put(JOB, {**made, "metadata": {**made["metadata"], "ownerReferences": [], "labels": {}}})
+    else:
+        world.remove(BENCHMARK, key)
+        world.remove(JOB, at)
+
+
+@pytest.mark.parametrize(
+    "how", ["the Job ends", "the Job is deleted", "the Job loses its owner", "the benchmark is deleted"]
+)
+def test_no_namespace_has_two_turns_while_a_guest_of_another_one_waits(how: str) -> None:
+    world, forged = World(), {"startTime": "2000-01-01T00:00:00Z"}
+    world.benchmark(VICTIM, created=LATE)
+    for number in range(2 * FEW_RIVALS):
+        world.benchmark(key_of(f"t{number:02}", "tenant"), forged, created=EARLY)
+    first = key_of("t00", "tenant")
+    assert hindered(world, VICTIM)[0].startswith("benchmark t00 of namespace tenant goes first")
+    ends_its_suite(world, first, how)
+    assert world.wait(VICTIM) is None
+    assert hindered(world, key_of("t01", "tenant"))[0].startswith("benchmark victim of namespace victims goes first")
+
+
+def test_a_forged_time_in_a_status_moves_no_guest_before_one_of_another_namespace() -> None:
+    world = World()
+    world.benchmark(VICTIM, created=EARLY)
+    for number in range(2 * FEW_RIVALS):
+        world.benchmark(key_of(f"t{number}", "tenant"), {"startTime": "2000-01-01T00:00:00Z"}, created=LATE)
+    assert world.wait(VICTIM) is None
+    assert hindered(world, key_of("t0", "tenant"))[0].startswith("benchmark victim of namespace victims goes first")
+
+
+def test_no_job_of_before_the_operators_start_counts_as_out_of_turn() -> None:
+    world, tenant = World(), key_of("t", "tenant")
+    waits = make_condition("TargetReady", "False", "WaitingForTurn", "") | {"lastTransitionTime": EARLY}
+    world.benchmark(VICTIM, {"conditions": [waits]}, created=EARLY)
+    world.benchmark(tenant, created=LATE)
+    made = world.job(tenant)
+    world.put(JOB, {**made, "metadata": made["metadata"] | {"creationTimestamp": "2026-11-24T08:30:00Z"}})
+    aim = target.of_endpoint(KimiLinearBenchmark.model_validate(world.cache.get(VICTIM)))
+    for since, has_to_wait in (("2026-11-24T08:00:00Z", False), ("2026-11-24T08:45:00Z", True)):
+        admission = Admission(cast(Cluster, world), world.cache, has_read_all, since=since)
+        assert (asyncio.run(admission.wait(VICTIM, aim, NOW)) is not None) == has_to_wait
+
+
+def test_a_namespace_whose_guests_start_nothing_is_passed_over_as_a_whole() -> None:
+    world, seconds = World(), [0.0]
+    admission = Admission(cast(Cluster, world), world.cache, has_read_all, lambda: seconds[0])
+    world.benchmark(VICTIM, created=LATE)
+    for number in range(3):
+        world.benchmark(key_of(f"t{number}", "tenant"), created=EARLY)
+    aim = target.of_endpoint(KimiLinearBenchmark.model_validate(world.cache.get(VICTIM)))
+    assert asyncio.run(admission.wait(VICTIM, aim, NOW))
+    # Neither another first benchmark nor an invented end of a suite begins the ten minutes again.
+    seconds[0] = PATIENCE_SECONDS - 1
+    world.benchmark(key_of("t0", "tenant"), created=EARLY, suspend=True)
+    invented = {"results": [make_result("gsm8k", completionTime=NOW)]}
+    world.benchmark(key_of("t1", "tenant"), invented, created=EARLY)
+    assert asyncio.run(admission.wait(VICTIM, aim, NOW))
+    seconds[0] = PATIENCE_SECONDS
+    assert asyncio.run(admission.wait(VICTIM, aim, NOW)) is None
+
+
+def test_a_change_enqueues_few_guests_of_many_namespaces() -> None:
+    world = World()
+    keys = [key_of(f"b{number:02}", f"n{space:02}") for space in range(40) for number in range(12)]
+    for key in keys:
+        world.benchmark(key)
+        world.put(JOB, world.job(key))
+    made = world.job(keys[0])
+    with little_time():
+        assert len(world.put(JOB, {**made, "status": DONE})) <= MOST_ENQUEUED_OF_MANY
