@@ -18,6 +18,9 @@ import pydantic_core
 DEEPEST_LEVEL = 100
 """The deepest level that is read. Lists and objects nested in it are read as null."""
 
+LONGEST_REPAIRED = 256 * 1024
+"""In bytes. A longer text that the parser refuses is not read. The repair of 7 MB takes half a second."""
+
 # Python does not convert longer integers: https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
 _LONG_NUMBER = re.compile(rb"(?<![0-9.eE+-])-?[1-9][0-9]{4300,}+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 # An escaped surrogate without its other half.
@@ -35,6 +38,10 @@ _DEEP = re.compile(rb"\x01+")
 _LIGHT_WEIGHT = 300
 # The change of the level by each byte outside of strings. As a signed byte, 255 is -1.
 _STEPS = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
+
+
+class TooLongError(Exception):
+    """A text is longer than allowed, or it would take too long to decode it."""
 
 
 def decode(text: bytes | str) -> Any:
@@ -58,6 +65,21 @@ def decode_unrepaired(text: bytes) -> Any:
         return pydantic_core.from_json(text)
     except (ValueError, TypeError):
         return None
+
+
+def decode_quickly(text: bytes) -> Any:
+    """Return the value of a JSON text, like `decode`. So no text takes longer than its length and weight say.
+
+    Raises:
+        ValueError: The text is not JSON.
+        TooLongError: The parser refuses the text, and the text is longer than LONGEST_REPAIRED.
+    """
+    try:
+        return pydantic_core.from_json(text)
+    except (ValueError, TypeError) as error:
+        if len(text) > LONGEST_REPAIRED:
+            raise TooLongError from error
+        return _repair_and_decode(text)
 
 
 def _repair_and_decode(text: bytes) -> Any:

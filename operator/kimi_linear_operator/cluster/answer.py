@@ -1,12 +1,15 @@
 """Reads the answers of the API server: an object, a list, or an error."""
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.cluster.errors import UNREACHABLE, ApiError, code_of
-from kimi_linear_operator.cluster.light import light
-from kimi_linear_operator.kubernetes.kinds import Manifest
+from kimi_linear_operator.cluster.light import light, may_decode, unread_object, without_managed_fields
+from kimi_linear_operator.cluster.request import METADATA_KIND
+from kimi_linear_operator.jsontext import TooLongError
+from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
 # An overloaded API server asks to wait up to 32 s (k8s.io/apiserver, maxRetryAfter of flowcontrol). A longer time comes
 # from a proxy in front of the API server, and the API server may answer sooner.
@@ -36,16 +39,21 @@ class Answer(NamedTuple):
     retry_after: str
 
 
-def decoded(answer: Answer) -> Manifest:
+def decoded(answer: Answer, decode: Callable[[bytes], Any] = jsontext.decode_quickly) -> Manifest:
     """Return the object in an answer.
+
+    Args:
+        answer: The answer.
+        decode: Decodes its text.
 
     Raises:
         ApiError: The answer is an error, or is not a JSON object.
+        TooLongError: The answer is long, and the parser refuses it (see `jsontext.decode_quickly`).
     """
     if answer.status >= 400:
         raise error_of(answer)
     try:
-        content: Any = jsontext.decode(answer.content)
+        content = decode(answer.content)
     except ValueError as error:
         # The message does not quote the answer, because an answer can contain secrets, and a status shows the message.
         raise ApiError(UNREACHABLE, f"the answer is not readable: {error}") from error
@@ -96,8 +104,8 @@ def shows_missing(answer: Answer, name: str) -> bool:
 def _object_in_error(answer: Answer) -> Manifest:
     """Return the JSON object in an error, empty if there is none."""
     try:
-        content = jsontext.decode(answer.content)
-    except ValueError:
+        content = jsontext.decode_quickly(answer.content)
+    except (ValueError, TooLongError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -147,13 +155,42 @@ def object_in(answer: Answer, kind: str, name: str, *, is_stored: bool = True) -
 
     Raises:
         ApiError: The answer is an error, or is not this object.
+        TooLongError: The object is too large to decode it.
     """
+    if answer.status < 400 and not may_decode(answer.content):
+        raise TooLongError
     content = decoded(answer)
     metadata = content.get("metadata")
     if content.get("kind") != kind or not _is_complete(metadata, name, is_stored=is_stored):
         found = str(content.get("kind") or "JSON object without a kind")[:64]
         raise ApiError(UNREACHABLE, f"the answer is not the {kind} {name}, but a {found}")
     return light(content, answer.content)
+
+
+def metadata_in(answer: Answer, kind: Kind, name: str) -> Manifest:
+    """Return the object in an answer that contains only its metadata; see `unread_object`.
+
+    Raises:
+        ApiError: The answer is an error, or is not the metadata of an object with this name.
+    """
+    found = _without_managed_fields(answer, b"}}")
+    if found.get("kind") != METADATA_KIND or not _is_complete(found.get("metadata"), name, is_stored=True):
+        raise ApiError(UNREACHABLE, f"the answer is not the metadata of the {kind.kind} {name}")
+    return unread_object(kind.api_version, kind.kind, found["metadata"])
+
+
+def metadata_list_in(answer: Answer) -> Manifest:
+    """Return a list of one object in an answer that contains only its metadata, without managed fields.
+
+    Raises:
+        ApiError: The answer is an error, or is not a JSON object.
+    """
+    return _without_managed_fields(answer, b"}}]}")
+
+
+def _without_managed_fields(answer: Answer, end: bytes) -> Manifest:
+    # The API server limits the number of values in the rest of the metadata, and none of them is nested.
+    return decoded(answer, lambda text: jsontext.decode(without_managed_fields(text, end)))
 
 
 def _is_complete(metadata: Any, name: str, *, is_stored: bool) -> bool:

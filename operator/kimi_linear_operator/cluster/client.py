@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from kubernetes.aio.client import Configuration
 
 from kimi_linear_operator.cluster import credentials
-from kimi_linear_operator.cluster.answer import check_deletion, object_in, shows_missing, text_of
+from kimi_linear_operator.cluster.answer import check_deletion, metadata_in, object_in, shows_missing, text_of
 from kimi_linear_operator.cluster.errors import CONFLICT, UNREACHABLE, ApiError
 from kimi_linear_operator.cluster.pages import Page, Pages, Summary
 from kimi_linear_operator.cluster.paths import may_exist, path, path_of
@@ -19,12 +19,13 @@ from kimi_linear_operator.cluster.request import METADATA_KIND, Request
 from kimi_linear_operator.cluster.transport import (
     Observe,
     PendingWrites,
-    TooLongError,
     Transport,
     ignore_answer,
     opened,
 )
+from kimi_linear_operator.jsontext import TooLongError
 from kimi_linear_operator.kubernetes import ownership
+from kimi_linear_operator.kubernetes.bounds import LONGEST_OBJECT
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER, is_being_deleted
 
@@ -80,7 +81,7 @@ class Cluster:
         return replace(self, transport=replace(self.transport, turn=turn), reading=reading)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """Return an object, or None if there is none.
+        """Return an object, or None if there is none. Only the metadata is read if it is too large to decode it.
 
         Raises:
             ApiError: The request failed. This includes an answer with status 404 in which the API server does not name
@@ -88,8 +89,13 @@ class Cluster:
         """
         if not may_exist(namespace) or not may_exist(name):
             return None
-        answer = await self.transport.answer(Request("GET", path(kind, namespace, name)))
-        return None if shows_missing(answer, name) else object_in(answer, kind.kind, name)
+        target = path(kind, namespace, name)
+        try:
+            answer = await self.transport.answer(Request("GET", target), LONGEST_OBJECT)
+            return None if shows_missing(answer, name) else object_in(answer, kind.kind, name)
+        except TooLongError:
+            answer = await self.transport.answer(Request("GET", target, has_metadata_only=True))
+            return None if shows_missing(answer, name) else metadata_in(answer, kind, name)
 
     async def events_of(self, involved: Manifest, reasons: Collection[str]) -> list[Manifest]:
         """Return the essence of the Events with these reasons about an object; see `Pages.events_of` for the bounds."""
@@ -301,7 +307,11 @@ class Cluster:
     async def _patch_status(self, kind: Kind, manifest: Manifest, status: Manifest, same: Iterable[str]) -> Manifest:
         body = _status_patch(manifest, status, same)
         request = Request("STATUS", f"{path_of(kind, manifest)}/status", {"fieldManager": MANAGER}, body)
-        return dict((await self._send(request, METADATA_KIND, manifest["metadata"]["name"]))["metadata"])
+        answer, name = await self.transport.answer(request), manifest["metadata"]["name"]
+        try:
+            return dict(object_in(answer, METADATA_KIND, name)["metadata"])
+        except TooLongError:
+            return dict(metadata_in(answer, kind, name)["metadata"])
 
     async def set_condition(self, kind: Kind, manifest: Manifest, condition: Manifest) -> Manifest:
         """Set one condition in the status of exactly this object of a Kubernetes kind; return the new state."""
@@ -331,7 +341,10 @@ class Cluster:
             "preconditions": {name: manifest["metadata"][name] for name in same},
         }
         answer = await self.transport.answer(Request("DELETE", path_of(kind, manifest), body=options))
-        check_deletion(answer, kind.kind, manifest["metadata"])
+        try:
+            check_deletion(answer, kind.kind, manifest["metadata"])
+        except TooLongError as error:
+            raise ApiError(UNREACHABLE, "the answer is too large to read") from error
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Create an object. It is an error if an object with this name exists."""
@@ -344,10 +357,14 @@ class Cluster:
 
     async def _write(self, kind: Kind, request: Request, manifest: Manifest) -> Manifest:
         # With `generateName`, the API server chooses the name.
-        return await self._send(request, kind.kind, manifest["metadata"].get("name", ""))
-
-    async def _send(self, request: Request, kind: str, name: str) -> Manifest:
-        return object_in(await self.transport.answer(request), kind, name, is_stored="dryRun" not in request.query)
+        name, is_stored = manifest["metadata"].get("name", ""), "dryRun" not in request.query
+        try:
+            return object_in(await self.transport.answer(request), kind.kind, name, is_stored=is_stored)
+        except TooLongError as error:
+            live = await self.get(kind, manifest["metadata"]["namespace"], name) if name and is_stored else None
+            if live is None:
+                raise ApiError(UNREACHABLE, "the answer is too large to read") from error
+            return live
 
 
 def _changing(kind: Kind, live: Manifest) -> ApiError:

@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.cluster.request import METADATA_KIND
 from kimi_linear_operator.kubernetes import ownership
-from kimi_linear_operator.kubernetes.bounds import HEAVIEST_CHILD, LARGEST_CHILD, LARGEST_SPEC, within_bounds
+from kimi_linear_operator.kubernetes.bounds import (
+    HEAVIEST_CHILD,
+    HEAVIEST_OBJECT,
+    LARGEST_CHILD,
+    LARGEST_SPEC,
+    LONGEST_OBJECT,
+    unread,
+    within_bounds,
+)
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata
 from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
@@ -18,6 +26,40 @@ HEAVIEST_MANAGED_FIELDS = 50_000
 
 # In bytes. The managed fields repeat the names in a spec, for example those of environment variables.
 _LONGEST_MANAGED_FIELDS = 2 * LARGEST_SPEC
+
+# The last field of the metadata as Go writes it (k8s.io/apimachinery, ObjectMeta). In strings, quotes are escaped.
+_MANAGED_FIELDS = b',"managedFields":['
+
+
+def may_decode(text: bytes) -> bool:
+    """Return whether an object with this JSON text is small enough to decode it whole."""
+    return _is_within(text, LONGEST_OBJECT, HEAVIEST_OBJECT)
+
+
+def without_managed_fields(text: bytes, end: bytes) -> bytes:
+    """Return the JSON text of an object that has only metadata, or of a list of one such object.
+
+    The managed fields are left out: they can be long, heavy and nested deeply. Nothing else in the metadata is.
+
+    Args:
+        text: The JSON text, as Go writes it.
+        end: What follows the metadata.
+    """
+    before, found, _ = text.partition(_MANAGED_FIELDS)
+    return before + end if found else text
+
+
+def unread_object(api_version: str, kind: str, metadata: Manifest) -> Manifest:
+    """Return an object of which only the metadata was read: the essential metadata, with unknown managed fields.
+
+    A resource of ours gets a spec that the check refuses.
+    """
+    manifest = {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {**essential_metadata(metadata), "managedFields": None},
+    }
+    return unread(manifest) if _is_ours(manifest) else manifest
 
 
 def light(manifest: Manifest, text: bytes) -> Manifest:

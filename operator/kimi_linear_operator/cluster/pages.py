@@ -4,18 +4,21 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from typing import TypeVar
 
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.backoff import Backoff
-from kimi_linear_operator.cluster.answer import Answer, decoded, following, items, resource_version
+from kimi_linear_operator.cluster.answer import Answer, decoded, following, items, metadata_list_in, resource_version
 from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.light import unread_object
 from kimi_linear_operator.cluster.paths import path
 from kimi_linear_operator.cluster.refusals import REFUSALS, refusal
 from kimi_linear_operator.cluster.request import Request
-from kimi_linear_operator.cluster.transport import LIST_SECONDS, TooLongError, Transport
+from kimi_linear_operator.cluster.transport import LIST_SECONDS, Transport
+from kimi_linear_operator.jsontext import TooLongError
+from kimi_linear_operator.kubernetes.bounds import HEAVIEST_OBJECT, LONGEST_OBJECT
 from kimi_linear_operator.kubernetes.essence import event_essence
 from kimi_linear_operator.kubernetes.kinds import EVENT, Kind, Manifest
 from kimi_linear_operator.kubernetes.refusals import last_seen
@@ -29,10 +32,9 @@ LIST_CHUNK = 250
 # More than 100 of the operator's Deployments, or 250 Services. A page of larger objects contains fewer objects. A user
 # may store hundreds of objects of 1 MB, which need more memory than the operator has. Twice this size would raise the
 # operator's memory after a start by 20 MiB for good.
-PAGE_BYTES = 2 * 2**20
-# In units of `jsontext.weight`: more than twice the weight of 250 pods. Decoded, 8 MB of empty lists take half a
-# gigabyte.
-PAGE_WEIGHT = 500_000
+PAGE_BYTES = LONGEST_OBJECT
+# In units of `jsontext.weight`: more than the weight of 250 pods. Decoded, 8 MB of empty lists take half a gigabyte.
+PAGE_WEIGHT = 250_000
 _SHRINKING = 8
 # If a list expires before its last page and the API server gives no token to continue, the list starts again with
 # longer pages, so that it needs fewer pages. The last attempt is usually a single page, as in client-go's pager.
@@ -62,11 +64,66 @@ class Page:
 
 
 @dataclass(frozen=True)
+class _Query:
+    """Which page of a list to request.
+
+    Attributes:
+        selection: Which objects to list, as parameters of the request.
+        limit: The longest page, in objects.
+        after: The continue token of the page before, empty for the first page.
+        has_metadata_only: Whether the page contains only the metadata of its object, which is too large to read whole.
+    """
+
+    selection: Mapping[str, str]
+    limit: int = LIST_CHUNK
+    after: str = ""
+    has_metadata_only: bool = False
+
+    def request(self, target: str) -> Request:
+        """Return the request for the page."""
+        query = {**self.selection, "limit": str(self.limit), "continue": self.after}
+        return Request("LIST", target, query, has_metadata_only=self.has_metadata_only)
+
+    @property
+    def most_bytes(self) -> int | None:
+        """Return the longest answer to this query, None for any length."""
+        if self.has_metadata_only:
+            return None
+        return PAGE_BYTES if self.limit > 1 else LONGEST_OBJECT
+
+    def may_decode(self, text: bytes) -> bool:
+        """Return whether this page is light enough to decode. Without managed fields, metadata are never heavy."""
+        return self.has_metadata_only or jsontext.weight(text) <= (PAGE_WEIGHT if self.limit > 1 else HEAVIEST_OBJECT)
+
+    def decoded(self, answer: Answer) -> Manifest:
+        """Return the list in the answer to this query.
+
+        Raises:
+            ApiError: The answer is an error, or is not a JSON object.
+            TooLongError: It would take too long to decode the answer.
+        """
+        return metadata_list_in(answer) if self.has_metadata_only else decoded(answer)
+
+    def smaller(self) -> "_Query":
+        """Return the query for a smaller page. A page contains at least the metadata of one object."""
+        if self.limit == 1:
+            return replace(self, has_metadata_only=True)
+        return replace(self, limit=max(1, self.limit // _SHRINKING))
+
+    def following(self, token: str, received: Answer, longest: int = LIST_CHUNK) -> "_Query":
+        """Return the query for the next page. After a small page, it is twice as long, because objects may be small."""
+        is_small = 2 * len(received.content) <= PAGE_BYTES and 2 * jsontext.weight(received.content) <= PAGE_WEIGHT
+        is_growing = is_small and not self.has_metadata_only
+        limit = min(longest, 2 * self.limit) if is_growing else self.limit
+        return _Query(self.selection, limit, token)
+
+
+@dataclass(frozen=True)
 class _Fetched:
     """An answer with a page that is small enough to decode, and the query for it."""
 
     answer: Answer
-    query: dict[str, str]
+    query: _Query
 
 
 @dataclass(frozen=True)
@@ -90,34 +147,39 @@ class Pages:
         Other tasks run between two pages.
         """
         longest, version = LIST_CHUNK, 0
-        query = first = {"limit": str(longest), "labelSelector": selector}
+        query = first = _Query({"labelSelector": selector})
         async with AsyncExitStack() as place:
             while True:
                 fetched = await self._fetch(path(kind, namespace), query, place)
                 received, query = fetched.answer, fetched.query
-                if received.status == GONE and "continue" in query and longest < _LONGEST_CHUNK:
+                if received.status == GONE and query.after and longest < _LONGEST_CHUNK:
                     longest, version = longest * _GROWTH, 0
-                    query = {**first, "limit": str(longest)}
+                    query = replace(first, limit=longest)
                     continue
                 if received.status in REFUSALS:
                     await place.aclose()
                     raise await refusal(self.transport, kind, received)
                 async with self._turn:
                     await asyncio.sleep(0)
-                    answer = decoded(received)
-                    continue_token = following(answer)
-                    limit = _next_limit(query, received, longest)
-                    page = _page(kind, answer, version)
-                    version = page.version
+                    try:
+                        answer = query.decoded(received)
+                    except TooLongError:
+                        query = query.smaller()
+                        del fetched, received
+                        await place.aclose()
+                        continue
+                    token = following(answer)
+                    page = _page(kind, answer, version, query)
+                    version, following_query = page.version, query.following(token, received, longest)
                     del answer, fetched, received
                     await place.aclose()
                     yield page
                     del page
-                if not continue_token:
+                if not token:
                     return
-                if continue_token == query.get("continue"):
+                if token == query.after:
                     raise ApiError(UNREACHABLE, "the API server sent the same page of the list twice")
-                query = {**query, "limit": limit, "continue": continue_token}
+                query = following_query
 
     async def summarize(
         self,
@@ -168,31 +230,31 @@ class Pages:
     async def _events_of(self, involved: Manifest, reasons: Collection[str]) -> list[Manifest]:
         metadata = involved["metadata"]
         target = path(EVENT, metadata["namespace"])
-        query = {"limit": str(LIST_CHUNK), "fieldSelector": f"involvedObject.uid={metadata['uid']}"}
+        query = _Query({"fieldSelector": f"involvedObject.uid={metadata['uid']}"})
         newest: dict[str, list[Manifest]] = {reason: [] for reason in reasons}
         async with AsyncExitStack() as place:
             for _ in range(MOST_EVENT_PAGES):
                 fetched = await self._fetch(target, query, place)
                 async with self._turn:
                     await asyncio.sleep(0)
-                    answer = decoded(fetched.answer)
-                    continue_token = following(answer)
+                    answer = _decoded_events(fetched)
+                    token = following(answer)
                     page = items(answer)
                     newest = {reason: _newest(known, reason, page) for reason, known in newest.items()}
-                    query = {**fetched.query, "continue": continue_token}
+                    query = replace(fetched.query, after=token, has_metadata_only=False)
                     del answer, fetched, page
-                if not continue_token:
+                if not token:
                     break
         return [event for events in newest.values() for event in events]
 
-    async def _fetch(self, target: str, query: dict[str, str], place: AsyncExitStack) -> _Fetched:
+    async def _fetch(self, target: str, query: _Query, place: AsyncExitStack) -> _Fetched:
         """Request a page.
 
         If it is not the first page, request it again while the API server is busy or does not answer.
 
         If the API server has forgotten the list's resource version, request the page of a later version.
         """
-        if "continue" not in query:
+        if not query.after:
             return await self._fetch_page(target, query, place)
         now = asyncio.get_running_loop().time
         latest = now() + PAGE_SECONDS
@@ -200,7 +262,7 @@ class Pages:
             try:
                 fetched = await self._fetch_page(target, query, place)
                 if token := _later_token(fetched.answer):
-                    query = {**fetched.query, "continue": token}
+                    query = replace(fetched.query, after=token)
                     fetched = await self._fetch_page(target, query, place)
                 _raise_if_busy(fetched.answer)
             except ApiError as error:
@@ -213,20 +275,17 @@ class Pages:
                 break
         return fetched
 
-    async def _fetch_page(self, target: str, query: dict[str, str], place: AsyncExitStack) -> _Fetched:
+    async def _fetch_page(self, target: str, query: _Query, place: AsyncExitStack) -> _Fetched:
         """Request a page. While it is too large to decode, request it again with fewer objects."""
         while True:
-            # A page contains at least one object.
-            is_last = query["limit"] == "1"
             try:
-                request, most = Request("LIST", target, query), None if is_last else PAGE_BYTES
-                answer = await self.transport.answer_in(place, request, most)
-                if is_last or jsontext.weight(answer.content) <= PAGE_WEIGHT:
+                answer = await self.transport.answer_in(place, query.request(target), query.most_bytes)
+                if query.may_decode(answer.content):
                     return _Fetched(answer, query)
                 del answer
             except TooLongError:
                 pass
-            query = {**query, "limit": str(max(1, int(query["limit"]) // _SHRINKING))}
+            query = query.smaller()
 
 
 def _newest(known: Sequence[Manifest], reason: str, page: Iterable[Manifest]) -> list[Manifest]:
@@ -261,19 +320,21 @@ def _later_token(answer: Answer) -> str:
     return following(content) if isinstance(content, dict) else ""
 
 
-def _next_limit(query: Mapping[str, str], received: Answer, longest: int) -> str:
-    """Return the limit of the next page. Double it after a small page, because the next objects may be small."""
-    is_small = 2 * len(received.content) <= PAGE_BYTES and 2 * jsontext.weight(received.content) <= PAGE_WEIGHT
-    return str(min(longest, 2 * int(query["limit"]))) if is_small else query["limit"]
+def _decoded_events(fetched: _Fetched) -> Manifest:
+    try:
+        return fetched.query.decoded(fetched.answer)
+    except TooLongError as error:
+        raise ApiError(UNREACHABLE, "the Events are not readable") from error
 
 
-def _page(kind: Kind, answer: Manifest, begun: int) -> Page:
+def _page(kind: Kind, answer: Manifest, begun: int, query: _Query) -> Page:
     """Return the page of a list in an answer, with the resource version of the first page.
 
     Args:
         kind: The kind of the objects.
         answer: The answer.
         begun: The resource version of the first page, 0 if this is the first page.
+        query: The query for the page.
 
     Raises:
         ApiError: The answer is not a list, or is older than the first page, because etcd was restored.
@@ -281,6 +342,10 @@ def _page(kind: Kind, answer: Manifest, begun: int) -> Page:
     version = int(resource_version(answer))
     if version < begun:
         raise ApiError(UNREACHABLE, "a later page of the list shows an older state than the first page")
+    if query.has_metadata_only:
+        found = (item.get("metadata") for item in items(answer))
+        heads = [unread_object(kind.api_version, kind.kind, about) for about in found if isinstance(about, dict)]
+        return Page(heads, begun or version)
     # The items of a list lack these fields.
     type_fields = {"apiVersion": kind.api_version, "kind": kind.kind}
     return Page([type_fields | item for item in items(answer)], begun or version)

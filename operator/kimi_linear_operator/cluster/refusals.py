@@ -11,7 +11,8 @@ from kimi_linear_operator.cluster.answer import Answer, decoded, error_of, shows
 from kimi_linear_operator.cluster.errors import NOT_SERVED, UNREACHABLE, ApiError, OtherVersionError
 from kimi_linear_operator.cluster.paths import version_path
 from kimi_linear_operator.cluster.request import Request
-from kimi_linear_operator.cluster.transport import TooLongError, Transport
+from kimi_linear_operator.cluster.transport import Transport
+from kimi_linear_operator.jsontext import TooLongError
 from kimi_linear_operator.kubernetes.kinds import Kind, Manifest
 
 REFUSALS = (403, 404)

@@ -11,7 +11,7 @@ from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 USER_AGENT = f"{MANAGER}/{kimi_linear_operator.__version__}"
 METADATA_KIND = "PartialObjectMetadata"
-"""The kind of the answer to a write of a status, which has only the metadata of the object."""
+"""The kind of an answer that has only the metadata of an object."""
 
 # The HTTP methods for the verbs that are not HTTP methods themselves.
 _METHODS = {"LIST": "GET", "APPLY": "PATCH", "STATUS": "PATCH", "LOG": "GET"}
@@ -21,8 +21,10 @@ _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
+_METADATA = f"application/json;as={METADATA_KIND};g=meta.k8s.io;v=v1"
+_METADATA_LIST = f"application/json;as={METADATA_KIND}List;g=meta.k8s.io;v=v1"
 _ACCEPTED_TYPES = {
-    "STATUS": f"application/json;as={METADATA_KIND};g=meta.k8s.io;v=v1",
+    "STATUS": _METADATA,
     # A log is plain text, and an error is JSON. kubectl accepts both with the same header.
     "LOG": "application/json, */*",
 }
@@ -37,12 +39,14 @@ class Request:
         target: The URL path.
         query: The parameters; empty ones are not sent.
         body: The JSON to send. A list is a JSON patch.
+        has_metadata_only: Whether the answer to a GET or LIST contains only the metadata of each object.
     """
 
     verb: str
     target: str
     query: Mapping[str, str] = field(default_factory=dict)
     body: Manifest | list[Manifest] | None = None
+    has_metadata_only: bool = False
 
     @property
     def is_write(self) -> bool:
@@ -60,9 +64,8 @@ class Request:
 
     def headers(self) -> dict[str, str]:
         """Return the headers, without the headers for the credentials."""
-        accepted_type = _ACCEPTED_TYPES.get(self.verb, _JSON)
         return {
-            "Accept": accepted_type,
+            "Accept": self._accepted_type,
             # No compression. The API server needs more time to compress a page of a list than to build it. And a few
             # bytes could become a large answer at once, which then cannot wait for its place (`cluster/transport.py`).
             "Accept-Encoding": "identity",
@@ -81,6 +84,12 @@ class Request:
         return (
             jsontext.encode_like_go(self.body) if isinstance(self.body, list) else jsontext.encode_for_yaml(self.body)
         )
+
+    @property
+    def _accepted_type(self) -> str:
+        if self.has_metadata_only:
+            return _METADATA_LIST if self.verb == "LIST" else _METADATA
+        return _ACCEPTED_TYPES.get(self.verb, _JSON)
 
     @property
     def _content_type(self) -> str:

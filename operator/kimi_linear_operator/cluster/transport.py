@@ -19,6 +19,7 @@ from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import Answer
 from kimi_linear_operator.cluster.errors import NO_ANSWER, UNREACHABLE, ApiError, lacks_permission, may_be_stored
 from kimi_linear_operator.cluster.request import Request
+from kimi_linear_operator.jsontext import TooLongError
 
 REQUEST_TIMEOUT_SECONDS = 30.0
 # The API server works on a list for up to a minute (its --request-timeout), and then answers with an error. The rest of
@@ -57,10 +58,6 @@ class Observe(Protocol):
 
 def ignore_answer(verb: str, status: int, *, lacks_permission: bool = False) -> None:
     """Do nothing."""
-
-
-class TooLongError(Exception):
-    """An answer is longer than allowed."""
 
 
 class _PunctualRequest(aiohttp.ClientRequest):
