@@ -19,6 +19,7 @@ from kimi_linear_operator.reconcile.cached_object import (
     Key,
     Reader,
     RoomGroup,
+    held_bytes,
     key_of,
 )
 from kimi_linear_operator.reconcile.decoded import manifest_of
@@ -221,6 +222,8 @@ class Cache:
             return set()
         # `_with_room` may raise, so call it before the old state is dropped.
         kept = self._with_room(observed)
+        if kept == cached:
+            return set()  # There is still room only for the same part of the same version.
         self._forget(key)
         self._keep(kept)
         return self._keys_to_enqueue(cached, kept)
@@ -273,7 +276,8 @@ class Cache:
     def _is_cut_version(self, cached: CachedObject, version: int) -> bool:
         """Return whether only the essence of this version was cached, but the whole object would fit now."""
         large = cached.cut if cached.cut > LARGE_CHILD else 0
-        return cached.cut > 0 and version == cached.version and self._can_hold(cached.key, large, cached.cut)
+        is_cut = cached.cut > 0 and version == cached.version
+        return is_cut and self._can_hold(cached.key, large, held_bytes(cached.cut))
 
     def _note_size(self, key: Key, size: int) -> None:
         """Note the bytes that a cached object takes of its room, 0 if it takes none."""

@@ -131,8 +131,9 @@ class CachedObject:
         decoded_size: About how many bytes the whole object takes when it is decoded, also if only its essence is
             cached. For an object that a pass may write, this includes its managed fields, because an answer contains
             them.
-        cut: If there was no room and only the essence was cached, the value of `large` for the whole object, or the
-            bytes of the text of a child that was not large. Otherwise 0.
+        cut: If there was no room and only a part was cached, the bytes of the text of the whole object. Otherwise 0.
+        is_least: Whether this is the smallest part of the object. It takes no room, so that a namespace with very many
+            objects leaves room to the others.
     """
 
     key: Key
@@ -152,6 +153,7 @@ class CachedObject:
     large: int
     decoded_size: int
     cut: int = 0
+    is_least: bool = False
 
     @property
     def is_resource(self) -> bool:
@@ -173,11 +175,13 @@ class CachedObject:
             others: The resources that take most of the room, as text for people. Not used for a child.
         """
         manifest = self.manifest()
-        return map(self._part, _resource_parts(manifest, others) if self.is_resource else self._child_parts(manifest))
+        *larger, least = _resource_parts(manifest, others) if self.is_resource else self._child_parts(manifest)
+        yield from map(self._part, larger)
+        yield replace(self._part(least), is_least=True)
 
     def _part(self, manifest: Manifest) -> Self:
         text, owners = jsontext.encode(manifest), _owner_uids(manifest)
-        cut = self.cut or self.large or self.text.size
+        cut = self.cut or self.text.size
         return replace(self, text=_packed(text), weight=jsontext.weight(text), owners=owners, large=0, cut=cut)
 
     def _child_parts(self, manifest: Manifest) -> Iterator[Manifest]:
@@ -188,8 +192,8 @@ class CachedObject:
 
     @property
     def held(self) -> int:
-        """Return about how many bytes the cache holds for this object."""
-        return len(self.text.content) + _BYTES_OF_OBJECT
+        """Return about how many bytes the cache holds for this object, as far as they take room."""
+        return 0 if self.is_least else held_bytes(len(self.text.content))
 
     @property
     def is_unreported(self) -> bool:
@@ -308,6 +312,11 @@ class Reader:
         # The spec and status of a resource are already within bounds.
         if kind not in self._types:
             yield _essence(manifest)
+
+
+def held_bytes(length: int) -> int:
+    """Return about how many bytes the cache holds for an object with a text of this length."""
+    return length + _BYTES_OF_OBJECT
 
 
 def _packed(text: bytes) -> PackedText:

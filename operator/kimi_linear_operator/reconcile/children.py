@@ -171,23 +171,26 @@ class Children:
             ApiError: A child could not be read.
         """
         size = weight = 0
-        for cached in self._parts(key, kinds)[:_MOST_READS]:
+        known = [cached for kind in kinds for cached in self.cache.cached_children(kind, key)]
+        for cached in known:
+            if not cached.cut:
+                share(cached)  # While the pass waits, there may be no more room for it.
+        for cached in self._parts(key, known)[:_MOST_READS]:
             size += cached.cut
             if size > MOST_CHILDREN or weight > MOST_WEIGHT_OF_FEW:
                 return
             if live := await self.cluster.get(cached.key.kind, cached.key.namespace, cached.key.name):
                 whole = self.cache.reader.read(cached.key.kind, live)
                 weight += whole.weight
-                self.enqueue(self._take(whole))
+                self.enqueue(self._take(whole) - {key})
 
-    def _parts(self, key: Key, kinds: Iterable[Kind]) -> list[CachedObject]:
+    def _parts(self, key: Key, known: Iterable[CachedObject]) -> list[CachedObject]:
         """Return the children that are cached only in part.
 
         Users can make many such objects. So the children that the resource owns come first. Of these, the children with
         the name of the resource come first.
         """
-        readable = [kind for kind in kinds if self.has_read(key.namespace, (kind,))]
-        parts = [cached for kind in readable for cached in self.cache.cached_children(kind, key) if cached.cut]
+        parts = [cached for cached in known if cached.cut and self.has_read(key.namespace, (cached.key.kind,))]
         owner = self.cache.get(key) if parts else None
         uid = owner["metadata"]["uid"] if owner else ""
         return sorted(parts, key=lambda cached: (uid not in cached.owners, cached.key.name != key.name))
@@ -200,8 +203,8 @@ class Children:
         """Cache a child. If the cache has no room for it, the current pass still has the whole child."""
         to_enqueue = self.cache.take(observed)
         cached = self.cache.find(observed.key)
-        if cached and cached.cut and cached.version == observed.version:
-            share(cached, observed)
+        if cached and cached.cut:
+            share(observed)
         return to_enqueue
 
     def forget(self, owner: Key) -> None:

@@ -23,11 +23,13 @@ class _Pass:
 
     Attributes:
         manifests: The objects.
+        whole: Whole objects that the pass has seen. The cache may contain only a part of them now.
         read: What a function read in some of the manifests, by the function and the IDs of the manifests. The entry
             also contains these manifests, because an ID stays valid only while its object exists.
     """
 
     manifests: dict[Key, tuple[CachedObject, Manifest]] = field(default_factory=dict)
+    whole: dict[Key, CachedObject] = field(default_factory=dict)
     read: dict[tuple[object, tuple[int, ...]], tuple[Any, Any]] = field(default_factory=dict)
 
 
@@ -46,6 +48,7 @@ def decoded_once() -> Iterator[None]:
         _CURRENT.reset(token)
         # A read of a log may outlive the pass that has started it.
         current.manifests.clear()
+        current.whole.clear()
         current.read.clear()
 
 
@@ -61,11 +64,14 @@ def once(read: Callable[[tuple[Manifest, ...]], T], manifests: tuple[Manifest, .
     return found
 
 
-def share(cached: CachedObject, whole: CachedObject) -> None:
-    """Let the current pass read a whole object of which the cache contains only the essence, if there is a pass."""
+def share(whole: CachedObject) -> None:
+    """Let the current pass, if there is one, read this whole object if the cache contains only a part of it.
+
+    This is also true if the part is newer: the event of the newer state makes another pass, which reads it whole.
+    """
     current = _CURRENT.get()
     if current is not None:
-        current.manifests[cached.key] = cached, whole.manifest()
+        current.whole[whole.key] = whole
 
 
 def manifest_of(cached: CachedObject) -> Manifest:
@@ -73,7 +79,8 @@ def manifest_of(cached: CachedObject) -> Manifest:
     current = _CURRENT.get()
     if current is None:
         return cached.manifest()
+    found = current.whole.get(cached.key, cached) if cached.cut else cached
     known = current.manifests.get(cached.key)
-    if known is None or known[0] is not cached:
-        known = current.manifests[cached.key] = cached, cached.manifest()
+    if known is None or known[0] is not found:
+        known = current.manifests[cached.key] = found, found.manifest()
     return known[1]

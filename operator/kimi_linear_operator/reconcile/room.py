@@ -1,6 +1,8 @@
 """The room that the cache has for objects."""
 
+from collections import Counter
 from heapq import nsmallest
+from typing import TypeVar
 
 from kimi_linear_operator.reconcile.cached_object import Key, RoomGroup
 
@@ -8,11 +10,17 @@ from kimi_linear_operator.reconcile.cached_object import Key, RoomGroup
 # statuses of a kind. Beyond it, only the essence of an object is cached.
 MOST_OF_LARGE = 32 * 2**20
 
-# The maximum sum of everything in the cache, in bytes. 5,000 servers with a router need 64 MiB.
+# The maximum sum of everything in the cache, in bytes, except what is reserved. 5,000 servers with a router take a
+# third of this.
 MOST_OF_ALL = 192 * 2**20
+
+# What each group can take although the room is full, in bytes: enough for ten servers with a router.
+RESERVED = 128 * 2**10
 
 # How many objects a message names.
 _MOST_NAMED = 3
+
+_Name = TypeVar("_Name", str, RoomGroup)
 
 
 class Room:
@@ -45,32 +53,47 @@ class Room:
 
 
 class CommonRoom:
-    """The sum of the sizes of all cached objects, large or small, for each group.
+    """The sum of the sizes of all cached objects, large or small.
 
-    All groups share the room. A group can take two thirds of what the others leave. So the first group finds 128 MiB,
-    and there is always room for another group. Each group can take its equal share, whatever the others have taken.
+    All namespaces share the room: a namespace can take two thirds of what the others leave. In the same way, the groups
+    of a namespace share its part. So the first group finds 85 MiB, and there is always room for another namespace.
     """
 
     def __init__(self) -> None:
         """Begin with an empty room."""
-        self._totals: dict[RoomGroup, int] = {}
+        self._groups: Counter[RoomGroup] = Counter()
+        self._namespaces: Counter[str] = Counter()
         self._total = 0
 
     def add(self, group: RoomGroup, size: int) -> None:
         """Note that the objects of a group now take this many bytes more, or less if it is negative."""
-        total = self._totals.pop(group, 0) + size
+        namespace, _ = group
         self._total += size
-        if total:
-            self._totals[group] = total
+        _add(self._groups, group, size)
+        _add(self._namespaces, namespace, size)
 
     def can_hold(self, group: RoomGroup, size: int) -> bool:
         """Return whether there is room for this many bytes more. Objects that only become smaller have room."""
-        taken = self._totals.get(group, 0)
-        left_by_others = MOST_OF_ALL - (self._total - taken)
-        equal_share = MOST_OF_ALL // max(len(self._totals), 1)
-        return size <= 0 or taken + size <= max(left_by_others * 2 // 3, equal_share)
+        namespace, _ = group
+        in_group, in_namespace = self._groups[group], self._namespaces[namespace]
+        part = _share(MOST_OF_ALL - (self._total - in_namespace))
+        most = max(_share(part - (in_namespace - in_group)), RESERVED)
+        return size <= 0 or in_group + size <= most
 
     def clear(self) -> None:
         """Forget all sizes."""
-        self._totals.clear()
+        self._groups.clear()
+        self._namespaces.clear()
         self._total = 0
+
+
+def _share(left: int) -> int:
+    """Return how much of what the others leave can be taken."""
+    return left * 2 // 3
+
+
+def _add(sizes: Counter[_Name], name: _Name, size: int) -> None:
+    """Add to a size. No entry stays for a name without a size."""
+    sizes[name] += size
+    if not sizes[name]:
+        del sizes[name]

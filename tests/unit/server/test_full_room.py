@@ -11,6 +11,7 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK
 from kimi_linear_operator.kubernetes.bounds import LARGEST_CHILD
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, REVISION, SERVICE, Kind, Manifest
+from kimi_linear_operator.reconcile import room
 from kimi_linear_operator.reconcile.cache import MOST_CHILDREN, Cache
 from kimi_linear_operator.reconcile.cached_object import LARGE_CHILD, Key
 from kimi_linear_operator.reconcile.children import Children
@@ -131,6 +132,67 @@ def test_a_server_without_room_for_its_children_is_served_as_before_without_any_
     assert (cluster.writes(), again) == ({}, None), "at rest, no request follows"
     assert status_of(cluster) == before
     assert ready_condition(before)["status"] == "True"
+
+
+class Restless(Stored):
+    """A cluster in which somebody changes each child directly after the operator has read it."""
+
+    cache: Cache
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        found = await super().get(kind, namespace, name)
+        if found and kind != SERVER:
+            about = found["metadata"]
+            touched = {**about, "annotations": {**about.get("annotations", {}), "example.com/x": str(self.version)}}
+            self.cache.put(kind, self.store(kind, {**found, "metadata": touched}))
+        return found
+
+
+def without_any_room(cluster: Stored, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    """Return a cache with the server and only the identity of each of its children."""
+    cache = new_cache()
+    cache.put(SERVER, cluster.objects[SERVER, "kimi"])
+    for name in ("MOST_OF_ALL", "RESERVED"):
+        monkeypatch.setattr(room, name, 0)
+    for (kind, _), manifest in cluster.objects.items():
+        if kind != SERVER:
+            cache.put(kind, manifest)
+    return cache
+
+
+@pytest.mark.parametrize("is_empty", [True, False], ids=["no room at all", "no room for large children"])
+def test_a_server_without_room_is_served_while_its_children_change_during_each_pass(
+    is_empty: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = serving()
+    before = status_of(cluster)
+    restless = Restless(cluster.objects, version=cluster.version)
+    restless.cache = without_any_room(cluster, monkeypatch) if is_empty else seen(cluster)
+    reconcile(Passes(restless, restless.cache), 3)
+    assert (restless.writes(), status_of(restless)) == ({}, before)
+
+
+def test_a_child_that_loses_its_room_during_a_pass_stays_whole_for_this_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = serving()
+    with monkeypatch.context() as much_room:
+        much_room.setattr(room, "MOST_OF_LARGE", 2 * MOST_OF_LARGE)
+        cache = seen(cluster)
+    passes = Passes(cluster, cache)
+
+    async def grown(*_: Any) -> Any:
+        for (kind, _name), manifest in list(cluster.objects.items()):
+            if kind in (DEPLOYMENT, REVISION):
+                about = {**manifest["metadata"], "annotations": {**manifest["metadata"]["annotations"], "x": "y" * 99}}
+                cache.put(kind, cluster.store(kind, {**manifest, "metadata": about}))
+        return await recheck(*_)
+
+    rechecker: Any = passes._reconcilers[SERVER]._rechecker  # type: ignore[attr-defined]
+    recheck = rechecker.recheck
+    monkeypatch.setattr(rechecker, "recheck", grown)
+    assert not is_cut(cache, DEPLOYMENT)
+    reconcile(passes)
+    assert is_cut(cache, DEPLOYMENT)
+    assert cluster.writes() == {}
 
 
 def test_a_server_without_room_for_its_children_can_be_changed_and_then_rests() -> None:
