@@ -30,6 +30,8 @@ LOG_SECONDS = 5.0
 _READ_SECONDS = {"LIST": LIST_SECONDS, "LOG": LOG_SECONDS}
 # An answer that is longer needs a place for the rest of it. The usual objects of the operator are shorter.
 _LARGE_ANSWER = 64 * 1024
+# In bytes. No answer may be longer: the API server sends at most about 9 MB for an object.
+LONGEST_ANSWER = 16 * 2**20
 # How many large answers are in memory at the same time, from their first bytes until they are decoded. A page of a list
 # has 2 MiB. An object has up to 1.5 MB in etcd, and six times as much as JSON, because Go escapes some characters.
 LARGE_ANSWERS_AT_ONCE = 8
@@ -160,13 +162,14 @@ class Transport:
 
         Args:
             request: The request.
-            most_bytes: The longest allowed answer, None for any length.
+            most_bytes: The longest allowed answer, None for LONGEST_ANSWER.
 
         Returns:
             The answer, which may be an error.
 
         Raises:
-            ApiError: There is no answer, there are no credentials, or the write is forbidden.
+            ApiError: There is no answer, there are no credentials, or the write is forbidden. Or the answer is longer
+                than LONGEST_ANSWER.
             TooLongError: The answer is longer than `most_bytes`.
         """
         async with AsyncExitStack() as place:
@@ -179,7 +182,7 @@ class Transport:
             place: Gets the place of a large answer, and gives up any earlier place. The caller closes it when the
                 answer is decoded, and sends no other request before.
             request: The request.
-            most_bytes: The longest allowed answer, None for any length.
+            most_bytes: The longest allowed answer, None for LONGEST_ANSWER.
         """
         try:
             answer = await self._accepted(request, most_bytes, place)
@@ -247,8 +250,8 @@ class Transport:
                 if not part:
                     return bytes(content)
                 content += part
-                if most_bytes is not None and len(content) > most_bytes:
-                    raise TooLongError
+                if len(content) > (most_bytes or LONGEST_ANSWER):
+                    raise TooLongError if most_bytes else aiohttp.ClientPayloadError("the answer is too long")
                 if has_place and clock.seconds() - place_since > PLACE_SECONDS:
                     await place.aclose()
                     has_place = False

@@ -3,9 +3,11 @@
 import asyncio
 import gc
 import math
-from collections import defaultdict
+import re
+import time
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -18,8 +20,12 @@ from kimi_linear_operator.backoff import Backoff
 from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster.answer import resource_version, retry_seconds_of
 from kimi_linear_operator.cluster.errors import GONE, UNREACHABLE, ApiError
+from kimi_linear_operator.cluster.light import may_decode
+from kimi_linear_operator.cluster.reading_time import ReadingTime
 from kimi_linear_operator.cluster.request import USER_AGENT
-from kimi_linear_operator.cluster.transport import ignore_answer
+from kimi_linear_operator.cluster.transport import LONGEST_ANSWER, ignore_answer
+from kimi_linear_operator.jsontext import TooLongError
+from kimi_linear_operator.kubernetes.bounds import LONGEST_OBJECT
 
 # Called with the verb of a request and the status of its answer.
 _Observe = Callable[[str, int], object]
@@ -29,6 +35,9 @@ UNFREED_BYTES = 4 * 2**20
 # In bytes. kopf gets no longer events: it keeps the events of many objects, and decoded, 1.3 MB can take 50 MiB.
 # Children of the operator have a few kilobytes.
 LARGE_EVENT = 16 * 2**10
+
+# The namespace of an object, at its first place in an event. In a string, quotes are escaped.
+_NAMESPACE = re.compile(rb'"namespace":"([a-z0-9-]{1,63})"')
 
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
 # No object can have this name, so these queries give empty lists: _EMPTY with any resource version in the memory of the
@@ -82,6 +91,8 @@ class Listener:
         may_ask: Returns whether a request may be sent now. If not, the request waits.
         note_event: Called for every event of a watch, also for a bookmark.
         read_large: Called with each decoded event of more than LARGE_EVENT, which kopf does not get. Must not keep it.
+        request_list: Called after an event that was too large to read, or for which its namespace had no time left.
+            Only a list shows its object.
         listed_version: Returns the newest version of an object that a list of this path has shown, 0 if there is none.
         note_blind: Called when a watch has ended that was silent although it had to deliver a listed object.
         is_blind: Returns whether the next watch starts again from a list, because the last watches were blind.
@@ -91,6 +102,7 @@ class Listener:
     may_ask: Callable[[], bool] = _always
     note_event: Callable[[], None] = _ignore
     read_large: Callable[[Mapping[str, Any]], None] = _ignore
+    request_list: Callable[[], None] = _ignore
     listed_version: Callable[[], int] = _unknown
     note_blind: Callable[[], None] = _ignore
     is_blind: Callable[[], bool] = _never
@@ -179,6 +191,7 @@ class _AnswersForKopf:
     listeners: Mapping[str, Listener]
     observe: _Observe
     _pauses: defaultdict[str, Pause] = field(default_factory=lambda: defaultdict(Pause))
+    _reading_time: ReadingTime = field(default_factory=ReadingTime)
 
     async def authenticated(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -228,7 +241,10 @@ class _AnswersForKopf:
         finally:
             self.observe(verb, status)
             listener.note_answer(verb, status)
-        return response if status == 401 else await _answer_for_kopf(verb, response, status, listener, pause)
+        if status == 401:
+            return response
+        lines = _WatchLines(response.content, listener, pause, self._reading_time)
+        return await _answer_for_kopf(verb, response, status, lines)
 
     async def _is_deaf(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, listener: Listener
@@ -295,7 +311,7 @@ async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
 
 
 async def _answer_for_kopf(
-    verb: str, response: aiohttp.ClientResponse, status: int, listener: Listener, pause: Pause
+    verb: str, response: aiohttp.ClientResponse, status: int, lines: "_WatchLines"
 ) -> aiohttp.ClientResponse:
     """Return an answer after which kopf retries.
 
@@ -312,10 +328,8 @@ async def _answer_for_kopf(
     retry_seconds = retry_seconds_of(response.headers.get("Retry-After", ""))
     is_refused = 400 <= status < 500 and status not in (403, 429)
     if is_refused and verb == "WATCH":
-        now = clock.seconds()
-        pause.note_end(now, now, retry_seconds, has_failed=True)
+        lines.note_refusal(retry_seconds)
     if verb == "WATCH" and (is_refused or status == 200):
-        lines = _WatchLines(response.content, listener, pause, is_refused=is_refused)
         response.content = cast(aiohttp.StreamReader, lines)
         response.status = 200
         return response
@@ -333,14 +347,17 @@ class _WatchLines:
         content: The body of the API server's answer.
         listener: Is told each event, and each error except that the watch has expired.
         pause: The pause of the path. It gets longer with each watch that fails.
-        is_refused: Whether the API server refused the watch, so that the only line is the error.
+        reading_time: What is left of the time for large events, for all watches together.
     """
 
-    def __init__(self, content: aiohttp.StreamReader, listener: Listener, pause: Pause, *, is_refused: bool) -> None:
+    def __init__(
+        self, content: aiohttp.StreamReader, listener: Listener, pause: Pause, reading_time: ReadingTime
+    ) -> None:
         self._content = content
         self._listener = listener
         self._pause = pause
-        self._is_refused = is_refused
+        self._reading_time = reading_time
+        self._is_refused = False
         self._began = clock.seconds()
         self._has_ended = False
         self._unfreed = 0
@@ -348,6 +365,12 @@ class _WatchLines:
     def __getattr__(self, name: str) -> Any:
         """Pass everything else on to the content, because aiohttp reports the end of the connection to it."""
         return getattr(self._content, name)
+
+    def note_refusal(self, retry_seconds: float) -> None:
+        """Note that the API server refused the watch, so that the only line is the error."""
+        now = clock.seconds()
+        self._pause.note_end(now, now, retry_seconds, has_failed=True)
+        self._is_refused = True
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Yield each complete line."""
@@ -362,11 +385,15 @@ class _WatchLines:
                 if is_large:
                     # Other watches and kopf get a turn between two large events.
                     await asyncio.sleep(0)
-                with _garbage_kept() if is_large else nullcontext():
-                    passed_on = self._checked(line)
+                passed_on = self._checked_in_time(line) if is_large else self._checked(line)
                 del line
                 yield passed_on
                 self._collect_garbage_after(passed_on)
+        except TooLongError:
+            self._note_end(has_failed=True)
+            self._listener.note_answer("WATCH", UNREACHABLE)
+            is_silent = False
+            yield _EXPIRED
         finally:
             self._pause.was_silent = is_silent
             if is_silent and self._pause.has_news and clock.seconds() - self._began >= SILENT_SECONDS:
@@ -377,14 +404,22 @@ class _WatchLines:
             yield _EXPIRED
 
     async def _lines(self, size: int) -> AsyncIterator[bytes]:
-        # Chunks are collected first, because joining a line of megabytes again at each chunk would take seconds.
-        parts: list[bytes] = []
+        """Yield each complete line. While this waits for a chunk, it keeps only the beginning of the next line.
+
+        Raises:
+            TooLongError: A line is longer than any object.
+        """
+        line = _Line()
         async for chunk in self._content.iter_chunked(size):
-            *line_ends, remainder = chunk.split(b"\n")
-            lines = [b"".join([*parts, line_ends[0]]), *line_ends[1:]] if line_ends else []
-            parts = [remainder] if line_ends else [*parts, remainder]
-            for line in filter(bytes.strip, lines):
-                yield line
+            parts = deque(chunk.split(b"\n"))
+            del chunk
+            while len(parts) > 1:
+                line.add(parts.popleft())
+                if line.is_blank:
+                    line.take()
+                else:
+                    yield line.take()
+            line.add(parts.pop())
 
     def _note_end(self, *, has_failed: bool) -> None:
         """Note the end of the watch. After an error, kopf no longer reads, and the end itself comes later."""
@@ -402,14 +437,37 @@ class _WatchLines:
             self._unfreed = 0
             gc.collect(1)
 
+    def _checked_in_time(self, line: bytes) -> bytes:
+        """Return `_checked` of a large line, if its namespace has time left and the line is not too large to decode.
+
+        Otherwise request a list, which shows the object with many others at once. Its version stays unknown to kopf.
+        """
+        found, now, began = _NAMESPACE.search(line), clock.seconds(), time.thread_time()
+        namespace = found[1].decode() if found else ""
+        if self._reading_time.is_left(namespace, now):
+            try:
+                if may_decode(line):
+                    with _garbage_kept():
+                        return self._checked(line)
+            except TooLongError:
+                pass
+            finally:
+                self._reading_time.spend(namespace, time.thread_time() - began, now)
+        self._listener.note_event()
+        self._listener.request_list()
+        return _bookmark({})
+
     def _checked(self, line: bytes) -> bytes:
         """Return a line if it is an event, otherwise an error that makes kopf list again.
 
         A large event is read here, and kopf gets a bookmark instead. All watches run in one thread, and the event is
         freed before this returns. So only one large event is decoded at a time.
+
+        Raises:
+            TooLongError: It would take too long to decode the line.
         """
         try:
-            event = jsontext.decode(line)
+            event = jsontext.decode_quickly(line)
         except ValueError:
             event = None
         if _is_event(event):
@@ -423,6 +481,41 @@ class _WatchLines:
         if code != GONE:
             self._listener.note_answer("WATCH", code)
         return _EXPIRED
+
+
+class _Line:
+    """The parts of a line that is not complete yet.
+
+    Chunks are collected first, because joining a line of megabytes again at each chunk would take seconds. If the line
+    gets too long to decode it, only a part is kept, which is still too long to be decoded.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def add(self, part: bytes) -> None:
+        """Add the next part.
+
+        Raises:
+            TooLongError: The line is longer than any object.
+        """
+        if self._length <= LONGEST_OBJECT:
+            self._parts.append(part)
+        self._length += len(part)
+        if self._length > LONGEST_ANSWER:
+            raise TooLongError
+
+    @property
+    def is_blank(self) -> bool:
+        """Return whether the line is only white space."""
+        return not any(map(bytes.strip, self._parts))
+
+    def take(self) -> bytes:
+        """Return the line, and begin the next one."""
+        text = b"".join(self._parts)
+        self._parts, self._length = [], 0
+        return text
 
 
 @contextmanager

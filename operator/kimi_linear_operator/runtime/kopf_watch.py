@@ -185,6 +185,7 @@ class Watch:
                 functools.partial(self.watched.may_watch, scope),
                 functools.partial(self.watched.note_event, scope),
                 functools.partial(self._read, scope.kind),
+                functools.partial(self.request_list, scope),
                 functools.partial(self.listed_version, scope),
                 functools.partial(self.watched.note_blind, scope),
                 functools.partial(self.watched.is_blind, scope),

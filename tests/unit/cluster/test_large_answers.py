@@ -2,21 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import aiohttp
 import pytest
+from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
-from answering import stored_object
+from answering import answering, stored_object
 from kimi_linear_operator import jsontext
 from kimi_linear_operator.cluster import transport
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.pages import Pages
-from kimi_linear_operator.cluster.transport import LARGE_ANSWERS_AT_ONCE, Transport
+from kimi_linear_operator.cluster.transport import LARGE_ANSWERS_AT_ONCE, LONGEST_ANSWER, Transport
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP
 
 LARGE, CHUNK, REQUESTS = 1_500_000, 64 * 1024, 40
@@ -114,6 +115,30 @@ def test_only_a_few_large_answers_are_in_memory_before_they_are_decoded() -> Non
 
     asyncio.run(test())
     assert LARGE < server.most < MOST
+
+
+def test_an_endless_answer_counts_as_no_answer() -> None:
+    sent = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while sent < 20 * LONGEST_ANSWER:
+                await response.write(b"x" * CHUNK)
+                sent += CHUNK
+        return response
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+            with pytest.raises(ApiError, match="too long"):
+                await cluster.get(CONFIG_MAP, "default", "endless")
+            with pytest.raises(ApiError, match="too long"):
+                await cluster.create(CONFIG_MAP, stored_object(CONFIG_MAP, "endless"))
+
+    asyncio.run(test())
+    assert sent < 4 * LONGEST_ANSWER
 
 
 def test_small_answers_do_not_wait_for_large_ones() -> None:

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.cluster.reading_time import ReadingTime
 from kimi_linear_operator.cluster.watch_session import Listener, Pause, _WatchLines
 from kimi_linear_operator.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, REVISION, SERVICE, Kind, Manifest
 from kimi_linear_operator.server.spec import SERVER
@@ -57,7 +58,7 @@ def passed_on(event: Manifest) -> tuple[bytes, list[Manifest]]:
     read_here: list[Manifest] = []
     content = cast(aiohttp.StreamReader, Content(jsontext.encode(event) + b"\n"))
     listener = Listener(lambda *_: None, read_large=lambda large: read_here.append(dict(large)))
-    lines = _WatchLines(content, listener, Pause(), is_refused=False)
+    lines = _WatchLines(content, listener, Pause(), ReadingTime())
 
     async def read() -> list[bytes]:
         return [line async for line in lines.iter_chunked(65_536)]
