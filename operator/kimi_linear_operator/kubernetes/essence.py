@@ -30,6 +30,10 @@ _MOST_FINALIZERS = 8
 _LARGEST_STATUS = 64 * 1024
 # Characters. A status quotes less of an Event.
 _LONGEST_MESSAGE = 4096
+# Bytes of JSON. A pod of a server that has crashed takes half of this.
+_USUAL_STATE = 8 * 1024
+# A pod has five conditions, and one for each readiness gate.
+_MOST_CONDITIONS = 16
 _TIMES = ("eventTime", "firstTimestamp", "lastTimestamp")
 _METADATA = (
     "name",
@@ -77,6 +81,27 @@ def identity(manifest: Manifest) -> Manifest:
     owners = essential_owners(about.get("ownerReferences") or ())[:1]
     top = _plain({name: manifest[name] for name in ("apiVersion", "kind", "revision") if name in manifest})
     return {**top, "metadata": {**kept, "ownerReferences": owners}}
+
+
+def compact(manifest: Manifest) -> Manifest:
+    """Return the smallest part of a pod or Job that still shows its state. No pass reads a whole pod or Job instead.
+
+    The spec is already trimmed. If spec and status are longer than usual, only plain fields and conditions are left.
+    """
+    spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
+    is_usual = len(jsontext.encode([spec, status])) <= _USUAL_STATE
+    state = {"conditions": _known_parts(status.get("conditions") or ())} | _plain(status)
+    return {
+        **_plain(manifest),
+        "metadata": essential_metadata(manifest["metadata"]),
+        "spec": spec if is_usual else _plain(spec),
+        "status": status if is_usual else state,
+    }
+
+
+def _known_parts(conditions: Iterable[Manifest]) -> list[Manifest]:
+    """Return the plain fields of the first conditions."""
+    return [_plain(condition) for condition in islice(conditions, _MOST_CONDITIONS)]
 
 
 def essential_status(status: Manifest) -> Manifest:

@@ -21,6 +21,7 @@ from kimi_linear_operator.kubernetes.conditions import CONDITION_TYPES
 from kimi_linear_operator.kubernetes.deletion import Deletion, deletion_of
 from kimi_linear_operator.kubernetes.drift import with_digests
 from kimi_linear_operator.kubernetes.essence import (
+    compact,
     essence,
     essential_metadata,
     essential_owners,
@@ -188,7 +189,7 @@ class CachedObject:
         if self.large:
             yield _small_part(manifest)
         yield _essence(manifest)
-        yield identity(manifest)
+        yield compact(manifest) if self.key.kind in (JOB, POD) else identity(manifest)
 
     @property
     def held(self) -> int:

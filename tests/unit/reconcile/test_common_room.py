@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from kimi_linear_operator.benchmark.spec import BENCHMARK
-from kimi_linear_operator.kubernetes.kinds import REVISION, Manifest, kind_of
+from kimi_linear_operator.kubernetes.kinds import JOB, POD, REVISION, Manifest, kind_of
 from kimi_linear_operator.reconcile import room
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import LARGE_CHILD, Key
 from kimi_linear_operator.server.spec import SERVER
 from kimi_linear_operator.weights.spec import WEIGHTS
-from make import make_server, owned
-from passes import check_stored, new_cache
+from make import make_condition, make_pod, make_server, owned
+from passes import READER, check_stored, new_cache
 from unit.reconcile.test_essence import SMALL
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -144,7 +144,7 @@ def test_an_object_for_which_there_is_still_no_room_causes_no_pass(case: str) ->
     """Most children of the operator are not longer than what the cache needs for an object besides its text."""
     cache = new_cache()
     put(cache, range(200))
-    for number in range(200, 1500):
+    for number in range(200, 240):
         cache.put(REVISION, {**record(number), "data": {"x": "y" * 100}})
     for child in yaml.safe_load_all((GOLDEN / case / "objects.yaml").read_text()):
         about = {"namespace": "default", "resourceVersion": "1", "uid": child["metadata"]["name"]}
@@ -160,6 +160,36 @@ def test_an_object_that_does_not_grow_stays_whole_when_other_namespaces_come() -
         put(cache, range(80), namespace=name)
     cache.put(REVISION, record(20, version=2))
     assert is_whole(cache, 20)
+
+
+def test_a_full_room_hides_no_state_of_a_pod_or_job() -> None:
+    """No pass reads a whole pod or Job instead."""
+    cache = new_cache()
+    put(cache, range(200))
+    gate = {"conditionType": "kimi-linear.io/verified"}
+    pod = make_pod("kimi-0", phase="Running", conditions=[make_condition("ContainersReady", "True", "", "")])
+    pod["metadata"]["labels"] |= {"kimi-linear.io/template": "abc"}
+    pod["metadata"]["resourceVersion"] = "7"
+    pod["spec"] = {"readinessGates": [gate], "schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}
+    ended = {"conditions": [make_condition("Complete", "True", "", "")], "succeeded": 1}
+    about = {"name": "suite", "namespace": "default", "resourceVersion": "8"}
+    job = owned({"apiVersion": "batch/v1", "kind": "Job", "metadata": about, "spec": {}, "status": ended})
+    for kind, manifest in ((POD, pod), (JOB, job)):
+        whole = READER.read(kind, manifest).manifest()
+        cache.put(kind, manifest)
+        cached = cache.find(Key("default", manifest["metadata"]["name"], kind))
+        assert cached
+        assert cached.cut
+        kept = cached.manifest()
+        assert (kept["spec"], kept["status"]) == (whole["spec"], whole["status"])
+        assert (
+            kept["metadata"]["labels"].items()
+            >= {
+                name: value
+                for name, value in manifest["metadata"]["labels"].items()
+                if name.startswith("kimi-linear.io/")
+            }.items()
+        )
 
 
 def test_a_new_state_of_a_whole_child_stays_whole_and_a_deleted_child_leaves_its_room() -> None:
