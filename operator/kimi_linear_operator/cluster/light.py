@@ -18,7 +18,7 @@ from kimi_linear_operator.kubernetes.bounds import (
     within_bounds,
 )
 from kimi_linear_operator.kubernetes.essence import essence, essential_metadata
-from kimi_linear_operator.kubernetes.kinds import GROUP, Manifest
+from kimi_linear_operator.kubernetes.kinds import GROUP, REVISION, Manifest
 from kimi_linear_operator.kubernetes.metadata import MANAGER
 
 HEAVIEST_MANAGED_FIELDS = 50_000
@@ -50,15 +50,13 @@ def without_managed_fields(text: bytes, end: bytes) -> bytes:
 
 
 def unread_object(api_version: str, kind: str, metadata: Manifest) -> Manifest:
-    """Return an object of which only the metadata was read: the essential metadata, with unknown managed fields.
+    """Return the essence of an object of which only the metadata was read. Its managed fields are unknown.
 
-    A resource of ours gets a spec that the check refuses.
+    A resource of ours gets a spec that the check refuses. A ControllerRevision gets the number before all others.
     """
-    manifest = {
-        "apiVersion": api_version,
-        "kind": kind,
-        "metadata": {**essential_metadata(metadata), "managedFields": None},
-    }
+    number = {"revision": 0} if kind == REVISION.kind else {}
+    known = essence({"apiVersion": api_version, "kind": kind, "metadata": metadata, **number})
+    manifest = {**known, "metadata": {**known["metadata"], "managedFields": None}}
     return unread(manifest) if _is_ours(manifest) else manifest
 
 

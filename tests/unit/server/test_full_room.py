@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from kimi_linear_operator.benchmark.spec import BENCHMARK
+from kimi_linear_operator.cluster.light import unread_object
 from kimi_linear_operator.kubernetes.bounds import LARGEST_CHILD
 from kimi_linear_operator.kubernetes.conditions import find_condition, ready_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, JOB, POD, REVISION, SERVICE, Kind, Manifest
@@ -306,3 +308,20 @@ def test_large_children_of_every_kind_share_one_room(kind: Kind) -> None:
     manifest = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "kimi"}}
     cache.put(kind, owned({**manifest, "status": {"x": "x" * 2 * LARGE_CHILD}}))
     assert is_cut(cache, kind)
+
+
+def test_objects_that_are_too_large_to_decode_and_have_the_label_of_a_server_cost_no_read_and_hide_nothing() -> None:
+    """The API server has sent only their metadata."""
+
+    def requests(kinds: Iterable[Kind]) -> Counter[str]:
+        cluster = serving()
+        cache, labels = seen(cluster), cluster.objects[SERVICE, "kimi"]["metadata"]["labels"]
+        for kind in kinds:
+            about = {"name": f"a-{kind.plural}", "namespace": "default", "uid": kind.plural, "resourceVersion": "9"}
+            cache.put(kind, unread_object(kind.api_version, kind.kind, {**about, "labels": labels}))
+        cluster.requests.clear()
+        reconcile(Passes(cluster, cache), 3)
+        assert ready_condition(status_of(cluster))["status"] == "True"
+        return cluster.requests
+
+    assert requests(CHILDREN) == requests(())
