@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -36,8 +37,10 @@ UNFREED_BYTES = 4 * 2**20
 # Children of the operator have a few kilobytes.
 LARGE_EVENT = 16 * 2**10
 
-# The namespace of an object, at its first place in an event. In a string, quotes are escaped.
-_NAMESPACE = re.compile(rb'"namespace":"([a-z0-9-]{1,63})"')
+# The namespace of an object in an event. In a string, quotes are escaped. The API server sorts the fields of a custom
+# resource. So an annotation and a label of the same name can come before the namespace, and nothing else can.
+_NAMESPACE = re.compile(rb'"namespace":"([^"]*)"')
+_MOST_BEFORE = 2
 
 _REFUSED_BACKOFF = Backoff(first=0.1, longest=5.0)
 # No object can have this name, so these queries give empty lists: _EMPTY with any resource version in the memory of the
@@ -50,6 +53,8 @@ _ERROR = "ERROR"
 # The types of the events that are about an object.
 _CHANGES = ("ADDED", "MODIFIED", "DELETED")
 _EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
+# In bytes. These lists are empty, but a proxy in front of the API server can answer with something endless.
+_LONGEST_LIST = 64 * 2**10
 # The part of a list that kopf needs.
 _EMPTY_LIST = '{"metadata":{"resourceVersion":"%s"},"items":[]}'
 # A watch that ends before this time counts as failed. The API server keeps a watch open for minutes.
@@ -303,11 +308,27 @@ async def _status(verb: str, response: aiohttp.ClientResponse) -> int:
     if verb == "WATCH":
         return UNREACHABLE if response.content_type == "text/html" else 200
     try:
+        await _read_short(response)
         version = resource_version(await response.json())
         response._body = (_EMPTY_LIST % version).encode(response.get_encoding())
     except (aiohttp.ClientError, ApiError, ValueError, LookupError, RecursionError):
         return UNREACHABLE
     return 200
+
+
+async def _read_short(response: aiohttp.ClientResponse) -> None:
+    """Read the body of an answer, as `ClientResponse.read` does.
+
+    Raises:
+        ClientPayloadError: The body is longer than an empty list can be.
+    """
+    content = bytearray()
+    async for part in response.content.iter_any():
+        content += part
+        if len(content) > _LONGEST_LIST:
+            response.close()
+            raise aiohttp.ClientPayloadError("the list is too long")
+    response._body = bytes(content)
 
 
 async def _answer_for_kopf(
@@ -442,8 +463,7 @@ class _WatchLines:
 
         Otherwise request a list, which shows the object with many others at once. Its version stays unknown to kopf.
         """
-        found, now, began = _NAMESPACE.search(line), clock.seconds(), time.thread_time()
-        namespace = found[1].decode() if found else ""
+        namespace, now, began = _namespace_in(line), clock.seconds(), time.thread_time()
         if self._reading_time.is_left(namespace, now):
             try:
                 if may_decode(line):
@@ -481,6 +501,16 @@ class _WatchLines:
         if code != GONE:
             self._listener.note_answer("WATCH", code)
         return _EXPIRED
+
+
+def _namespace_in(line: bytes) -> str:
+    """Return the namespace of the object in an event, empty if the event could belong to several namespaces.
+
+    All events without a clear namespace share the time of one namespace. Otherwise an annotation could take the time of
+    another namespace.
+    """
+    names = {found[1] for found in islice(_NAMESPACE.finditer(line), _MOST_BEFORE + 1)}
+    return names.pop().decode(errors="replace") if len(names) == 1 else ""
 
 
 class _Line:

@@ -4,17 +4,22 @@ import asyncio
 import gc
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import aiohttp
 import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
 
+from answering import answering
 from kimi_linear_operator import jsontext
+from kimi_linear_operator.cluster import credentials
 from kimi_linear_operator.cluster import reading_time as module
 from kimi_linear_operator.cluster.reading_time import BURST_SECONDS, SHARE, ReadingTime
 from kimi_linear_operator.cluster.transport import LONGEST_ANSWER
-from kimi_linear_operator.cluster.watch_session import Listener, Pause, _WatchLines
+from kimi_linear_operator.cluster.watch_session import Listener, Pause, _WatchLines, watch_session
 from processor_time import measured
 from unit.cluster.test_costly_objects import CONTENTS
 
@@ -110,6 +115,60 @@ def test_large_events_of_a_namespace_take_a_part_of_the_time_and_those_of_others
         assert found.lists == 101 - len(found.large)
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize("field", ["annotations", "labels"])
+def test_an_object_cannot_take_the_time_of_other_namespaces(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    """The API server sorts the fields of a custom resource, so users choose what comes before its namespace."""
+    monkeypatch.setattr(module, "BURST_SECONDS", 0.05)
+    text = b"[" + b"{}," * 90_000 + b"0]"
+
+    def of_another(number: int) -> bytes:
+        before = jsontext.encode({"metadata": {field: {"namespace": f"other-{number}"}}})[1:-2]
+        return event(f"a-{number}", text).replace(b'"metadata":{', before + b",")
+
+    async def test() -> None:
+        others = [event(f"b-{number}", text, f"other-{number}") for number in range(10)]
+        found, reading = await watched([*map(of_another, range(100)), *others])
+        reading.cancel()
+        assert found.large[-10:] == [f"b-{number}" for number in range(10)]
+        assert 1 < len(found.large) < 70
+
+    asyncio.run(test())
+
+
+def test_an_endless_list_takes_little_memory_and_counts_as_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses: list[int] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            for _ in range(100):
+                await response.write(b" " * MIB)
+        return response
+
+    async def test() -> None:
+        async with answering(answer) as cluster:
+
+            async def load() -> Configuration:
+                return Configuration(host=cluster.server)
+
+            monkeypatch.setattr(credentials, "configuration", load)
+            path = "/api/v1/pods"
+            session = await watch_session({path: Listener(lambda _, status: statuses.append(status))})
+            async with session.client as client:
+                tracemalloc.start()
+                with pytest.raises(aiohttp.ClientConnectionError):
+                    await client.get(f"{session.server}{path}")
+                _, peak = tracemalloc.get_traced_memory()
+        assert statuses == [0]
+        assert peak < 20 * MIB
+
+    try:
+        asyncio.run(test())
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_namespace_pays_its_debt_with_time_and_is_then_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
