@@ -236,8 +236,10 @@ def was_only_scaled(server: Manifest, before: Before) -> bool:
     is_as_reported = before.replicas == (status.get("replicas") or before.replicas)
     if not (is_as_reported and reported_at(managed_fields) and _is_known(status, None)):
         return False
-    is_scaled = _was_scaled_once(server, status, _replicas_in(status, before))
-    return is_scaled and not _written_since(server, managed_fields, "", before)
+    if not _was_scaled_once(server, status, _replicas_in(status, before)):
+        return False
+    newer = _written_since(server, managed_fields, "", before)
+    return all(entry.get("subresource") == "scale" for entry in newer)
 
 
 def _is_known(status: Manifest, seen: Seen | None) -> bool:
@@ -281,9 +283,11 @@ def _replicas_in(status: Manifest, before: Before) -> int | None:
 def _was_scaled_once(server: Manifest, status: Manifest, replicas: int | None) -> bool:
     """Return whether exactly one write has changed the spec after the status was written, and it changed `replicas`.
 
-    A scale leaves no entry in the managed fields of a custom resource. A server without replicas may have been
-    suspended, so it does not count. A server with contested children does not count either, because others may scale
-    the Deployment.
+    If somebody owned `replicas`, a scale leaves an entry in the managed fields. Its subresource is `scale`, and in a
+    custom resource it has no time. If nobody owned `replicas`, a scale leaves no entry.
+
+    A server without replicas may have been suspended, so it does not count. A server with contested children does not
+    count either, because others may scale the Deployment.
 
     Args:
         server: The server.

@@ -8,7 +8,7 @@ from integration.sandbox import Sandbox
 from integration.schema import ROUTER_CPU, definition_of_routers
 from integration.versions import create_servers, go_on_as, has_other_pods, running, scale, wait_for_offer
 from integration.waiting import stays, wait_for
-from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
+from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, REVISION, Manifest
 from kimi_linear_operator.server.labels import ROLLOUT_ANNOTATION, ROUTER_LABEL, TEMPLATE_ANNOTATION
 from kimi_linear_operator.server.spec import SERVER
 
@@ -90,6 +90,44 @@ def test_a_router_without_a_record_keeps_the_pods_that_run(sandbox: Sandbox) -> 
     assert MARK not in recorded
     wait_for_offer(namespace, ["kimi"], "False")
     assert _routers(namespace, "kimi") == before
+
+
+def test_of_lost_records_one_scale_replaces_no_pod_but_a_change_of_the_owner_does(sandbox: Sandbox) -> None:
+    """All this happens while no operator runs."""
+    namespace, scaled, changed = sandbox.namespace, ["applied", "created"], ["changed", "both"]
+    # Who creates a server also owns its default replicas. After an apply without replicas, nobody owns them.
+    for name in ("applied", *changed):
+        namespace.client.apply(SERVER, _server(namespace, name, {"replicas": 1}), "gitops")
+    create_servers(namespace, ["created"], _ROUTED)
+    for name in ("applied", *changed):
+        namespace.wait_until_ready(name)
+
+    def seen() -> Manifest:
+        return {name: (_routers(namespace, name), running(namespace, name)["replicaSets"]) for name in scaled}
+
+    before = seen()
+    sandbox.operator.kill()
+    for name in scaled:
+        namespace.client.patch(SERVER, namespace.name, name, {"spec": {"replicas": 2}}, "scale")
+        _lose_records(namespace, name)
+    for name, more in (("changed", {}), ("both", {"replicas": 2})):
+        spec = {**_server(namespace, name, {"replicas": 1})["spec"], "engine": {"contextLength": 4096}, **more}
+        namespace.client.apply(SERVER, server_manifest(name, namespace.name, spec), "gitops")
+        _lose_records(namespace, name)
+    sandbox.operator.program = OTHER_VERSION
+    sandbox.restart_after_crash()
+    for name in scaled:
+        wait_for(lambda name=name: len(namespace.pods(name)), "the scale is applied", (2).__eq__)  # type: ignore[misc]
+        namespace.wait_for_condition(name, "TemplateCurrent", "False", "NewTemplateAvailable")
+    for name in changed:
+        wait_for(lambda name=name: has_other_pods(namespace, name), f"{name} has new pods")  # type: ignore[misc]
+        assert "4096" in str(namespace.deployment(name)["spec"]["template"])
+    stays(seen, "no pod is replaced", before.__eq__, _QUIET_SECONDS)
+
+
+def _lose_records(namespace: Namespace, name: str) -> None:
+    namespace.delete(REVISION, f"{name}-1")
+    namespace.edit(DEPLOYMENT, f"{name}-router", {"metadata": {"annotations": {TEMPLATE_ANNOTATION: None}}})
 
 
 def test_a_default_of_another_version_replaces_no_router_but_the_same_value_of_its_owner_does(

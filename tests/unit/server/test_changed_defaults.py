@@ -43,6 +43,17 @@ def _container(**fields: object) -> Manifest:
 _CONTAINERS: Manifest = {"f:podTemplate": {"f:spec": {"f:containers": {}}}}
 _SIZE: Manifest = {"f:tensorParallelism": {}}
 _OLD, _NEW = _version("v0.5.6"), _version("v0.5.8")
+# The entry that a scale of a custom resource leaves if somebody owned the replicas. It has no time.
+_SCALE: Manifest = {
+    "manager": "autoscaler",
+    "operation": "Update",
+    "subresource": "scale",
+    "fieldsV1": {"f:spec": {"f:replicas": {}}},
+}
+
+
+def _without_replicas(owned: Manifest) -> Manifest:
+    return {name: fields for name, fields in owned.items() if name != "f:replicas"}
 
 
 @dataclass
@@ -54,6 +65,7 @@ class World:
     uid: str = UID
     generation: int = 0
     written: int = 0
+    owner_of_replicas: str = ""
 
     def __post_init__(self) -> None:
         self.cache = new_cache()
@@ -78,13 +90,15 @@ class World:
             owned: The fields.
             specs: The parts of the spec.
             is_same: Whether the owner writes nothing: the spec only gets defaults.
-            is_scale: Whether the owner writes nothing: an autoscaler scales.
+            is_scale: Whether the owner writes nothing: an autoscaler scales. If somebody owned the replicas,
+                the autoscaler then owns them.
             rollout: The value of the rollout annotation.
             more: More fields of the spec.
         """
         hour = next(self.hours)
         self.written = self.written if is_same or is_scale else hour
         self.generation += not is_same
+        is_scaled = self._is_scaled(owned, is_same=is_same, is_scale=is_scale)
         spec: Manifest = {"tensorParallelism": 4, "replicas": 1, **more}
         for part in specs:
             spec |= part
@@ -93,7 +107,7 @@ class World:
             "manager": "gitops",
             "operation": "Apply",
             "time": _HOUR.format(self.written),
-            "fieldsV1": {"f:spec": owned},
+            "fieldsV1": {"f:spec": _without_replicas(owned) if is_scale or is_scaled else owned},
         }
         before = _HOUR.format(hour - 1).replace(":00:", ":30:")
         reported = {"manager": MANAGER, "subresource": "status", "time": before, "fieldsV1": {}}
@@ -101,7 +115,11 @@ class World:
             "uid": self.uid,
             "generation": self.generation,
             "resourceVersion": str(100 * hour),
-            "managedFields": [entry, *([reported] if self.cluster.status else [])],
+            "managedFields": [
+                *([_SCALE] if is_scaled else []),
+                entry,
+                *([reported] if self.cluster.status else []),
+            ],
             "annotations": {ROLLOUT_ANNOTATION: rollout} if rollout else {},
         }
         stored = {**server, "status": self.cluster.status}
@@ -110,6 +128,14 @@ class World:
         for _ in range(2):
             asyncio.run(self.operator.reconcile(_KEY))
         return self
+
+    def _is_scaled(self, owned: Manifest, *, is_same: bool, is_scale: bool) -> bool:
+        """Return whether an autoscaler owns the replicas after a write."""
+        if is_scale:
+            self.owner_of_replicas = self.owner_of_replicas and "autoscaler"
+        elif not is_same and (self.owner_of_replicas != "autoscaler" or "f:replicas" in owned):
+            self.owner_of_replicas = "gitops" if "f:replicas" in owned else ""
+        return self.owner_of_replicas == "autoscaler"
 
     def delete_without_children(self) -> Self:
         """Delete the server with `--cascade=orphan`."""
@@ -121,7 +147,7 @@ class World:
             self.cache.put(kind_of(child), orphan)
             self.cluster.live[f"{child['kind']}/{child['metadata']['name']}"] = orphan
         self.cluster.status = {}
-        self.uid, self.generation = "the-uid-of-the-next-server", 0
+        self.uid, self.generation, self.owner_of_replicas = "the-uid-of-the-next-server", 0, ""
         self.start()
         return self
 

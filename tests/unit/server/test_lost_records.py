@@ -27,6 +27,10 @@ from unit.server import test_changed_defaults as owners
 from unit.server.test_replaced_marks import marks, verify
 
 _SIZE: Manifest = {"f:tensorParallelism": {}}
+# If somebody owned the replicas, a scale leaves an entry in the managed fields.
+_SIZES = pytest.mark.parametrize(
+    "size", [_SIZE, {**_SIZE, "f:replicas": {}}], ids=["no owner", "an owner of the replicas"]
+)
 
 
 class Owned(owners.World):
@@ -124,16 +128,21 @@ def test_the_pods_of_a_lost_record_stay(spec: Manifest, monkeypatch: pytest.Monk
     assert world.condition()["reason"] == "NewTemplateAvailable"
 
 
+@_SIZES
 @pytest.mark.parametrize(
     ("is_scale", "more"),
-    [(True, {"replicas": 2}), (False, {"replicas": 2, "engine": {"extraArgs": ["--log-level=info"]}})],
-    ids=["an autoscaler", "the owner"],
+    [
+        (True, {"replicas": 2}),
+        (False, {"engine": {"extraArgs": ["--log-level=info"]}}),
+        (False, {"replicas": 2, "engine": {"extraArgs": ["--log-level=info"]}}),
+    ],
+    ids=["an autoscaler", "the owner", "the owner, together with a scale"],
 )
 def test_of_lost_records_only_a_change_by_the_owner_replaces_pods(
-    is_scale: bool, more: Manifest, monkeypatch: pytest.MonkeyPatch
+    size: Manifest, is_scale: bool, more: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All records were deleted while no operator ran, and the replicas changed before the next version started."""
-    world = Owned().write({**_SIZE, "f:router": {}}, router={})
+    world = Owned().write({**size, "f:router": {}}, router={})
     before = [world.template(name) for name in ("kimi", "kimi-router")]
     build_other(monkeypatch)
     world.lose_records()
@@ -227,19 +236,20 @@ def test_a_server_that_went_back_never_says_that_it_serves_its_spec(lost: tuple[
     assert "8192" in str(pods(world))
 
 
-def test_a_scaled_server_that_went_back_keeps_its_pods_although_their_record_is_lost() -> None:
+@_SIZES
+def test_a_scaled_server_that_went_back_keeps_its_pods_although_their_record_is_lost(size: Manifest) -> None:
     """An autoscaler scales the server before the operator sees that the record is lost."""
     verified: Manifest = {"verification": {"mode": "Block", "onFailure": "Rollback"}}
-    world = Owned().write(_SIZE, **verified)
+    world = Owned().write(size, **verified)
     before = world.template("kimi")
     verify(world, 1)
     wrong: Manifest = {**verified, "engine": {"contextLength": 4096}}
-    world.write({**_SIZE, "f:engine": {"f:contextLength": {}}}, **wrong)
+    world.write({**size, "f:engine": {"f:contextLength": {}}}, **wrong)
     verify(world, 2, has_passed=False)
-    world.write({**_SIZE, "f:engine": {"f:contextLength": {}}}, is_same=True, **wrong)
+    world.write({**size, "f:engine": {"f:contextLength": {}}}, is_same=True, **wrong)
     assert world.template("kimi") == before
     lose(world, 1)
-    world.write({**_SIZE, "f:engine": {"f:contextLength": {}}}, is_scale=True, replicas=2, **wrong)
+    world.write({**size, "f:engine": {"f:contextLength": {}}}, is_scale=True, replicas=2, **wrong)
     assert (world.template("kimi"), records(world)) == (before, ["kimi-1", "kimi-2"])
 
 
@@ -311,16 +321,17 @@ def test_an_adopted_server_keeps_its_pods_although_its_newest_record_never_ran(m
     assert (world.template("kimi"), world.number) == (before, 1)
 
 
+@_SIZES
 @pytest.mark.parametrize(
     ("is_scale", "more"),
     [(True, {"replicas": 2}), (False, {"router": {"policy": "LeastLoad"}})],
     ids=["an autoscaler", "the owner"],
 )
 def test_only_a_change_by_the_owner_replaces_a_router_without_a_record(
-    is_scale: bool, more: Manifest, monkeypatch: pytest.MonkeyPatch
+    size: Manifest, is_scale: bool, more: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An earlier build made the router. The replicas changed before this version started."""
-    world = Owned().write({**_SIZE, "f:router": {}}, router={})
+    world = Owned().write({**size, "f:router": {}}, router={})
     before = world.template("kimi-router")
     world.cluster.live["Deployment/kimi"] = world.deployment
     found = world.cache.get(KEY._replace(name="kimi-router").of(DEPLOYMENT))
@@ -333,7 +344,7 @@ def test_only_a_change_by_the_owner_replaces_a_router_without_a_record(
     world.cluster.live["Deployment/kimi-router"] = made
     build_other(monkeypatch)
     world.start()
-    world.write({**_SIZE, "f:router": {"f:policy": {}}}, is_scale=is_scale, **{"router": {}, **more})
+    world.write({**size, "f:router": {"f:policy": {}}}, is_scale=is_scale, **{"router": {}, **more})
     assert (world.template("kimi-router") == before) is is_scale
 
 
