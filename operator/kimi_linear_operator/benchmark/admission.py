@@ -46,11 +46,13 @@ class Wait:
         reason: The reason, with the name of the benchmark that goes first.
         again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
         look: How soon to look again at something that no watch shows, in seconds; None if there is nothing.
+        lacks_place: Whether the suite only waits for a place to check for running clients.
     """
 
     reason: Reason
     again: float | None = None
     look: float | None = None
+    lacks_place: bool = False
 
 
 class Admission:
@@ -63,6 +65,7 @@ class Admission:
         has_read: HasRead,
         clock: Callable[[], float] = time.monotonic,
         *,
+        enqueue: Callable[[Iterable[Key]], None] = lambda _: None,
         since: str = "",
     ) -> None:
         """Take the cluster and the cache. Most decisions need only the cache.
@@ -72,6 +75,7 @@ class Admission:
             cache: The cache.
             has_read: Returns whether all objects of some kinds in a namespace are read now.
             clock: Returns monotonic seconds.
+            enqueue: Enqueues benchmarks that can check for running clients now.
             since: When this process began to follow whose turn it is, as RFC 3339.
         """
         self._since = since
@@ -79,7 +83,7 @@ class Admission:
         self._has_read = has_read
         self.cache = cache
         self._index = cache.index(BenchmarkIndex)
-        self._looks = Looks(clock)
+        self._looks = Looks(clock, enqueue)
         self._patience = Patience(clock)
         self._requests = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
@@ -164,12 +168,12 @@ class Admission:
 
     async def _look(self, key: Key, target: Target, asker: Asker, rivals: Mapping[Key, Claim]) -> Wait | None:
         """Return a wait if the API server shows a running client, or if too many benchmarks ask at the same time."""
-        with self._looks.place(key.namespace) as has_place:
+        with self._looks.place(key) as has_place:
             if not has_place:
                 message = (
                     "other benchmarks are about to start, and only a few can check for running clients at the same time"
                 )
-                return Wait(Reason("WaitingForTurn", message), look=LOOK_RETRY_SECONDS)
+                return Wait(Reason("WaitingForTurn", message), look=LOOK_RETRY_SECONDS, lacks_place=True)
             is_busy = await self._is_busy(key, target, asker, rivals)
         message = f"a client of an earlier benchmark still runs against {target.name}"
         return Wait(Reason("WaitingForTurn", message), look=LEFTOVER_RETRY_SECONDS) if is_busy else None
@@ -177,6 +181,11 @@ class Admission:
     def forget(self, key: Key) -> None:
         """Forget a benchmark that is complete or deleted."""
         self._patience.forget(key.of(BENCHMARK))
+        self.leave_looks(key)
+
+    def leave_looks(self, key: Key) -> None:
+        """Note that a benchmark does not wait for a place to check for running clients."""
+        self._looks.forget(key.of(BENCHMARK))
 
     def has_rivals(self, key: Key) -> bool:
         """Return whether a benchmark takes turns with another one that wants to run."""

@@ -54,6 +54,7 @@ class Step:
         again: Requeue after this many seconds, None if a watch event will enqueue the benchmark.
         look: How soon to look again at something that no watch shows, in seconds; None if there is nothing. The longer
             the benchmark waits, the longer the pauses become.
+        lacks_place: Whether the suite only waits for a place to check for running clients.
     """
 
     reason: Reason
@@ -63,6 +64,7 @@ class Step:
     failed_start: Manifest | None = None
     again: float | None = None
     look: float | None = None
+    lacks_place: bool = False
 
 
 class NextSuite:
@@ -76,7 +78,10 @@ class NextSuite:
         self._children = context.children
         self._now = context.now
         self._index = context.cache.index(BenchmarkIndex)
-        self._admission = Admission(context.cluster, context.cache, context.scheduling.has_read, since=context.now())
+        scheduling = context.scheduling
+        self._admission = Admission(
+            context.cluster, context.cache, scheduling.has_read, enqueue=scheduling.enqueue, since=context.now()
+        )
         self._about_to_change = context.about_to_change
         self._allows_node_access = context.options.allows_node_access
         # The target labels and namespaces of the benchmarks that are about to start. Benchmarks that wait for one of
@@ -84,18 +89,26 @@ class NextSuite:
         # pass would occupy a worker.
         self._starting: set[tuple[str, str]] = set()
         self._pauses = Pauses(clock.seconds)
+        # The pauses of benchmarks without a place are separate: neither wait makes the other one longer or shorter.
+        self._pauses_without_place = Pauses(clock.seconds)
 
     def forget(self, key: Key) -> None:
         """Forget a benchmark that is complete or deleted."""
         self._pauses.forget(key)
+        self._pauses_without_place.forget(key)
         self._admission.forget(key)
 
     async def proceed(self, measurement: Measurement, suite: Suite) -> Step:
         """Stop a suite, start it, or follow it while it runs."""
         step = await self._proceed(measurement, suite)
+        key = measurement.key
+        if step.lacks_place:
+            return replace(step, again=self._pauses_without_place.next(key, suite.name, step.look))
+        self._pauses_without_place.forget(key)
+        self._admission.leave_looks(key)
         # A new Job or a new suite is a new cause, and is looked at as often as the first one.
         cause = f"{suite.name} {step.job['metadata']['uid'] if step.job else ''}"
-        return replace(step, again=soonest([step.again, self._pauses.next(measurement.key, cause, step.look)]))
+        return replace(step, again=soonest([step.again, self._pauses.next(key, cause, step.look)]))
 
     async def _proceed(self, measurement: Measurement, suite: Suite) -> Step:
         benchmark, state = measurement.benchmark, measurement.target_state
@@ -213,7 +226,7 @@ class NextSuite:
         try:
             wait = await self._admission.wait(measurement.key, state.target, self._now())
             if wait := wait or self._wait_for_rollout(measurement):
-                return Step(wait.reason, again=wait.again, look=wait.look)
+                return Step(wait.reason, again=wait.again, look=wait.look, lacks_place=wait.lacks_place)
             if await self._stored_results.has_unread(benchmark):
                 message = "there are results of an earlier benchmark of this name"
                 return Step(Reason("WaitingForTurn", message), look=BEHIND_RETRY_SECONDS)

@@ -1,7 +1,7 @@
 """Lists at the API server before a suite starts ("looks") may be slow. Time is the loop's own."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -16,9 +16,10 @@ from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.cluster.transport import LIST_SECONDS
+from kimi_linear_operator.kubernetes.conditions import Reason
 from kimi_linear_operator.kubernetes.kinds import POD, Kind, Manifest
 from kimi_linear_operator.reconcile.cached_object import Key
-from kimi_linear_operator.reconcile.pauses import LONGEST_PAUSE_SECONDS
+from kimi_linear_operator.reconcile.pauses import LONGEST_PAUSE_SECONDS, Pauses
 from kimi_linear_operator.server.spec import SERVER
 from make import make_benchmark, make_server
 from passes import has_read_all, new_cache
@@ -26,12 +27,23 @@ from passes import has_read_all, new_cache
 NOW = "2026-11-24T09:00:00Z"
 
 
+# Seconds until a slow API server has answered a list.
+SLOW_LIST_SECONDS = 1.5
+
+
+def of(namespace: str) -> Key:
+    """Return a benchmark of a namespace."""
+    return Key(namespace, "one", BENCHMARK)
+
+
 class Slow:
     """A store with benchmarks, and an API server with slow lists."""
 
     def __init__(self) -> None:
         self.cache = new_cache()
-        self.targets = Admission(cast(Cluster, self), self.cache, has_read_all)
+        self.targets = Admission(cast(Cluster, self), self.cache, has_read_all, now, enqueue=self.enqueue)
+        self.list_seconds = LIST_SECONDS
+        self.enqueued: asyncio.Queue[Key] = asyncio.Queue()
         self.asked: list[str] = []
         self.under_way = self.most = 0
         self.names: list[str] = []
@@ -64,7 +76,7 @@ class Slow:
         try:
             if self.error and kind == POD and namespace != "other":
                 raise self.error
-            await asyncio.sleep(LIST_SECONDS)
+            await asyncio.sleep(self.list_seconds)
         finally:
             self.under_way -= 1
 
@@ -79,6 +91,10 @@ class Slow:
         given = {"namespace": namespace, "uid": f"{namespace}-{host}", "creationTimestamp": NOW, "resourceVersion": "2"}
         self.cache.put(BENCHMARK, {**manifest, "metadata": {**manifest["metadata"], **given}})
         return key
+
+    def enqueue(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.enqueued.put_nowait(key)
 
     async def wait(self, key: Key) -> Wait | None:
         aim = target.of_endpoint(KimiLinearBenchmark.model_validate(self.cache.get(key.of(BENCHMARK))))
@@ -116,40 +132,40 @@ def test_a_namespace_that_found_no_place_goes_before_those_that_always_ask() -> 
     A fourth one tries again after the longest pause, as a benchmark does that has waited for long.
     """
     time = [0.0]
-    looks = Looks(lambda: time[0])
+    looks = Looks(lambda: time[0], lambda _: None)
     greedy = ["a", "b", "c"]
-    busy = [(name, looks.place(name)) for name in ("a", "a", "b", "b")]
+    busy = [(name, looks.place(of(name))) for name in ("a", "a", "b", "b")]
     assert [place.__enter__() for _, place in busy] == [True] * LOOKS_AT_ONCE
-    with looks.place("patient") as has_place:
+    with looks.place(of("patient")) as has_place:
         assert not has_place
     busy.pop(0)[1].__exit__(None, None, None)
     for name in greedy:
-        with looks.place(name) as has_place:
+        with looks.place(of(name)) as has_place:
             assert not has_place
     time[0] += LONGEST_PAUSE_SECONDS
-    with looks.place("patient") as has_place:
+    with looks.place(of("patient")) as has_place:
         assert has_place
 
 
 def test_no_place_is_reserved_for_a_namespace_that_has_its_full_share() -> None:
-    looks = Looks(lambda: 0.0)
-    with looks.place("a"), looks.place("a"):
-        with looks.place("a") as has_place:
+    looks = Looks(lambda: 0.0, lambda _: None)
+    with looks.place(of("a")), looks.place(of("a")):
+        with looks.place(of("a")) as has_place:
             assert not has_place
-        with looks.place("b") as first, looks.place("c") as second:
+        with looks.place(of("b")) as first, looks.place(of("c")) as second:
             assert (first, second) == (True, True)
 
 
 def test_no_place_is_reserved_for_a_namespace_that_does_not_ask_again() -> None:
     time = [0.0]
-    looks = Looks(lambda: time[0])
-    busy = [looks.place(name) for name in ("a", "a", "b", "b")]
+    looks = Looks(lambda: time[0], lambda _: None)
+    busy = [looks.place(of(name)) for name in ("a", "a", "b", "b")]
     assert [place.__enter__() for place in busy] == [True] * LOOKS_AT_ONCE
-    with looks.place("gone") as has_place:
+    with looks.place(of("gone")) as has_place:
         assert not has_place
     busy[0].__exit__(None, None, None)
     time[0] += LONGEST_PAUSE_SECONDS + 2 * LOOK_RETRY_SECONDS
-    with looks.place("a") as has_place:
+    with looks.place(of("a")) as has_place:
         assert has_place
 
 
@@ -226,5 +242,117 @@ def test_a_look_reads_the_jobs_of_only_the_first_few_rivals_elsewhere() -> None:
         keys = [world.benchmark("host", f"n{number:04}") for number in range(3000)]
         assert await world.wait(keys[0]) is None
         assert len(world.asked) <= 2 + FEW_RIVALS
+
+    run(test())
+
+
+class Passes:
+    """Passes over benchmarks, at most one at a time for each, with one timer for each and the pauses of `NextSuite`."""
+
+    def __init__(self, world: Slow) -> None:
+        self.world = world
+        self.count = 0
+        self.started: dict[Key, float] = {}
+        self._pauses, self._pauses_without_place = Pauses(now), Pauses(now)
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._running: dict[Key, asyncio.Task[None]] = {}
+
+    async def run(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    key = await self.world.enqueued.get()
+                    if key not in self._running and key not in self.started:
+                        self._running[key] = asyncio.create_task(self._pass(key))
+        except TimeoutError:
+            for task in self._running.values():
+                task.cancel()
+            for timer in self._timers.values():
+                timer.cancel()
+
+    async def _pass(self, key: Key) -> None:
+        self.count += 1
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        wait = await self.world.wait(key)
+        del self._running[key]
+        if wait is None:
+            self.started[key] = now()
+            return
+        pauses = self._pauses_without_place if wait.lacks_place else self._pauses
+        if not wait.lacks_place:
+            self._pauses_without_place.forget(key)
+        if pause := pauses.next(key, "", wait.look):
+            self._timers[key] = asyncio.get_running_loop().call_later(pause, self.world.enqueue, [key])
+
+
+def test_benchmarks_of_one_namespace_start_as_soon_as_places_become_free() -> None:
+    async def test() -> None:
+        world = Slow()
+        world.list_seconds = SLOW_LIST_SECONDS
+        keys = [world.benchmark(f"host-{number}") for number in range(40)]
+        world.enqueue(keys)
+        passes = Passes(world)
+        await passes.run(len(keys) * SLOW_LIST_SECONDS / LOOKS_OF_NAMESPACE + 3)
+        assert passes.started.keys() == set(keys)
+        assert passes.count < 10 * len(keys)
+
+    run(test())
+
+
+def test_a_benchmark_that_is_called_but_does_not_ask_lets_the_next_one_ask() -> None:
+    called: list[Key] = []
+    looks = Looks(lambda: 0.0, called.extend)
+    first, second, third, fourth = (Key("a", name, BENCHMARK) for name in ("one", "two", "three", "four"))
+    with looks.place(second):
+        with looks.place(first):
+            for key in (third, fourth):
+                with looks.place(key) as has_place:
+                    assert not has_place
+        assert called == [third]
+        looks.forget(third)
+        assert called == [third, fourth]
+        looks.forget(fourth)
+    assert called == [third, fourth]
+
+
+def test_the_namespace_that_was_turned_away_first_is_called_too() -> None:
+    called: list[Key] = []
+    looks = Looks(lambda: 0.0, called.extend)
+    keys = [Key(namespace, f"{number}", BENCHMARK) for namespace in "ab" for number in range(LOOKS_OF_NAMESPACE)]
+    places = [looks.place(key) for key in keys]
+    assert [place.__enter__() for place in places] == [True] * LOOKS_AT_ONCE
+    for namespace in ("c", "d", "a"):
+        with looks.place(of(namespace)) as has_place:
+            assert not has_place
+    places[0].__exit__(None, None, None)
+    assert called == [of("a"), of("c")]
+
+
+def test_thousands_of_benchmarks_that_cannot_start_cost_few_passes() -> None:
+    """A client of an earlier benchmark runs against each target, and each look takes 10 ms."""
+
+    class Busy(Slow):
+        def __init__(self) -> None:
+            super().__init__()
+            self.looks, self.looked = Looks(now, self.enqueue), 0
+
+        async def wait(self, key: Key) -> Wait | None:
+            with self.looks.place(key) as has_place:
+                if not has_place:
+                    return Wait(Reason("WaitingForTurn", ""), look=LOOK_RETRY_SECONDS, lacks_place=True)
+                self.looked += 1
+                await asyncio.sleep(0.01)
+            return Wait(Reason("WaitingForTurn", ""), look=LEFTOVER_RETRY_SECONDS)
+
+    async def test() -> None:
+        world = Busy()
+        keys = [Key("default", f"of-{number}", BENCHMARK) for number in range(1000)]
+        world.enqueue(keys)
+        passes = Passes(world)
+        await passes.run(60)
+        # Each look is a pass and calls one benchmark of its namespace. If nothing calls a benchmark, it tries again
+        # after pauses of 5 s and more: at most ten times in a minute, because they grow.
+        assert passes.count < 2 * world.looked + 10 * len(keys)
 
     run(test())

@@ -6,10 +6,12 @@ from typing import Any, cast
 
 import pytest
 
+from kimi_linear_operator import clock
 from kimi_linear_operator.benchmark.address import TargetKey
-from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission
+from kimi_linear_operator.benchmark.admission import LEFTOVER_RETRY_SECONDS, Admission, Wait
 from kimi_linear_operator.benchmark.holding import Asker
 from kimi_linear_operator.benchmark.index import BenchmarkIndex
+from kimi_linear_operator.benchmark.looks import LOOK_RETRY_SECONDS
 from kimi_linear_operator.benchmark.measurement import Measurement
 from kimi_linear_operator.benchmark.next_suite import NextSuite, Step
 from kimi_linear_operator.benchmark.spec import BENCHMARK, KimiLinearBenchmark
@@ -17,7 +19,7 @@ from kimi_linear_operator.benchmark.stored_results import StoredResults
 from kimi_linear_operator.benchmark.target_state import target_state
 from kimi_linear_operator.cluster.client import Cluster
 from kimi_linear_operator.cluster.errors import ApiError
-from kimi_linear_operator.kubernetes.conditions import find_condition
+from kimi_linear_operator.kubernetes.conditions import Reason, find_condition
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, REVISION, Kind, Manifest
 from kimi_linear_operator.reconcile.cache import Cache
 from kimi_linear_operator.reconcile.cached_object import Key
@@ -413,3 +415,27 @@ def test_a_job_that_a_finalizer_holds_is_named_until_it_is_gone() -> None:
     world.pass_over(FIRST, "09:02:00")
     assert world.synced(FIRST) == {}
     assert len(world.cluster.jobs) == 2
+
+
+def test_an_earlier_wait_does_not_lengthen_the_wait_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait for a place also leaves the pauses of the earlier wait as long as they were."""
+    world, time = World(), [0.0]
+    world.cluster.put(SERVER, make_server())
+    monkeypatch.setattr(clock, "seconds", lambda: time[0])
+    context = make_context(world.cluster, world.cache)
+    next_suite = NextSuite(context, StoredResults(context))
+    benchmark = KimiLinearBenchmark.model_validate(world.cache.get(FIRST.of(BENCHMARK)))
+    measurement = Measurement(FIRST, benchmark, target_state(world.cache, benchmark))
+    reason = Reason("WaitingForTurn", "")
+    client = Wait(reason, look=LEFTOVER_RETRY_SECONDS)
+    place = Wait(reason, look=LOOK_RETRY_SECONDS, lacks_place=True)
+    found = []
+    for seconds, wait in ((0.0, client), (1000.0, client), (1000.0, place), (1100.0, place), (1200.0, client)):
+        time[0] = seconds
+
+        async def answer(*_: Any, wait: Wait = wait) -> Wait:
+            return wait
+
+        monkeypatch.setattr(next_suite._admission, "wait", answer)
+        found.append(asyncio.run(next_suite.proceed(measurement, benchmark.spec.suites[0])).again)
+    assert found == [LEFTOVER_RETRY_SECONDS, 250.0, LOOK_RETRY_SECONDS, 25.0, 300.0]
