@@ -23,7 +23,7 @@ _MOST_OWNERS = 4
 _MOST_ANNOTATIONS = 32
 _MOST_LABELS = 16
 # Characters of all names and values together.
-_LONGEST_OURS = 2048
+_LONGEST_OURS = 1024
 _MOST_FINALIZERS = 8
 # Bytes of JSON. Only controllers and kubelets write a status. All termination messages of a pod together have at most
 # 12 KiB.
@@ -71,29 +71,18 @@ def head(manifest: Manifest) -> Manifest:
     return {**_plain(manifest), "metadata": about}
 
 
-def identity(manifest: Manifest) -> Manifest:
-    """Return the smallest part of an object that still shows what it is, whose it is, and whether it is being deleted.
-
-    It contains the number of a ControllerRevision.
-    """
-    about = manifest["metadata"]
-    kept = {name: about[name] for name in _METADATA if name in about}
-    owners = essential_owners(about.get("ownerReferences") or ())[:1]
-    top = _plain({name: manifest[name] for name in ("apiVersion", "kind", "revision") if name in manifest})
-    return {**top, "metadata": {**kept, "ownerReferences": owners}}
-
-
 def compact(manifest: Manifest) -> Manifest:
-    """Return the smallest part of a pod or Job that still shows its state. No pass reads a whole pod or Job instead.
+    """Return the smallest part of an object that still shows its state. It is shorter than an essence.
 
     The spec is already trimmed. If spec and status are longer than usual, only plain fields and conditions are left.
     """
     spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
     is_usual = len(jsontext.encode([spec, status])) <= _USUAL_STATE
     state = {"conditions": _known_parts(status.get("conditions") or ())} | _plain(status)
+    about = essential_metadata(manifest["metadata"])
     return {
         **_plain(manifest),
-        "metadata": essential_metadata(manifest["metadata"]),
+        "metadata": {**about, "ownerReferences": about["ownerReferences"][:1]},
         "spec": spec if is_usual else _plain(spec),
         "status": status if is_usual else state,
     }

@@ -26,7 +26,6 @@ from kimi_linear_operator.kubernetes.essence import (
     essential_metadata,
     essential_owners,
     essential_status,
-    identity,
 )
 from kimi_linear_operator.kubernetes.kinds import JOB, POD, Kind, Manifest
 from kimi_linear_operator.kubernetes.metadata import owner_uids, version_of
@@ -189,7 +188,8 @@ class CachedObject:
         if self.large:
             yield _small_part(manifest)
         yield _essence(manifest)
-        yield compact(manifest) if self.key.kind in (JOB, POD) else identity(manifest)
+        # No pass reads a whole pod or Job instead of a part, so the spec that is left of them stays.
+        yield compact(manifest if self.key.kind in _SPEC_TRIMMERS else _essence(manifest))
 
     @property
     def held(self) -> int:

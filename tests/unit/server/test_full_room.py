@@ -151,7 +151,7 @@ class Restless(Stored):
 
 
 def without_any_room(cluster: Stored, monkeypatch: pytest.MonkeyPatch) -> Cache:
-    """Return a cache with the server and only the identity of each of its children."""
+    """Return a cache with the server and only the smallest part of each of its children."""
     cache = new_cache()
     cache.put(SERVER, cluster.objects[SERVER, "kimi"])
     for name in ("MOST_OF_ALL", "RESERVED"):
