@@ -34,9 +34,10 @@ MOST_VALUES = 5_000
 # The bounds are in `reconcile/cached_object.py` and `reconcile/room.py`.
 _ROOM = (
     "for the resources of one kind in a namespace, the sum of all specs of more than 16 KiB and all statuses of more "
-    "than 32 KiB can be at most 32 MiB, and the sum of all resources at most 128 MiB, or less if other namespaces have "
-    "much. Put files into a ConfigMap or a volume, delete resources, or make their specs smaller. The largest resources"
+    "than 32 KiB can be at most 32 MiB. All objects of all namespaces that the operator reads share 192 MiB. Put files "
+    "into a ConfigMap or a volume, delete resources, or make their specs smaller."
 )
+_ALL_SMALL = "No resource is large, so very many objects fill the room: delete objects that nobody needs"
 
 _TOO_LONG = (
     f"too large: as JSON, a resource with all of its metadata can have at most {LONGEST_OBJECT // 2**20} MiB and about "
@@ -87,8 +88,9 @@ class _ExcessiveField(NamedTuple):
 def excess(manifest: Mapping[str, Any]) -> Problem | None:
     """Return the problem of a resource that is nested too deeply or too large, None if it is within bounds."""
     if is_without_room(manifest):
-        largest = f"are {manifest['spec'][_NO_ROOM]}" if manifest["spec"][_NO_ROOM] else "are small"
-        return Problem("error", "spec", f"too large for this namespace: {_ROOM} {largest}")
+        largest = manifest["spec"][_NO_ROOM]
+        who = f"The largest resources are {largest}" if largest else _ALL_SMALL
+        return Problem("error", "spec", f"too large for this namespace: {_ROOM} {who}")
     if manifest.get("spec") == _UNREAD:
         return Problem("error", "spec", _TOO_LONG)
     field = _excessive_field(manifest)
