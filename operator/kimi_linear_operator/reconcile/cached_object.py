@@ -187,9 +187,10 @@ class CachedObject:
     def _child_parts(self, manifest: Manifest) -> Iterator[Manifest]:
         if self.large:
             yield _small_part(manifest)
-        yield _essence(manifest)
+        reduced = _essence(manifest)
+        yield reduced
         # No pass reads a whole pod or Job instead of a part, so the spec that is left of them stays.
-        yield compact(manifest if self.key.kind in _SPEC_TRIMMERS else _essence(manifest))
+        yield compact(manifest if self.key.kind in _SPEC_TRIMMERS else reduced)
 
     @property
     def held(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kimi_linear_operator.kubernetes.conditions import Reason, ready_condition
+from kimi_linear_operator.kubernetes.conditions import Reason, find_condition, ready_condition
 from kimi_linear_operator.kubernetes.deletion import finalizers_of
 from kimi_linear_operator.kubernetes.kinds import Manifest
 from kimi_linear_operator.server.deployment import wanted_replicas
@@ -156,8 +156,7 @@ class ServerObservation:
 
     def deployment_condition(self, kind: str) -> Manifest:
         """Return the Deployment's condition of this type, empty if it is missing."""
-        conditions = (self.deployment or {}).get("status", {}).get("conditions", ())
-        return next((dict(entry) for entry in conditions if entry["type"] == kind), {})
+        return find_condition((self.deployment or {}).get("status", {}), kind)
 
 
 def has_rolled_out(deployment: Manifest | None, current: Revision) -> bool:

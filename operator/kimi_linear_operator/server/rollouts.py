@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from dataclasses import dataclass, replace
 
 from kimi_linear_operator import counters
+from kimi_linear_operator.kubernetes.conditions import find_condition
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, Manifest
 from kimi_linear_operator.kubernetes.times import seconds_between
 from kimi_linear_operator.reconcile.cache import Cache
@@ -383,8 +384,7 @@ def _has_all_replicas(deployment: Manifest) -> bool:
 
 def _progress(deployment: Manifest) -> Manifest:
     """Return a Deployment's condition Progressing, empty if it has none."""
-    conditions = deployment.get("status", {}).get("conditions", ())
-    return next((item for item in conditions if item["type"] == "Progressing"), {})
+    return find_condition(deployment.get("status", {}), "Progressing")
 
 
 def _stalled_message(server: Candidate) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from kimi_linear_operator.cluster.errors import ApiError
 from kimi_linear_operator.kubernetes import access, metadata, plan
 from kimi_linear_operator.kubernetes.kinds import DEPLOYMENT, POD, REVISION, Manifest
+from kimi_linear_operator.kubernetes.metadata import is_being_deleted
 from kimi_linear_operator.kubernetes.spec_check import SpecCheck
 from kimi_linear_operator.kubernetes.stored import FieldPath
 from kimi_linear_operator.kubernetes.unrequested import Answers, UncertainFields
@@ -486,4 +487,4 @@ def _number_on(deployment: Manifest | None, server: KimiLinearServer) -> int:
 
 def _staying(router: Manifest | None) -> Manifest | None:
     """Return the Deployment of a router unless it is being deleted."""
-    return router if router and "deletionTimestamp" not in router["metadata"] else None
+    return router if router and not is_being_deleted(router) else None
